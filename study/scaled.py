@@ -1,0 +1,207 @@
+"""Numbers outside the float range: a mantissa times a power of two, one exponent an example.
+
+A :class:`Scaled` holds row vectors whose true value is ``mantissa * 2**exponent``. Only powers of
+two are ever taken out, so as long as a plain run stays in range the mantissas are its bits and the
+norms are its norms; beyond, they go on where it prints 0, inf or NaN. A true zero keeps mantissa 0.
+
+>>> import numpy as np
+>>> x, s = settle(np.array([[3e-200, 4e-200]]), 0)              # their squares underflow
+>>> mantissa, exponent = norm(s, x.exponent)
+>>> round(log10(mantissa, exponent).item(), 6)
+-199.30103
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+Array = np.ndarray
+Exponent = Array | int
+"""int64 array, one an example, or the int 0 where nothing has been rescaled (the usual case)."""
+
+
+class Scaled(NamedTuple):
+    """Row vectors ``mantissa * 2**exponent``; shapes ``(..., units)`` and ``(...)``."""
+
+    mantissa: Array
+    exponent: Exponent
+
+    def __getitem__(self, index) -> Scaled:
+        """The examples selected by ``index`` on the leading axes."""
+        e = self.exponent
+        return Scaled(self.mantissa[index], e if isinstance(e, int) else e[index])
+
+
+# Sums of squares may wander this far before their vector is rescaled: squares of a product with a
+# weight matrix of Frobenius norm within MATRIX_RANGE still fit the format.
+SQUARE_RANGE = {
+    np.dtype(np.float32): (2.0**-60, 2.0**60),
+    np.dtype(np.float64): (2.0**-500, 2.0**500),
+}
+MATRIX_RANGE = {
+    np.dtype(np.float32): (2.0**-30, 2.0**30),
+    np.dtype(np.float64): (2.0**-200, 2.0**200),
+}
+LOG10_2 = math.log10(2)
+
+
+def sum_of_squares(mantissa: Array) -> Array:
+    """Sum of squares over the last axis, float64."""
+    return np.vecdot(mantissa, mantissa).astype(np.float64, copy=False)
+
+
+def inside(s: Array, dtype: np.dtype) -> Array | bool:
+    """Where sums of squares are within SQUARE_RANGE; True when all are."""
+    low, high = SQUARE_RANGE[dtype]
+    if low <= s.min() and s.max() <= high:
+        return True
+    return (low <= s) & (s <= high)
+
+
+def settle(mantissa: Array, exponent: Exponent) -> tuple[Scaled, Array]:
+    """Bring each vector into range by a power of two, if it has left it.
+
+    Returns the vectors and the sums of squares of their mantissas (float64).
+    """
+    s = sum_of_squares(mantissa)
+    held = inside(s, mantissa.dtype)
+    if held is True:
+        return Scaled(mantissa, exponent), s
+    exponent = np.broadcast_to(np.asarray(exponent, np.int64), s.shape).copy()
+    mantissa = mantissa.copy()
+    rows, shift = _normalised(mantissa[~held])
+    mantissa[~held] = rows
+    exponent[~held] += shift
+    exponent[~held & ~mantissa.any(axis=-1)] = 0
+    s[~held] = sum_of_squares(rows)
+    return Scaled(mantissa, exponent if exponent.any() else 0), s
+
+
+def settle_matrix(W: Array) -> tuple[Array, int, float]:
+    """W as ``matrix * 2**exponent`` with the matrix in range, and the matrix's sum of squares."""
+    low, high = MATRIX_RANGE[W.dtype]
+    s = float(sum_of_squares(W).sum())
+    if low**2 <= s <= high**2:
+        return W, 0, s
+    _, e = np.frexp(np.abs(W).max())
+    W = ldexp(W, -int(e))
+    return W, int(e), float(sum_of_squares(W).sum())
+
+
+def shifted(exponent: Exponent, shift: int, shape: tuple[int, ...]) -> Exponent:
+    """exponent + shift, an array of that shape unless both are 0."""
+    if shift == 0:
+        return exponent
+    return np.broadcast_to(np.asarray(exponent, np.int64), shape) + shift
+
+
+def stacked(exponents: list[Exponent], shape: tuple[int, ...]) -> Exponent:
+    """Exponents of several layers as one array with the layers leading."""
+    if all(isinstance(e, int) for e in exponents):
+        return 0
+    return np.stack([np.broadcast_to(np.asarray(e, np.int64), shape) for e in exponents])
+
+
+def _normalised(rows: Array) -> tuple[Array, Array]:
+    """Rows with largest magnitude in [1/2, 1), and the exponents taken out (0 for a zero row)."""
+    _, shift = np.frexp(np.abs(rows).max(axis=-1))
+    shift = shift.astype(np.int64)
+    return ldexp(rows, -shift[..., None]), shift
+
+
+def ldexp(x: Array, exponent: Array | int) -> Array:
+    """x * 2**exponent for exponents of any size (C's takes an int, and float32 loses wide ones)."""
+    return np.ldexp(x, np.clip(exponent, -4000, 4000).astype(np.int32))
+
+
+def product(x: Array, m: Array, k: Array) -> tuple[Array, Array]:
+    """Elementwise ``x * m * 2**k`` as rows with an exponent each: nothing underflows on the way."""
+    x, j = np.frexp(x)
+    p, i = np.frexp(x * m)
+    e = k + j + i
+    top = np.where(p != 0, e, np.iinfo(np.int64).min).max(axis=-1)
+    top = np.where(p.any(axis=-1), top, 0)
+    return ldexp(p, e - top[..., None]), top
+
+
+def add(x: Scaled, v: Array) -> Scaled:
+    """x + v for an ordinary array v that broadcasts against the mantissa."""
+    if isinstance(x.exponent, int):
+        return Scaled(x.mantissa + v, 0)
+    v = np.broadcast_to(v, x.mantissa.shape)
+    v, at = _normalised(v) if not _ordinary(v) else (v, np.zeros(v.shape[:-1], np.int64))
+    e = np.where(v.any(axis=-1), np.maximum(x.exponent, at), x.exponent)
+    total = ldexp(x.mantissa, (x.exponent - e)[..., None]) + ldexp(v, (at - e)[..., None])
+    return Scaled(total, e if e.any() else 0)
+
+
+def _ordinary(v: Array) -> bool:
+    low, high = SQUARE_RANGE[v.dtype]
+    size = np.abs(v).max(axis=-1)
+    return bool(np.all((size == 0) | ((low**0.5 <= size) & (size <= high**0.5))))
+
+
+def total(s: Array, exponent: Exponent, axis: int = -1) -> tuple[Array, Array]:
+    """Sum of ``s * 4**exponent`` over an axis, as a pair of the same kind."""
+    e = np.broadcast_to(np.asarray(exponent, np.int64), s.shape)
+    top = np.where(s > 0, e, np.iinfo(np.int64).min).max(axis=axis, keepdims=True)
+    top = np.where((s > 0).any(axis=axis, keepdims=True), top, 0)
+    # A part 2^-1000 below the largest adds nothing; below that ldexp would only underflow.
+    parts = np.where(e - top > -500, ldexp(s, 2 * np.maximum(e - top, -500)), 0)
+    return parts.sum(axis=axis), top.squeeze(axis)
+
+
+def norm(s: Array, exponent: Exponent) -> tuple[Array, Array]:
+    """The square root of ``s * 4**exponent`` as (mantissa 0 or in [1, 2), exponent)."""
+    m, k = np.frexp(np.sqrt(s))
+    return 2 * m, np.where(m > 0, exponent + k.astype(np.int64) - 1, 0)
+
+
+def log10(mantissa: Array, exponent: Array) -> Array:
+    """Base-10 logarithm of ``mantissa * 2**exponent``; -inf for a true zero, only for it.
+
+    Within the float64 range it is the logarithm of the number itself, so that norms near 1 keep
+    their relative accuracy.
+    """
+    near = np.abs(exponent) < 1000
+    with np.errstate(divide="ignore"):
+        direct = np.log10(ldexp(mantissa, np.where(near, exponent, 0)))
+    return np.where(near, direct, direct + exponent * LOG10_2)
+
+
+def log10_ratio(a: tuple[Array, Array], b: tuple[Array, Array]) -> Array:
+    """log10 of a / b for two norms; NaN for 0 / 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return log10(a[0] / b[0], np.where(a[0] > 0, a[1] - b[1], 0))
+
+
+STATUSES = (
+    "ok",
+    "dead",
+    "float32_underflow",
+    "float32_overflow",
+    "float64_underflow",
+    "float64_overflow",
+)
+
+
+def status(mantissa: Array, exponent: Array) -> Array:
+    """What a plain float32 or float64 run would have seen of ``mantissa * 2**exponent``.
+
+    The normal ranges decide: below them a float keeps fewer and fewer bits, then none.
+
+    >>> status(np.array([1.0, 0.0, 1.5]), np.array([-126, 0, -2000]))
+    array(['ok', 'dead', 'float64_underflow'], dtype=object)
+    """
+    f32, f64 = np.finfo(np.float32), np.finfo(np.float64)
+    beyond_32 = (exponent > 127) | ((exponent == 127) & (mantissa > 2 * (1 - 2.0**-24)))
+    code = np.zeros(mantissa.shape, np.int8)
+    code[exponent < f32.minexp] = 2
+    code[beyond_32] = 3
+    code[exponent < f64.minexp] = 4
+    code[exponent > 1023] = 5
+    code[mantissa == 0] = 1
+    return np.array(STATUSES, dtype=object)[code]
