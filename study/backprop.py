@@ -32,6 +32,7 @@ from study.measures import Measures, frame
 from study.network import DTYPES, array, bad, one_of, real
 from study.nonlinearity import Block, active_fraction, derivative, phi, rescued
 from study.scaled import (
+    MATRIX_RANGE,
     Array,
     Exponent,
     Scaled,
@@ -67,12 +68,13 @@ class Explicit:
 
     ahead = 32
 
-    def __init__(self, weights: list[Array], biases: list[Array] | None):
-        settled = [settle_matrix(W) for W in weights]
-        self.weights = [W for W, _, _ in settled]
-        self.exponents = [e for _, e, _ in settled]
-        self.squares = np.array([s for _, _, s in settled])
-        self.biases = biases
+    def __init__(self, weights: list[Array], squares: Array, biases: list[Array] | None):
+        """``squares`` holds the matrices' sums of squares."""
+        self.weights, self.squares, self.biases = list(weights), squares, biases
+        self.exponents = [0] * len(weights)
+        low, high = MATRIX_RANGE[weights[0].dtype]
+        for k in np.flatnonzero(~((low**2 <= squares) & (squares <= high**2))):
+            self.weights[k], self.exponents[k], squares[k] = settle_matrix(weights[k])
 
     def forward(self, k: int, r: Array, out: Array) -> None:
         np.matmul(r[0], self.weights[k], out=out[0])
@@ -112,9 +114,12 @@ def forward(
         while count < min(ahead, layers.stop - k) and n_in == n_out == linear.width(k + count + 1):
             count += 1
         shape, dtype = r.mantissa.shape[:-1], r.mantissa.dtype
-        z, out = (np.empty((count, *shape, n_out), dtype) for _ in range(2))
+        z = np.empty((count, *shape, n_out), dtype)
+        # r^(k), r^(k+1), ...: one array while the shape stays
+        rs = np.empty((count + 1 if n_in == n_out else count, *shape, n_in), dtype)
+        rs[0] = x = r.mantissa
+        out = rs[1:] if n_in == n_out else np.empty((1, *shape, n_out), dtype)
         e_r, e_z = [r.exponent], []
-        x = r.mantissa
         for j in range(count):
             linear.forward(k + j, x, z[j])
             zj = Scaled(z[j], shifted(e_r[j], linear.exponent(k + j), shape))
@@ -128,11 +133,10 @@ def forward(
         s = sum_of_squares(out)
         held = inside(s, dtype)
         done = count if held is True else 1 + int(np.argmin(held.all(axis=(1, 2))))
-        rs = r.mantissa[None] if done == 1 else np.concatenate([r.mantissa[None], out[: done - 1]])
         trace.append(
             Stretch(
                 k,
-                Scaled(rs, stacked(e_r[:done], shape)),
+                Scaled(rs[:done], stacked(e_r[:done], shape)),
                 Scaled(z[:done], stacked(e_z[:done], shape)),
             )
         )
@@ -215,9 +219,9 @@ def gradient_square(r: Scaled, s_r: Array, delta: Scaled, s_delta: Array) -> tup
     """Squared Frobenius norm of r' delta, (s, exponent) with norm^2 = s 4^exponent.
 
     Shapes: (..., batch, units) for r and delta, (..., batch) for their sums of squares, (...) for
-    the result. Never forms the matrix while the batch is smaller than the width: the norm is the
-    sum over pairs of examples of (delta delta') * (r r'). Where the examples' gradients cancel,
-    that sum loses what they cancel; then the product is formed after all.
+    the result. Never forms the matrix while the batch is below half the width, where that costs
+    more: the norm is the sum over pairs of examples of (delta delta') * (r r'). Where the examples'
+    gradients cancel, that sum loses what they cancel; then the product is formed after all.
     """
     batch = r.mantissa.shape[-2]
     exponent = r.exponent + delta.exponent
@@ -230,13 +234,14 @@ def gradient_square(r: Scaled, s_r: Array, delta: Scaled, s_delta: Array) -> tup
         top = np.where(alive.any(axis=-1), top, 0)
         d = ldexp(d, np.where(alive, exponent - top[..., None], 0)[..., None])
         s_delta, exponent = sum_of_squares(d), top
-    if batch >= min(r.mantissa.shape[-1], d.shape[-1]):
+    if 2 * batch > min(r.mantissa.shape[-1], d.shape[-1]):
         s = np.zeros(s_r.shape[:-1])
         explicit = np.ones(s.shape, bool)
     else:
         gram_r = r.mantissa @ r.mantissa.swapaxes(-1, -2)
         gram_d = d @ d.swapaxes(-1, -2)
-        s = (gram_r.astype(np.float64, copy=False) * gram_d).sum(axis=(-1, -2))
+        pairs = (*s_r.shape[:-1], batch * batch)
+        s = np.vecdot(gram_r.reshape(pairs), gram_d.reshape(pairs)).astype(np.float64)
         explicit = np.sqrt(s_r * s_delta).sum(axis=-1) ** 2 > CANCELLATION * batch * s
     for at in zip(*np.nonzero(explicit), strict=True):
         gradient = r.mantissa[at].T @ d[at]
@@ -318,7 +323,7 @@ def backpropagate(
         runs.append((range(k, k + count), [Block(slice(0, 1), row, kink)]))
         k += count
     x = array("inputs", inputs, 2, dt)
-    weights = _checked_weights(weights, x.shape[1], dt)
+    weights, squares = _checked_weights(weights, x.shape[1], dt)
     widths = [W.shape[1] for W in weights]
     if biases is not None:
         biases = list(biases)
@@ -344,7 +349,7 @@ def backpropagate(
     measures = Measures.empty(depth, 1, len(x))
     # What overflows in the layers run ahead is dropped.
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        linear = Explicit(weights, biases)
+        linear = Explicit(weights, squares, biases)
         r, s = settle(x[None], 0)
         measures.signal.put(0, s, r.exponent)
         trace = []
@@ -371,13 +376,20 @@ def unit_cotangent(key: Array, shape: tuple[int, int], dtype: np.dtype) -> Array
     return (c / np.linalg.norm(c)).astype(dtype)
 
 
-def _checked_weights(weights: Sequence, n_in: int, dtype: np.dtype) -> list[Array]:
-    """The matrices in ``dtype``, if they are finite and chain from ``n_in``."""
-    checked = []
-    for k, W in enumerate(weights):
-        W = array(f"weights[{k}]", W, 2, dtype)
-        if W.shape[0] != n_in:
-            raise ValueError(f"weights[{k}] has shape {W.shape}; allowed: ({n_in}, n), to chain")
-        checked.append(W)
-        n_in = W.shape[1]
-    return checked
+def _checked_weights(weights: Sequence, n_in: int, dtype: np.dtype) -> tuple[list[Array], Array]:
+    """The matrices in ``dtype``, if they are finite and chain from ``n_in``; sums of squares."""
+    checked, squares = [], np.empty(len(weights))
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        for k, W in enumerate(weights):
+            W = np.ascontiguousarray(W) if getattr(W, "dtype", None) == dtype else W
+            s = sum_of_squares(W).sum() if isinstance(W, np.ndarray) and W.ndim == 2 else np.nan
+            if not np.isfinite(s):  # not an array of that dtype, or one that overflows, or worse
+                W = array(f"weights[{k}]", W, 2, dtype)
+                s = sum_of_squares(W).sum()
+            if W.shape[0] != n_in or W.size == 0:
+                raise ValueError(
+                    f"weights[{k}] has shape {W.shape}; allowed: ({n_in}, n), to chain"
+                )
+            checked.append(W)
+            squares[k], n_in = s, W.shape[1]
+    return checked, squares

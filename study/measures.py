@@ -21,6 +21,11 @@ class Squares:
         self.s[index] = s
         self.exponent[index] = exponent
 
+    def __getitem__(self, index) -> Squares:
+        part = Squares(0)
+        part.s, part.exponent = self.s[index].copy(), self.exponent[index].copy()
+        return part
+
     def norms(self) -> tuple[Array, Array]:
         """Frobenius norms over the examples: (mantissa, exponent), one a (layer, network)."""
         return norm(*total(self.s, self.exponent))
@@ -28,10 +33,11 @@ class Squares:
 
 @dataclass
 class Measures:
-    """The record of one pass of several networks with the same number of layers and examples.
+    """The record of one pass: squares of shape (layers, networks, examples).
 
     ``signal[k]`` is of r^(k) and ``upstream[k]`` of dC/dr^(k), k = 0 .. depth; ``delta[k]`` is of
-    dC/dz^(k+1) and ``gradient[k]`` of dC/dW^(k), k = 0 .. depth-1.
+    dC/dz^(k+1) and ``gradient[k]`` of dC/dW^(k), k = 0 .. depth-1. Where networks differ only in
+    depth, ``signal`` and ``active`` have one entry for their common forward pass, their trunk.
     """
 
     signal: Squares
@@ -39,16 +45,28 @@ class Measures:
     delta: Squares
     gradient: Squares
     active: Array
-    """(depth, networks) share of units with phi'(z) > 0.01 of its maximum."""
+    """(depth, trunks) share of units with phi'(z) > 0.01 of its maximum."""
 
     @classmethod
-    def empty(cls, depth: int, networks: int, batch: int) -> Measures:
+    def empty(cls, depth: int, networks: int, batch: int, trunks: int | None = None) -> Measures:
+        trunks = networks if trunks is None else trunks
         return cls(
-            signal=Squares(depth + 1, networks, batch),
+            signal=Squares(depth + 1, trunks, batch),
             upstream=Squares(depth + 1, networks, batch),
             delta=Squares(depth, networks, batch),
             gradient=Squares(depth, networks, 1),
-            active=np.zeros((depth, networks)),
+            active=np.zeros((depth, trunks)),
+        )
+
+    def of(self, network: int, trunk: int, depth: int) -> Measures:
+        """The record of one network of that depth, its own copy."""
+        at, own = slice(0, depth), slice(network, network + 1)
+        return Measures(
+            signal=self.signal[: depth + 1, trunk : trunk + 1],
+            upstream=self.upstream[: depth + 1, own],
+            delta=self.delta[at, own],
+            gradient=self.gradient[at, own],
+            active=self.active[at, trunk : trunk + 1].copy(),
         )
 
     def columns(self, log10_weight_norm: Array) -> dict[str, Array]:

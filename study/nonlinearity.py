@@ -1,4 +1,4 @@
-"""An activation on scaled numbers: phi and phi' for arguments of any size, several networks at once.
+"""An activation on scaled numbers: phi and phi' of any argument, several networks at once.
 
 Networks stand in blocks that share an activation; shape (networks, batch, units), or with layers
 leading.

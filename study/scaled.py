@@ -31,14 +31,16 @@ class Scaled(NamedTuple):
 
     def __getitem__(self, index) -> Scaled:
         """The examples selected by ``index`` on the leading axes."""
-        e = self.exponent
-        return Scaled(self.mantissa[index], e if isinstance(e, int) else e[index])
+        if isinstance(self.exponent, int):
+            return Scaled(self.mantissa[index], 0)
+        e = self.exponent[index]
+        return Scaled(self.mantissa[index], e if e.any() else 0)
 
 
 # Sums of squares may wander this far before their vector is rescaled: squares of a product with a
-# weight matrix of Frobenius norm within MATRIX_RANGE still fit the format.
+# weight matrix of Frobenius norm within MATRIX_RANGE, and products of two of them, fit the format.
 SQUARE_RANGE = {
-    np.dtype(np.float32): (2.0**-60, 2.0**60),
+    np.dtype(np.float32): (2.0**-50, 2.0**50),
     np.dtype(np.float64): (2.0**-500, 2.0**500),
 }
 MATRIX_RANGE = {
@@ -70,13 +72,17 @@ def settle(mantissa: Array, exponent: Exponent) -> tuple[Scaled, Array]:
     held = inside(s, mantissa.dtype)
     if held is True:
         return Scaled(mantissa, exponent), s
+    # Once one has left, bring in all that are on their way, so that many networks side by side
+    # stop for this together.
+    low, high = SQUARE_RANGE[mantissa.dtype]
+    far = ~((low**0.25 <= s) & (s <= high**0.25))
     exponent = np.broadcast_to(np.asarray(exponent, np.int64), s.shape).copy()
     mantissa = mantissa.copy()
-    rows, shift = _normalised(mantissa[~held])
-    mantissa[~held] = rows
-    exponent[~held] += shift
-    exponent[~held & ~mantissa.any(axis=-1)] = 0
-    s[~held] = sum_of_squares(rows)
+    rows, shift = _normalised(mantissa[far])
+    mantissa[far] = rows
+    exponent[far] += shift
+    exponent[far & ~mantissa.any(axis=-1)] = 0
+    s[far] = sum_of_squares(rows)
     return Scaled(mantissa, exponent if exponent.any() else 0), s
 
 
@@ -103,6 +109,19 @@ def stacked(exponents: list[Exponent], shape: tuple[int, ...]) -> Exponent:
     if all(isinstance(e, int) for e in exponents):
         return 0
     return np.stack([np.broadcast_to(np.asarray(e, np.int64), shape) for e in exponents])
+
+
+def joined(parts: list[Scaled]) -> Scaled:
+    """The parts one after another on the leading axis."""
+    mantissa = np.concatenate([x.mantissa for x in parts])
+    if all(isinstance(x.exponent, int) for x in parts):
+        return Scaled(mantissa, 0)
+    shapes = [x.mantissa.shape[:-1] for x in parts]
+    exponents = [
+        np.broadcast_to(np.asarray(x.exponent, np.int64), shape)
+        for x, shape in zip(parts, shapes, strict=True)
+    ]
+    return Scaled(mantissa, np.concatenate(exponents))
 
 
 def _normalised(rows: Array) -> tuple[Array, Array]:

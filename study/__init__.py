@@ -1,0 +1,55 @@
+"""Why gradients vanish or explode: exact gradient norms, layer by layer, at any depth.
+
+A tour, in the order in which the modules build on one another:
+
+- ``activations``: the table: phi and phi', one row an activation
+- ``scaled``: numbers outside the float range
+- ``gaussian``: random weights by counter
+- ``network``: `Network`, the specification of a network
+- ``measures``: the norms recorded along a pass
+- ``nonlinearity``, ``backprop``: the three equations of backpropagation; `backpropagate`
+- ``march``: many networks in step through the same weights
+- ``engines``: `profile`
+- ``theory``: what random networks must obey; never imports an engine
+- ``records``, ``sweep``, ``claims``, ``experiment``, ``report``, ``cli``: from a question to its
+  CSVs, figures and verdicts
+
+>>> import study
+>>> df = study.profile(study.Network(activation="relu", depth=50, width=100), seeds=range(3))
+>>> len(df)
+150
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from study import theory
+    from study.backprop import backpropagate
+    from study.engines import profile
+    from study.network import Network
+
+__all__ = ["Network", "backpropagate", "profile", "theory"]
+
+_HOME = {
+    "Network": "study.network",
+    "backpropagate": "study.backprop",
+    "profile": "study.engines",
+}
+
+
+def __getattr__(name: str):
+    # Imported at first use: `python -m study --help` needs neither pandas nor numba.
+    if name == "theory":
+        return importlib.import_module("study.theory")
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'study' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,8 @@
+"""``python -m study``."""
+
+import sys
+
+from study.cli import main
+
+if __name__ == "__main__":  # workers import this module too
+    sys.exit(main())

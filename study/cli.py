@@ -1,0 +1,335 @@
+"""The commands: ``python -m study list | run | figures | profile``.
+
+Exit status: 0 done, 2 a request that cannot be met (one line on stderr says which field, which
+value and what is allowed; nothing is half written), 3 some part failed, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+# Whatever is slow to import is imported by the command that needs it: --help and list need nothing.
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from study.experiment import Experiment
+
+_EXAMPLES = """examples:
+  python -m study list
+  python -m study run depth_decay --preset quick
+  python -m study figures
+  python -m study profile --activation sigmoid --depth 1000 --width 256 --sigma-w critical
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports an error as every other error of the study: one line, status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        message = re.sub(r"^argument ", "", message)
+        message = re.sub(r"invalid choice: (.*) \(choose from (.*)\)", r"\1; allowed: \2", message)
+        if message.startswith("unrecognized"):
+            message += f"; allowed: what {self.prog} --help lists"
+        _complain(message)
+        raise SystemExit(2)
+
+
+def _complain(message: object) -> None:
+    print("study: error:", " ".join(str(message).split()), file=sys.stderr)
+
+
+def _number(
+    convert: Callable[[str], Any], allowed: str, is_allowed: Callable[[Any], bool] = lambda _: True
+) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        with contextlib.suppress(ValueError):
+            value = convert(text)
+            if is_allowed(value):
+                return value
+        raise argparse.ArgumentTypeError(f"{text!r}; allowed: {allowed}")
+
+    return parse
+
+
+_count = _number(int, "a whole number, at least 1", lambda value: value >= 1)
+_whole = _number(int, "a whole number")
+_real = _number(float, "a number")
+
+
+def _sigma(text: str) -> float | str:
+    return text if text == "critical" else _number(float, "a number or critical")(text)
+
+
+def _cpus() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m study",
+        description="Why gradients vanish or explode: run the experiments, or profile a network.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+
+    command("list", "List the experiments and the question each asks.")
+
+    run = command("run", "Run experiments: sweeps, tables, figures, verdicts. Resumes by itself.")
+    run.add_argument("names", nargs="*", metavar="NAME", help="experiments; default: all")
+    run.add_argument(
+        "--preset", choices=("quick", "paper"), default="paper", help="default: %(default)s"
+    )
+    run.add_argument(
+        "--workers",
+        type=_count,
+        default=_cpus(),
+        metavar="N",
+        help="default: the CPUs, %(default)s",
+    )
+    run.add_argument(
+        "--results", type=Path, metavar="DIR", help="default: results (paper), build/quick (quick)"
+    )
+    run.add_argument("--progress", action="store_true", help="show it also where no terminal is")
+
+    figures = command("figures", "Draw the figures and judge the claims from the CSVs alone.")
+    figures.add_argument(
+        "names", nargs="*", metavar="NAME", help="experiments; default: all that have results"
+    )
+    figures.add_argument(
+        "--results", type=Path, default=Path("results"), metavar="DIR", help="default: %(default)s"
+    )
+    for each in (run, figures):
+        each.add_argument(
+            "--figures", type=Path, metavar="DIR", help="default: figures, or DIR/figures"
+        )
+
+    profile = command("profile", "Profile one network: what its gradients do, layer by layer.")
+    profile.add_argument("--activation", required=True, metavar="PHI", help="for example relu")
+    profile.add_argument("--depth", type=_whole, required=True, metavar="N", help="weight matrices")
+    profile.add_argument("--width", type=_whole, required=True, metavar="N", help="units a layer")
+    profile.add_argument(
+        "--sigma-w", type=_sigma, required=True, metavar="S",
+        help="Var W = S^2 / fan_in; critical: where gradients neither vanish nor explode",
+    )  # fmt: skip
+    profile.add_argument(
+        "--sigma-b", type=_real, default=0.0, metavar="S", help="Var b = S^2; default: %(default)s"
+    )
+    profile.add_argument(
+        "--weights", default="gaussian", metavar="LAW",
+        help="gaussian, uniform or orthogonal; default: %(default)s",
+    )  # fmt: skip
+    profile.add_argument(
+        "--dtype",
+        default="float64",
+        metavar="TYPE",
+        help="float32 or float64; default: %(default)s",
+    )
+    profile.add_argument(
+        "--kink", type=_real, default=1.0, metavar="K", help="phi' at a kink; default: %(default)s"
+    )
+    profile.add_argument(
+        "--seeds", type=_count, default=10, metavar="N", help="networks drawn; default: %(default)s"
+    )
+    profile.add_argument(
+        "--batch", type=_count, default=1, metavar="B", help="examples; default: %(default)s"
+    )
+    profile.add_argument(
+        "--engine", default="auto", metavar="NAME",
+        help="auto, dense or matrix_free; default: %(default)s",
+    )  # fmt: skip
+    profile.add_argument(
+        "--csv",
+        type=Path,
+        metavar="FILE",
+        help="write the rows to FILE (.csv), and what they are to the .json beside it",
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    args = _parser().parse_args(argv)
+
+    def interrupt(*_: object) -> NoReturn:
+        for number in (signal.SIGINT, signal.SIGTERM):  # a second one must not stop the clean-up
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {n: signal.signal(n, interrupt) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        return {"list": _list, "run": _run, "figures": _figures, "profile": _profile}[args.command](
+            args
+        )
+    except (ValueError, OSError, ImportError) as error:
+        _complain(error)
+        return 2
+    except KeyboardInterrupt:
+        print("study: interrupted; what is finished is kept", file=sys.stderr)
+        return 130
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _list(args: argparse.Namespace) -> int:
+    from study.experiment import discover, question
+
+    for name in discover():
+        print(f"{name}\n    {question(name)}")
+    return 0
+
+
+def _writable(field: str, folder: Path) -> Path:
+    """Make sure, before any work, that files can be written to `folder`."""
+    from study.records import write_atomic
+
+    probe = folder / ".writable"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(probe, b"")
+        probe.unlink(missing_ok=True)  # another run may have been here
+    except OSError as error:
+        raise ValueError(
+            f"{field} '{folder}' cannot be written ({error.strerror}); "
+            "allowed: a folder that exists or can be made, and be written to"
+        ) from None
+    return folder
+
+
+def _figures_folder(args: argparse.Namespace) -> Path:
+    shared = args.results == Path("results")
+    return args.figures or (Path("figures") if shared else args.results / "figures")
+
+
+def _run(args: argparse.Namespace) -> int:
+    from study import sweep
+    from study.experiment import discover, load
+
+    if args.results is None:  # a quick run must never replace the results of a paper run
+        args.results = Path("results") if args.preset == "paper" else Path("build/quick")
+    experiments = [load(name) for name in dict.fromkeys(args.names or discover())]
+    for experiment in experiments:
+        experiment.cells(args.preset)
+    _writable("--results", args.results)
+    _writable("--figures", _figures_folder(args))
+    complete = []
+    for experiment in experiments:
+        progress = True if args.progress else None
+        if not sweep.run(experiment, args.preset, args.results, args.workers, progress=progress):
+            complete.append(experiment)
+    _report(complete, args)
+    return 0 if len(complete) == len(experiments) else 3
+
+
+def _figures(args: argparse.Namespace) -> int:
+    from study.experiment import discover, load
+
+    names = args.names or [n for n in discover() if (args.results / n).is_dir()]
+    if not names:
+        raise ValueError(
+            f"--results '{args.results}' has no results; allowed: a folder written by "
+            "python -m study run"
+        )
+    experiments = [load(name) for name in dict.fromkeys(names)]
+    _writable("--figures", _figures_folder(args))
+    _report(experiments, args)
+    return 0
+
+
+def _report(experiments: list[Experiment], args: argparse.Namespace) -> None:
+    from study import report
+
+    if not experiments:
+        return
+    folder = _figures_folder(args)
+    paths = report.draw(experiments, args.results, folder)
+    claims = report.write_claims(experiments, args.results)
+    if len(claims):
+        print(report.claims_text(claims), end="\n\n")
+        print(f"verdicts  {args.results / 'claims.csv'}")
+    for experiment in experiments:
+        print(f"tables    {args.results / experiment.name}")
+    print(f"figures   {folder} ({len(paths)} files)")
+
+
+def _profile(args: argparse.Namespace) -> int:
+    import study
+    import study.theory
+    from study import records
+
+    if args.csv is not None:
+        if args.csv.suffix != ".csv":
+            raise ValueError(
+                f"--csv '{args.csv}' is not allowed; allowed: a name that ends in .csv"
+            )
+        _writable("--csv", args.csv.parent)
+    critical = study.theory.critical_sigma_w(args.activation, args.sigma_b)
+    sigma_w = critical if args.sigma_w == "critical" else args.sigma_w
+    net = study.Network(
+        activation=args.activation, depth=args.depth, width=args.width, sigma_w=sigma_w,
+        sigma_b=args.sigma_b, weights=args.weights, dtype=args.dtype, kink=args.kink,
+    )  # fmt: skip
+    frame = study.profile(net, seeds=range(args.seeds), batch=args.batch, engine=args.engine)
+    chi = study.theory.mean_field(args.activation, sigma_w, args.sigma_b).chi
+    print(_summary(frame))
+    print(f"\ntheory, infinite width: chi = {chi:.6g}, the factor of the squared norm per layer;")
+    print(f"chi = 1 at sigma_w = {critical:.10g} (here {sigma_w:.10g}).")
+    if args.csv is not None:
+        configuration = {k: v for k, v in vars(args).items() if k not in ("csv", "command")}
+        about = {"configuration": {**configuration, "sigma_w": sigma_w}}
+        records.write_table(args.csv, frame, about | {"versions": [records.versions()]})
+        print(f"rows      {args.csv}")
+    return 0
+
+
+def _summary(frame: pd.DataFrame) -> str:
+    """Say in words and a dozen rows what the gradients of one network do."""
+    import numpy as np
+
+    depth, seeds = int(frame["layer"].max()) + 1, frame["seed"].nunique()
+    norms = frame.groupby("layer")["log10_grad_norm"].agg(["median", "min", "max"])
+    first, last = norms["median"].iloc[0], norms["median"].iloc[-1]
+    change = first - last if np.isfinite(first) else first
+    if abs(change) <= 1:
+        words = "The gradient stays: its norm changes at most tenfold"
+    else:
+        words = f"The gradient {'vanishes' if change < 0 else 'explodes'}: its norm changes"
+    lines = [
+        f"{words} from the last layer to the first,",
+        f"by a factor of 10^{change:.4g} (median of {seeds} seeds), {depth} layers.",
+        "",
+        "   layer   log10 of the gradient's norm",
+        "             median      lowest     highest",
+    ]
+    for layer in np.unique(np.linspace(0, depth - 1, 12).round().astype(int)):
+        row = norms.loc[layer]
+        lines.append(f"{layer:8d} {row['median']:11.4g} {row['min']:11.4g} {row['max']:11.4g}")
+    lines.append("")
+    # What leaves the range of float64 leaves that of float32 as well.
+    for name, seen_in in (("float32", ("float32", "float64")), ("float64", ("float64",))):
+        shares = []
+        for what, text in (("_underflow", "zero or subnormal"), ("_overflow", "infinite")):
+            share = frame["status"].isin([f"{wide}{what}" for wide in seen_in]).mean()
+            if share:
+                shares.append(f"{text} in {share:.1%} of the layers")
+        lines.append(
+            f"in plain {name} it would be {' and '.join(shares) or 'in range in every layer'}"
+        )
+    dead = (frame["status"] == "dead").mean()
+    if dead:
+        lines.append(f"truly zero (dead) in {dead:.1%} of the layers")
+    return "\n".join(lines)

@@ -1,0 +1,290 @@
+"""The dense engine: many networks in step through the same weights.
+
+For one (seed, width, weight law) the unit-variance weights of a layer are drawn once, from a
+counter, and every network walks through them together: their rows are one matrix product, sigma_w
+a factor on each. Networks that differ only in depth share the forward pass and join the backward
+pass at their depth. Weights are drawn again on the way back, not stored, and signals are kept or
+computed again from checkpoints as memory allows, so memory does not grow with depth x width^2.
+
+Networks of one march share their weights: comparisons are paired, and intervals must resample over
+seeds, never over networks.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+
+from study import gaussian
+from study.activations import activation as activation_row
+from study.backprop import Stretch, backward, cost_gradient, forward, unit_cotangent
+from study.measures import Measures
+from study.network import Network
+from study.nonlinearity import Block, active_fraction, derivative
+from study.scaled import Array, Exponent, Scaled, joined, settle
+
+SIGNAL_BYTES = 2**30
+"""Signals kept for the backward pass take at most this; beyond, checkpoints."""
+
+UNIT_BYTES = 2**28
+"""Orthogonal matrices kept for the way back take at most this."""
+
+PREFETCH_ENTRIES = 2**15
+"""Matrices of at least so many entries are drawn ahead by a second thread."""
+
+
+class Unit:
+    """Unit-variance weights of each layer, drawn on demand; the latest few are kept."""
+
+    def __init__(self, key: Array, law: str, n_in: int, width: int, dtype: np.dtype, keep: int):
+        self.key, self.law, self.n_in, self.width, self.dtype = key, law, n_in, width, dtype
+        self.keep = keep
+        self.drawn: OrderedDict[int, Array | Future] = OrderedDict()
+        spare = (os.cpu_count() or 1) > 1 and n_in * width >= PREFETCH_ENTRIES
+        self.pool = ThreadPoolExecutor(1) if spare else None
+
+    def __call__(self, k: int, then: int | None) -> Array:
+        """G^(k), shape (fan_in, width); ``then`` is the layer that is wanted next."""
+        G = self.drawn.pop(k, None)
+        G = G.result() if isinstance(G, Future) else self._draw(k) if G is None else G
+        self.drawn[k] = G
+        if self.pool is not None and then is not None and then not in self.drawn:
+            self.drawn[then] = self.pool.submit(self._draw, then)
+        while len(self.drawn) > self.keep:
+            self.drawn.popitem(last=False)
+        return G
+
+    def _draw(self, k: int) -> Array:
+        fan_in = self.n_in if k == 0 else self.width
+        if self.law == "orthogonal":
+            Q = gaussian.haar(self.key, k, fan_in, self.width, self.dtype)
+            Q *= self.dtype.type(math.sqrt(max(fan_in, self.width)))
+            return Q
+        draw = gaussian.fill_normal if self.law == "gaussian" else gaussian.fill_uniform
+        return draw(self.key, k, np.empty((fan_in, self.width), self.dtype))
+
+
+class Marching:
+    """The layers of the trunks of a march: W = sigma_w / sqrt(fan_in) G."""
+
+    def __init__(self, unit: Unit, bias_key: Array, trunks: list[Network], depth: int):
+        self.unit, self.bias_key, self.depth = unit, bias_key, depth
+        self.sigma_w = np.array([net.sigma_w for net in trunks])
+        self.sigma_b = np.array([net.sigma_b for net in trunks])
+        self.ahead = max(1, min(unit.keep - 1, 2**18 // (unit.width**2)))
+        self.squares = np.empty((depth, unit.width))
+        """Sum of squares of each column of G^(k)."""
+        self.trunk: Array | slice = slice(None)
+
+    def scale(self, k: int) -> Array:
+        fan_in = self.unit.n_in if k == 0 else self.unit.width
+        return (self.sigma_w / math.sqrt(fan_in)).astype(self.unit.dtype)[:, None, None]
+
+    def forward(self, k: int, r: Array, out: Array) -> None:
+        G = self.unit(k, k + 1 if k + 1 < self.depth else None)
+        np.einsum("ij,ij->j", G, G, out=self.squares[k], dtype=np.float64)
+        np.matmul(r.reshape(-1, r.shape[-1]), G, out=out.reshape(-1, out.shape[-1]))
+        out *= self.scale(k)
+
+    def backward(self, k: int, delta: Array, out: Array) -> None:
+        G = self.unit(k, k - 1 if k else None)
+        np.matmul(delta.reshape(-1, delta.shape[-1]), G.T, out=out.reshape(-1, out.shape[-1]))
+        out *= self.scale(k)[self.trunk]
+
+    def log10_scales(self) -> Array:
+        """log10 of sigma_w / sqrt(fan_in), (depth, trunks)."""
+        fan_in = np.full((self.depth, 1), float(self.unit.width))
+        fan_in[0] = self.unit.n_in
+        with np.errstate(divide="ignore"):
+            return np.log10(self.sigma_w) - 0.5 * np.log10(fan_in)
+
+    def exponent(self, k: int) -> int:
+        return 0
+
+    def bias(self, k: int) -> Array | None:
+        if not self.sigma_b.any():
+            return None
+        b = gaussian.normal(self.bias_key, k, (self.unit.width,), self.unit.dtype)
+        return self.sigma_b.astype(b.dtype)[:, None, None] * b
+
+    def width(self, k: int) -> int:
+        return self.unit.n_in if k == 0 else self.unit.width
+
+
+def march(
+    nets: Sequence[Network],
+    seed: int,
+    batch: int,
+    inputs: Array | None = None,
+    targets: Array | None = None,
+) -> list[dict[str, Array]]:
+    """The columns of each network of one seed; all share width, weight law and dtype.
+
+    Parameters
+    ----------
+    nets : sequence of Network
+    seed : int
+        Names the weights, biases, random inputs and cotangent of all of them.
+    batch : int
+        Number of random inputs (standard normal entries), where ``inputs`` is None.
+    inputs : (batch, n_in) array, optional
+        W^(0) then has n_in rows.
+    targets : (batch, n_out) array, optional
+        The cost is the batch mean of 1/2 |r - y|^2 on the first n_out <= width units of the output
+        layer, which has no others. Without, dC/dr at the output is a random direction of Frobenius
+        norm 1, the same for every network.
+
+    Returns
+    -------
+    list of dict
+        In the order of ``nets``: column name -> (depth,) array.
+    """
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        return _March(nets, seed, batch, inputs, targets).columns()
+
+
+class _March:
+    """The state of one march; rows of the backward pass in order of falling depth."""
+
+    def __init__(self, nets, seed, batch, inputs, targets):
+        self.nets, self.targets = nets, targets
+        first = nets[0]
+        self.width, self.dtype = first.width, np.dtype(first.dtype)
+        if inputs is None:
+            key = gaussian.key(seed, "inputs")
+            inputs = gaussian.normal(key, 0, (batch, self.width), self.dtype)
+        self.inputs = inputs
+        self.n_out = self.width if targets is None else targets.shape[1]
+
+        # The deepest come first on the way back, so that networks join at the end of the rows.
+        self.order = sorted(range(len(nets)), key=lambda j: -nets[j].depth)
+        trunk_of = [(n.activation, n.kink, n.sigma_w, n.sigma_b) for n in nets]
+        keys = sorted(set(trunk_of))
+        place = {key: t for t, key in enumerate(keys)}
+        self.trunk = np.array([place[trunk_of[j]] for j in self.order])
+        self.trunks = [
+            next(n for n, t in zip(nets, trunk_of, strict=True) if t == key) for key in keys
+        ]
+        self.blocks = _blocks(self.trunks)
+        self.depths = np.array([nets[j].depth for j in self.order])
+        self.depth = int(self.depths[0])
+
+        unit = Unit(
+            gaussian.key(seed, "weights"),
+            first.weights,
+            inputs.shape[1],
+            self.width,
+            self.dtype,
+            keep=_kept(first.weights, inputs.shape[1], self.width, self.dtype),
+        )
+        self.linear = Marching(unit, gaussian.key(seed, "biases"), self.trunks, self.depth)
+        self.measures = Measures.empty(self.depth, len(nets), len(inputs), trunks=len(keys))
+        if targets is None:
+            shape = (len(inputs), self.width)
+            self.cotangent = unit_cotangent(gaussian.key(seed, "cotangent"), shape, self.dtype)
+        self.outputs: dict[int, Scaled] = {}
+        self.output_signal: dict[int, tuple[Array, Exponent]] = {}
+        self.output_active: dict[int, Array] = {}
+
+    def columns(self) -> list[dict[str, Array]]:
+        segments = self._climb()
+        dr = None
+        for layers, r, trace in reversed(segments):
+            trace = self._trace(layers, r)[0] if trace is None else trace
+            for stretch in reversed(trace):
+                dr = self._joined(dr, stretch.first + len(stretch.z.mantissa))
+                dr = backward(
+                    self.linear, stretch, dr, self.blocks, self.measures, self.linear.trunk
+                )
+        return self._split()
+
+    def _climb(self) -> list[tuple[range, Scaled, list[Stretch] | None]]:
+        """The forward pass: segments of layers with the signal each starts from.
+
+        A segment ends wherever a network joins on the way back. The trace is kept where memory
+        allows, else made again from the segment's start.
+        """
+        r, s = settle(np.repeat(self.inputs[None], len(self.trunks), axis=0), 0)
+        self.measures.signal.put(0, s, r.exponent)
+        layer = 2 * r.mantissa.nbytes
+        kept = layer * self.depth <= SIGNAL_BYTES
+        step = self.depth if kept else max(1, round(math.sqrt(self.depth / 2)))
+        ends = sorted({*range(step, self.depth, step), *map(int, self.depths)})
+        segments = []
+        for start, end in itertools.pairwise([0, *ends]):
+            layers = range(start, end)
+            trace, above = self._trace(layers, r)
+            segments.append((layers, r, trace if kept else None))
+            r = above
+            if end in self.depths:
+                self._output(end, r, trace[-1].z[-1])
+        return segments
+
+    def _output(self, depth: int, r: Scaled, z: Scaled) -> None:
+        """Where networks end: their output is the first n_out units, and only those count."""
+        units = slice(0, self.n_out)
+        self.outputs[depth], s = settle(r.mantissa[..., units], r.exponent)
+        self.output_signal[depth] = s, self.outputs[depth].exponent
+        slopes = derivative(Scaled(z.mantissa[None, ..., units], z.exponent), self.blocks)
+        self.output_active[depth] = active_fraction(slopes, self.blocks)[0]
+
+    def _trace(self, layers: range, r: Scaled) -> tuple[list[Stretch], Scaled]:
+        return forward(self.linear, r, self.blocks, layers, self.measures)
+
+    def _joined(self, dr: Scaled | None, depth: int) -> Scaled | None:
+        """dr with the rows of the networks that end at this depth."""
+        new = np.flatnonzero(self.depths == depth)
+        if not len(new):
+            return dr
+        trunk = self.trunk[new]
+        if self.targets is None:
+            start = Scaled(np.repeat(self.cotangent[None], len(new), axis=0), 0)
+        else:
+            start = cost_gradient(self.outputs[depth][trunk], self.targets)
+            missing = self.width - self.n_out
+            padded = np.pad(start.mantissa, ((0, 0), (0, 0), (0, missing)))
+            start = Scaled(padded, start.exponent)
+        start, s = settle(*start)
+        self.measures.upstream.put((depth, new), s, start.exponent)
+        dr = start if dr is None else joined([dr, start])
+        self.linear.trunk = self.trunk[: len(dr.mantissa)]
+        return dr
+
+    def _split(self) -> list[dict[str, Array]]:
+        """Each network's columns, from the arrays of the march."""
+        squares, scale = self.linear.squares, self.linear.log10_scales()
+        split: list = [None] * len(self.nets)
+        for column, j in enumerate(self.order):
+            depth, trunk = self.nets[j].depth, self.trunk[column]
+            own = self.measures.of(column, trunk, depth)
+            s, e = self.output_signal[depth]
+            own.signal.put(depth, s[[trunk]], e if isinstance(e, int) else e[[trunk]])
+            own.active[-1] = self.output_active[depth][trunk]
+            total = squares[:depth].sum(axis=1)
+            total[-1] = squares[depth - 1, : self.n_out].sum()
+            weight = scale[:depth, trunk] + 0.5 * np.log10(total)
+            split[j] = {name: x[:, 0] for name, x in own.columns(weight[:, None]).items()}
+        return split
+
+
+def _blocks(trunks: list[Network]) -> list[Block]:
+    """Ranges of trunks with one activation and kink; they are sorted by these."""
+    blocks, at = [], 0
+    for (name, kink), same in itertools.groupby(trunks, key=lambda n: (n.activation, n.kink)):
+        count = len(list(same))
+        blocks.append(Block(slice(at, at + count), activation_row(name), kink))
+        at += count
+    return blocks
+
+
+def _kept(law: str, n_in: int, width: int, dtype: np.dtype) -> int:
+    """How many matrices to keep at hand: few, unless drawing one costs a factorisation."""
+    entries = max(n_in, width) * width
+    memory = UNIT_BYTES if law == "orthogonal" else UNIT_BYTES // 64
+    return max(2, memory // (entries * dtype.itemsize))

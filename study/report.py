@@ -1,0 +1,147 @@
+"""What the tables say, for people: the table of claims and the figures, from the CSVs alone."""
+
+from __future__ import annotations
+
+import io
+import sys
+import textwrap
+from collections.abc import Iterable
+from pathlib import Path
+
+import matplotlib
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from study import records
+from study.claims import COLUMNS, judge_all
+from study.experiment import Experiment
+from study.sweep import alone, read_results
+
+# Nothing that differs from run to run: no date, no random identifier.
+_FORMATS = {
+    "svg": {"Date": None},
+    "pdf": {"CreationDate": None},
+    "png": {"Software": None},
+}
+_STYLE = {"svg.hashsalt": "study", "savefig.dpi": 200}
+_LINE = 100
+
+
+def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Save a figure as .svg, .pdf and .png; the same figure gives the same bytes.
+
+    Parameters
+    ----------
+    figure : what to save
+    folder : where; it must exist
+    name : file name without ending
+
+    Returns
+    -------
+    The three paths.
+
+    Raises
+    ------
+    OSError
+        When the folder cannot be written; no file is then left half written.
+    """
+    files = {}
+    with matplotlib.rc_context(_STYLE):
+        for ending, metadata in _FORMATS.items():
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=ending, metadata=metadata)
+            files[Path(folder) / f"{name}.{ending}"] = buffer.getvalue()
+    records.write_together(files)
+    return list(files)
+
+
+def draw(experiments: Iterable[Experiment], results: Path, folder: Path) -> list[Path]:
+    """Draw the figures of experiments from their tables, without a display.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        When a table is missing or damaged.
+    OSError
+        When `folder` cannot be written.
+    """
+    matplotlib.use("agg")
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    paths = []
+    for experiment in experiments:
+        for name, figure in experiment.figures(read_results(results, experiment.name)).items():
+            paths += save_figure(figure, folder, name)
+            plt.close(figure)
+    return paths
+
+
+def write_claims(experiments: Iterable[Experiment], results: Path) -> pd.DataFrame:
+    """Judge the claims of experiments by their tables and write ``<results>/claims.csv``.
+
+    The verdicts on other experiments that are in the file stay.
+
+    Returns
+    -------
+    The whole table, with the columns of `study.claims.COLUMNS`.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        When a table is missing or damaged.
+    """
+    path = Path(results) / "claims.csv"
+    judged = {e.name: judge_all(e, read_results(results, e.name)) for e in experiments}
+    with alone(path.with_name(".parts")):  # another run may have verdicts of its own to add
+        return _merge(path, judged)
+
+
+def _merge(path: Path, judged: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    frames = (dict(list(_written(path).groupby("experiment"))) if path.exists() else {}) | judged
+    filled = [frames[name] for name in sorted(frames) if len(frames[name])]
+    if not filled:
+        return pd.DataFrame(columns=list(COLUMNS))
+    table = pd.concat(filled, ignore_index=True)
+    about = {"versions": [records.versions()]}
+    records.write_table(path, table, about)
+    meanings = records.data_dictionary({"claims": records.schema(table)}, COLUMNS)
+    records.write_table(path.with_name("data_dictionary.csv"), meanings, about)
+    return table
+
+
+def _written(path: Path) -> pd.DataFrame:
+    try:
+        return records.read_table(path)
+    except (ValueError, FileNotFoundError):
+        print(
+            f"study: {path} is damaged; python -m study figures judges all again", file=sys.stderr
+        )
+        return pd.DataFrame(columns=list(COLUMNS))
+
+
+def claims_text(table: pd.DataFrame) -> str:
+    """Return the table of claims as plain text, at most 100 columns wide.
+
+    Examples
+    --------
+    >>> row = ["toy", "A", "Gradients vanish.", "below 0", -1.5, -2.0, -1.0, 20, "supported"]
+    >>> names = "experiment claim statement threshold estimate low high n_seeds verdict".split()
+    >>> print(claims_text(pd.DataFrame([row], columns=names)))
+    supported     toy / A
+                  Gradients vanish.
+                  -1.5 [-2, -1] from 20 seeds; true if below 0
+    """
+    lines = []
+    for row in table.itertuples():
+        numbers = (
+            f"{row.estimate:.4g} [{row.low:.4g}, {row.high:.4g}] from {row.n_seeds} seeds; "
+            f"true if {row.threshold}"
+        )
+        indent = " " * 14
+        for start, text in (
+            (f"{row.verdict:<14}", f"{row.experiment} / {row.claim}"),
+            (indent, row.statement),
+            (indent, numbers),
+        ):
+            lines.append(textwrap.fill(text, _LINE, initial_indent=start, subsequent_indent=indent))
+    return "\n".join(lines)

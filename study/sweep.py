@@ -1,0 +1,416 @@
+"""From a grid to tables that lose nothing: grid -> parts -> executor -> resume.
+
+A part is one cell of the grid: its configuration, and the tables that `measure` made of it. It is
+one file, ``<results>/<experiment>/.parts/<key>.part``, whose name is the hash of the configuration,
+so a finished part is found again by asking for the same numbers: resuming needs no flag.
+
+::
+
+    {"configuration":...,"format":1,"sha256":...,"tables":[...],"versions":...}   one line of JSON
+    layer,log10_grad_norm                                                         then the CSVs
+    0,-3.25
+
+The checksum covers the header and the tables, and the configuration must be the one asked for, so
+a part that is truncated, altered, stale or empty is never used: it is computed again. Workers send
+back bytes; only the driver writes. A worker that dies costs its own part and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib
+import json
+import multiprocessing
+import os
+import re
+import signal
+import sys
+import threading
+import traceback
+from collections import deque
+from collections.abc import Generator, Iterator
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
+from multiprocessing import connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pandas as pd
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
+
+from study import records
+
+if TYPE_CHECKING:
+    from study.experiment import Experiment
+
+PART_FORMAT = 1
+# Read when a library is loaded, so they must be set before a worker starts: a BLAS with threads
+# of its own beside ours costs a factor of 40, and its sums depend on how many it has.
+_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+_INTERRUPTS = {signal.SIGINT, signal.SIGTERM}
+_SHARED = ("data_dictionary", "claims")  # file names that are not an experiment's to use
+
+
+class Part(NamedTuple):
+    """One cell: the module that measures it, and the configuration that names its numbers."""
+
+    module: str
+    configuration: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        """The name of its file: a hash of the configuration, 64 hexadecimal digits."""
+        return records.digest(records.canonical(self.configuration))
+
+
+class Table(NamedTuple):
+    """One table inside a part: its CSV, the type of each column, and its rows."""
+
+    csv: bytes
+    types: dict[str, str]
+    rows: int
+
+
+Result = tuple[Part, bytes, str]
+
+
+def parts(experiment: Experiment, preset: str) -> list[Part]:
+    """Return the parts of a preset, in grid order.
+
+    Raises
+    ------
+    ValueError
+        When the preset is unknown, or a cell is not plain JSON or not what `measure` takes.
+    """
+    numerics = [records.NUMERICS_VERSION, experiment.version]
+    return [
+        Part(experiment.module, {"experiment": experiment.name, "cell": c, "numerics": numerics})
+        for c in experiment.cells(preset)
+    ]
+
+
+def encode_part(configuration: dict[str, Any], tables: dict[str, pd.DataFrame]) -> bytes:
+    """Return the file of one part."""
+    bodies, index = [], []
+    for name, frame in tables.items():
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in _SHARED:
+            raise ValueError(
+                f"table name {name!r} is not allowed; allowed: a-z, 0-9 and _, not {_SHARED}"
+            )
+        body, types = records.encode(frame), records.schema(frame)
+        bodies.append(body)
+        index.append(
+            {"name": name, "schema": [*types.items()], "rows": len(frame), "bytes": len(body)}
+        )
+    about = {
+        "format": PART_FORMAT,
+        "configuration": configuration,
+        "versions": records.versions(),
+        "tables": index,
+    }
+    body = b"".join(bodies)
+    sealed = {**about, "sha256": records.digest(records.canonical(about) + b"\n" + body)}
+    return records.canonical(sealed) + b"\n" + body
+
+
+def decode_part(
+    data: bytes, configuration: dict[str, Any]
+) -> tuple[dict[str, Table], dict[str, str]]:
+    """Return the tables of a part and the versions that computed it.
+
+    Raises
+    ------
+    ValueError
+        Saying in a few words why the part must not be used.
+    """
+    line, _, body = data.partition(b"\n")
+    try:
+        about = json.loads(line)
+        sum_ = about.pop("sha256")
+        intact = records.canonical({**about, "sha256": sum_}) == line
+        intact = intact and records.digest(records.canonical(about) + b"\n" + body) == sum_
+    except (ValueError, TypeError, KeyError, AttributeError):
+        intact = False
+    if not intact:
+        raise ValueError("empty" if not data else "checksum does not agree")
+    if about["format"] != PART_FORMAT:
+        raise ValueError(f"format {about['format']}, not {PART_FORMAT}")
+    if records.canonical(about["configuration"]) != records.canonical(configuration):
+        raise ValueError("stale configuration")
+    tables, start = {}, 0
+    for entry in about["tables"]:
+        csv = body[start : start + entry["bytes"]]
+        tables[entry["name"]] = Table(csv, dict(map(tuple, entry["schema"])), entry["rows"])
+        start += entry["bytes"]
+    return tables, about["versions"]
+
+
+def compute(module: str, configuration: dict[str, Any]) -> tuple[bytes, str]:
+    """Measure one cell, in a worker: its part and "", or nothing and the reason in one line."""
+    try:
+        with threadpool_limits(limits=1):
+            tables = importlib.import_module(module).measure(**configuration["cell"])
+        return encode_part(configuration, tables), ""
+    except (Exception, SystemExit) as error:  # what a cell does wrong must not cost the others
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        words = " ".join(str(error).split())
+        return b"", f"{type(error).__name__}: {words} ({Path(place.filename).name}:{place.lineno})"
+
+
+def _guard() -> None:
+    """Prepare a worker: the driver alone decides on Ctrl-C, and its death is the worker's."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTS)
+    driver = multiprocessing.parent_process()
+
+    def follow() -> None:
+        connection.wait([driver.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+@contextlib.contextmanager
+def _pool(workers: int, executor: Executor | None) -> Iterator[Executor]:
+    """Lend `executor`, or else processes of our own; none of those outlives the block."""
+    if executor is not None:
+        yield executor
+        return
+    others = set(multiprocessing.active_children())
+    before = {name: os.environ.get(name) for name in _ONE_THREAD}
+    os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_guard)
+    try:
+        yield pool
+    finally:
+        for process in set(multiprocessing.active_children()) - others:
+            process.kill()  # an idle worker holds nothing, a busy one is not wanted any more
+        pool.shutdown(wait=True, cancel_futures=True)
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def _fly(
+    waiting: deque[Part], workers: int, executor: Executor | None
+) -> Generator[Result, None, list[Part]]:
+    """Yield results until `waiting` is empty or a worker dies; return the parts then in flight.
+
+    Few parts are in flight at a time, so a death puts few under suspicion, and a grid of a million
+    cells does not sit in the executor's memory.
+    """
+    with _pool(workers, executor) as pool:
+        flying: dict[Future, Part] = {}
+        lost: list[Part] = []
+        while (waiting and not lost) or flying:
+            while waiting and not lost and len(flying) < 2 * workers:
+                part = waiting.popleft()
+                # A worker that this starts is born deaf too, until its _guard is up.
+                held = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
+                try:
+                    flying[pool.submit(compute, *part)] = part
+                except BrokenExecutor:
+                    lost.append(part)
+                finally:
+                    signal.pthread_sigmask(signal.SIG_SETMASK, held)
+            for future in wait(flying, return_when=FIRST_COMPLETED).done:
+                part = flying.pop(future)
+                try:
+                    result = (part, *future.result())
+                except BrokenExecutor:
+                    lost.append(part)
+                except Exception as error:  # an executor's own: a cluster lost the worker
+                    yield part, b"", f"{type(error).__name__}: {' '.join(str(error).split())}"
+                else:
+                    yield result
+    return lost
+
+
+def _results(queue: list[Part], workers: int, executor: Executor | None) -> Iterator[Result]:
+    """Yield each part once, as it finishes, in any order."""
+    waiting, suspects = deque(queue), []
+    while waiting:
+        suspects += yield from _fly(waiting, workers, executor)
+    for part in suspects:  # each alone, so that a death tells whose it is
+        for _ in range(2):
+            if not (yield from _fly(deque([part]), 1, executor)):
+                break
+        else:
+            yield part, b"", "quarantined: its worker died twice (killed, or out of memory)"
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold `folder`, a ``.parts``, against another run; the kernel lets go if this process dies."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _say(f"waiting for another run in {folder.parent}")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        for left in (*folder.glob(".*.tmp"), *folder.parent.glob(".*.tmp")):
+            left.unlink()  # from a run that was killed while it wrote
+        yield
+
+
+def _say(line: str) -> None:
+    tqdm.write(f"study: {line}", file=sys.stderr)  # above a progress bar, not through it
+
+
+def run(
+    experiment: Experiment,
+    preset: str,
+    results: Path,
+    workers: int,
+    executor: Executor | None = None,
+    progress: bool | None = None,
+) -> list[str]:
+    """Compute the parts that are not there yet; when all are, write the experiment's tables.
+
+    Parameters
+    ----------
+    experiment : what to measure
+    preset : a key of its grid
+    results : folder of all results; the tables go to ``<results>/<experiment>/``
+    workers : number of processes, at least 1; no number depends on it
+    executor : anything with the `submit` of `concurrent.futures`, instead of our own processes
+    progress : show the progress bar; by default on a terminal only
+
+    Returns
+    -------
+    The failures, a line each, already reported on stderr. The tables are written when it is empty.
+
+    Raises
+    ------
+    ValueError
+        When the preset, a cell or a table is not allowed.
+    OSError
+        When the results folder cannot be written.
+    """
+    if workers < 1:
+        raise ValueError(f"workers {workers} is not allowed; allowed: at least 1")
+    grid = parts(experiment, preset)
+    folder = Path(results) / experiment.name
+    store = folder / ".parts"
+    with alone(store):
+        missing = [part for part in grid if not _stored(store, part)]
+        done = len(grid) - len(missing)
+        _say(
+            f"{experiment.name} ({preset}): {len(grid)} parts, {done} done, "
+            f"{len(missing)} to compute, {workers} workers"
+        )
+        failures = []
+        bar = tqdm(
+            total=len(grid),
+            initial=done,
+            desc=experiment.name,
+            unit="part",
+            file=sys.stderr,
+            disable=None if progress is None else not progress,
+        )
+        with bar, contextlib.closing(_results(missing, workers, executor)) as finished:
+            for part, data, reason in finished:
+                if reason:
+                    cell = records.canonical(part.configuration["cell"]).decode()
+                    failures.append(f"part failed: {experiment.name} {cell}: {reason}")
+                    _say(failures[-1])
+                else:
+                    # A column without a meaning stops the run now, not after hours.
+                    tables, _ = decode_part(data, part.configuration)
+                    schemas = {name: table.types for name, table in tables.items()}
+                    records.data_dictionary(schemas, experiment.columns)
+                    records.write_atomic(store / f"{part.key}.part", data)
+                bar.update()
+        if failures:
+            _say(f"{experiment.name}: tables not written, {len(failures)} of {len(grid)} failed")
+        else:
+            _write_tables(experiment, preset, grid, folder)
+    return failures
+
+
+def _stored(store: Path, part: Part) -> bool:
+    path = store / f"{part.key}.part"
+    try:
+        decode_part(path.read_bytes(), part.configuration)
+    except FileNotFoundError:
+        return False
+    except ValueError as reason:
+        _say(f"part {part.key[:12]} is damaged ({reason}): computed again")
+        return False
+    return True
+
+
+def _write_tables(experiment: Experiment, preset: str, grid: list[Part], folder: Path) -> None:
+    """Join the parts in grid order: the bytes of each table, one after the other."""
+    bodies: dict[str, list[bytes]] = {}
+    types: dict[str, dict[str, str]] = {}
+    rows: dict[str, int] = {}
+    versions: list[dict[str, str]] = []
+    for part in grid:
+        data = (folder / ".parts" / f"{part.key}.part").read_bytes()
+        tables, by = decode_part(data, part.configuration)
+        if by not in versions:
+            versions.append(by)
+        for name, table in tables.items():
+            if types.setdefault(name, table.types) != table.types:
+                raise ValueError(
+                    f"table {name!r} of {experiment.name} has the columns {table.types} in cell "
+                    f"{part.configuration['cell']}; allowed: those of the first, {types[name]}"
+                )
+            first = records.header(table.types)
+            bodies.setdefault(name, [first]).append(table.csv[len(first) :])
+            rows[name] = rows.get(name, 0) + table.rows
+    provenance = {
+        "configuration": {
+            "experiment": experiment.name,
+            "preset": preset,
+            "numerics": grid[0].configuration["numerics"],
+            "grid_sha256": records.digest(records.canonical([part.key for part in grid])),
+            "cells": [part.configuration["cell"] for part in grid],
+        },
+        "versions": versions,
+    }
+    meanings = records.data_dictionary(types, experiment.columns)
+    files = {}
+    for name, pieces in bodies.items():
+        about = {"rows": rows[name], **provenance}
+        files |= records.table_files(folder / f"{name}.csv", b"".join(pieces), types[name], about)
+    about = {"rows": len(meanings), **provenance}
+    path, csv, own = (
+        folder / "data_dictionary.csv",
+        records.encode(meanings),
+        records.schema(meanings),
+    )
+    records.write_together(files | records.table_files(path, csv, own, about))
+
+
+def read_results(results: Path, name: str) -> dict[str, pd.DataFrame]:
+    """Read the tables of one experiment, those its data dictionary lists.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `records.read_table`; also when the tables are of different runs.
+    """
+    folder = Path(results) / name
+    dictionary = records.read_table(folder / "data_dictionary.csv")
+    run_of = records.read_about(folder / "data_dictionary.csv")["configuration"]
+    tables = {}
+    for table in dictionary["table"].unique():
+        path = folder / f"{table}.csv"
+        tables[table] = records.read_table(path)
+        if records.read_about(path)["configuration"] != run_of:
+            raise ValueError(
+                f"table {path} is damaged (of another run than its dictionary); "
+                f"it is made again by: python -m study run {name}"
+            )
+    return tables

@@ -1,0 +1,260 @@
+"""The commands as a user meets them: real processes, real signals, one line for every mistake."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from test_sweep import TOY
+
+from study import cli
+
+ROOT = Path(cli.__file__).parents[1]
+
+
+@pytest.fixture
+def house(tmp_path):
+    """A folder with one experiment, the toy; a space and a letter beyond ASCII in its path."""
+    folder = tmp_path / "a hoüse"
+    (folder / "experiments").mkdir(parents=True)
+    (folder / "experiments" / "__init__.py").write_text("")
+    (folder / "experiments" / "toy.py").write_text(TOY)
+    return folder
+
+
+def start(house, *args):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("DISPLAY", None)
+    return subprocess.Popen(
+        [sys.executable, "-m", "study", *map(str, args)],
+        cwd=house,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def study(house, *args):
+    process = start(house, *args)
+    out, err = process.communicate(timeout=60)
+    return process.returncode, out, err
+
+
+def files(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and ".parts" not in path.parts and "__pycache__" not in path.parts
+    }
+
+
+def children(pid):
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return {int(child) for task in tasks for child in task.read_text().split()}
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(condition, seconds):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def parts(results):
+    return list((results / "toy" / ".parts").glob("*.part"))
+
+
+def test_list_and_help_are_quick_and_import_nothing_heavy(house):
+    for command in (["list"], ["--help"], ["run", "--help"], ["profile", "--help"]):
+        code, out, err = study(house, *command)
+        assert (code, err) == (0, "")
+        assert out
+    code, out, _ = study(house, "list")
+    assert out == "toy\n    Does the toy decay?\n"
+    script = (
+        "import sys; from study.cli import main; main(['list']);"
+        "print(sorted({'pandas', 'matplotlib', 'numba', 'scipy'} & set(sys.modules)))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=house, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    assert found.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_quick_run_leaves_the_paper_results_alone_and_figures_come_from_the_csvs(house):
+    code, out, err = study(house, "run", "--preset", "quick", "--workers", 2)
+    assert code == 0
+    assert "toy (quick): 3 parts, 0 done, 3 to compute, 2 workers" in err
+    assert "\x1b" not in out + err
+    assert "\r" not in err  # no progress bar without a terminal
+    assert max(map(len, out.splitlines())) <= 100
+    assert "supported     toy / finite" in out
+    assert "refuted       toy / large" in out
+    assert not (house / "results").exists()
+    made = files(house / "build" / "quick")
+    assert set(made) == {
+        *(f"toy/{n}.{e}" for n in ("decay", "ends", "data_dictionary") for e in ("csv", "json")),
+        *(f"{n}.{e}" for n in ("claims", "data_dictionary") for e in ("csv", "json")),
+        *(f"figures/toy_decay.{e}" for e in ("svg", "pdf", "png")),
+    }
+    for part in parts(house / "build" / "quick"):
+        part.unlink()
+    for name in ("figures/toy_decay.svg", "figures/toy_decay.pdf", "claims.csv", "claims.json"):
+        (house / "build" / "quick" / name).unlink()
+    code, again, err = study(house, "figures", "--results", "build/quick")
+    assert (code, err) == (0, "")
+    assert again == out
+    assert files(house / "build" / "quick") == made
+
+
+def test_results_survive_a_driver_killed_at_any_moment(house):
+    assert study(house, "run", "--workers", 2, "--results", "calm")[0] == 0
+    calm = files(house / "calm")
+    for finished in (0, 4):
+        results = house / f"killed {finished}"
+        process = start(house, "run", "--workers", 2, "--results", results.name)
+        wait_until(lambda r=results, n=finished: len(parts(r)) >= n and (r / "toy").exists(), 30)
+        workers = children(process.pid)
+        process.kill()
+        process.communicate()
+        wait_until(lambda w=workers: not any(map(alive, w)), 5)  # no orphan
+        assert not (results / "toy" / "decay.csv").exists()
+        code, _, err = study(house, "run", "--workers", 2, "--results", results.name)
+        assert code == 0
+        done = int(err.split("8 parts, ")[1].split()[0])
+        assert finished <= done < 8
+        assert files(results) == calm
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_stops_at_once_and_leaves_no_orphan(house, number):
+    process = start(house, "run", "--workers", 2, "--results", "r")
+    wait_until(lambda: parts(house / "r"), 30)
+    workers = children(process.pid)
+    assert len(workers) >= 2
+    asked = time.monotonic()
+    os.killpg(process.pid, number) if number == signal.SIGINT else process.terminate()
+    _, err = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert time.monotonic() - asked < 5
+    assert err.splitlines()[-1].startswith("study: interrupted")
+    assert "Traceback" not in err
+    wait_until(lambda: not any(map(alive, workers)), 5)
+    assert set(files(house / "r")) <= {"toy/lock"}
+    assert not list((house / "r").rglob("*.tmp"))
+
+
+def test_two_runs_in_one_folder_wait_for_each_other(house):
+    both = [start(house, "run", "--workers", 1, "--results", "r") for _ in range(2)]
+    errors = [process.communicate(timeout=60)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sum("waiting for another run" in err for err in errors) == 1
+    assert sum("8 parts, 8 done, 0 to compute" in err for err in errors) == 1
+
+
+def test_a_failing_cell_gives_status_3_and_its_own_line(house):
+    toy = house / "experiments" / "toy.py"
+    toy.write_text(TOY + "\nGRID['quick'][1]['fault'] = 'raise'\n")
+    code, out, err = study(house, "run", "toy", "--preset", "quick", "--workers", 2)
+    assert code == 3
+    (line,) = [line for line in err.splitlines() if "part failed" in line]
+    assert line.startswith('study: part failed: toy {"fault":"raise"')
+    assert "RuntimeError: the toy broke" in line
+    assert out == ""
+    assert len(parts(house / "build" / "quick")) == 2
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ([], ["COMMAND"]),
+        (["walk"], ["COMMAND", "'walk'", "allowed: ", "list", "profile"]),
+        (["run", "tyo"], ["experiment 'tyo'", "allowed: toy"]),
+        (["run", "../toy"], ["experiment '../toy'", "allowed: toy"]),
+        (["run", "--preset", "long"], ["--preset", "'long'", "allowed: ", "quick", "paper"]),
+        (["run", "--workers", "0"], ["--workers", "'0'", "allowed: a whole number, at least 1"]),
+        (["run", "--workers", "two"], ["--workers", "'two'", "allowed: a whole number"]),
+        (["run", "--wrokers", "2"], ["--wrokers", "allowed: what"]),
+        (["run", "--results", "file"], ["--results 'file'", "allowed: a folder"]),
+        (["run", "--results", "file/below"], ["--results 'file/below'", "allowed: a folder"]),
+        (["run", "--results", "/proc/study"], ["--results '/proc/study'", "allowed: a folder"]),
+        (["run", "--figures", "file"], ["--figures 'file'", "allowed: a folder"]),
+        (["figures"], ["--results 'results'", "allowed: ", "python -m study run"]),
+        (["figures", "toy"], ["missing", "python -m study run toy"]),
+        (["profile", "--depth", "ten"], ["--depth", "'ten'", "allowed: a whole number"]),
+        (["profile", "--sigma-w", "big"], ["--sigma-w", "'big'", "allowed: a number or critical"]),
+        (["profile", "--depth", "3"], ["--activation", "required"]),
+    ],
+)
+def test_every_mistake_is_one_line_and_status_2(house, args, words):
+    (house / "file").write_text("kept")
+    before = {p for p in house.rglob("*") if "__pycache__" not in p.parts}
+    code, out, err = study(house, *args)
+    assert code == 2
+    assert out == ""
+    assert err.startswith("study: error: ")
+    assert err.count("\n") == 1
+    for word in words:
+        assert word in err
+    assert (house / "file").read_text() == "kept"
+    made = {p for p in house.rglob("*") if "__pycache__" not in p.parts} - before
+    assert not [path for path in made if path.is_file()]
+
+
+PROFILE = ["profile", "--activation", "sigmoid", "--depth", "60", "--width", "32"]
+PROFILE += ["--sigma-w", "1", "--seeds", "3"]
+
+
+def test_profile_says_what_happens_and_writes_what_it_says(house):
+    code, out, err = study(house, *PROFILE, "--csv", "mine.csv")
+    assert (code, err) == (0, "")
+    assert "The gradient vanishes" in out
+    assert "median of 3 seeds" in out
+    assert "in plain float32 it would be zero or subnormal in" in out
+    assert "10.14926371" in out
+    from study.records import PROFILE_COLUMNS, read_table
+
+    frame = read_table(house / "mine.csv")
+    assert list(frame.columns) == list(PROFILE_COLUMNS)
+    assert len(frame) == 180
+    code, out, _ = study(house, *PROFILE, "--sigma-w", "critical", "--engine", "dense")
+    assert code == 0
+    assert "chi = 1," in out
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--activation", "relo"], ["activation", "relo", "relu"]),
+        (["--depth", "0"], ["depth", "0"]),
+        (["--width", "0"], ["width", "0"]),
+        (["--sigma-w", "-1"], ["sigma_w", "-1"]),
+        (["--sigma-w", "nan"], ["sigma_w", "nan"]),
+        (["--weights", "levy"], ["weights", "levy", "gaussian"]),
+        (["--dtype", "float16"], ["dtype", "float16", "float32"]),
+        (["--engine", "steam"], ["engine", "steam", "dense"]),
+        (["--csv", "mine.txt"], ["--csv", "mine.txt", ".csv"]),
+        (["--csv", "none/mine"], ["--csv", "none/mine", ".csv"]),
+    ],
+)
+def test_a_network_that_is_not_allowed_is_one_line_and_status_2(capsys, args, words):
+    assert cli.main([*PROFILE, *args]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("study: error: ")
+    assert err.count("\n") == 1
+    assert all(word in err for word in words)
