@@ -42,6 +42,9 @@ SELU_LAMBDA = 1.0507009873554804934
 LEAKY_SLOPE = 0.01
 _INV_SQRT_2PI = 1 / math.sqrt(2 * math.pi)
 
+FAR = 2.0**60
+"""Here every activation has long reached its asymptote; squares still fit float32."""
+
 
 @dataclass(frozen=True)
 class Activation:
@@ -61,6 +64,8 @@ class Activation:
     """The supremum of |phi'|."""
     kinks: tuple[float, ...] = ()
     """Where phi' jumps."""
+    tail: Callable[[Array], Array] | None = None
+    """z -> phi(z) / exp(-decay(z)) for z << 0, where phi falls to 0 there."""
 
     @property
     def scale_free(self) -> bool:
@@ -80,24 +85,33 @@ class Activation:
     def scaled_derivative(self, z: Array, kink: float = 1.0) -> tuple[Array, Array]:
         """phi'(z) as ``mantissa * 2**exponent`` where phi' itself may be below the float range.
 
-        Raises
-        ------
-        OverflowError
-            When the exponent itself would not fit 52 bits (|z| above 3e15 for sigmoid).
+        The error stays at a few units in the last place until decay(z) = 2**30, then grows with
+        it; from 2**52 on phi' is given as exp(-2**52), a bound.
         """
         if self.decay is None:
             return self.prefactor(z, None, kink), np.zeros(z.shape, np.int64)
-        t, dt = (np.asarray(part, np.float64) for part in self.decay(z.astype(np.float64)))
-        if not np.all(t < 2.0**52):
-            raise OverflowError(f"{self.name}'(z) = exp(-t) with t = {t.max():.3g}; at most 2**52")
+        x = z.astype(np.float64)
+        e, power, k = self._powers(x)
+        return (self.prefactor(x, e, kink) * power).astype(z.dtype), k
+
+    def scaled_tail(self, z: Array) -> tuple[Array, Array]:
+        """phi(z) likewise, for z << 0."""
+        x = z.astype(np.float64)
+        _, power, k = self._powers(x)
+        return (self.tail(x) * power).astype(z.dtype), k
+
+    def _powers(self, z: Array) -> tuple[Array, Array, Array]:
+        """exp(-decay(z)) as a float, and as ``power * 2**k``."""
+        t, dt = self.decay(z)
+        dt = np.where(t < 2.0**52, dt, 0)
+        t = np.minimum(t, 2.0**52)
         k = np.rint(t / math.log(2))
         # k ln 2 in three exact pieces: the low 20 bits of k apart, so that nothing rounds.
         k_low = np.fmod(k, 2.0**20)
         rest = ((t - (k - k_low) * LN2_HIGH) - k_low * LN2_HIGH) - k * LN2_LOW + dt
         with np.errstate(under="ignore"):
             e = np.exp(-t)
-        mantissa = self.prefactor(z.astype(np.float64), e, kink) * np.exp(-rest)
-        return mantissa.astype(z.dtype), -k.astype(np.int64)
+        return e, np.exp(-rest), -k.astype(np.int64)
 
 
 EXACT = 0.0  # the rounding error of a decay that is exact
@@ -115,14 +129,14 @@ def _two_product(a: Array | float, b: Array) -> tuple[Array, Array]:
     return p, ((a_high * b_high - p) + a_high * b_low + a_low * b_high) + a_low * b_low
 
 
-def _half_square(z: Array) -> tuple[Array, Array]:
-    p, dp = _two_product(z, z)
-    return 0.5 * p, 0.5 * dp
+def _square(z: Array, low: float, high: float) -> tuple[Array, Array]:
+    z = np.clip(z, low, high)
+    return _two_product(z, z)
 
 
 def _erf_decay(z: Array) -> tuple[Array, Array]:
     # exp(-t) magnifies the rounding of t = pi z^2 / 4 by t: keep it.
-    p, dp = _two_product(z, z)
+    p, dp = _square(z, -FAR, FAR)
     high = z.dtype.type(math.pi / 4)
     low = 3.061616997868383e-17 if z.dtype == np.float64 else math.pi / 4 - float(high)
     t, dt = _two_product(high, p)
@@ -153,7 +167,8 @@ def _gelu_prefactor(z: Array, e: Array, kink: float) -> Array:
 
 
 def _gelu_decay(z: Array) -> tuple[Array, Array]:
-    return _half_square(np.minimum(z, 0))
+    p, dp = _square(z, -FAR, 0)
+    return 0.5 * p, 0.5 * dp
 
 
 def _below_zero(z: Array) -> tuple[Array, float]:
@@ -191,6 +206,7 @@ TABLE: dict[str, Activation] = {
             slopes_at_zero=(0.25, 0.25),
             slopes_at_infinity=(0.0, 0.0),
             max_slope=0.25,
+            tail=lambda z: np.ones_like(z),
         ),
         Activation(
             "tanh",
@@ -247,6 +263,7 @@ TABLE: dict[str, Activation] = {
             slopes_at_zero=(0.5, 0.5),
             slopes_at_infinity=(0.0, 1.0),
             max_slope=1.1289041451851548,  # at z = sqrt 2
+            tail=lambda z: 0.5 * z * special.erfcx(-math.sqrt(0.5) * z),
         ),
         Activation(
             "silu",
@@ -256,6 +273,7 @@ TABLE: dict[str, Activation] = {
             slopes_at_zero=(0.5, 0.5),
             slopes_at_infinity=(0.0, 1.0),
             max_slope=1.0998393201288669,  # at z tanh(z / 2) = 2
+            tail=lambda z: z,
         ),
         Activation(
             "softplus",
@@ -265,6 +283,7 @@ TABLE: dict[str, Activation] = {
             slopes_at_zero=(0.5, 0.5),
             slopes_at_infinity=(0.0, 1.0),
             max_slope=1.0,
+            tail=lambda z: np.ones_like(z),
         ),
         Activation(
             "hard_tanh",

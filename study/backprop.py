@@ -30,7 +30,7 @@ from study import gaussian
 from study.activations import activation as activation_row
 from study.measures import Measures, frame
 from study.network import DTYPES, array, bad, one_of, real
-from study.nonlinearity import Block, active_fraction, derivative, phi, rescued
+from study.nonlinearity import Block, active_fraction, derivative, phi, rescued, revived
 from study.scaled import (
     MATRIX_RANGE,
     Array,
@@ -41,6 +41,7 @@ from study.scaled import (
     ldexp,
     log10,
     norm,
+    normalised,
     settle,
     settle_matrix,
     shifted,
@@ -142,6 +143,9 @@ def forward(
         )
         measures.signal.put(slice(k + 1, k + done), s[: done - 1], stacked(e_r[1:done], shape))
         r, s_last = settle(out[done - 1], e_r[done])
+        if held is not True:
+            zj = Scaled(z[done - 1], e_z[done - 1])
+            r, s_last = revived(r, s_last, zj, blocks)
         measures.signal.put(k + done, s_last, r.exponent)
         k += done
         ahead = min(linear.ahead, done + 1 + done // 4) if held is True else done
@@ -229,11 +233,15 @@ def gradient_square(r: Scaled, s_r: Array, delta: Scaled, s_delta: Array) -> tup
         return (s_r * s_delta)[..., 0], exponent if isinstance(exponent, int) else exponent[..., 0]
     d = delta.mantissa
     if not isinstance(exponent, int):
+        # Each example at its true size beside the largest; what underflows then is nothing to it.
+        m_r, shift_r = normalised(r.mantissa)
+        d, shift_d = normalised(d)
+        r, exponent = Scaled(m_r, 0), exponent + shift_r + shift_d
         alive = (s_r > 0) & (s_delta > 0)
         top = np.where(alive, exponent, np.iinfo(np.int64).min).max(axis=-1)
         top = np.where(alive.any(axis=-1), top, 0)
         d = ldexp(d, np.where(alive, exponent - top[..., None], 0)[..., None])
-        s_delta, exponent = sum_of_squares(d), top
+        s_r, s_delta, exponent = sum_of_squares(m_r), sum_of_squares(d), top
     if 2 * batch > min(r.mantissa.shape[-1], d.shape[-1]):
         s = np.zeros(s_r.shape[:-1])
         explicit = np.ones(s.shape, bool)

@@ -201,6 +201,30 @@ def bootstrap_over_seeds(
     return Estimate(float(statistic(frame)), float(low), float(high), n)
 
 
+def median_interval(values: np.ndarray, level: float = 0.95) -> Estimate:
+    """The median of independent values and its order-statistic interval.
+
+    The interval between the k-th smallest and the k-th largest value holds the median of the law
+    with probability at least ``level`` whatever the law, heavy tails and infinities included
+    (David & Nagaraja 2003, section 7.1). Below 6 values, k = 1 gives less than 0.95: the range.
+
+    Examples
+    --------
+    >>> median_interval(np.arange(1.0, 21.0))
+    Estimate(value=10.5, low=6.0, high=15.0, n=20)
+    """
+    from scipy.special import bdtr  # as slow to import as pandas
+
+    ordered = np.sort(np.asarray(values, np.float64))
+    n = len(ordered)
+    k = 1
+    while 2 * bdtr(k, n, 0.5) <= 1 - level and k + 1 <= n // 2:
+        k += 1
+    middle = ordered[(n - 1) // 2], ordered[n // 2]
+    value = middle[0] if middle[0] == middle[1] else 0.5 * (middle[0] + middle[1])
+    return Estimate(float(value), float(ordered[k - 1]), float(ordered[n - k]), n)
+
+
 def judge_all(experiment: Experiment, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Judge every claim of an experiment by its tables.
 

@@ -8,7 +8,8 @@
 4. ``COLUMNS`` says what the experiment's own columns mean, the unit last in square brackets; the
    common ones are in `study.records`.
 5. ``CLAIMS`` is a list of `study.claims.Claim`.
-6. ``figures(tables)`` returns ``{figure name: matplotlib Figure}``, drawn from the tables alone.
+6. ``figure(tables)`` returns the matplotlib Figure of ``figures/<experiment>.*``, drawn from the
+   tables alone.
 7. ``VERSION``, optional: an integer to raise when `measure` changes its numbers.
 
 The module is ``experiments/<name>.py`` and imports `study` only.
@@ -46,7 +47,7 @@ _CONTRACT = {
         lambda v: isinstance(v, list) and all(isinstance(x, Claim) for x in v),
         "a list of Claim",
     ),
-    "figures": (callable, "a function of the tables"),
+    "figure": (callable, "a function of the tables"),
     "VERSION": (lambda v: isinstance(v, int), "an integer"),
 }
 
@@ -66,7 +67,7 @@ class Experiment:
     measure: Callable[..., dict[str, Any]]
     columns: Mapping[str, str]
     claims: list[Claim]
-    figures: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    figure: Callable[[Mapping[str, Any]], Any]
     version: int = 0
 
     @classmethod

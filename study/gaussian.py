@@ -28,7 +28,7 @@ import hashlib
 
 import numpy as np
 
-__all__ = ["fill_normal", "fill_uniform", "haar", "key", "normal", "uniform"]
+__all__ = ["fill_normal", "fill_normals", "fill_uniform", "haar", "key", "normal", "uniform"]
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 _BLOCK = 4  # entries that one block of the cipher gives
@@ -89,6 +89,41 @@ def fill_normal(key, layer, out, start=0):
     True
     """
     return _fill("normal", key, layer, out, start)
+
+
+def fill_normals(keys, layer, out):
+    """Fill ``out[i]`` as ``fill_normal(keys[i], layer, out[i])`` would, in one call for all i.
+
+    Parameters
+    ----------
+    keys : ndarray of uint32, shape (n, 4)
+        Rows from `key`.
+    layer : int
+        0 <= layer < 2^32.
+    out : ndarray of float32 or float64, shape (n, ...)
+        C-contiguous.
+
+    Returns
+    -------
+    ndarray
+        `out`.
+
+    Examples
+    --------
+    >>> both = fill_normals(np.stack([key(7), key(8)]), 3, np.empty((2, 5)))
+    >>> bool((both[1] == fill_normal(key(8), 3, np.empty(5))).all())
+    True
+    """
+    from study._gaussian_kernels import KERNELS  # on first use: numba is slow to import
+
+    _check_out(out)
+    shape = (*out.shape[:1], 4)
+    if getattr(keys, "dtype", None) != np.uint32 or keys.shape != shape:
+        raise ValueError(f"keys = {keys!r} is not allowed, need a uint32 array of shape {shape}")
+    layer = _integer("layer", layer, 0, 2**32)
+    if out.size:
+        KERNELS["normals", out.dtype.name](keys, layer, out.reshape(len(out), -1))
+    return out
 
 
 def fill_uniform(key, layer, out, start=0):

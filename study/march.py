@@ -231,7 +231,8 @@ class _March:
         units = slice(0, self.n_out)
         self.outputs[depth], s = settle(r.mantissa[..., units], r.exponent)
         self.output_signal[depth] = s, self.outputs[depth].exponent
-        slopes = derivative(Scaled(z.mantissa[None, ..., units], z.exponent), self.blocks)
+        z = Scaled(z.mantissa[..., units], z.exponent)[None]
+        slopes = derivative(z, self.blocks)
         self.output_active[depth] = active_fraction(slopes, self.blocks)[0]
 
     def _trace(self, layers: range, r: Scaled) -> tuple[list[Stretch], Scaled]:

@@ -10,14 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from study.activations import Activation
-from study.scaled import Array, Exponent, Scaled, ldexp, product
+from study.activations import FAR, Activation
+from study.scaled import Array, Exponent, Scaled, ldexp, product, sum_of_squares
 
 ACTIVE_SHARE = 0.01
 """A unit counts as active where phi'(z) exceeds this share of the largest slope."""
 
-FAR = 2.0**60
-"""Arguments are clipped here: every activation has long reached its asymptote."""
+DEEPEST = -(2**60)
+"""Exponents fall no lower: a derivative below 2^DEEPEST counts as that, a bound."""
 
 
 class Block(NamedTuple):
@@ -43,6 +43,31 @@ def phi(z: Scaled, blocks: list[Block]) -> tuple[Array, Exponent]:
             for m, e in parts
         ]
     )
+
+
+def revived(r: Scaled, s: Array, z: Scaled, blocks: list[Block]) -> tuple[Scaled, Array]:
+    """r = phi(z) again, on the rows that have all but underflowed though phi is never 0 there.
+
+    ``r`` and ``s`` are phi(z) as plain floats have it, after ``settle``.
+    """
+    tails = [block for block in blocks if block.row.tail is not None]
+    if not tails:
+        return r, s
+    e = np.broadcast_to(np.asarray(r.exponent, np.int64), s.shape).copy()
+    mantissa = r.mantissa
+    for block in tails:
+        at = block.networks
+        x = _true(z[at])
+        plain = block.row.phi(x)
+        # Around 0 phi is as good as linear; a row with one unit there has no need of the tail.
+        lost = (np.abs(plain).max(axis=-1) < np.finfo(x.dtype).tiny) & (x < -1).all(axis=-1)
+        if lost.any():
+            m, k = block.row.scaled_tail(x[lost])
+            mantissa = mantissa.copy() if mantissa is r.mantissa else mantissa
+            mantissa[at][lost], e[at][lost] = product(np.ones_like(m), m, k)
+    if mantissa is r.mantissa:
+        return r, s
+    return Scaled(mantissa, e), sum_of_squares(mantissa)
 
 
 def derivative(z: Scaled, blocks: list[Block]) -> Array:
@@ -88,14 +113,14 @@ def _phi(z: Scaled, row: Activation) -> tuple[Array, Exponent]:
     # above, what grows follows its asymptote and what does not is negligible beside it.
     size = np.abs(x).max(axis=-1)
     if row.phi(np.zeros(1, x.dtype)) == 0:
-        below = (z.exponent < 0) & (size < np.finfo(x.dtype).tiny / np.finfo(x.dtype).eps)
+        below = size < np.finfo(x.dtype).tiny / np.finfo(x.dtype).eps
         left, right = row.slopes_at_zero
         slope = np.where(z.mantissa > 0, x.dtype.type(right), x.dtype.type(left))
         r = np.where(below[..., None], slope * z.mantissa, r)
         e = np.where(below, z.exponent, e)
     left, right = (x.dtype.type(slope) for slope in row.slopes_at_infinity)
     grows = ((x >= FAR) & (right > 0)) | ((x <= -FAR) & (left > 0))
-    above = (z.exponent > 0) & grows.any(axis=-1)
+    above = grows.any(axis=-1)
     asymptote = np.where(z.mantissa > 0, right, left) * z.mantissa
     scaled = np.where(grows, asymptote, ldexp(r, -z.exponent[..., None]))
     return np.where(above[..., None], scaled, r), np.where(above, z.exponent, e)
@@ -134,5 +159,6 @@ def rescued(
         if rows.any():
             m, k = block.row.scaled_derivative(_true(z)[rows], block.kink)
             mantissa[rows], top = product(dr.mantissa[rows], m, k)
-            e[rows] = np.where(mantissa[rows].any(axis=-1), e_dr[rows] + top, 0)
-    return Scaled(mantissa, e), np.vecdot(mantissa, mantissa).astype(np.float64)
+            e_rows = np.maximum(e_dr[rows] + top, DEEPEST)
+            e[rows] = np.where(mantissa[rows].any(axis=-1), e_rows, 0)
+    return Scaled(mantissa, e), sum_of_squares(mantissa)

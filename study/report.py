@@ -70,9 +70,9 @@ def draw(experiments: Iterable[Experiment], results: Path, folder: Path) -> list
     Path(folder).mkdir(parents=True, exist_ok=True)
     paths = []
     for experiment in experiments:
-        for name, figure in experiment.figures(read_results(results, experiment.name)).items():
-            paths += save_figure(figure, folder, name)
-            plt.close(figure)
+        figure = experiment.figure(read_results(results, experiment.name))
+        paths += save_figure(figure, folder, experiment.name)
+        plt.close(figure)
     return paths
 
 

@@ -30,7 +30,7 @@ class Scaled(NamedTuple):
     exponent: Exponent
 
     def __getitem__(self, index) -> Scaled:
-        """The examples selected by ``index`` on the leading axes."""
+        """The examples selected by ``index`` on the leading axes (None: a new one)."""
         if isinstance(self.exponent, int):
             return Scaled(self.mantissa[index], 0)
         e = self.exponent[index]
@@ -78,7 +78,7 @@ def settle(mantissa: Array, exponent: Exponent) -> tuple[Scaled, Array]:
     far = ~((low**0.25 <= s) & (s <= high**0.25))
     exponent = np.broadcast_to(np.asarray(exponent, np.int64), s.shape).copy()
     mantissa = mantissa.copy()
-    rows, shift = _normalised(mantissa[far])
+    rows, shift = normalised(mantissa[far])
     mantissa[far] = rows
     exponent[far] += shift
     exponent[far & ~mantissa.any(axis=-1)] = 0
@@ -124,7 +124,7 @@ def joined(parts: list[Scaled]) -> Scaled:
     return Scaled(mantissa, np.concatenate(exponents))
 
 
-def _normalised(rows: Array) -> tuple[Array, Array]:
+def normalised(rows: Array) -> tuple[Array, Array]:
     """Rows with largest magnitude in [1/2, 1), and the exponents taken out (0 for a zero row)."""
     _, shift = np.frexp(np.abs(rows).max(axis=-1))
     shift = shift.astype(np.int64)
@@ -148,10 +148,11 @@ def product(x: Array, m: Array, k: Array) -> tuple[Array, Array]:
 
 def add(x: Scaled, v: Array) -> Scaled:
     """x + v for an ordinary array v that broadcasts against the mantissa."""
-    if isinstance(x.exponent, int):
+    ordinary = _ordinary(v)
+    if isinstance(x.exponent, int) and ordinary:
         return Scaled(x.mantissa + v, 0)
     v = np.broadcast_to(v, x.mantissa.shape)
-    v, at = _normalised(v) if not _ordinary(v) else (v, np.zeros(v.shape[:-1], np.int64))
+    v, at = (v, np.zeros(v.shape[:-1], np.int64)) if ordinary else normalised(v)
     e = np.where(v.any(axis=-1), np.maximum(x.exponent, at), x.exponent)
     total = ldexp(x.mantissa, (x.exponent - e)[..., None]) + ldexp(v, (at - e)[..., None])
     return Scaled(total, e if e.any() else 0)
@@ -165,11 +166,12 @@ def _ordinary(v: Array) -> bool:
 
 def total(s: Array, exponent: Exponent, axis: int = -1) -> tuple[Array, Array]:
     """Sum of ``s * 4**exponent`` over an axis, as a pair of the same kind."""
-    e = np.broadcast_to(np.asarray(exponent, np.int64), s.shape)
-    top = np.where(s > 0, e, np.iinfo(np.int64).min).max(axis=axis, keepdims=True)
-    top = np.where((s > 0).any(axis=axis, keepdims=True), top, 0)
-    # A part 2^-1000 below the largest adds nothing; below that ldexp would only underflow.
-    parts = np.where(e - top > -500, ldexp(s, 2 * np.maximum(e - top, -500)), 0)
+    s, power = np.frexp(s)
+    power = 2 * np.asarray(exponent, np.int64) + power
+    top = np.where(s > 0, power, np.iinfo(np.int64).min).max(axis=axis, keepdims=True)
+    top = np.where((s > 0).any(axis=axis, keepdims=True), (top + 1) // 2, 0)
+    # A part 2^-1000 below the largest adds nothing; further below ldexp would only underflow.
+    parts = ldexp(s, np.maximum(power - 2 * top, -1000))
     return parts.sum(axis=axis), top.squeeze(axis)
 
 

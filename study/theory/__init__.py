@@ -12,17 +12,15 @@ Mean-field theory, at infinite width, for every activation of the table:
 10.149264
 """
 
-from study.theory.mean_field import (
-    CRITICAL,
-    MeanField,
+from study.theory.fixed_point import CRITICAL
+from study.theory.maps import (
     Trajectory,
     correlation_map,
-    critical_sigma_w,
     gradient_factor,
-    mean_field,
     trajectory,
     variance_map,
 )
+from study.theory.mean_field import MeanField, critical_sigma_w, mean_field
 
 __all__ = [
     "CRITICAL",

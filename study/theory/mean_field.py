@@ -10,30 +10,23 @@ with u1, u2 normal of variance q and correlation c. A gradient's squared norm ta
     chi = sigma_w^2 E phi'(sqrt(q) z)^2 = C'(1)     (at q = V(q); Schoenholz et al. 2017, eq. 9)
 
 so that ln chi < 0 is a vanishing gradient, ln chi > 0 an exploding one. Natural logarithms.
+The maps themselves are in ``maps``; this module says where they lead to.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from numbers import Real
-from typing import NamedTuple
 
 import numpy as np
 from scipy import optimize
 
-from study.activations import Activation, Array
+from study.activations import Array
 from study.activations import activation as _row
+from study.theory.fixed_point import CRITICAL, NOISE, fixed_point
+from study.theory.maps import checked, gradient_factor_at, half_square_step
 from study.theory.quadrature import break_points, expectation, pair_expectation
-
-CRITICAL = 1e-9
-"""A network is critical where ``|ln chi|`` is at most this: 1e-5 over 10,000 layers."""
-
-_NOISE = 2e-14  # ln(V / q) is known to this; anything smaller is no crossing
-LARGEST = 1e50
-"""The largest standard deviation accepted; q beyond its square is taken for the limit."""
 
 
 @dataclass(frozen=True)
@@ -101,10 +94,10 @@ class MeanField:
         row = _row(self.activation)
 
         def excess(gap: float) -> float:  # (1 - C) / (1 - c) - 1, from chi - 1 down to -C(0)
-            step = _half_square_step(row, self.q_star, gap)
+            step = half_square_step(row, self.q_star, gap)
             return self.sigma_w**2 * step / (self.q_star * gap) - 1
 
-        if excess(1.0) >= -_NOISE:  # C(0) = 0: an odd function without bias
+        if excess(1.0) >= -NOISE:  # C(0) = 0: an odd function without bias
             return 1.0
         low = 0.5
         while excess(low) < 0:
@@ -130,13 +123,6 @@ class MeanField:
             *break_points(row),
         )
         return _depth(self.sigma_w**2 * overlap)
-
-
-class Trajectory(NamedTuple):
-    """Entry k belongs to the pre-activations made by W^(k), k = 0 next to the input."""
-
-    q: Array
-    chi: Array
 
 
 def mean_field(activation: str, sigma_w: float, sigma_b: float = 0.0) -> MeanField:
@@ -169,9 +155,9 @@ def mean_field(activation: str, sigma_w: float, sigma_b: float = 0.0) -> MeanFie
     >>> round(gain.q_star, 5), round(gain.chi, 5), gain.phase
     (1.17848, 1.20983, 'chaotic')
     """
-    row, sw2, sb2 = _checked(activation, sigma_w, sigma_b)
-    q = _fixed_point(row, sw2, sb2)
-    chi = float(_gradient_factor(row, np.asarray(q), sw2))
+    row, sw2, sb2 = checked(activation, sigma_w, sigma_b)
+    q = fixed_point(row, sw2, sb2)
+    chi = float(gradient_factor_at(row, np.asarray(q), sw2))
     xi_grad = _depth(chi)
     phase = "critical" if xi_grad == math.inf else "ordered" if chi < 1 else "chaotic"
     slope = chi  # of V: the same at q = 0 and inf, and for scale-free functions
@@ -214,11 +200,11 @@ def critical_sigma_w(activation: str, sigma_b: float = 0.0) -> float:
     >>> round(critical_sigma_w("tanh", 0.05**0.5) ** 2, 10)
     1.7609546396
     """
-    row, _, sb2 = _checked(activation, 1.0, sigma_b)
+    row, _, sb2 = checked(activation, 1.0, sigma_b)
 
     def log_chi(sigma_w: float) -> float:
-        q = _fixed_point(row, sigma_w**2, sb2)
-        return math.log(_gradient_factor(row, np.asarray(q), sigma_w**2))
+        q = fixed_point(row, sigma_w**2, sb2)
+        return math.log(gradient_factor_at(row, np.asarray(q), sigma_w**2))
 
     # Without bias q_star may be born at 0 as chi crosses 1, tangentially (SELU): then solve for
     # the limit instead, sigma_w^2 E phi'(0 z)^2 = 1.
@@ -235,173 +221,9 @@ def critical_sigma_w(activation: str, sigma_b: float = 0.0) -> float:
     return crossing
 
 
-def variance_map(
-    activation: str, q: float | Array, sigma_w: float, sigma_b: float = 0.0
-) -> float | Array:
-    """V(q), the variance of the next layer's pre-activations (Poole et al. 2016, eq. 3).
-
-    ``q`` may be an array, and 0 or inf in it.
-
-    >>> variance_map("relu", np.array([0.0, 1.0, 4.0, np.inf]), 2**0.5).round(12)
-    array([ 0.,  1.,  4., inf])
-    """
-    row, sw2, sb2 = _checked(activation, sigma_w, sigma_b)
-    return _variance_map(row, _checked_q(q), sw2, sb2)[()]
-
-
-def gradient_factor(activation: str, q: float | Array, sigma_w: float) -> float | Array:
-    """sigma_w^2 E phi'(sqrt(q) z)^2: a layer's factor of the squared gradient norm, at given q.
-
-    ``q`` may be an array; at 0 and inf in it the limits are returned.
-
-    >>> gradient_factor("gelu", np.array([0.0, np.inf]), 2**0.5).round(12)
-    array([0.5, 1. ])
-    """
-    row, sw2, _ = _checked(activation, sigma_w, 0.0)
-    return _gradient_factor(row, _checked_q(q), sw2)[()]
-
-
-def correlation_map(
-    activation: str, c: float | Array, q: float, sigma_w: float, sigma_b: float = 0.0
-) -> float | Array:
-    """C(c), the next layer's correlation of two inputs of variance q (Poole et al. 2016, eq. 5).
-
-    Normalised by V(q), hence a correlation off the fixed point as well. ``c`` may be an array.
-
-    >>> correlation_map("relu", np.array([0.0, 1.0]), 2.0, 2**0.5).round(10)
-    array([0.31830989, 1.        ])
-    """
-    row, sw2, sb2 = _checked(activation, sigma_w, sigma_b)
-    q = float(_checked_q(q))
-    c = np.asarray(c, float)
-    if not np.all(np.abs(c) <= 1):
-        raise ValueError(f"c = {c}; allowed: between -1 and 1")
-    q = min(max(q, LARGEST**-2), LARGEST**2)  # the limits, to rounding
-    steps = np.array([_half_square_step(row, q, 1 - one) for one in c.ravel()]).reshape(c.shape)
-    return (1 - sw2 * steps / _variance_map(row, np.asarray(q), sw2, sb2))[()]
-
-
-def trajectory(
-    activation: str, sigma_w: float, sigma_b: float, layers: int, q_1: float | None = None
-) -> Trajectory:
-    """q and chi layer by layer, the whole approach to the fixed point and not its end alone.
-
-    ``q[k]`` is the variance of z^(k+1) = W^(k) r^(k) + b, from ``q_1`` (sigma_w^2 + sigma_b^2
-    if not given: an input of unit mean square); ``chi[k] = sigma_w^2 E phi'(sqrt(q[k]) z)^2``
-    is ||dC/dr^(k)||^2 / ||dC/dr^(k+1)||^2 for square layers. q is inf or 0 beyond the float range.
-
-    >>> q, chi = trajectory("tanh", 1.0, 0.0, layers=1000)      # critical: q -> 1 / (2 l)
-    >>> round(float(q[-1] * 2 * 1000), 3)
-    1.003
-    """
-    row, sw2, sb2 = _checked(activation, sigma_w, sigma_b)
-    if isinstance(layers, bool) or not isinstance(layers, int | np.integer) or layers < 1:
-        raise ValueError(f"layers = {layers!r}; allowed: an integer, at least 1")
-    q = np.empty(layers)
-    here = q[0] = sw2 + sb2 if q_1 is None else float(_checked_q(q_1, "q_1"))
-    for k in range(1, layers):
-        before, here = here, float(_variance_map(row, np.asarray(here), sw2, sb2))
-        q[k] = here
-        if here == before or abs(here - before) <= 1e-15 * here:
-            q[k:] = here
-            break
-    blocks = np.array_split(q, -(-layers // 256))  # a few MB at a time
-    return Trajectory(q, np.concatenate([_gradient_factor(row, block, sw2) for block in blocks]))
-
-
-def _checked(activation: str, sigma_w: float, sigma_b: float) -> tuple[Activation, float, float]:
-    """The row of the table and the two variances."""
-    row = _row(activation)
-    for field, value in (("sigma_w", sigma_w), ("sigma_b", sigma_b)):
-        if not (isinstance(value, Real) and 0 <= value <= LARGEST):
-            raise ValueError(f"{field} = {value!r}; allowed: a number from 0 to {LARGEST:g}")
-    return row, float(sigma_w) ** 2, float(sigma_b) ** 2
-
-
-def _checked_q(q: float | Array, field: str = "q") -> Array:
-    q = np.asarray(q, float)
-    if not np.all(q >= 0):
-        raise ValueError(f"{field} = {q}; allowed: variances, from 0 to inf")
-    return q
-
-
-def _variance_map(row: Activation, q: Array, sw2: float, sb2: float) -> Array:
-    with np.errstate(over="ignore", under="ignore"):  # beyond the float range: inf, and 0
-        finite = np.minimum(q, LARGEST**2)
-        second = expectation(lambda x: row.phi(x) ** 2, np.sqrt(finite), break_points(row)[0])
-        growth = np.maximum(q / LARGEST**2, 1.0) if any(row.slopes_at_infinity) else 1.0
-        return sw2 * second * growth + sb2
-
-
-def _gradient_factor(row: Activation, q: Array, sw2: float) -> Array:
-    def limit(slopes: tuple[float, float]) -> float:
-        return sw2 * (slopes[0] ** 2 + slopes[1] ** 2) / 2
-
-    std = np.sqrt(np.clip(q, LARGEST**-2, LARGEST**2))
-    bulk = sw2 * expectation(lambda x: row.derivative(x) ** 2, std, break_points(row)[0])
-    at_zero, at_infinity = (q == 0) | row.scale_free, q == math.inf
-    return np.where(
-        at_zero,
-        limit(row.slopes_at_zero),
-        np.where(at_infinity, limit(row.slopes_at_infinity), bulk),
-    )
-
-
-def _half_square_step(row: Activation, q: float, gap: float) -> float:
-    """E (phi(u1) - phi(u2))^2 / 2 at correlation 1 - gap: keeps the digits of 1 - C(c)."""
-    return 0.5 * pair_expectation(
-        lambda u1, u2: (row.phi(u1) - row.phi(u2)) ** 2, math.sqrt(q), gap, *break_points(row)
-    )
-
-
 def _depth(factor: float) -> float:
     """Layers in which what is multiplied by ``factor`` falls e-fold; inf at 1."""
     if factor <= 0:
         return 0.0
     rate = math.log(factor)
     return math.inf if abs(rate) <= CRITICAL else -1 / rate
-
-
-def _fixed_point(row: Activation, sw2: float, sb2: float) -> float:
-    """The fixed point of V nearest to q_1 = sw2 + sb2 in the direction of travel."""
-    q_1 = sw2 + sb2
-
-    def growth(log_q: Array) -> Array:
-        return np.log(_variance_map(row, np.exp(log_q), sw2, sb2)) - log_q
-
-    if q_1 < LARGEST**-2:
-        return 0.0
-    start = math.log(q_1)
-    speed = float(growth(np.asarray(start)))
-    conserved = row.scale_free and sb2 == 0 and abs(speed) <= CRITICAL
-    if conserved or abs(speed) <= _NOISE:
-        return q_1
-    direction = math.copysign(1.0, speed)
-    end_point = math.inf if speed > 0 else 0.0
-    bound = float(_variance_map(row, np.asarray(end_point), sw2, sb2))
-    # V increases, so V(0) and V(inf) bound q; without a bound 75 e-folds leave only noise.
-    bounded = 0 < bound < math.inf
-    end = math.log(bound) + direction if bounded else start + 75 * direction
-    grid = np.linspace(start, end, 3 + math.ceil(2 * abs(end - start)))
-
-    def headway(log_q: Array) -> Array:  # > 0 as long as q goes on travelling
-        return direction * growth(log_q)
-
-    travel = headway(grid)
-    arrived = np.flatnonzero(travel < -_NOISE)
-    last = arrived[0] if arrived.size else grid.size
-    # Two fixed points may hide in a dip between grid points, if it curves enough to reach 0.
-    before, middle, after = (travel[:last][part] for part in (np.s_[:-2], np.s_[1:-1], np.s_[2:]))
-    dips = (middle <= np.minimum(before, after)) & (middle < before - 2 * middle + after)
-    for k in np.flatnonzero(dips) + 1:
-        bounds = sorted((grid[k - 1], grid[k + 1]))
-        dip = optimize.minimize_scalar(headway, bounds=bounds, method="bounded")
-        if dip.fun < -_NOISE:
-            return _root(headway, grid[k - 1], dip.x)
-    if not arrived.size:
-        return end_point
-    return _root(headway, grid[np.flatnonzero(travel[:last] > 0)[-1]], grid[last])
-
-
-def _root(headway: Callable[[float], float], start: float, end: float) -> float:
-    return math.exp(optimize.brentq(headway, start, end, xtol=1e-15, rtol=1e-15))

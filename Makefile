@@ -1,0 +1,56 @@
+# Every target sets up what it needs: `make experiments` and `make test` are all a fresh machine
+# takes, with Python 3.11 or later.
+PYTHON ?= python3
+PY := .venv/bin/python
+PRESET ?= paper
+# One BLAS thread: the study's own threads do the rest, and sums do not depend on the machine.
+export OMP_NUM_THREADS := 1
+export OPENBLAS_NUM_THREADS := 1
+export MKL_NUM_THREADS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help experiments quick figures test test-slow lint lock bench clean
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+experiments: .venv/.ready ## Run all experiments: CSVs in results/, figures in figures/, verdicts
+	$(PY) -m study run --preset $(PRESET)
+
+quick: .venv/.ready ## The same in a minute, smaller, into build/quick/
+	$(PY) -m study run --preset quick
+
+figures: .venv/.ready ## Draw the figures again from the CSVs alone
+	$(PY) -m study figures
+
+test: .venv/.ready .venv/.torch ## Run the tests (torch autograd is one of the witnesses)
+	$(PY) -m pytest -m "not slow"
+
+test-slow: .venv/.ready .venv/.torch ## Run the tests that take minutes
+	$(PY) -m pytest -m slow
+
+lint: .venv/.ready ## Check format and style
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+
+bench: .venv/.ready .venv/.torch ## Measure speed against torch, as ratios: results/bench.csv
+	$(PY) -m benchmarks
+
+lock: ## Pin the dependencies again (needs uv)
+	uv pip compile pyproject.toml --extra data --extra test --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-header -o requirements.lock
+
+clean: ## Remove the environment and caches; results and figures stay
+	rm -rf .venv build .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.ready: requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+# torch comes in many builds, so it is pinned by version and not in the lock.
+.venv/.torch: .venv/.ready
+	$(PY) -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	@touch $@

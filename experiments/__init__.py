@@ -1,0 +1,1 @@
+"""One module a question: QUESTION, GRID, measure, COLUMNS, CLAIMS, figure."""
