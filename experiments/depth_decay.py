@@ -169,9 +169,9 @@ def figure(tables: dict[str, pd.DataFrame]):
         lines,
         INPUTS,
         "The weight scale decides whether gradients vanish or explode, whichever the activation",
-        f"Decades gained by ‖dC/dr‖ from output to input, log10(‖dC/dr⁰‖ / ‖dC/dr^depth‖). Marks: "
+        "Decades gained by ‖dC/dr‖ from output to input, log10(‖dC/dr⁰‖ / ‖dC/dr^depth‖). Marks: "
         f"median over {networks.seed.nunique()} seeds with its 95 % order-statistic interval, "
-        f"width {WIDTH}, batch {BATCH}, Gaussian weights,\nno bias, float64 carried by power-of-two "
-        "exponents. Lines: mean-field theory of infinite width, ½ Σ log10 χ, no free offset. "
-        "Numbers at the curves: σ_w.",
+        f"width {WIDTH}, batch {BATCH}, Gaussian weights,\nno bias, float64 carried by "
+        "power-of-two exponents. Lines: mean-field theory of infinite width, ½ Σ log10 χ, no free "
+        "offset: at great depth finite width shows.\nNumbers at the curves: σ_w.",
     )

@@ -29,7 +29,7 @@ import pandas as pd
 from study import gaussian
 from study.activations import activation as activation_row
 from study.measures import Measures, frame
-from study.network import DTYPES, array, bad, one_of, real
+from study.network import DTYPES, array, bad, items, one_of, real
 from study.nonlinearity import Block, active_fraction, derivative, phi, rescued, revived
 from study.scaled import (
     MATRIX_RANGE,
@@ -69,16 +69,25 @@ class Explicit:
 
     ahead = 32
 
-    def __init__(self, weights: list[Array], squares: Array, biases: list[Array] | None):
-        """``squares`` holds the matrices' sums of squares."""
-        self.weights, self.squares, self.biases = list(weights), squares, biases
+    def __init__(self, weights: list[Array], biases: list[Array] | None):
+        self.weights, self.biases = list(weights), biases
         self.exponents = [0] * len(weights)
-        low, high = MATRIX_RANGE[weights[0].dtype]
-        for k in np.flatnonzero(~((low**2 <= squares) & (squares <= high**2))):
-            self.weights[k], self.exponents[k], squares[k] = settle_matrix(weights[k])
+        self.squares = np.full(len(weights), np.nan)
 
     def forward(self, k: int, r: Array, out: Array) -> None:
+        if np.isnan(self.squares[k]):
+            self._admit(k)
         np.matmul(r[0], self.weights[k], out=out[0])
+
+    def _admit(self, k: int) -> None:
+        """Check, measure and scale W^(k), just before its first use finds it in the cache."""
+        W = self.weights[k]
+        s = sum_of_squares(W).sum()
+        low, high = MATRIX_RANGE[W.dtype]
+        if not low**2 <= s <= high**2:
+            W = array(f"weights[{k}]", W, 2, W.dtype)
+            self.weights[k], self.exponents[k], s = settle_matrix(W)
+        self.squares[k] = s
 
     def backward(self, k: int, delta: Array, out: Array) -> None:
         np.matmul(delta[0], self.weights[k].T, out=out[0])
@@ -96,6 +105,10 @@ class Explicit:
         return log10(*norm(self.squares, np.array(self.exponents)))
 
 
+STRETCH_BYTES = 2**20
+"""Signals of the layers run ahead take about this much, to stay in the cache."""
+
+
 class Stretch(NamedTuple):
     """Consecutive layers of one shape, from ``first``: their r^(k) and z^(k+1), layers leading."""
 
@@ -109,6 +122,7 @@ def forward(
 ) -> tuple[list[Stretch], Scaled]:
     """Walk up through layers that share an activation; records the norms of every r^(k+1)."""
     trace, ahead, k = [], 1, layers.start
+    most = max(1, min(linear.ahead, STRETCH_BYTES // r.mantissa.nbytes))
     while k < layers.stop:
         n_in, n_out = linear.width(k), linear.width(k + 1)
         count = 1
@@ -148,7 +162,7 @@ def forward(
             r, s_last = revived(r, s_last, zj, blocks)
         measures.signal.put(k + done, s_last, r.exponent)
         k += done
-        ahead = min(linear.ahead, done + 1 + done // 4) if held is True else done
+        ahead = min(most, done + 1 + done // 4) if held is True else done
     return trace, r
 
 
@@ -192,7 +206,7 @@ def backward(
             low = count - 1 - int(np.argmin(fine[::-1]))
             k = first + start + low
             at, at_s = settle(delta[low], e_delta[low])
-            if at.exponent is not e_delta[low]:
+            if inside(s_delta[low], dtype) is not True:
                 above = dr if low == count - 1 else Scaled(down[low + 1], e_down[low + 1])
                 z = stretch.z[start + low][trunk]
                 at, at_s = rescued(at, at_s, slopes[start + low][trunk], z, above, blocks, trunk)
@@ -240,7 +254,8 @@ def gradient_square(r: Scaled, s_r: Array, delta: Scaled, s_delta: Array) -> tup
         alive = (s_r > 0) & (s_delta > 0)
         top = np.where(alive, exponent, np.iinfo(np.int64).min).max(axis=-1)
         top = np.where(alive.any(axis=-1), top, 0)
-        d = ldexp(d, np.where(alive, exponent - top[..., None], 0)[..., None])
+        shift = np.where(alive, exponent - top[..., None], 0)  # never above 0
+        d = d * ldexp(np.ones(shift.shape, d.dtype), shift)[..., None]
         s_r, s_delta, exponent = sum_of_squares(m_r), sum_of_squares(d), top
     if 2 * batch > min(r.mantissa.shape[-1], d.shape[-1]):
         s = np.zeros(s_r.shape[:-1])
@@ -295,7 +310,7 @@ def backpropagate(
     Raises
     ------
     ValueError
-        Naming the field, the value and what is allowed, before anything is computed.
+        Naming the field, the value and what is allowed.
 
     Notes
     -----
@@ -313,7 +328,7 @@ def backpropagate(
     ...                                  kink=k).log10_grad_norm[0], 12)) for k in (0, 0.5, 1)]
     [0.0, 1.5, 3.0]
     """
-    weights = list(weights)
+    weights = items("weights", weights, "a sequence of matrices")
     if not weights:
         raise ValueError("weights has length 0; allowed: at least one matrix")
     if dtype is None:
@@ -322,19 +337,21 @@ def backpropagate(
     dt = np.dtype(one_of("dtype", dtype, DTYPES))
     depth = len(weights)
     kink = real("kink", kink, 0, 1)
-    names = [activation] * depth if isinstance(activation, str) else list(activation)
+    wanted = f"one name, or one a layer ({depth})"
+    one = isinstance(activation, str)
+    names = [activation] * depth if one else items("activation", activation, wanted)
     if len(names) != depth:
-        raise bad("activation", f"{len(names)} names", f"one name, or one a layer ({depth})")
+        raise bad("activation", f"{len(names)} names", wanted)
     runs, k = [], 0
     for row, same in itertools.groupby(names, key=activation_row):
         count = len(list(same))
         runs.append((range(k, k + count), [Block(slice(0, 1), row, kink)]))
         k += count
     x = array("inputs", inputs, 2, dt)
-    weights, squares = _checked_weights(weights, x.shape[1], dt)
+    weights = _chained(weights, x.shape[1], dt)
     widths = [W.shape[1] for W in weights]
     if biases is not None:
-        biases = list(biases)
+        biases = items("biases", biases, f"one vector a layer ({depth})")
         if len(biases) != depth:
             raise bad("biases", f"{len(biases)} vectors", f"one a layer ({depth})")
         biases = [array(f"biases[{k}]", b, 1, dt) for k, b in enumerate(biases)]
@@ -357,7 +374,7 @@ def backpropagate(
     measures = Measures.empty(depth, 1, len(x))
     # What overflows in the layers run ahead is dropped.
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        linear = Explicit(weights, squares, biases)
+        linear = Explicit(weights, biases)
         r, s = settle(x[None], 0)
         measures.signal.put(0, s, r.exponent)
         trace = []
@@ -384,20 +401,14 @@ def unit_cotangent(key: Array, shape: tuple[int, int], dtype: np.dtype) -> Array
     return (c / np.linalg.norm(c)).astype(dtype)
 
 
-def _checked_weights(weights: Sequence, n_in: int, dtype: np.dtype) -> tuple[list[Array], Array]:
-    """The matrices in ``dtype``, if they are finite and chain from ``n_in``; sums of squares."""
-    checked, squares = [], np.empty(len(weights))
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        for k, W in enumerate(weights):
-            W = np.ascontiguousarray(W) if getattr(W, "dtype", None) == dtype else W
-            s = sum_of_squares(W).sum() if isinstance(W, np.ndarray) and W.ndim == 2 else np.nan
-            if not np.isfinite(s):  # not an array of that dtype, or one that overflows, or worse
-                W = array(f"weights[{k}]", W, 2, dtype)
-                s = sum_of_squares(W).sum()
-            if W.shape[0] != n_in or W.size == 0:
-                raise ValueError(
-                    f"weights[{k}] has shape {W.shape}; allowed: ({n_in}, n), to chain"
-                )
-            checked.append(W)
-            squares[k], n_in = s, W.shape[1]
-    return checked, squares
+def _chained(weights: Sequence, n_in: int, dtype: np.dtype) -> list[Array]:
+    """The matrices in ``dtype``, if they chain from ``n_in``; `Explicit` checks their entries."""
+    chained = []
+    for k, W in enumerate(weights):
+        if not (isinstance(W, np.ndarray) and W.dtype == dtype and W.ndim == 2 and W.size):
+            W = array(f"weights[{k}]", W, 2, dtype)
+        if W.shape[0] != n_in:
+            raise ValueError(f"weights[{k}] has shape {W.shape}; allowed: ({n_in}, n), to chain")
+        chained.append(np.ascontiguousarray(W))
+        n_in = W.shape[1]
+    return chained

@@ -120,7 +120,9 @@ def _parser() -> argparse.ArgumentParser:
     profile = command("profile", "Profile one network: what its gradients do, layer by layer.")
     profile.add_argument("--activation", required=True, metavar="PHI", help="for example relu")
     profile.add_argument("--depth", type=_whole, required=True, metavar="N", help="weight matrices")
-    profile.add_argument("--width", type=_whole, required=True, metavar="N", help="units a layer")
+    profile.add_argument(
+        "--width", type=_whole, default=256, metavar="N", help="units a layer; default: %(default)s"
+    )
     profile.add_argument(
         "--sigma-w", type=_sigma, required=True, metavar="S",
         help="Var W = S^2 / fan_in; critical: where gradients neither vanish nor explode",

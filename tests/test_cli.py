@@ -109,11 +109,11 @@ def test_a_quick_run_leaves_the_paper_results_alone_and_figures_come_from_the_cs
     assert set(made) == {
         *(f"toy/{n}.{e}" for n in ("decay", "ends", "data_dictionary") for e in ("csv", "json")),
         *(f"{n}.{e}" for n in ("claims", "data_dictionary") for e in ("csv", "json")),
-        *(f"figures/toy_decay.{e}" for e in ("svg", "pdf", "png")),
+        *(f"figures/toy.{e}" for e in ("svg", "pdf", "png")),
     }
     for part in parts(house / "build" / "quick"):
         part.unlink()
-    for name in ("figures/toy_decay.svg", "figures/toy_decay.pdf", "claims.csv", "claims.json"):
+    for name in ("figures/toy.svg", "figures/toy.pdf", "claims.csv", "claims.json"):
         (house / "build" / "quick" / name).unlink()
     code, again, err = study(house, "figures", "--results", "build/quick")
     assert (code, err) == (0, "")
@@ -215,7 +215,7 @@ def test_every_mistake_is_one_line_and_status_2(house, args, words):
     assert not [path for path in made if path.is_file()]
 
 
-PROFILE = ["profile", "--activation", "sigmoid", "--depth", "60", "--width", "32"]
+PROFILE = ["profile", "--activation", "sigmoid", "--depth", "80", "--width", "32"]
 PROFILE += ["--sigma-w", "1", "--seeds", "3"]
 
 

@@ -52,14 +52,14 @@ CLAIMS = [
     Claim("large", "What is left after three steps is above a million.", above(1e6), judge),
 ]
 
-def figures(tables):
+def figure(tables):
     from matplotlib.figure import Figure
     figure = Figure()
     axes = figure.add_subplot(title="toy")
     for seed, rows in tables["decay"].groupby("seed"):
         axes.plot(rows["layer"], rows["value"], label=f"seed {seed}")
     axes.legend()
-    return {"toy_decay": figure}
+    return figure
 """
 
 
@@ -285,7 +285,7 @@ def test_an_unknown_preset_and_no_workers_are_refused(toy, tmp_path):
         ("CLAIMS", ["A"], "a list of Claim"),
         ("COLUMNS", {"x": 1}, "a dict from column to meaning"),
         ("measure", 3, "a function of a cell"),
-        ("figures", None, "is missing"),
+        ("figure", None, "is missing"),
         ("VERSION", "1", "an integer"),
     ],
 )

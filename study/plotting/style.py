@@ -89,9 +89,10 @@ def direct_labels(axes: Axes, x: float, labels: list[tuple[float, str]]) -> None
             if lack > 0:
                 heights[i - 1] -= lack / 2
                 heights[i] += lack / 2
+    lift = max(0, 0.02 - heights[0])  # not below the axis
     for height, (_, text) in zip(heights, placed, strict=True):
         axes.annotate(
-            text, (x, height), xycoords=("data", "axes fraction"), xytext=(6, 0),
+            text, (x, height + lift), xycoords=("data", "axes fraction"), xytext=(6, 0),
             textcoords="offset points", va="center", fontsize=6.5, annotation_clip=False,
         )  # fmt: skip
 
