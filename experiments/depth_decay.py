@@ -13,12 +13,13 @@ QUESTION = "How much of the gradient reaches the input, by activation, weight sc
 ACTIVATIONS = ["relu", "sigmoid", "tanh", "linear"]
 SCALES = [0.5, 1.0, 2**0.5, 2.0, 4.0, 10.149264]
 INPUTS = {"random": "random inputs", "digits": "MNIST digits, squared error"}
-WIDTH, BATCH = 128, 8
+WIDTH = 128
+BATCH = {"random": 1, "digits": 8}
 
 GRID = {
     preset: [
-        {"inputs": inputs, "seed": seed, "depths": depths}
-        for inputs in INPUTS
+        {"inputs": inputs, "seed": seed, "batch": batch, "depths": depths}
+        for inputs, batch in BATCH.items()
         for seed in range(seeds)
     ]
     for preset, seeds, depths in (
@@ -28,9 +29,8 @@ GRID = {
 }
 
 COLUMNS = {
-    "inputs": "random: standard normal inputs and a random unit cotangent at the output; digits: "
-    "MNIST images and the squared-error cost [-]",
-    "batch": "number of examples [examples]",
+    "inputs": "random: one standard normal input and a random unit cotangent at the output; "
+    "digits: 8 MNIST images and the squared-error cost [-]",
     "log10_decay": "‖dC/dr^(0)‖ / ‖dC/dr^(depth)‖: the part of the gradient that reaches the "
     "input, the sum of all factors [log10]",
     "log10_grad_norm_first": "Frobenius norm of dC/dW^(0) [log10]",
@@ -43,7 +43,7 @@ COLUMNS = {
 CELL = ["activation", "sigma_w", "depth"]
 
 
-def measure(inputs: str, seed: int, depths: list[int]) -> dict[str, pd.DataFrame]:
+def measure(inputs: str, seed: int, batch: int, depths: list[int]) -> dict[str, pd.DataFrame]:
     """Profile every activation, scale and depth of one seed, all on the same weights."""
     nets = [
         study.Network(activation=name, depth=depth, width=WIDTH, sigma_w=sigma)
@@ -51,8 +51,8 @@ def measure(inputs: str, seed: int, depths: list[int]) -> dict[str, pd.DataFrame
         for sigma in SCALES
         for depth in depths
     ]
-    x, y = images.sample(seed, BATCH) if inputs == "digits" else (None, None)
-    df = study.profile(nets, [seed], batch=BATCH, engine="dense", inputs=x, targets=y)
+    x, y = images.sample(seed, batch) if inputs == "digits" else (None, None)
+    df = study.profile(nets, [seed], batch=batch, engine="dense", inputs=x, targets=y)
     df.insert(0, "inputs", inputs)
     deepest = df[df.depth == max(depths)]
     shown = np.unique(np.linspace(0, max(depths) - 1, 31).round().astype(int))
@@ -69,7 +69,6 @@ def _summary(layers: pd.DataFrame) -> pd.Series:
     status = layers.status
     return pd.Series(
         {
-            "batch": BATCH,
             "log10_decay": (layers.log10_derivative_factor + layers.log10_weight_factor).sum(),
             "log10_grad_norm_first": first.log10_grad_norm,
             "log10_grad_norm_last": last.log10_grad_norm,
@@ -81,7 +80,15 @@ def _summary(layers: pd.DataFrame) -> pd.Series:
 
 
 def expected_decay(activation: str, sigma_w: float, depth: int) -> float:
-    """log10 of ‖dC/dr^(0)‖ / ‖dC/dr^(depth)‖ in an infinitely wide network, layer by layer."""
+    """log10 of ‖dC/dr^(0)‖ / ‖dC/dr^(depth)‖, as theory has it.
+
+    ReLU and linear: the median of the exact law at this width. The others: an infinitely wide
+    network, layer by layer.
+    """
+    if activation in ("relu", "linear"):
+        widths = [WIDTH] * (depth + 1)
+        law = study.theory.finite_width.backward_law(widths, activation, "gaussian", sigma_w)
+        return float(law.median / 2 / np.log(10))
     chi = study.theory.trajectory(activation, sigma_w, 0.0, depth).chi
     return float(0.5 * np.log10(chi).sum())
 
@@ -171,7 +178,7 @@ def figure(tables: dict[str, pd.DataFrame]):
         "The weight scale decides whether gradients vanish or explode, whichever the activation",
         "Decades gained by ‖dC/dr‖ from output to input, log10(‖dC/dr⁰‖ / ‖dC/dr^depth‖). Marks: "
         f"median over {networks.seed.nunique()} seeds with its 95 % order-statistic interval, "
-        f"width {WIDTH}, batch {BATCH}, Gaussian weights,\nno bias, float64 carried by "
-        "power-of-two exponents. Lines: mean-field theory of infinite width, ½ Σ log10 χ, no free "
-        "offset: at great depth finite width shows.\nNumbers at the curves: σ_w.",
+        f"width {WIDTH}, Gaussian weights, no bias.\nLines, no free offset: for ReLU and linear "
+        "the median of the exact law at this width; for sigmoid and tanh mean-field theory of "
+        "infinite width, which great depth leaves.\nNumbers at the curves: σ_w.",
     )

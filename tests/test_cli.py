@@ -230,7 +230,7 @@ def test_profile_says_what_happens_and_writes_what_it_says(house):
 
     frame = read_table(house / "mine.csv")
     assert list(frame.columns) == list(PROFILE_COLUMNS)
-    assert len(frame) == 180
+    assert len(frame) == 240
     code, out, _ = study(house, *PROFILE, "--sigma-w", "critical", "--engine", "dense")
     assert code == 0
     assert "chi = 1," in out

@@ -1,6 +1,24 @@
 """What theory predicts of deep random networks. Nothing here runs a network.
 
-Mean-field theory, at infinite width, for every activation of the table:
+A tour, from infinite width to finite. ``mean_field`` and its like are here; the rest by module.
+
+=============  ====================================================================================
+mean_field     q*, chi, depth scales, phase and critical sigma_w, for every activation of the table
+maps           variance, correlation and gradient from one layer to the next, and layer by layer
+spectra        singular values of the Jacobian: spread, largest, density
+deep_linear    Lyapunov exponents of Gaussian products; learning time
+normalised     what batch and layer normalisation do to a gradient
+residual       growth under each schedule of branch scales
+correlation    shattered gradients: two inputs, their gradients' likeness
+finite_width   the exact law of a gradient's size: linear and ReLU, any widths
+norm_law       that law: mean, skewness, distribution, quantiles, samples
+moments        second moments for weights of any symmetric law; drift and spread
+dying          the probability of a dead ReLU layer
+=============  ====================================================================================
+
+Underneath: ``quadrature`` (right for kinks), ``fixed_point``, ``layer_law`` and ``checks``.
+chi and G are factors of the SQUARED norm, logarithms are natural, sigma_w and sigma_b standard
+deviations: Var W = sigma_w^2 / fan_in.
 
 >>> from study import theory
 >>> sigmoid = theory.mean_field("sigmoid", sigma_w=1.0)
@@ -10,8 +28,24 @@ Mean-field theory, at infinite width, for every activation of the table:
 'chaotic'
 >>> round(theory.critical_sigma_w("sigmoid"), 6)
 10.149264
+>>> he = theory.finite_width.forward_law([100] * 1001)      # chi = 1, and yet the typical
+>>> round(he.mean, 2)                                       # squared norm falls by e^-25
+-25.42
+>>> round(theory.normalised.batch_norm_factor("relu"), 4)       # batch normalisation explodes
+1.4669
 """
 
+from study.theory import (
+    correlation,
+    deep_linear,
+    dying,
+    finite_width,
+    moments,
+    norm_law,
+    normalised,
+    residual,
+    spectra,
+)
 from study.theory.fixed_point import CRITICAL
 from study.theory.maps import (
     Trajectory,
@@ -26,10 +60,19 @@ __all__ = [
     "CRITICAL",
     "MeanField",
     "Trajectory",
+    "correlation",
     "correlation_map",
     "critical_sigma_w",
+    "deep_linear",
+    "dying",
+    "finite_width",
     "gradient_factor",
     "mean_field",
+    "moments",
+    "norm_law",
+    "normalised",
+    "residual",
+    "spectra",
     "trajectory",
     "variance_map",
 ]

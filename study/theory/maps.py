@@ -13,13 +13,13 @@ is multiplied by sigma_w^2 E phi'(sqrt(q) z)^2. Where the maps lead to, ``mean_f
 from __future__ import annotations
 
 import math
-from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
 
 from study.activations import Activation, Array
 from study.activations import activation as _row
+from study.theory import checks
 from study.theory.quadrature import break_points, expectation, pair_expectation
 
 LARGEST = 1e50
@@ -93,8 +93,7 @@ def trajectory(
     1.003
     """
     row, sw2, sb2 = checked(activation, sigma_w, sigma_b)
-    if isinstance(layers, bool) or not isinstance(layers, int | np.integer) or layers < 1:
-        raise ValueError(f"layers = {layers!r}; allowed: an integer, at least 1")
+    layers = checks.count("layers", layers)
     q = np.empty(layers)
     here = q[0] = sw2 + sb2 if q_1 is None else float(checked_q(q_1, "q_1"))
     for k in range(1, layers):
@@ -110,10 +109,9 @@ def trajectory(
 def checked(activation: str, sigma_w: float, sigma_b: float) -> tuple[Activation, float, float]:
     """The row of the table and the two variances."""
     row = _row(activation)
-    for field, value in (("sigma_w", sigma_w), ("sigma_b", sigma_b)):
-        if not (isinstance(value, Real) and 0 <= value <= LARGEST):
-            raise ValueError(f"{field} = {value!r}; allowed: a number from 0 to {LARGEST:g}")
-    return row, float(sigma_w) ** 2, float(sigma_b) ** 2
+    sigma_w = checks.number("sigma_w", sigma_w, high=LARGEST)
+    sigma_b = checks.number("sigma_b", sigma_b, high=LARGEST)
+    return row, sigma_w**2, sigma_b**2
 
 
 def checked_q(q: float | Array, field: str = "q") -> Array:

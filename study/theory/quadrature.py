@@ -49,17 +49,22 @@ def break_points(row: Activation) -> tuple[Array, Array]:
     return kinks if piecewise_linear else np.concatenate([kinks, _BENDS]), kinks
 
 
-def _panels(mean: Array, std: Array, breaks: Array) -> tuple[Array, Array]:
+def panels(cuts: Array) -> tuple[Array, Array]:
+    """Nodes and weights of the 20-point rule between each two neighbours along the last axis."""
+    half = np.diff(cuts)[..., None] / 2
+    nodes, weights = (cuts[..., :-1, None] + half) + half * _UNIT_NODES, half * _UNIT_WEIGHTS
+    return nodes.reshape(*cuts.shape[:-1], -1), weights.reshape(*cuts.shape[:-1], -1)
+
+
+def gaussian_nodes(mean: Array, std: Array, breaks: Array) -> tuple[Array, Array]:
     """Nodes x and probability weights of N(mean, std^2), along a new last axis."""
     with np.errstate(over="ignore"):  # a break point infinitely far away is clipped to the end
         cuts = (breaks - mean[..., None]) / np.maximum(std, np.finfo(float).tiny)[..., None]
     cuts = np.clip(cuts, _LADDER[0], _LADDER[-1])
     ladder = np.broadcast_to(_LADDER, (*cuts.shape[:-1], _LADDER.size))
     cuts = np.sort(np.concatenate([cuts, ladder], axis=-1), axis=-1)
-    half = np.diff(cuts)[..., None] / 2
-    z = (cuts[..., :-1, None] + half) + half * _UNIT_NODES
-    weights = half * _UNIT_WEIGHTS * np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)
-    z, weights = (part.reshape(*part.shape[:-2], -1) for part in (z, weights))
+    z, weights = panels(cuts)
+    weights = weights * np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)
     return mean[..., None] + std[..., None] * z, weights
 
 
@@ -93,7 +98,7 @@ def expectation(
     """
     mean, std = np.broadcast_arrays(np.asarray(mean, float), np.asarray(std, float))
     with np.errstate(under="ignore"):  # tails that are 0 beside the bulk
-        x, weights = _panels(mean, std, np.asarray(breaks, float))
+        x, weights = gaussian_nodes(mean, std, np.asarray(breaks, float))
         return np.sum(weights * f(x), axis=-1)
 
 
@@ -135,7 +140,9 @@ def pair_expectation(
     steep = math.copysign(max(abs(c), 0.1), c)
     closing_in = (np.add.outer(np.asarray(kinks, float), spread * _LADDER) / steep).ravel()
     with np.errstate(under="ignore"):
-        u1, outer = _panels(np.zeros(()), np.asarray(std), np.concatenate([breaks, closing_in]))
+        u1, outer = gaussian_nodes(
+            np.zeros(()), np.asarray(std), np.concatenate([breaks, closing_in])
+        )
         u1, outer = u1[outer > 1e-30], outer[outer > 1e-30]  # most cuts coincide: empty panels
-        u2, inner = _panels(c * u1, np.full_like(u1, spread), np.asarray(breaks, float))
+        u2, inner = gaussian_nodes(c * u1, np.full_like(u1, spread), np.asarray(breaks, float))
         return float(np.sum(outer * np.sum(inner * f(u1[:, None], u2), axis=-1)))

@@ -1,0 +1,395 @@
+"""The laws of finite width against arbitrary precision, closed forms and explicit networks."""
+
+import itertools
+import math
+
+import flint
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+from scipy import special
+from witness_arb import bits
+
+from study.theory import finite_width, layer_law, moments
+from study.theory.norm_law import NormLaw
+
+
+def within(sample, exact, sigmas=4.0):
+    """Whether the mean of the sample is the exact one, to 4 standard errors."""
+    return abs(np.mean(sample) - exact) < sigmas * np.std(sample) / math.sqrt(len(sample))
+
+
+def variance_within(sample, exact):
+    return within((sample - np.mean(sample)) ** 2, exact)
+
+
+# --- One layer -----------------------------------------------------------------------------
+
+
+def cumulants_in_balls(n):
+    """Those of ln(2 chi^2_B / n), summed as they are defined, in 60 digits."""
+    with bits(200):
+        reach = n if n <= 2000 else int(6 * n**0.5)
+        first, last = max(1, n // 2 - reach), min(n, n // 2 + reach)
+        log_p = flint.arb(n + 1).lgamma() - flint.arb(first + 1).lgamma()
+        p = (log_p - flint.arb(n - first + 1).lgamma() - n * flint.arb(2).log()).exp()
+        rows = []
+        for k in range(first, last + 1):
+            x = flint.arb(k) / 2
+            polygamma = (flint.arb(2).zeta(x), -2 * flint.arb(3).zeta(x))
+            rows.append((p, x.digamma() + (flint.arb(4) / n).log(), *polygamma))
+            p = p * (n - k) / (k + 1)
+        total = sum(row[0] for row in rows)
+        mean = sum(p * a for p, a, _, _ in rows) / total
+        second = sum(p * (b + (a - mean) ** 2) for p, a, b, _ in rows) / total
+        third = sum(p * (c + 3 * (a - mean) * b + (a - mean) ** 3) for p, a, b, c in rows) / total
+        return [float(value) for value in (mean, second, third)]
+
+
+@pytest.mark.parametrize("n", [2, 3, 10, 101, 1000, 100_000])
+def test_cumulants_equal_sums_in_arbitrary_precision(n):
+    assert_allclose(layer_law.masked_cumulants(n), cumulants_in_balls(n), rtol=1e-12, atol=0)
+
+
+def test_one_unit():
+    exact = (-np.euler_gamma, math.pi**2 / 2, -14 * special.zeta(3))
+    assert_allclose(layer_law.masked_cumulants(1), exact, rtol=1e-15)
+
+
+@pytest.mark.parametrize("n", [10**5, 10**6, 10**9])
+def test_cumulants_of_wide_layers_have_their_expansion(n):
+    mean, variance, third = layer_law.masked_cumulants(n)
+    assert_allclose(
+        mean, -5 / (2 * n) - 49 / (12 * n**2), rtol=20 / n**2 + 1e-13 + 1e-15 * n**0.5, atol=0
+    )
+    assert_allclose(variance, 5 / n + 37 / (2 * n**2), rtol=40 / n**2 + 1e-12, atol=0)
+    assert_allclose(third, -31 / n**2, rtol=10 / n + 1e-11, atol=0)
+    spherical = layer_law.spherical_cumulants(n)
+    assert_allclose(spherical[:2], (-1.5 / n, 3 / n), rtol=6 / n, atol=0)
+
+
+GOLDEN = {  # n: m_n, v_n
+    10: (-0.30746101, 0.86673425),
+    20: (-0.13718672, 0.31175808),
+    50: (-0.05173878, 0.10816813),
+    64: (-0.04010860, 0.08299735),
+    100: (-0.02542089, 0.05193999),
+    128: (-0.01978640, 0.04023399),
+    200: (-0.01260362, 0.02547341),
+    256: (-0.00982866, 0.01981871),
+    512: (-0.00489848, 0.00983684),
+    1000: (-0.00250410, 0.00501859),
+}
+SPHERICAL = {  # n: n m, n v
+    50: (-1.5803, 3.3679),
+    100: (-1.5388, 3.1739),
+    200: (-1.5191, 3.0846),
+    1000: (-1.5038, 3.0166),
+}
+
+
+def test_printed_cumulants():
+    for n, printed in GOLDEN.items():
+        assert tuple(np.round(layer_law.masked_cumulants(n)[:2], 8)) == printed
+    for n, printed in SPHERICAL.items():
+        assert tuple(np.round(np.multiply(layer_law.spherical_cumulants(n)[:2], n), 4)) == printed
+
+
+@pytest.mark.parametrize("x", [0.5, 3.7, 15.9, 16.1, 700.5, 1e6])
+@pytest.mark.parametrize("t", [-0.45, 0.3, 7.0, 0.2j, 5.0 + 3.0j, 400j])
+def test_gamma_ratio_in_arbitrary_precision(x, t):
+    with bits(200):
+        ball = flint.acb(x) + flint.acb(complex(t).real, complex(t).imag)
+        exact = ball.lgamma() - flint.acb(x).lgamma()
+        exact -= flint.acb(complex(t).real, complex(t).imag) * flint.acb(x).log()
+        exact = complex(float(exact.real.mid()), float(exact.imag.mid()))
+    computed = complex(layer_law.log_gamma_ratio(np.array(x), np.array(t)))
+    assert abs(computed - exact) < 3e-13 * max(1.0, abs(t))
+
+
+# --- Many layers ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 40, 1000, 10**6])
+def test_one_gaussian_layer_is_a_mixture_of_incomplete_gamma_functions(n):
+    law = finite_width.forward_law([n, n])
+    units, p = layer_law.active_units(n)
+    x = law.mean + math.sqrt(law.variance) * np.linspace(-4, 3, 9)
+    with np.errstate(under="ignore"):
+        exact = special.gammainc(units / 2, np.exp(x)[:, None] * n / 4) @ p
+    assert_allclose(law.cdf(x), exact, rtol=0, atol=3e-13)
+    assert abs(law.cdf(law.median) - 0.5) < 1e-11
+    if 1 < n <= 40:  # the control: the lognormal approximation is another law
+        assert np.abs(law.lognormal_cdf(x) - exact).max() > 1e-3
+
+
+@pytest.mark.parametrize("n", [64, 500])
+def test_one_orthogonal_layer_is_a_mixture_of_incomplete_beta_functions(n):
+    law = finite_width.forward_law([n, n], weights="orthogonal")
+    units, p = layer_law.active_units(n)
+    units, p = units[units < n], p[units < n]
+    x = law.mean + math.sqrt(law.variance) * np.linspace(-4, 3, 9)
+    with np.errstate(under="ignore"):
+        exact = special.betainc(units / 2, (n - units) / 2, np.exp(x)[:, None] / 2) @ p
+    assert_allclose(law.cdf(x), exact, rtol=0, atol=1e-12)
+
+
+def test_linear_layer_is_chi_squared():
+    law = finite_width.forward_law([3, 5], "linear", sigma_w=0.7)
+    x = np.linspace(-4, 2, 9)
+    exact = special.gammainc(2.5, np.exp(x) * 3 / 0.49 / 2)
+    assert_allclose(law.cdf(x), exact, rtol=0, atol=1e-13)
+
+
+def networks(widths, size, seed, weights="gaussian", activation="relu", sigma_w=2**0.5):
+    """Explicit networks, run forwards and backwards; squared norms of what the laws are about.
+
+    Returns the signal's growth, the gradient's, those of every weight matrix, and who is alive.
+    """
+    rng = np.random.default_rng(seed)
+
+    def sphere(n):
+        v = rng.standard_normal((size, n))
+        return v / np.linalg.norm(v, axis=1, keepdims=True)
+
+    signals, matrices, slopes = [sphere(widths[0])], [], []
+    for n_in, n_out in itertools.pairwise(widths):
+        if weights == "orthogonal":
+            q, r = np.linalg.qr(rng.standard_normal((size, n_in, n_out)))
+            w = q * np.sign(np.einsum("sii->si", r))[:, None, :]
+        elif weights == "uniform":
+            w = rng.uniform(-1, 1, (size, n_in, n_out)) * math.sqrt(3 / n_in)
+        else:
+            w = rng.standard_normal((size, n_in, n_out)) / math.sqrt(n_in)
+        matrices.append(w * sigma_w)
+        z = np.einsum("si,sij->sj", signals[-1], matrices[-1])
+        slopes.append((z > 0).astype(float) if activation == "relu" else np.ones_like(z))
+        signals.append(z * slopes[-1])
+    gradient, weight_gradients = sphere(widths[-1]), []
+    for signal, w, slope in zip(signals[-2::-1], matrices[::-1], slopes[::-1], strict=True):
+        delta = gradient * slope
+        weight_gradients.append(np.sum(signal**2, axis=1) * np.sum(delta**2, axis=1))
+        gradient = np.einsum("sj,sij->si", delta, w)
+    alive = np.all([slope.any(axis=1) for slope in slopes], axis=0)
+    squares = (np.sum(part**2, axis=1) for part in (signals[-1], gradient))
+    return *squares, weight_gradients[::-1], alive
+
+
+CASES = [
+    ([12, 5, 20, 7, 9], "gaussian", "relu", 1.3),
+    ([6] * 13, "gaussian", "relu", 2**0.5),
+    ([8] * 9, "orthogonal", "relu", 1.5),
+    ([3, 4, 2, 5], "gaussian", "linear", 0.8),
+]
+
+
+@pytest.mark.parametrize(("widths", "weights", "activation", "sigma_w"), CASES)
+def test_laws_are_those_of_explicit_networks(widths, weights, activation, sigma_w):
+    size, args = 4000, (activation, weights, sigma_w)
+    signal, gradient, by_layer, alive = networks(widths, size, 7, weights, activation, sigma_w)
+    pairs = [
+        (signal, finite_width.forward_law(widths, *args)),
+        (gradient, finite_width.backward_law(widths, *args)),
+    ]
+    middle = len(widths) // 2 - 1
+    for layer in (0, middle, len(widths) - 2):
+        law = finite_width.weight_gradient_law(widths, layer, *args)
+        pairs.append((by_layer[layer], law))
+    for squares, law in pairs:
+        assert within(alive, law.alive) or law.alive == 1
+        log_g = np.log(squares[alive])
+        assert within(log_g, law.mean)
+        assert variance_within(log_g, law.variance)
+        ranks = law.cdf(np.sort(log_g)) - (np.arange(log_g.size) + 0.5) / log_g.size
+        assert np.abs(ranks).max() < 1.95 / math.sqrt(log_g.size)  # Kolmogorov, p = 0.001
+        assert not within(log_g, law.mean + 0.1 * math.sqrt(law.variance))  # the control
+
+
+@pytest.mark.parametrize(("widths", "weights", "activation", "sigma_w"), CASES)
+def test_expectations_of_explicit_networks(widths, weights, activation, sigma_w):
+    widths = widths[:4]
+    signal, gradient, _, _ = networks(widths, 20_000, 3, weights, activation, sigma_w)
+    args = (activation, weights, sigma_w)
+    for squares, law in (
+        (signal, finite_width.forward_law(widths, *args)),
+        (gradient, finite_width.backward_law(widths, *args)),
+    ):
+        assert within(squares, math.exp(law.log_expectation))
+        assert within(squares**2, math.exp(law.log_second_moment))
+        assert not within(squares, 1.1 * math.exp(law.log_expectation))
+
+
+@pytest.mark.parametrize(
+    "law",
+    [
+        finite_width.forward_law([3] * 30),
+        finite_width.backward_law([30, 5, 50, 7]),
+        finite_width.forward_law([20] * 11, weights="orthogonal"),
+        finite_width.forward_law([300] * 101, sigma_w=1.0),
+    ],
+)
+def test_samples_follow_the_law(law):
+    size = 5000
+    sample = law.sample(size, np.random.default_rng(5))
+    ranks = law.cdf(np.sort(sample)) - (np.arange(size) + 0.5) / size
+    assert np.abs(ranks).max() < 1.95 / math.sqrt(size)
+    third = ((sample - law.mean) / math.sqrt(law.variance)) ** 3
+    assert within(third, law.skewness)
+    assert law.skewness < 0
+
+
+def test_the_density_of_the_series_has_the_cumulants():
+    """Mean, variance and skewness by integrating the distribution function: no polygamma."""
+    law = finite_width.backward_law([9, 4, 6, 11])
+    low, high = (end + law.log_scale for end in law._series[:2])
+    cuts = np.linspace(low, high, 400)
+    nodes, weights = np.polynomial.legendre.leggauss(12)
+    half = np.diff(cuts)[:, None] / 2
+    x = (cuts[:-1, None] + half * (1 + nodes)).ravel()
+    w = (half * weights).ravel()
+    beyond = w * (1 - law.cdf(x))
+    mean = low + beyond.sum()
+    second = (low - mean) ** 2 + 2 * beyond @ (x - mean)
+    third = (low - mean) ** 3 + 3 * beyond @ (x - mean) ** 2
+    assert_allclose(mean, law.mean, rtol=1e-11, atol=0)
+    assert_allclose(second, law.variance, rtol=1e-11, atol=0)
+    assert_allclose(third / second**1.5, law.skewness, rtol=1e-9, atol=0)
+
+
+def test_printed_laws():
+    for widths, mean, variance in (
+        ([32] * 101, -8.254, 17.75),
+        ([64] * 101, -4.011, 8.30),
+        ([100] * 201, -5.084, 10.39),
+        ([200] * 101, -1.260, 2.547),
+        ([80] * 101, -3.191, 6.557),
+        ([100] * 1001, -25.42, 51.94),
+    ):
+        law = finite_width.forward_law(widths)
+        assert (round(law.mean, 3), round(law.variance, 3)) == pytest.approx(
+            (mean, variance), abs=0.006
+        )
+    # The same sum of 1 / n_l; the first width of 50 / 200 alternating is the input's.
+    alternating = finite_width.forward_law([200] + [50, 200] * 50)
+    assert (alternating.mean, alternating.variance) == pytest.approx((-3.217, 6.682), abs=6e-4)
+    mixed = finite_width.forward_law([20] + ([200] * 9 + [20]) * 10)
+    assert (mixed.mean, mixed.variance) == pytest.approx((-2.506, 5.410), abs=6e-4)
+
+
+def test_typical_and_mean_part_company():
+    law = finite_width.forward_law([100] * 1001)
+    assert abs(law.log_expectation) < 1e-12
+    assert law.median < -25
+    assert_allclose(law.log_second_moment, 1000 * math.log(1.05), rtol=1e-12)
+    share = law.lognormal_cdf(2 * math.log(1e-3))  # of norms below 1e-3
+    assert round(float(share), 3) == 0.946
+    assert abs(law.cdf(2 * math.log(1e-3)) - share) < 1e-3
+    scaled = finite_width.forward_law([100] * 1001, sigma_w=1.0)
+    assert_allclose(scaled.mean - law.mean, -1000 * math.log(2), rtol=1e-12)
+    assert_allclose(scaled.variance, law.variance, rtol=1e-15)
+
+
+def test_what_is_certain():
+    rigid = finite_width.forward_law([7] * 5, "linear", "orthogonal", 2.0)
+    assert_allclose(rigid.mean, 8 * math.log(2), rtol=1e-15)
+    assert (rigid.variance, rigid.skewness, rigid.alive) == (0, 0, 1)
+    assert rigid.quantile(0.3) == rigid.median == rigid.mean
+    assert list(rigid.cdf(np.array([0.0, 9.0]))) == [0.0, 1.0]
+    assert list(rigid.lognormal_cdf(np.array([0.0, 9.0]))) == [0.0, 1.0]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(2, 300), min_size=4, max_size=9))
+def test_what_holds_for_every_network(widths):
+    law = finite_width.forward_law(widths)
+    x = law.mean + math.sqrt(law.variance) * np.linspace(-6, 6, 60)
+    cdf = law.cdf(x)
+    assert np.all(np.diff(cdf) > -1e-13)
+    assert law.quantile(0.1) < law.median < law.quantile(0.9)
+    # Jensen, for the living; the dead pull the expectation down.
+    assert law.mean < law.log_expectation - math.log(law.alive)
+    swapped = finite_width.weight_gradient_law(widths, len(widths) - 2)
+    assert swapped.variance > law.variance - layer_law.masked_cumulants(widths[-1])[1]
+
+
+# --- Weights of other laws -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("activation", ["relu", "linear"])
+def test_second_moment_of_uniform_weights(activation):
+    widths = [4, 6, 3, 5]
+    signal, *_ = networks(widths, 40_000, 11, "uniform", activation, 1.0)
+    mean = (0.5**3 if activation == "relu" else 1) * 5 / 4
+    assert within(signal, mean)
+    ratio = moments.log_second_moment_ratio(widths, activation, moments.KURTOSIS["uniform"])
+    assert within(signal**2, mean**2 * math.exp(ratio))
+    gaussian = moments.log_second_moment_ratio(widths, activation)
+    assert not within(signal**2, mean**2 * math.exp(gaussian))  # the control
+
+
+def test_second_moment_of_gaussian_weights_is_a_product():
+    widths = [10, 50, 7, 300]
+    for activation, constant in (("relu", 5), ("linear", 2)):
+        exact = sum(math.log1p(constant / n) for n in widths[1:])
+        computed = moments.log_second_moment_ratio(widths, activation)
+        assert_allclose(computed, exact, rtol=1e-14)
+        law = finite_width.forward_law(widths, activation)
+        assert_allclose(law.log_second_moment - 2 * law.log_expectation, exact, rtol=1e-13)
+
+
+def test_uniform_weights_shift_the_log():
+    widths = [24] * 25
+    signal, *_ = networks(widths, 4000, 2, "uniform")
+    law, shift = finite_width.forward_law(widths), moments.kurtosis_shift(widths, "relu", 1.8)
+    log_g = np.log(signal)
+    assert within(log_g, law.mean + shift.mean)
+    assert variance_within(log_g, law.variance + shift.variance)
+    assert not within(log_g, law.mean)  # the control
+
+
+def test_drift_and_spread_are_the_leading_order():
+    n = 10**6
+    for activation, weights, kind in (
+        ("relu", "gaussian", layer_law.masked_cumulants),
+        ("relu", "orthogonal", layer_law.spherical_cumulants),
+        ("linear", "gaussian", layer_law.plain_cumulants),
+    ):
+        drift, spread = moments.drift_and_spread(activation, weights)
+        assert_allclose(np.multiply(kind(n)[:2], n), (-drift, spread), rtol=1e-5)
+    assert moments.drift_and_spread("linear", "orthogonal") == (0, 0)
+    leaky = moments.drift_and_spread("leaky_relu").spread
+    ratio = moments.log_second_moment_ratio([n, n], "leaky_relu")
+    assert_allclose(leaky, math.expm1(ratio) * n, rtol=1e-9)
+
+
+# --- The words of the boundary -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: finite_width.forward_law([5]), r"widths = \(5,\); allowed: at least 2"),
+        (lambda: finite_width.forward_law(5), r"widths = 5; allowed: a sequence"),
+        (lambda: finite_width.forward_law([5, 2.0]), r"widths\[1\] = 2.0; allowed: an integer"),
+        (lambda: finite_width.forward_law([5, 5], "tanh"), r"activation = 'tanh'; allowed: relu"),
+        (lambda: finite_width.forward_law([5, 5], weights="u"), r"weights = 'u'; allowed: gauss"),
+        (lambda: finite_width.forward_law([5, 5], sigma_w=0), r"sigma_w = 0; allowed: .*above 0"),
+        (
+            lambda: finite_width.forward_law([5, 6], weights="orthogonal"),
+            r"widths = \(5, 6\); allowed with orthogonal weights: all equal",
+        ),
+        (lambda: finite_width.weight_gradient_law([5, 5], 1), r"layer = 1; allowed: from 0 to 0"),
+        (lambda: finite_width.weight_gradient_law([5, 5], -1), r"layer = -1; allowed"),
+        (lambda: NormLaw(0.0, masked=(5,)).quantile(1.0), r"p = 1.0; allowed"),
+        (lambda: NormLaw(0.0, masked=(5,)).sample(0, None), r"size = 0; allowed"),
+        (lambda: NormLaw(0.0, spherical=(3,)).cdf(0.0), r"widths \[3\]: .*no smooth density"),
+        (lambda: moments.kurtosis_shift([5, 5], "relu", 0.9), r"kurtosis = 0.9; allowed: .*1 to"),
+        (lambda: moments.drift_and_spread("tanh"), r"activation = 'tanh'; allowed: relu, linear"),
+        (lambda: moments.drift_and_spread("relu", "x"), r"weights = 'x'; allowed: gaussian"),
+    ],
+)
+def test_bad_input_is_named(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
