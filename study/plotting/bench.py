@@ -1,0 +1,37 @@
+"""Ratios of wall time, one bar a job."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from study.plotting.style import head, house_style, panels
+
+
+def bars(table: pd.DataFrame, title: str) -> Figure:
+    """Draw ``table`` (columns job, dtype, width, depth, batch, ratio), the first job on top."""
+    labels = [
+        f"{row.job}, {row.dtype}, width {row.width}, depth {row.depth}, batch {row.batch}"
+        for row in table.itertuples()
+    ]
+    with house_style():
+        figure, axes = panels(1, 1, (8, 0.24 * len(labels) + 1.4))
+        ax = axes[0][0]
+        places = range(len(labels), 0, -1)
+        ax.barh(places, table.ratio, height=0.7, color="#0072B2", left=0, log=True)
+        ax.set_yticks(list(places), labels)
+        for place, ratio in zip(places, table.ratio, strict=True):
+            ax.annotate(
+                f"{ratio:.3g}", (ratio, place), xytext=(3, 0), textcoords="offset points",
+                va="center",
+            )  # fmt: skip
+        ax.axvline(1, color="#444444", lw=0.8)
+        ax.set_xlim(0.3, table.ratio.max() * 2)
+        ax.set_xlabel("rival's time / study's time (log scale)")
+        head(
+            figure,
+            title,
+            "Rival: torch autograd on the norms of dC/dW alone, as the label says, or the "
+            "machine's limit (bare draws and matrix products); median of pairwise ratios.",
+        )
+    return figure
