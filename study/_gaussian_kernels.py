@@ -255,11 +255,12 @@ def normals64(keys, layer, out):
             out[i, whole:] = block[: out.shape[1] - whole]
 
 
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 KERNELS = {
-    ("normals", "float32"): normals32,
-    ("normals", "float64"): normals64,
-    ("normal", "float32"): normal32,
-    ("normal", "float64"): normal64,
-    ("uniform", "float32"): uniform32,
-    ("uniform", "float64"): uniform64,
+    ("normal", FLOAT32): normal32,
+    ("normal", FLOAT64): normal64,
+    ("normals", FLOAT32): normals32,
+    ("normals", FLOAT64): normals64,
+    ("uniform", FLOAT32): uniform32,
+    ("uniform", FLOAT64): uniform64,
 }

@@ -82,6 +82,7 @@ class Activation:
             e -= e * dt
         return self.prefactor(z, e, kink) * e
 
+    @np.errstate(under="ignore")
     def scaled_derivative(self, z: Array, kink: float = 1.0) -> tuple[Array, Array]:
         """phi'(z) as ``mantissa * 2**exponent`` where phi' itself may be below the float range.
 
@@ -94,6 +95,7 @@ class Activation:
         e, power, k = self._powers(x)
         return (self.prefactor(x, e, kink) * power).astype(z.dtype), k
 
+    @np.errstate(under="ignore")
     def scaled_tail(self, z: Array) -> tuple[Array, Array]:
         """phi(z) likewise, for z << 0."""
         x = z.astype(np.float64)
@@ -109,9 +111,7 @@ class Activation:
         # k ln 2 in three exact pieces: the low 20 bits of k apart, so that nothing rounds.
         k_low = np.fmod(k, 2.0**20)
         rest = ((t - (k - k_low) * LN2_HIGH) - k_low * LN2_HIGH) - k * LN2_LOW + dt
-        with np.errstate(under="ignore"):
-            e = np.exp(-t)
-        return e, np.exp(-rest), -k.astype(np.int64)
+        return np.exp(-t), np.exp(-rest), -k.astype(np.int64)
 
 
 EXACT = 0.0  # the rounding error of a decay that is exact
@@ -203,7 +203,7 @@ TABLE: dict[str, Activation] = {
         Activation(
             "sigmoid",
             phi=_sigmoid,
-            prefactor=lambda z, e, kink: 1 / np.square(1 + e),
+            prefactor=lambda z, e, kink: 1 / (1 + e * (2 + e)),  # rounds less than (1 + e)^2
             decay=lambda z: (np.abs(z), EXACT),
             slopes_at_zero=(0.25, 0.25),
             slopes_at_infinity=(0.0, 0.0),
@@ -213,7 +213,7 @@ TABLE: dict[str, Activation] = {
         Activation(
             "tanh",
             phi=np.tanh,
-            prefactor=lambda z, e, kink: 4 / np.square(1 + e),
+            prefactor=lambda z, e, kink: 4 / (1 + e * (2 + e)),
             decay=lambda z: (2 * np.abs(z), EXACT),
             slopes_at_zero=(1.0, 1.0),
             slopes_at_infinity=(0.0, 0.0),

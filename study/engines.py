@@ -7,11 +7,15 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from study.march import march
-from study.network import Network, array, bad, integer, one_of
+from study.march import Layers, march
+from study.matrixfree import LAWS, matrix_free
+from study.network import Network, array, bad, check_memory, integer, items, one_of
 from study.records import PROFILE_COLUMNS
 
-ENGINES = ("auto", "dense")
+ENGINES = ("auto", "dense", "matrix_free")
+
+AUTO_SHARE = 8
+"""engine = "auto" takes the matrix-free engine up to a batch of width / AUTO_SHARE."""
 
 
 def profile(
@@ -62,13 +66,12 @@ def profile(
     >>> bool((df.log10_grad_norm[df.layer == 0] < -550).all()), df.status[0]
     (True, 'float64_underflow')
     """
-    nets = [nets] if isinstance(nets, Network) else list(nets)
+    wanted = "a study.Network, or a non-empty sequence of them"
+    nets = [nets] if isinstance(nets, Network) else items("nets", nets, wanted)
     if not nets or not all(isinstance(net, Network) for net in nets):
-        raise bad("nets", nets, "a study.Network, or a non-empty sequence of them")
-    try:
-        seeds = [integer("seeds", seed, 0, 2**63 - 1) for seed in seeds]
-    except TypeError:
-        raise bad("seeds", seeds, "an iterable of integers >= 0") from None
+        raise bad("nets", nets, wanted)
+    seeds = items("seeds", seeds, "an iterable of integers >= 0")
+    seeds = [integer("seeds", seed, 0, 2**63 - 1) for seed in seeds]
     if not seeds or len(set(seeds)) < len(seeds):
         raise bad("seeds", seeds, "at least one, each once")
     batch = integer("batch", batch, 1)
@@ -78,13 +81,52 @@ def profile(
     for j, net in enumerate(nets):
         groups.setdefault((net.width, net.weights, net.dtype), []).append(j)
     data = {dtype: _data(inputs, targets, nets, dtype) for _, _, dtype in groups}
+    examples = batch if inputs is None else len(data[nets[0].dtype][0])
+    chosen = [_engine(engine, law, width, examples) for width, law, _ in groups]
+    for ((width, *_), members), name in zip(groups.items(), chosen, strict=True):
+        n_in = width if inputs is None else np.shape(inputs)[1]
+        needed = _plan([nets[j] for j in members], len(seeds), examples, n_in, name)
+        depth = max(nets[j].depth for j in members)
+        check_memory(needed, depth=depth, width=width, batch=examples, nets=len(nets))
     parts: dict[tuple[int, int], dict] = {}
-    for (_, _, dtype), members in groups.items():
+    engines = [""] * len(nets)
+    for ((_, _, dtype), members), name in zip(groups.items(), chosen, strict=True):
         x, y = data[dtype]
-        for seed in seeds:
-            columns = march([nets[j] for j in members], seed, batch, x, y)
-            parts.update({(j, seed): c for j, c in zip(members, columns, strict=True)})
-    return _frame(nets, seeds, parts)
+        together = [nets[j] for j in members]
+        if name == "matrix_free":
+            columns = matrix_free(together, seeds, batch, x, y)
+        else:
+            columns = [march(together, seed, batch, x, y) for seed in seeds]
+        for seed, own in zip(seeds, columns, strict=True):
+            parts.update({(j, seed): c for j, c in zip(members, own, strict=True)})
+        for j in members:
+            engines[j] = name
+    return _frame(nets, seeds, parts, engines)
+
+
+def _engine(asked: str, law: str, width: int, batch: int) -> str:
+    """The engine that serves networks of that law and width."""
+    valid = law in LAWS
+    if asked == "matrix_free" and not valid:
+        raise bad("weights", law, f"{' or '.join(LAWS)} with engine = 'matrix_free'")
+    if asked != "auto":
+        return asked
+    return "matrix_free" if valid and batch <= width // AUTO_SHARE else "dense"
+
+
+def _plan(nets: list[Network], seeds: int, batch: int, n_in: int, engine: str) -> int:
+    """Bytes that one march takes at its peak, about; with its frame for every seed."""
+    first = nets[0]
+    depth, width = max(net.depth for net in nets), max(first.width, n_in)
+    size = np.dtype(first.dtype).itemsize
+    rows = len(nets) * batch
+    frame = 8 * len(PROFILE_COLUMNS) * seeds * sum(net.depth for net in nets)
+    squares = 8 * depth * (8 * rows + (first.width if engine == "dense" else 0))
+    # r and z of the layers that are kept, and the copies of a layer being walked
+    layer = 2 * rows * width * size
+    kept = min(layer * depth, Layers.signal_bytes + layer * round(2 * depth**0.5))
+    matrices = 4 * first.width * width * size if engine == "dense" else 0
+    return frame + squares + kept + 4 * layer + matrices
 
 
 def _data(inputs, targets, nets: list[Network], dtype: str) -> tuple:
@@ -105,11 +147,11 @@ def _data(inputs, targets, nets: list[Network], dtype: str) -> tuple:
     return x, y
 
 
-def _frame(nets: list[Network], seeds: list[int], parts: dict) -> pd.DataFrame:
+def _frame(nets: list[Network], seeds: list[int], parts: dict, engines: list[str]) -> pd.DataFrame:
     """One frame from the columns of every (network, seed), in the order they were asked for."""
     cells = [(j, seed) for j in range(len(nets)) for seed in seeds]
     rows = [nets[j].depth for j, _ in cells]
-    fields = [{**nets[j].fields(), "seed": seed, "engine": "dense"} for j, seed in cells]
+    fields = [{**nets[j].fields(), "seed": seed, "engine": engines[j]} for j, seed in cells]
     columns = {}
     for name, _column in PROFILE_COLUMNS.items():
         if name in fields[0]:

@@ -122,7 +122,7 @@ def fill_normals(keys, layer, out):
         raise ValueError(f"keys = {keys!r} is not allowed, need a uint32 array of shape {shape}")
     layer = _integer("layer", layer, 0, 2**32)
     if out.size:
-        KERNELS["normals", out.dtype.name](keys, layer, out.reshape(len(out), -1))
+        KERNELS["normals", out.dtype](keys, layer, out.reshape(len(out), -1))
     return out
 
 
@@ -212,7 +212,7 @@ def _fill(law, key, layer, out, start):
     layer = _integer("layer", layer, 0, 2**32)
     _check_out(out)
     start = _integer("start", start, 0, 2**62 - out.size + 1)
-    kernel = KERNELS[law, out.dtype.name]
+    kernel = KERNELS[law, out.dtype]
     # Whole blocks go straight into `out`, the ragged ends through a block of their own.
     flat = out.reshape(-1)
     head = min(-start % _BLOCK, flat.size)

@@ -29,9 +29,6 @@ from study.network import Network
 from study.nonlinearity import Block, active_fraction, derivative
 from study.scaled import Array, Exponent, Scaled, joined, settle
 
-SIGNAL_BYTES = 2**30
-"""Signals kept for the backward pass take at most this; beyond, checkpoints."""
-
 UNIT_BYTES = 2**28
 """Orthogonal matrices kept for the way back take at most this."""
 
@@ -70,21 +67,61 @@ class Unit:
         return draw(self.key, k, np.empty((fan_in, self.width), self.dtype))
 
 
-class Marching:
-    """The layers of the trunks of a march: W = sigma_w / sqrt(fan_in) G."""
+class Layers:
+    """W^(k) = sigma_w / sqrt(fan_in) G^(k) of every trunk and seed of a march.
 
-    def __init__(self, unit: Unit, bias_key: Array, trunks: list[Network], depth: int):
-        self.unit, self.bias_key, self.depth = unit, bias_key, depth
-        self.sigma_w = np.array([net.sigma_w for net in trunks])
-        self.sigma_b = np.array([net.sigma_b for net in trunks])
-        self.ahead = max(1, min(unit.keep - 1, 2**18 // (unit.width**2)))
-        self.squares = np.empty((depth, unit.width))
-        """Sum of squares of each column of G^(k)."""
+    What the engines share; how G^(k) acts is theirs. Rows stand trunk by trunk, and within a trunk
+    seed by seed.
+    """
+
+    signal_bytes = 2**30
+    """Signals kept for the backward pass take at most this; beyond, checkpoints."""
+
+    def __init__(
+        self, trunks: list[Network], seeds: Sequence[int], n_in: int, batch: int, depth: int
+    ):
+        self.law, self.units, self.n_in = trunks[0].weights, trunks[0].width, n_in
+        self.dtype = np.dtype(trunks[0].dtype)
+        self.seeds, self.batch, self.depth = len(seeds), batch, depth
+        self.sigma_w = np.repeat([net.sigma_w for net in trunks], len(seeds))
+        self.sigma_b = np.repeat([net.sigma_b for net in trunks], len(seeds))
+        self.bias_keys = np.stack([gaussian.key(seed, "biases") for seed in seeds])
         self.trunk: Array | slice = slice(None)
+        """The row of the forward pass that each row of the backward pass belongs to."""
+        self.stretch: Stretch | None = None
+        """The layers that the backward pass is in."""
 
     def scale(self, k: int) -> Array:
-        fan_in = self.unit.n_in if k == 0 else self.unit.width
-        return (self.sigma_w / math.sqrt(fan_in)).astype(self.unit.dtype)[:, None, None]
+        return (self.sigma_w / math.sqrt(self.width(k))).astype(self.dtype)[:, None, None]
+
+    def exponent(self, k: int) -> int:
+        return 0
+
+    def bias(self, k: int) -> Array | None:
+        if not self.sigma_b.any():
+            return None
+        b = gaussian.fill_normals(self.bias_keys, k, np.empty((self.seeds, self.units), self.dtype))
+        b = np.tile(b, (len(self.sigma_b) // self.seeds, 1))
+        return (self.sigma_b.astype(self.dtype)[:, None] * b)[:, None]
+
+    def width(self, k: int) -> int:
+        return self.n_in if k == 0 else self.units
+
+
+class Dense(Layers):
+    """Layers of one seed whose G^(k) is drawn."""
+
+    def __init__(
+        self, trunks: list[Network], seeds: Sequence[int], n_in: int, batch: int, depth: int
+    ):
+        super().__init__(trunks, seeds, n_in, batch, depth)
+        (seed,) = seeds
+        keep = _kept(self.law, n_in, self.units, self.dtype)
+        key = gaussian.key(seed, "weights")
+        self.unit = Unit(key, self.law, n_in, self.units, self.dtype, keep)
+        self.ahead = max(1, min(keep - 1, 2**18 // (self.units**2)))
+        self.squares = np.empty((depth, self.units))
+        """Sum of squares of each column of G^(k)."""
 
     def forward(self, k: int, r: Array, out: Array) -> None:
         G = self.unit(k, k + 1 if k + 1 < self.depth else None)
@@ -97,24 +134,14 @@ class Marching:
         np.matmul(delta.reshape(-1, delta.shape[-1]), G.T, out=out.reshape(-1, out.shape[-1]))
         out *= self.scale(k)[self.trunk]
 
-    def log10_scales(self) -> Array:
-        """log10 of sigma_w / sqrt(fan_in), (depth, trunks)."""
-        fan_in = np.full((self.depth, 1), float(self.unit.width))
-        fan_in[0] = self.unit.n_in
+    def log10_norms(self, depth: int, n_out: int) -> Array:
+        """log10 of the Frobenius norm of W^(k), (depth, trunks), where the last has n_out units."""
+        total = self.squares[:depth].sum(axis=1)
+        total[-1] = self.squares[depth - 1, :n_out].sum()
+        fan_in = np.array([float(self.width(k)) for k in range(depth)])
         with np.errstate(divide="ignore"):
-            return np.log10(self.sigma_w) - 0.5 * np.log10(fan_in)
-
-    def exponent(self, k: int) -> int:
-        return 0
-
-    def bias(self, k: int) -> Array | None:
-        if not self.sigma_b.any():
-            return None
-        b = gaussian.normal(self.bias_key, k, (self.unit.width,), self.unit.dtype)
-        return self.sigma_b.astype(b.dtype)[:, None, None] * b
-
-    def width(self, k: int) -> int:
-        return self.unit.n_in if k == 0 else self.unit.width
+            scale = np.log10(self.sigma_w) - 0.5 * np.log10(fan_in)[:, None]
+        return scale + 0.5 * np.log10(total)[:, None]
 
 
 def march(
@@ -145,21 +172,37 @@ def march(
     list of dict
         In the order of ``nets``: column name -> (depth,) array.
     """
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        return _March(nets, seed, batch, inputs, targets).columns()
+    (columns,) = March(Dense, nets, [seed], batch, inputs, targets).columns()
+    return columns
 
 
-class _March:
-    """The state of one march; rows of the backward pass in order of falling depth."""
+class March:
+    """One march, of one seed or of several side by side, through one engine's ``layers``.
 
-    def __init__(self, nets, seed, batch, inputs, targets):
-        self.nets, self.targets = nets, targets
+    Rows of the backward pass stand in order of falling depth, and network by network, within a
+    network seed by seed.
+    """
+
+    def __init__(
+        self,
+        layers: type[Layers],
+        nets: Sequence[Network],
+        seeds: Sequence[int],
+        batch: int,
+        inputs: Array | None,
+        targets: Array | None,
+    ):
+        self.nets, self.seeds, self.targets = nets, seeds, targets
         first = nets[0]
         self.width, self.dtype = first.width, np.dtype(first.dtype)
         if inputs is None:
-            key = gaussian.key(seed, "inputs")
-            inputs = gaussian.normal(key, 0, (batch, self.width), self.dtype)
+            keys = np.stack([gaussian.key(seed, "inputs") for seed in seeds])
+            shape = (len(seeds), batch, self.width)
+            inputs = gaussian.fill_normals(keys, 0, np.empty(shape, self.dtype))
+        else:
+            inputs = np.repeat(inputs[None], len(seeds), axis=0)
         self.inputs = inputs
+        _, batch, n_in = inputs.shape
         self.n_out = self.width if targets is None else targets.shape[1]
 
         # The deepest come first on the way back, so that networks join at the end of the rows.
@@ -167,42 +210,42 @@ class _March:
         trunk_of = [(n.activation, n.kink, n.sigma_w, n.sigma_b) for n in nets]
         keys = sorted(set(trunk_of))
         place = {key: t for t, key in enumerate(keys)}
-        self.trunk = np.array([place[trunk_of[j]] for j in self.order])
-        self.trunks = [
-            next(n for n, t in zip(nets, trunk_of, strict=True) if t == key) for key in keys
-        ]
-        self.blocks = _blocks(self.trunks)
-        self.depths = np.array([nets[j].depth for j in self.order])
+        places = np.array([place[trunk_of[j]] for j in self.order])
+        self.trunk = (places[:, None] * len(seeds) + np.arange(len(seeds))).ravel()
+        trunks = [next(n for n, t in zip(nets, trunk_of, strict=True) if t == key) for key in keys]
+        self.blocks = _blocks(trunks, len(seeds))
+        self.depths = np.repeat([nets[j].depth for j in self.order], len(seeds))
         self.depth = int(self.depths[0])
 
-        unit = Unit(
-            gaussian.key(seed, "weights"),
-            first.weights,
-            inputs.shape[1],
-            self.width,
-            self.dtype,
-            keep=_kept(first.weights, inputs.shape[1], self.width, self.dtype),
-        )
-        self.linear = Marching(unit, gaussian.key(seed, "biases"), self.trunks, self.depth)
-        self.measures = Measures.empty(self.depth, len(nets), len(inputs), trunks=len(keys))
+        self.linear = layers(trunks, seeds, n_in, batch, self.depth)
+        self.rows = len(trunks) * len(seeds)
+        self.measures = Measures.empty(self.depth, len(self.trunk), batch, trunks=self.rows)
         if targets is None:
-            shape = (len(inputs), self.width)
-            self.cotangent = unit_cotangent(gaussian.key(seed, "cotangent"), shape, self.dtype)
+            keys = [gaussian.key(seed, "cotangent") for seed in seeds]
+            shape = (batch, self.width)
+            self.cotangent = np.stack([unit_cotangent(key, shape, self.dtype) for key in keys])
         self.outputs: dict[int, Scaled] = {}
         self.output_signal: dict[int, tuple[Array, Exponent]] = {}
         self.output_active: dict[int, Array] = {}
 
-    def columns(self) -> list[dict[str, Array]]:
+    def columns(self) -> list[list[dict[str, Array]]]:
+        """Of each seed, of each network: column name -> (depth,) array."""
+        # What overflows in the layers run ahead is dropped.
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            self._walk()
+        return self._split()
+
+    def _walk(self) -> None:
         segments = self._climb()
         dr = None
         for layers, r, trace in reversed(segments):
             trace = self._trace(layers, r)[0] if trace is None else trace
             for stretch in reversed(trace):
                 dr = self._joined(dr, stretch.first + len(stretch.z.mantissa))
+                self.linear.stretch = stretch
                 dr = backward(
                     self.linear, stretch, dr, self.blocks, self.measures, self.linear.trunk
                 )
-        return self._split()
 
     def _climb(self) -> list[tuple[range, Scaled, list[Stretch] | None]]:
         """The forward pass: segments of layers with the signal each starts from.
@@ -210,10 +253,10 @@ class _March:
         A segment ends wherever a network joins on the way back. The trace is kept where memory
         allows, else made again from the segment's start.
         """
-        r, s = settle(np.repeat(self.inputs[None], len(self.trunks), axis=0), 0)
+        r, s = settle(self._of_each(self.inputs, self.rows), 0)
         self.measures.signal.put(0, s, r.exponent)
         layer = 2 * r.mantissa.nbytes
-        kept = layer * self.depth <= SIGNAL_BYTES
+        kept = layer * self.depth <= self.linear.signal_bytes
         step = self.depth if kept else max(1, round(math.sqrt(self.depth / 2)))
         ends = sorted({*range(step, self.depth, step), *map(int, self.depths)})
         segments = []
@@ -245,7 +288,7 @@ class _March:
             return dr
         trunk = self.trunk[new]
         if self.targets is None:
-            start = Scaled(np.repeat(self.cotangent[None], len(new), axis=0), 0)
+            start = Scaled(self._of_each(self.cotangent, len(new)), 0)
         else:
             start = cost_gradient(self.outputs[depth][trunk], self.targets)
             missing = self.width - self.n_out
@@ -254,31 +297,37 @@ class _March:
         start, s = settle(*start)
         self.measures.upstream.put((depth, new), s, start.exponent)
         dr = start if dr is None else joined([dr, start])
-        self.linear.trunk = self.trunk[: len(dr.mantissa)]
+        trunk = self.trunk[: len(dr.mantissa)]
+        alike = np.array_equal(trunk, np.arange(self.rows))
+        self.linear.trunk = slice(None) if alike else trunk  # a slice, where it is one, is no copy
         return dr
 
-    def _split(self) -> list[dict[str, Array]]:
+    def _of_each(self, x: Array, rows: int) -> Array:
+        """x, one entry a seed, for so many rows."""
+        return np.tile(x, (rows // len(self.seeds), 1, 1))
+
+    def _split(self) -> list[list[dict[str, Array]]]:
         """Each network's columns, from the arrays of the march."""
-        squares, scale = self.linear.squares, self.linear.log10_scales()
-        split: list = [None] * len(self.nets)
-        for column, j in enumerate(self.order):
-            depth, trunk = self.nets[j].depth, self.trunk[column]
-            own = self.measures.of(column, trunk, depth)
+        split: list[list] = [[None] * len(self.nets) for _ in self.seeds]
+        for depth in set(map(int, self.depths)):
+            rows = np.flatnonzero(self.depths == depth)
+            trunk = self.trunk[rows]
+            own = self.measures.of(rows, trunk, depth)
             s, e = self.output_signal[depth]
-            own.signal.put(depth, s[[trunk]], e if isinstance(e, int) else e[[trunk]])
+            own.signal.put(depth, s[trunk], e if isinstance(e, int) else e[trunk])
             own.active[-1] = self.output_active[depth][trunk]
-            total = squares[:depth].sum(axis=1)
-            total[-1] = squares[depth - 1, : self.n_out].sum()
-            weight = scale[:depth, trunk] + 0.5 * np.log10(total)
-            split[j] = {name: x[:, 0] for name, x in own.columns(weight[:, None]).items()}
+            columns = own.columns(self.linear.log10_norms(depth, self.n_out)[:, trunk])
+            for i, row in enumerate(rows):
+                position, seed = divmod(int(row), len(self.seeds))
+                split[seed][self.order[position]] = {name: x[:, i] for name, x in columns.items()}
         return split
 
 
-def _blocks(trunks: list[Network]) -> list[Block]:
-    """Ranges of trunks with one activation and kink; they are sorted by these."""
+def _blocks(trunks: list[Network], seeds: int) -> list[Block]:
+    """Ranges of rows with one activation and kink; trunks are sorted by these."""
     blocks, at = [], 0
     for (name, kink), same in itertools.groupby(trunks, key=lambda n: (n.activation, n.kink)):
-        count = len(list(same))
+        count = len(list(same)) * seeds
         blocks.append(Block(slice(at, at + count), activation_row(name), kink))
         at += count
     return blocks

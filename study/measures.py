@@ -58,15 +58,14 @@ class Measures:
             active=np.zeros((depth, trunks)),
         )
 
-    def of(self, network: int, trunk: int, depth: int) -> Measures:
-        """The record of one network of that depth, its own copy."""
-        at, own = slice(0, depth), slice(network, network + 1)
+    def of(self, networks: Array, trunks: Array, depth: int) -> Measures:
+        """The record of some networks, of that depth all, and on those trunks: their own copy."""
         return Measures(
-            signal=self.signal[: depth + 1, trunk : trunk + 1],
-            upstream=self.upstream[: depth + 1, own],
-            delta=self.delta[at, own],
-            gradient=self.gradient[at, own],
-            active=self.active[at, trunk : trunk + 1].copy(),
+            signal=self.signal[: depth + 1, trunks],
+            upstream=self.upstream[: depth + 1, networks],
+            delta=self.delta[:depth, networks],
+            gradient=self.gradient[:depth, networks],
+            active=self.active[:depth, trunks],
         )
 
     def columns(self, log10_weight_norm: Array) -> dict[str, Array]:

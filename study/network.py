@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -19,6 +21,8 @@ from study.activations import activation as activation_row
 WEIGHT_LAWS = ("gaussian", "uniform", "orthogonal")
 DTYPES = ("float32", "float64")
 MAX_SIGMA = 1e6
+MIN_SIGMA = 1e-9
+"""Scales below, but for 0 itself, would lose bits to underflow in float32."""
 MAX_DEPTH = 1_000_000
 
 
@@ -53,6 +57,24 @@ def real(field: str, value: object, low: float, high: float) -> float:
     return number
 
 
+def sigma(field: str, value: object) -> float:
+    """``value`` as a standard deviation: 0, or within [MIN_SIGMA, MAX_SIGMA]."""
+    number = real(field, value, 0, MAX_SIGMA)
+    if 0 < number < MIN_SIGMA:
+        raise bad(field, value, f"0, or a number from {MIN_SIGMA:g} to {MAX_SIGMA:g}")
+    return number
+
+
+def items(field: str, value: object, allowed: str) -> list:
+    """``value`` as a list, if it can be gone through and is no text."""
+    if isinstance(value, (str, bytes)):
+        raise bad(field, value, allowed)
+    try:
+        return list(value)
+    except TypeError:
+        raise bad(field, value, allowed) from None
+
+
 def one_of(field: str, value: object, choices: Iterable[str]) -> str:
     """``value`` if it is one of the names."""
     choices = tuple(choices)
@@ -73,15 +95,42 @@ def array(field: str, value: object, ndim: int, dtype: np.dtype) -> np.ndarray:
         )
     if x.dtype.kind not in "fiub":
         raise ValueError(f"{field} has dtype {x.dtype}; allowed: real numbers")
-    with np.errstate(over="ignore"):
-        x = np.ascontiguousarray(x, dtype)
     # A finite sum of squares has finite terms, in one pass; otherwise look.
     with np.errstate(all="ignore"):
+        x = np.ascontiguousarray(x, dtype)
         finite = np.isfinite(np.vecdot(x, x)).all()
     if not finite and not np.isfinite(x).all():
         at = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
         raise ValueError(f"{field}{list(at)} = {x[at]}; allowed: finite numbers of {dtype}")
     return x
+
+
+def available_memory() -> int:
+    """Bytes that this process may still take: what the machine has free, or its container."""
+    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for line in _lines("/proc/meminfo"):
+        if line.startswith("MemAvailable:"):
+            free = 1024 * int(line.split()[1])
+    limits = [int(line) for line in _lines("/sys/fs/cgroup/memory.max") if line.isdigit()]
+    return min([free, *limits])
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:
+        return []
+
+
+def check_memory(needed: int, **fields: object) -> None:
+    """ValueError if so many bytes are not to be had, naming the fields that ask for them."""
+    free = available_memory()
+    if needed > free:
+        asked = ", ".join(f"{field} = {value!r}" for field, value in fields.items())
+        raise ValueError(
+            f"{asked}: {needed / 2**30:.3g} GiB needed; allowed: {free / 2**30:.3g} GiB, the "
+            "memory available"
+        )
 
 
 @dataclass(frozen=True)
@@ -98,7 +147,8 @@ class Network:
     width : int
         Units in each layer.
     sigma_w, sigma_b : float
-        Standard deviations: Var W = sigma_w^2 / fan_in, Var b = sigma_b^2.
+        Standard deviations: Var W = sigma_w^2 / fan_in, Var b = sigma_b^2. Each is 0, or from 1e-9
+        to 1e6.
     weights : str
         The law of the weights: "gaussian", "uniform" (of the same variance), or "orthogonal"
         (Haar; sigma_w times an orthogonal matrix where it is square).
@@ -135,8 +185,8 @@ class Network:
         checked = {
             "depth": integer("depth", self.depth, 1, MAX_DEPTH),
             "width": integer("width", self.width, 1),
-            "sigma_w": real("sigma_w", self.sigma_w, 0, MAX_SIGMA),
-            "sigma_b": real("sigma_b", self.sigma_b, 0, MAX_SIGMA),
+            "sigma_w": sigma("sigma_w", self.sigma_w),
+            "sigma_b": sigma("sigma_b", self.sigma_b),
             "weights": one_of("weights", self.weights, WEIGHT_LAWS),
             "dtype": one_of("dtype", self.dtype, DTYPES),
             "kink": real("kink", self.kink, 0, 1),

@@ -7,6 +7,7 @@ these functions return is trusted only as far as `relative_error` finds its radi
 from __future__ import annotations
 
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import flint
 import numpy as np
@@ -135,18 +136,39 @@ def frobenius(x: arb_mat) -> arb:
     return sum((v * v for v in entries), arb(0)).sqrt()
 
 
-def backward(weights, rs, slopes, dr):
-    """Equations (1) to (3), from the top: per layer, the norms of dW^(k), dC/dz^(k+1), dC/dr^(k).
+class Layer(NamedTuple):
+    """Norms of dW^(k), dC/dz^(k+1) and dC/dr^(k), and how far the sums that gave them cancel."""
 
-    ``weights[k]``, ``rs[k]`` (batch x n_k) and ``dr`` are matrices of balls; ``slopes[k]`` is the
-    same of phi'(z^(k+1)), or a function that gives it.
-    """
-    norms = []
+    gradient: arb
+    delta: arb
+    down: arb
+    condition: float
+    """The norms again with every term of every sum of equation (2) taken positive, over what they
+    are; the largest from the output down to here."""
+
+
+def backward(weights, rs, slopes, dr: arb_mat) -> list[Layer]:
+    """Equations (1) to (3), from the top; ``rs`` and ``slopes`` give r^(k) and phi'(z^(k+1))."""
+    layers, condition, positive = [], 1.0, absolute(dr)
     for k in reversed(range(len(weights))):
-        s = slopes(k) if callable(slopes) else slopes[k]
-        delta = arb_mat(
-            [[dr[i, j] * s[i, j] for j in range(dr.ncols())] for i in range(dr.nrows())]
-        )
-        dr = delta * weights[k].transpose()
-        norms.append((frobenius(rs(k).transpose() * delta), frobenius(delta), frobenius(dr)))
-    return norms[::-1]
+        s = slopes(k)
+        delta = entrywise(lambda a, b: a * b, dr, s)
+        masked = entrywise(lambda a, b: a * abs(b), positive, s)
+        down = weights[k].transpose()
+        dr, positive = delta * down, absolute(delta) * absolute(down)
+        norms = frobenius(delta), frobenius(dr)
+        for part, norm in zip((masked, positive), norms, strict=True):
+            if not norm.contains(0):
+                condition = max(condition, float((frobenius(part) / norm).abs_upper()))
+        layers.append(Layer(frobenius(rs(k).transpose() * delta), *norms, condition))
+    return layers[::-1]
+
+
+def entrywise(f, *matrices: arb_mat) -> arb_mat:
+    first = matrices[0]
+    entries = zip(*(m.entries() for m in matrices), strict=True)
+    return arb_mat(first.nrows(), first.ncols(), [f(*values) for values in entries])
+
+
+def absolute(x: arb_mat) -> arb_mat:
+    return entrywise(abs, x)

@@ -1,0 +1,306 @@
+"""The matrix-free engine: the law of every gradient, without a weight matrix.
+
+A layer's weights act on the few directions that the batch spans, forwards and backwards, and on
+nothing else. So draw those actions, each from its law given what has been drawn before.
+
+In one layer write R = r^(k), D = dC/dz^(k+1) (rows are examples), W = c G, and
+
+    R = T Q,   Q with m = min(batch, fan_in) orthonormal rows.
+
+**Gaussian.** G has independent N(0, 1) entries, c = sigma_w / sqrt(fan_in). With G1 and H of
+independent N(0, 1) entries, fresh in every layer, and S any root of D D' = S S',
+
+    forward    R W  = c T G1
+    backward   D W' = c [(D G1') Q + S (H - (H Q') Q)]
+
+have, over all layers, jointly, the law that the matrices G give.
+
+*Proof.* Let F be all that has been drawn when layer k is reached on the way up (W^(0..k-1), the
+inputs, the biases): R and Q are functions of F, and G is independent of F. Rotating the rows of G
+does not change its law, so given F, G1 := Q G is N(0, 1) and independent of the remainder
+(I - Q'Q) G, which the rest of the forward pass does not see: r^(k+1) depends on W^(k) through G1.
+On the way down let F* be the whole forward pass and W^(l), l > k. D is a function of F*, and given
+F* the remainder of G has the law it had. Write D = S P, P with orthonormal rows. Then
+D G' = D (QG)' Q + S (P G') (I - Q'Q), and given F*, P G' (I - Q'Q) has the law of H (I - Q'Q): rows
+of G' turned by P, a function of F*. Finally W^(k) is not met again: layers are not tied. []
+
+**Orthogonal.** W = c O, O the first fan_in rows and width columns of a Haar matrix of size
+N = max(fan_in, width), c = sigma_w sqrt(N / fan_in); zeros appended to R and D make it square. O
+maps Q to F = Q O, given the past a uniformly distributed orthonormal frame: normals,
+orthonormalised. The complement of F then goes back to that of Q by an isometry that is Haar and
+independent of F. Split D = (D F') F + D2: the first part returns to Q exactly, and D2 = S P to S E,
+where E is a uniform frame within the complement of Q, at most N - m directions:
+
+    forward    R W  = c T F,                     F = frame(G1)
+    backward   D W' = c [(D F') Q + S E],        E = frame(H - (H Q') Q),   S S' = D2 D2'
+
+**What is shared.** G1 and H come from counters named by (seed, layer), so all networks of a seed
+use the same, whatever their activation, sigma_w or depth. Each network's own law is exact; the
+networks of a seed are dependent (common random numbers), but do *not* share a weight matrix, so
+statements about two networks on the same matrix need the dense engine. Intervals resample over
+seeds. Inputs, biases and the cotangent of a seed are those of the dense engine.
+
+**Lost rank.** Nothing above asks R to have full rank: Q may span more than R does. `factor` says
+what accuracy in law nearly dependent examples, duplicates and dead layers get.
+
+**Limits.** The weights must be Gaussian or orthogonal, at initialisation, each matrix used once:
+uniform, given, trained or tied weights have another law. No matrix is formed, so there is no
+norm of it. Memory and work are O(fan_in batch) and O(fan_in batch^2) a layer.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+from study import gaussian
+from study.march import Layers, March
+from study.network import Network
+from study.scaled import Array, sum_of_squares
+
+LAWS = ("gaussian", "orthogonal")
+"""The laws of weights that this engine serves."""
+
+PIVOT = 2.0**-12
+"""Householder takes over from Cholesky where an example's part that is orthogonal to those before
+it has less than this share of its norm."""
+
+BLOCK_BYTES = 2**18
+"""Signals of one layer that are walked together: what a core's cache holds."""
+
+
+class Sizes(NamedTuple):
+    """What a layer of given fan_in needs."""
+
+    c: Array
+    """The factor of W, one a row."""
+    up: tuple[int, int, int]
+    """Draws of the forward pass: (seeds, directions, units)."""
+    down: tuple[int, int, int]
+    """Draws of the backward pass."""
+
+
+class MatrixFree(Layers):
+    """Layers whose G^(k) is known by its action alone."""
+
+    signal_bytes = 2**26  # to draw again costs no more than to fetch what has left the cache
+
+    def __init__(
+        self, trunks: list[Network], seeds: Sequence[int], n_in: int, batch: int, depth: int
+    ):
+        super().__init__(trunks, seeds, n_in, batch, depth)
+        self.up, self.down = (
+            np.stack([gaussian.key(seed, "matrix_free", way) for seed in seeds])
+            for way in ("forward", "backward")
+        )
+        # The factorisations of a batch want every layer's signals in range.
+        self.ahead = 32 if batch == 1 else 1
+        self.back = BACK[self.law]
+        self.first, self.others = self._sizes(0), self._sizes(1)
+        self.known: dict[int, Array] = {}
+        size = len(seeds) * batch * max(n_in, self.units) * self.dtype.itemsize
+        self.keep = size * depth <= self.signal_bytes
+
+    def forward(self, k: int, r: Array, out: Array) -> None:
+        T, _ = factor(r, frame=False)
+        T *= self._at(k).c
+        times(self._by_seed(T), self._known(k)[..., : self.units], self._by_seed(out))
+
+    def backward(self, k: int, delta: Array, out: Array) -> None:
+        _, Q = factor(self.stretch.r.mantissa[k - self.stretch.first])
+        at = self._at(k)
+        H = gaussian.fill_normals(self.down, k, np.empty(at.down, self.dtype))
+        c, D, Q, out = map(self._by_seed, (at.c[self.trunk], delta, Q[self.trunk], out))
+        self.back(c, D, Q, self._known(k), H, out)
+
+    def log10_norms(self, depth: int, n_out: int) -> Array:
+        return np.full((depth, len(self.sigma_w)), np.nan)
+
+    def _known(self, k: int) -> Array:
+        """Q G^(k), which the forward pass reveals: normals, or a uniform frame."""
+        known = self.known.get(k)
+        if known is None:
+            known = gaussian.fill_normals(self.up, k, np.empty(self._at(k).up, self.dtype))
+            if self.law == "orthogonal":
+                _, known = factor(known)
+            if self.keep:
+                self.known[k] = known
+        return known
+
+    def _by_seed(self, x: Array) -> Array:
+        """(networks, seeds, ...), which broadcasts against the draws."""
+        return x.reshape(-1, self.seeds, *x.shape[1:])
+
+    def _at(self, k: int) -> Sizes:
+        return self.others if k else self.first
+
+    def _sizes(self, k: int) -> Sizes:
+        n_in, n_out = self.width(k), self.units
+        m = min(self.batch, n_in)
+        c = self.scale(k)
+        if self.law == "gaussian":
+            up, down = (m, n_out), (min(self.batch, n_out), n_in)
+        else:
+            size = max(n_in, n_out)
+            up, down = (m, size), (min(self.batch, size - m), size)
+            c *= self.dtype.type(math.sqrt(size))
+        return Sizes(c, (self.seeds, *up), (self.seeds, *down))
+
+
+def gaussian_back(c: Array, D: Array, Q: Array, G1: Array, H: Array, out: Array) -> None:
+    """D W' = c [S (H - (H Q') Q) + (D G1') Q]."""
+    S, _ = factor(D, frame=False)
+    times(c * S, H, out)
+    out += times(c * (D @ G1.mT - S @ (H @ Q.mT)), Q)
+
+
+def haar_back(c: Array, D: Array, Q: Array, F: Array, H: Array, out: Array) -> None:
+    """D W' = c [S E + (D F') Q]."""
+    n_in, n_out = out.shape[-1], D.shape[-1]
+    A = D @ F[..., :n_out].mT
+    times(c * A, Q, out)
+    if not H.size:  # O is known
+        return
+    D2 = times(-A, F)
+    D2[..., :n_out] += D
+    H = np.broadcast_to(H, (*D.shape[:-2], *H.shape[-2:])).copy()
+    H[..., :n_in] -= times(H[..., :n_in] @ Q.mT, Q)
+    S, _ = factor(D2, frame=False)
+    _, E = factor(H)
+    out += times(c * S[..., : E.shape[-2]], E[..., :n_in])
+
+
+BACK = {"gaussian": gaussian_back, "orthogonal": haar_back}
+
+
+def times(T: Array, Q: Array, out: Array | None = None) -> Array:
+    """T @ Q; for a single direction BLAS is several times slower than the outer product."""
+    return (np.multiply if T.shape[-1] == 1 else np.matmul)(T, Q, out=out)
+
+
+def factor(R: Array, frame: bool = True) -> tuple[Array, Array | None]:
+    """R = T Q, with orthonormal rows of Q even where R has lost rank.
+
+    Works on the examples scaled to norm 1, in float64. Cholesky of their Gram matrix, T its root,
+    is several times faster than LAPACK's QR but loses twice the digits that near dependence costs.
+    So it serves while every example keeps a share PIVOT of its norm orthogonal to those before it;
+    covariances are then right to batch x eps / PIVOT^2, about 4e-9 batch. Beyond, column-pivoted
+    Householder QR gives what explicit float64 weights would: covariances of T' rows are those of
+    examples moved by a few eps of their norm. In float32 either is below the rounding of R itself.
+
+    A zero example (a dead layer) has a zero row in T, equal examples have equal rows; Q is then
+    completed by any orthonormal directions, a function of R like the others.
+
+    Parameters
+    ----------
+    R : (..., batch, units) array
+    frame : bool
+        Whether Q is wanted.
+
+    Returns
+    -------
+    T : (..., batch, m) array, m = min(batch, units)
+    Q : (..., m, units) array, or None
+        As a function of R it commutes with rotations of R's rows where R has full rank: of normals
+        it is uniformly distributed.
+
+    Examples
+    --------
+    >>> R = np.array([[3.0, 4.0, 0.0], [3.0, 4.0, 0.0], [0.0, 0.0, 0.0]])
+    >>> T, Q = factor(R)
+    >>> bool(np.allclose(T @ Q, R) and np.allclose(Q @ Q.T, np.eye(3))), bool((T[0] == T[1]).all())
+    (True, True)
+    """
+    norms = np.sqrt(sum_of_squares(R))[..., None]
+    batch, units = R.shape[-2:]
+    if batch == 1:
+        T = norms.astype(R.dtype)
+        return T, _direction(R, T) if frame else None
+    m = min(batch, units)
+    unit = R / np.where(norms > 0, norms, 1)
+    K = unit @ unit.mT
+    L = _cholesky(K.reshape(-1, batch, batch)).reshape(K.shape)
+    poor = L.diagonal(axis1=-2, axis2=-1).min(axis=-1, initial=1) < PIVOT
+    L[poor] = np.eye(batch)
+    T = L[..., :m].copy()
+    Q = (np.linalg.inv(L) @ unit)[..., :m, :] if frame else None
+    for at in map(tuple, np.argwhere(poor)):
+        T[at], rows = _householder(unit[at])
+        if frame:
+            Q[at] = rows
+    T *= norms
+    return T.astype(R.dtype, copy=False), Q.astype(R.dtype, copy=False) if frame else None
+
+
+def _direction(R: Array, norm: Array) -> Array:
+    """R / norm; the first axis where R is 0."""
+    if norm.all():
+        return R / norm
+    Q = R / np.where(norm > 0, norm, norm.dtype.type(1))
+    Q[..., :1] += norm == 0
+    return Q
+
+
+def _cholesky(K: Array) -> Array:
+    """Lower roots of a stack of Gram matrices (stack, batch, batch); zeros where there is none."""
+    try:
+        return np.linalg.cholesky(K)
+    except np.linalg.LinAlgError:
+        if len(K) == 1:
+            return np.zeros_like(K)
+        half = len(K) // 2
+        return np.concatenate([_cholesky(K[:half]), _cholesky(K[half:])])
+
+
+def _householder(unit: Array) -> tuple[Array, Array]:
+    """T and Q of one batch, by decreasing share of new directions; equal rows of T for equal."""
+    import scipy.linalg  # not at the top: it takes longer to import than all else here
+
+    Q, right, order = scipy.linalg.qr(unit.T, mode="economic", pivoting=True, check_finite=False)
+    sign = np.copysign(1, right.diagonal())
+    T = np.empty(right.T.shape)
+    T[order] = right.T * sign
+    _, first, same = np.unique(unit, axis=0, return_index=True, return_inverse=True)
+    return T[first[same]], (Q * sign).T
+
+
+def matrix_free(
+    nets: Sequence[Network],
+    seeds: Sequence[int],
+    batch: int,
+    inputs: Array | None = None,
+    targets: Array | None = None,
+) -> list[list[dict[str, Array]]]:
+    """The columns of each network of each seed; parameters as in `study.march.march`.
+
+    Seeds are walked in blocks, side by side, and blocks on as many threads as there are cores.
+    Neither changes a bit of the result.
+    """
+    first = nets[0]
+    batch, n_in = (batch, first.width) if inputs is None else inputs.shape
+    row = len(nets) * batch * max(n_in, first.width) * np.dtype(first.dtype).itemsize
+    threads = os.cpu_count() or 1
+    size = max(1, min(BLOCK_BYTES // row, -(-len(seeds) // threads)))
+    blocks = [seeds[i : i + size] for i in range(0, len(seeds), size)]
+
+    def walk(block: Sequence[int]) -> list[list[dict[str, Array]]]:
+        return March(MatrixFree, nets, block, batch, inputs, targets).columns()
+
+    with _libraries().limit(limits=1, user_api="blas"):
+        if len(blocks) == 1:
+            return walk(blocks[0])
+        with ThreadPoolExecutor(threads) as pool:
+            return [columns for part in pool.map(walk, blocks) for columns in part]
+
+
+@functools.cache
+def _libraries() -> ThreadpoolController:
+    """Found once, as that takes milliseconds: BLAS's own threads would fight with the blocks'."""
+    return ThreadpoolController()
