@@ -261,8 +261,7 @@ def gradient_square(r: Scaled, s_r: Array, delta: Scaled, s_delta: Array) -> tup
         s = np.zeros(s_r.shape[:-1])
         explicit = np.ones(s.shape, bool)
     else:
-        gram_r = r.mantissa @ r.mantissa.swapaxes(-1, -2)
-        gram_d = d @ d.swapaxes(-1, -2)
+        gram_r, gram_d = _gram(r.mantissa), _gram(d)
         pairs = (*s_r.shape[:-1], batch * batch)
         s = np.vecdot(gram_r.reshape(pairs), gram_d.reshape(pairs)).astype(np.float64)
         explicit = np.sqrt(s_r * s_delta).sum(axis=-1) ** 2 > CANCELLATION * batch * s
@@ -270,6 +269,13 @@ def gradient_square(r: Scaled, s_r: Array, delta: Scaled, s_delta: Array) -> tup
         gradient = r.mantissa[at].T @ d[at]
         s[at] = sum_of_squares(gradient).sum()
     return s, exponent
+
+
+def _gram(x: Array) -> Array:
+    """x x', (..., batch, batch)."""
+    # Of an array with itself NumPy takes the symmetric product, three times slower when small.
+    other = x.copy() if x.shape[-2] <= 32 else x
+    return x @ other.swapaxes(-1, -2)
 
 
 def backpropagate(

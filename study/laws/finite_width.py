@@ -78,7 +78,7 @@ def xavier_halves(more: int) -> Finding:
 def _unequal(more: int) -> tuple[np.ndarray, list[int]]:
     """ln G of networks with nine layers of width 200 between two of width 20."""
     widths = [200] + ([200] * 9 + [20]) * 10
-    values = np.empty(100 * more)
+    values = np.empty(300 * more)
     for seed in range(values.size):
         key = gaussian.key(seed, "unequal widths")
         weights = [
@@ -138,10 +138,10 @@ def lengths_spread(more: int) -> Finding:
     "Lu et al. 2019",
     "A ReLU network is dead for a given input with probability 1 - (1 - 2^-n)^L, whatever sigma_w",
     "ReLU, width 5, depth 20; share of networks whose gradient is truly zero",
-    "width 5 taken for 5.5: 2^-n smaller by a third",
+    "that of 14 layers: fewer deaths by a quarter",
 )
 def born_dead(more: int) -> Finding:
-    n = 4000 * more
+    n = 1000 * more
     expected = theory.dying.born_dead([5] * 20)
     wrong = theory.dying.born_dead([5] * 14)
     return share_of(dead(Network("relu", depth=20, width=5), n), n, expected, wrong)
@@ -235,12 +235,12 @@ def drift_orthogonal_relu(more: int) -> Finding:
     "Hanin & Nica 2018",
     "The kurtosis of the weights shifts the drift: uniform weights lose less than Gaussian ones",
     "ReLU, uniform, sigma_w^2 = 2, width 20, depth 50; mean of ln G; tolerance: a tenth of the "
-    "drift, the next order in 1/n",
-    "twice the shift's other sign",
+    "shift, the next order in 1/n",
+    "the law of Gaussian weights",
 )
 def uniform_weights(more: int) -> Finding:
     net = Network("relu", depth=50, width=20, sigma_w=_HE, weights="uniform")
     exact = theory.finite_width.backward_law([20] * 51).mean
     shift = theory.moments.kurtosis_shift([20] * 51, "relu", KURTOSIS["uniform"]).mean
-    values = gains(net, 500 * more).sum(axis=1)
-    return mean_of(values, exact + shift, exact - 2 * shift, tolerance=0.0)
+    values = gains(net, 1200 * more).sum(axis=1)
+    return mean_of(values, exact + shift, exact, tolerance=0.1 * shift)
