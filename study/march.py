@@ -32,6 +32,8 @@ from study.scaled import Array, Exponent, Scaled, joined, settle, sum_of_squares
 UNIT_BYTES = 2**28
 """Orthogonal matrices kept for the way back take at most this."""
 
+CORES = os.cpu_count() or 1
+
 GROUP_ENTRIES = 2**19
 """About so many entries are drawn at a time."""
 
@@ -54,7 +56,7 @@ class Unit:
         memory = UNIT_BYTES if law == "orthogonal" else 0
         self.keep = max(3, memory // (entries * dtype.itemsize * self.group))
         self.drawn: OrderedDict[int, list[Array] | Future] = OrderedDict()
-        self.pool = ThreadPoolExecutor(1) if (os.cpu_count() or 1) > 1 else None
+        self.pool: ThreadPoolExecutor | None = None
 
     def __call__(self, k: int, step: int, depth: int) -> Array:
         """G^(k), shape (fan_in, width), on a walk up (step 1) or down (-1) ``depth`` layers."""
@@ -66,11 +68,8 @@ class Unit:
             group = self._draw(at, depth)
         self.drawn[at] = group
         following = at + step
-        if (
-            self.pool is not None
-            and following not in self.drawn
-            and 0 <= following * self.group < depth
-        ):
+        if 0 <= following * self.group < depth and following not in self.drawn and CORES > 1:
+            self.pool = self.pool or ThreadPoolExecutor(1)
             self.drawn[following] = self.pool.submit(self._draw, following, depth)
         while len(self.drawn) > self.keep:
             self.drawn.popitem(last=False)

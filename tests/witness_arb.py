@@ -137,38 +137,24 @@ def frobenius(x: arb_mat) -> arb:
 
 
 class Layer(NamedTuple):
-    """Norms of dW^(k), dC/dz^(k+1) and dC/dr^(k), and how far the sums that gave them cancel."""
+    """Norms of dW^(k) and of dC/dz^(k+1)."""
 
     gradient: arb
     delta: arb
-    down: arb
-    condition: float
-    """The norms again with every term of every sum of equation (2) taken positive, over what they
-    are; the largest from the output down to here."""
 
 
 def backward(weights, rs, slopes, dr: arb_mat) -> list[Layer]:
     """Equations (1) to (3), from the top; ``rs`` and ``slopes`` give r^(k) and phi'(z^(k+1))."""
-    layers, condition, positive = [], 1.0, absolute(dr)
+    layers = []
     for k in reversed(range(len(weights))):
-        s = slopes(k)
-        delta = entrywise(lambda a, b: a * b, dr, s)
-        masked = entrywise(lambda a, b: a * abs(b), positive, s)
-        down = weights[k].transpose()
-        dr, positive = delta * down, absolute(delta) * absolute(down)
-        norms = frobenius(delta), frobenius(dr)
-        for part, norm in zip((masked, positive), norms, strict=True):
-            if not norm.contains(0):
-                condition = max(condition, float((frobenius(part) / norm).abs_upper()))
-        layers.append(Layer(frobenius(rs(k).transpose() * delta), *norms, condition))
+        delta = entrywise(lambda a, b: a * b, dr, slopes(k))
+        dr = delta * weights[k].transpose()
+        layers.append(Layer(frobenius(rs(k).transpose() * delta), frobenius(delta)))
     return layers[::-1]
 
 
 def entrywise(f, *matrices: arb_mat) -> arb_mat:
+    """f of corresponding entries."""
     first = matrices[0]
     entries = zip(*(m.entries() for m in matrices), strict=True)
     return arb_mat(first.nrows(), first.ncols(), [f(*values) for values in entries])
-
-
-def absolute(x: arb_mat) -> arb_mat:
-    return entrywise(abs, x)

@@ -7,10 +7,10 @@ One module a group of laws; ``law`` says how a law is judged, ``table`` measures
 True
 """
 
-from study.laws import blocks, finite_width, mean_field, spectra
+from study.laws import blocks, finite_width, mean_field, precision, spectra, training
 from study.laws.law import Law
 
-_MODULES = (finite_width, mean_field, spectra, blocks)
+_MODULES = (finite_width, mean_field, spectra, blocks, precision, training)
 
 LAWS: tuple[Law, ...] = tuple(
     value for module in _MODULES for value in vars(module).values() if isinstance(value, Law)

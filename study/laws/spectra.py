@@ -44,7 +44,8 @@ def _spectra(
             J = J @ W * row.derivative(z)
             r = row.phi(z)
         squares = np.linalg.eigvalsh(J.T @ J)
-        found[seed] = squares / squares.mean()
+        # Directions that are lost come out as rounding errors, negative or tiny.
+        found[seed] = np.maximum(squares, 1e-30) / squares.mean()
     return found
 
 
@@ -183,9 +184,7 @@ def learning_time(more: int) -> Finding:
         # dC/da of C = (s - a^L)^2 / 2, for one of the L weights.
         a += eta / depth * a ** (depth - 1) * (1 - a**depth)
         steps += 1
-    expected, wrong = (
-        theory.deep_linear.learning_time(d, 1.0, 0.5, 0.95) for d in (depth, 2)
-    )
+    expected, wrong = (theory.deep_linear.learning_time(d, 1.0, 0.5, 0.95) for d in (depth, 2))
     return every(steps * eta, expected, wrong, tolerance=0.01 * expected)
 
 
@@ -194,9 +193,7 @@ def _isometric(more: int, weights: str) -> np.ndarray:
     q = 1e-4
     sigma_w = theory.gradient_factor("tanh", q, 1.0) ** -0.5
     sigma_b = math.sqrt(q - float(theory.variance_map("tanh", q, sigma_w)))
-    net = Network(
-        "tanh", depth=10_000, width=48, sigma_w=sigma_w, sigma_b=sigma_b, weights=weights
-    )
+    net = Network("tanh", depth=10_000, width=48, sigma_w=sigma_w, sigma_b=sigma_b, weights=weights)
     return gains(net, 20 * more).sum(axis=1)
 
 
