@@ -9,8 +9,10 @@ A tour, in the order in which the modules build on one another:
 - ``measures``: the norms recorded along a pass
 - ``nonlinearity``, ``backprop``: the three equations of backpropagation; `backpropagate`
 - ``march``: many networks in step through the same weights
+- ``matrixfree``: the same law without a weight matrix
 - ``engines``: `profile`
 - ``theory``: what random networks must obey; never imports an engine
+- ``images``: real images; ``plotting``: frames to figures, drawing only
 - ``records``, ``sweep``, ``claims``, ``experiment``, ``report``, ``cli``: from a question to its
   CSVs, figures and verdicts
 

@@ -31,14 +31,18 @@ def profile(
     Parameters
     ----------
     nets : Network or sequence of Network
-        Networks of the same width, weight law and dtype walk through the same weights, so that
-        they are compared in pairs: resample over seeds, never over networks.
+        Networks of the same width, weight law and dtype share their draws, so that they are
+        compared in pairs: resample over seeds, never over networks.
     seeds : iterable of int
         One realisation of weights, random inputs and cotangent each.
     batch : int
         Number of random inputs (standard normal entries), where ``inputs`` is None.
     engine : str
-        "dense" (weights are drawn), or "auto".
+        "dense" draws the weights: networks of a seed walk through the same matrices.
+        "matrix_free" draws only what the weights do to the batch, exact in law, for Gaussian and
+        orthogonal weights; networks of a seed share those draws but no matrix, and
+        ``log10_weight_norm`` is empty. "auto" takes matrix_free where it serves the law and the
+        batch is at most width / 8, where it is the faster; the column ``engine`` says which.
     inputs : (batch, n_in) array, optional
         The first matrix then has n_in rows.
     targets : (batch, n_out) array, optional

@@ -313,7 +313,8 @@ def test_duplicates_stay_duplicates(dtype):
     march = March(mf.MatrixFree, [chaotic], range(4), 3, x[[0, 1, 0]].astype(dtype), None)
     march.columns()
     s = march.measures.signal.s
-    assert np.array_equal(s[..., 0], s[..., 2]) and not np.isclose(s[50:, :, 0], s[50:, :, 1]).all()
+    assert np.array_equal(s[..., 0], s[..., 2])
+    assert not np.isclose(s[50:, :, 0], s[50:, :, 1]).all()
     one, two = (
         profile(Network("relu", 50, 12), engine="matrix_free", inputs=x[rows])
         for rows in ([0], [0, 0])
@@ -325,7 +326,8 @@ def test_a_dead_layer_and_examples_that_fall_together():
     for law, batch in itertools.product(LAWS, (1, 2)):
         df = profile(Network("relu", 60, 3, weights=law), range(4), batch, "matrix_free")
         dead = ~np.isfinite(df.log10_signal_norm)
-        assert dead.any() and (df.status[dead] == "dead").all()
+        assert dead.any()
+        assert (df.status[dead] == "dead").all()
         assert (df.log10_signal_norm[dead] == -np.inf).all()
         # Ordered: the examples become one, to rounding; the law is then that of one example.
         nets = Network("tanh", 150, 16, 0.6, 0.5, weights=law)
