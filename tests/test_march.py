@@ -1,0 +1,142 @@
+"""A march gives each network what it would get alone, on the same weights."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import study
+from study import gaussian, march
+from study.activations import TABLE
+
+WIDTH = 24
+NORMS = [
+    "log10_grad_norm",
+    "log10_delta_norm",
+    "log10_signal_norm",
+    "log10_weight_norm",
+    "log10_derivative_factor",
+    "log10_weight_factor",
+]
+
+
+def weights_of(net, seed, n_in=None):
+    """The matrices of one network of a march: W = sigma_w / sqrt(fan_in) G."""
+    n_in = n_in or net.width
+    draw = {"gaussian": gaussian.normal, "uniform": gaussian.uniform}.get(net.weights)
+    matrices = []
+    for k in range(net.depth):
+        rows = n_in if k == 0 else net.width
+        key = gaussian.key(seed, "weights")
+        if draw is None:
+            G = gaussian.haar(key, k, rows, net.width, net.dtype) * max(rows, net.width) ** 0.5
+        else:
+            G = draw(key, k, (rows, net.width), net.dtype)
+        matrices.append((G * (net.sigma_w / rows**0.5)).astype(net.dtype))
+    return matrices
+
+
+def alone(net, seed, batch):
+    """The same network through `backpropagate`."""
+    x = gaussian.normal(gaussian.key(seed, "inputs"), 0, (batch, net.width), net.dtype)
+    c = gaussian.normal(gaussian.key(seed, "cotangent"), 0, (batch, net.width))
+    b = gaussian.key(seed, "biases")
+    biases = [
+        (net.sigma_b * gaussian.normal(b, k, (net.width,), net.dtype)).astype(net.dtype)
+        for k in range(net.depth)
+    ]
+    c = (c / np.linalg.norm(c)).astype(net.dtype)
+    return study.backpropagate(
+        weights_of(net, seed), x, net.activation, biases, cotangent=c, kink=net.kink
+    )
+
+
+def rows_of(df, net, seed):
+    for field, value in {**net.fields(), "seed": seed}.items():
+        df = df[df[field] == value]
+    return df
+
+
+@pytest.mark.parametrize("law", ["gaussian", "uniform", "orthogonal"])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_each_network_gets_what_it_would_get_alone(law, batch):
+    # Scales at which no activation is chaotic, so that rounding stays rounding.
+    nets = [
+        study.Network(name, depth, WIDTH, sigma, bias, law)
+        for name in TABLE
+        for depth in (1, 7, 30)
+        for sigma in (0.4, 1.0)
+        for bias in (0.0, 0.3)
+    ]
+    df = study.profile(nets, [3], batch, engine="dense")
+    for net in nets:
+        own, expected = rows_of(df, net, 3), alone(net, 3, batch)
+        for column in NORMS:
+            assert_allclose(own[column], expected[column], rtol=0, atol=1e-10, err_msg=str(net))
+        assert_allclose(own.active_fraction, expected.active_fraction, rtol=1e-15)
+
+
+def test_other_weights_are_noticed():
+    net = study.Network("tanh", 7, WIDTH, 1.0)
+    own, other = study.profile(net, [3], engine="dense"), alone(net, 4, 1)
+    assert np.abs(own.log10_grad_norm - other.log10_grad_norm).max() > 1e-3
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_neither_order_nor_company_in_depth_matters(dtype):
+    nets = [
+        study.Network(name, depth, WIDTH, 1.2, dtype=dtype)
+        for name in ("relu", "tanh")
+        for depth in (5, 20, 60)
+    ]
+    df = study.profile(nets, [1], engine="dense")
+    back = study.profile(nets[::-1], [1], engine="dense")
+    for net in nets:
+        assert_array_equal(
+            rows_of(df, net, 1).log10_grad_norm, rows_of(back, net, 1).log10_grad_norm
+        )
+        single = study.profile(net, [1], engine="dense")
+        tolerance = 4 * net.depth * np.finfo(dtype).eps
+        assert_allclose(
+            rows_of(df, net, 1).log10_grad_norm, single.log10_grad_norm, rtol=0, atol=tolerance
+        )
+
+
+def test_checkpoints_change_no_bit(monkeypatch):
+    nets = [study.Network(name, 80, WIDTH, 1.5) for name in ("relu", "sigmoid", "linear")]
+    kept = study.profile(nets, [2], 2, engine="dense")
+    monkeypatch.setattr(march.Layers, "signal_bytes", 1)
+    assert_array_equal(
+        study.profile(nets, [2], 2, engine="dense")[NORMS].to_numpy(), kept[NORMS].to_numpy()
+    )
+
+
+@pytest.mark.parametrize("group", [1, 2**12])
+def test_the_groups_in_which_weights_are_drawn_change_no_bit(monkeypatch, group):
+    net = study.Network("relu", 40, WIDTH)
+    expected = study.profile(net, [2], engine="dense")
+    monkeypatch.setattr(march, "GROUP_ENTRIES", group)
+    found = study.profile(net, [2], engine="dense")
+    assert_array_equal(found[NORMS].to_numpy(), expected[NORMS].to_numpy())
+
+
+@pytest.mark.parametrize("n_out", [1, 4, WIDTH])
+@pytest.mark.parametrize("depth", [1, 2, 9])
+def test_inputs_and_targets_shape_the_ends(n_out, depth):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(5, 40)), rng.normal(size=(5, n_out))
+    nets = [study.Network(name, depth, WIDTH, 0.9) for name in ("relu", "sigmoid", "selu")]
+    df = study.profile(nets, [6], engine="dense", inputs=x, targets=y)
+    for net in nets:
+        matrices = weights_of(net, 6, n_in=40)
+        matrices[-1] = matrices[-1][:, :n_out]
+        expected = study.backpropagate(matrices, x, net.activation, targets=y)
+        own = rows_of(df, net, 6)
+        for column in [*NORMS, "active_fraction"]:
+            assert_allclose(own[column], expected[column], rtol=0, atol=1e-11, err_msg=str(net))
+
+
+def test_factors_telescope():
+    df = study.profile(study.Network("relu", 50, WIDTH), [0], engine="dense")
+    decay = (df.log10_derivative_factor + df.log10_weight_factor).to_numpy()[::-1].cumsum()[::-1]
+    upstream = df.log10_delta_norm + df.log10_weight_factor  # of dC/dr^(k); 0 at the output
+    assert_allclose(decay, upstream, rtol=0, atol=1e-13)
