@@ -1,6 +1,7 @@
 """The house: reading order is import order, and rooms that must not meet do not."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+DOOR = ROOT / "study" / "__init__.py"
 MODULES = sorted(
     path for folder in ("study", "experiments") for path in (ROOT / folder).rglob("*.py")
 )
@@ -68,3 +70,50 @@ def test_the_front_door_opens_quickly(command):
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert shown.stdout.strip() == "[]"
+
+
+def test_reading_order_is_import_order():
+    """The tour in the front door's docstring: each module imports only what stands before it."""
+    tour = re.findall(r"``(\w+)``", ast.get_docstring(ast.parse(DOOR.read_text(encoding="utf-8"))))
+    assert len(tour) == len(set(tour)) >= 15
+    files = {path.stem for path in DOOR.parent.glob("[a-z]*.py")} - {"_gaussian_kernels"}
+    assert files <= set(tour), f"not on the tour: {sorted(files - set(tour))}"
+    for place, module in enumerate(tour):
+        own = DOOR.parent / module
+        paths = own.rglob("*.py") if own.is_dir() else [own.with_suffix(".py")]
+        for name in set().union(*(imports(path) for path in paths)):
+            room = name.split(".")[1] if name.startswith("study.") else module
+            assert room not in tour[place + 1 :], f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_module_can_be_read_in_a_sitting(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 450
+
+
+def test_experiments_import_nothing_of_the_project_but_study():
+    for path in MODULES:
+        if name_of(path).startswith("experiments."):
+            assert all(name.startswith("study") for name in imports(path))
+
+
+def test_plotting_reads_no_files_and_no_records():
+    reading = {"read_csv", "read_json", "read_text", "read_bytes", "open", "load", "loadtxt"}
+    for path in (ROOT / "study" / "plotting").rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        names = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
+        names |= {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
+        assert not names & reading, path.name
+
+
+def test_help_imports_nothing_slow():
+    shown = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "study", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    loaded = {line.rpartition("|")[2].strip() for line in shown.stderr.splitlines()}
+    assert "argparse" in loaded
+    assert not loaded & {"pandas", "matplotlib", "numba", "scipy", "seaborn", "torch"}

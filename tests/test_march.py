@@ -1,5 +1,7 @@
 """A march gives each network what it would get alone, on the same weights."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -140,3 +142,57 @@ def test_factors_telescope():
     decay = (df.log10_derivative_factor + df.log10_weight_factor).to_numpy()[::-1].cumsum()[::-1]
     upstream = df.log10_delta_norm + df.log10_weight_factor  # of dC/dr^(k); 0 at the output
     assert_allclose(decay, upstream, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("sigma", [0.25, 4.0])
+def test_where_the_scale_is_a_power_of_two_one_network_has_the_bits_of_backpropagate(
+    name, dtype, sigma
+):
+    """sigma_w / sqrt(width) is then no rounding, and one example the same sums: equal at any depth,
+    in chaos and far beyond the range of the format."""
+    net = study.Network(name, 150, 16, sigma, weights="uniform", dtype=dtype, kink=0.5)
+    own, expected = study.profile(net, [3], engine="dense"), alone(net, 3, 1)
+    columns = [c for c in NORMS if c != "log10_weight_norm"]  # which sums G^2 column by column
+    columns += ["grad_norm_mantissa", "grad_norm_exponent", "active_fraction"]
+    for column in columns:
+        assert_array_equal(own[column], expected[column], err_msg=column)
+    assert_allclose(own.log10_weight_norm, expected.log10_weight_norm, rtol=4 * np.finfo(dtype).eps)
+    if dtype == "float32" and name in ("sigmoid", "relu", "linear"):
+        assert set(own.status) & {"float64_underflow", "float64_overflow", "float32_underflow"}
+
+
+def test_rows_far_out_of_range_side_by_side_do_not_touch_one_another():
+    nets = [study.Network("gelu", 40, 16, sigma, weights="uniform") for sigma in (1e-6, 1.0, 1e6)]
+    nets += [study.Network("tanh", 25, 16, sigma, weights="uniform") for sigma in (1e-6, 0.5)]
+    df = study.profile(nets, [1], batch=3, engine="dense")
+    for net in nets:
+        own, expected = rows_of(df, net, 1), alone(net, 1, 3)
+        for column in NORMS:
+            assert_allclose(own[column], expected[column], rtol=1e-13, atol=1e-11, err_msg=str(net))
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_drawing_ahead_changes_no_bit(monkeypatch, cores):
+    net = study.Network("relu", 30, 200, dtype="float32")
+    expected = study.profile(net, [2], engine="dense")
+    monkeypatch.setattr(march, "CORES", cores)
+    monkeypatch.setattr(march, "GROUP_ENTRIES", 200 * 200)
+    found = study.profile(net, [2], engine="dense")
+    assert_array_equal(found[NORMS].to_numpy(), expected[NORMS].to_numpy())
+
+
+def test_with_checkpoints_memory_grows_with_the_root_of_depth(monkeypatch):
+    """600 layers of signals are 39 MB and of weights 79 MB: neither is ever held."""
+    monkeypatch.setattr(march.Layers, "signal_bytes", 2**20)
+    monkeypatch.setattr(march, "GROUP_ENTRIES", 2**14)
+    net = study.Network("tanh", 600, 128, 1.0)
+    study.profile(study.Network("tanh", 2, 128, 1.0), [0], batch=32, engine="dense")
+    tracemalloc.start()
+    try:
+        study.profile(net, [0], batch=32, engine="dense")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 12e6

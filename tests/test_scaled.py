@@ -109,7 +109,7 @@ def test_add_is_the_exact_sum_rounded_once_relative_to_its_row(x, e, data):
     with np.errstate(over="ignore", under="ignore"):
         start, _ = scaled.settle(x, np.full(len(x), e))
         total = scaled.add(start, v)
-    u = np.finfo(x.dtype).epsneg / 2
+    u = np.finfo(x.dtype).epsneg
     for row, got in zip(exact(*start), exact(*total), strict=True):
         true = [a + Fraction(float(b)) for a, b in zip(row, v, strict=True)]
         size = max(abs(a) + abs(Fraction(float(b))) for a, b in zip(row, v, strict=True))
