@@ -321,10 +321,10 @@ def backpropagate(
     Notes
     -----
     Given the stored forward pass, each norm is right to 4 x depth x unit roundoff (of one layer
-    alone, to 6), unless it is ill-conditioned, so that rounding a weight or a z to the format moves
-    it further: a sum that cancels in a narrow network, examples whose gradients cancel one another,
-    z next to a zero of gelu' or silu'. Within a row, and within a matrix, what lies 2^-126 (float32)
-    or 2^-1022 below the largest is taken for 0. phi' below exp(-2^52) is given as that, a bound.
+    alone, to 6) unless it is ill-conditioned, so that rounding a weight or a z to the format moves
+    it further: sums that cancel in a narrow network, examples whose gradients cancel one another, z
+    next to a zero of gelu' or silu'. What lies 2^-126 (float32) or 2^-1022 below the largest of its
+    row or matrix is taken for 0. phi' below exp(-2^52) is given as that, a bound.
 
     Examples
     --------

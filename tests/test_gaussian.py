@@ -292,8 +292,8 @@ def test_import_is_lazy_and_an_unwritable_package_falls_back(tmp_path):
     cold = output(python(FIRST, tmp_path, XDG_CACHE_HOME=str(tmp_path)))
     warm = output(python(FIRST, tmp_path, XDG_CACHE_HOME=str(tmp_path)))
     value = str(uniform(key(1), 0, 1, "f4").item())
-    assert output(homeless)[0] == value
-    assert [cold, warm] == [[value, "0"], [value, "1"]]
+    # Where numba keeps its cache then is the machine's affair; the numbers are not.
+    assert [output(homeless)[0], cold[0], warm] == [value, value, [value, "1"]]
 
 
 # --- The transform -------------------------------------------------------------------------------
