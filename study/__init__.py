@@ -10,11 +10,12 @@ A tour, in the order in which the modules build on one another:
 - ``nonlinearity``, ``backprop``: the three equations of backpropagation; `backpropagate`
 - ``march``: many networks in step through the same weights
 - ``matrixfree``: the same law without a weight matrix
+- ``records``: the columns, and tables that survive
 - ``engines``: `profile`
 - ``theory``: what random networks must obey; never imports an engine
 - ``images``: real images; ``plotting``: frames to figures, drawing only
-- ``records``, ``sweep``, ``claims``, ``experiment``, ``report``, ``cli``: from a question to its
-  CSVs, figures and verdicts
+- ``sweep``, ``claims``, ``experiment``, ``report``, ``cli``: from a question to its CSVs, figures
+  and verdicts
 
 >>> import study
 >>> df = study.profile(study.Network(activation="relu", depth=50, width=100), seeds=range(3))

@@ -14,8 +14,9 @@ from study.records import PROFILE_COLUMNS
 
 ENGINES = ("auto", "dense", "matrix_free")
 
-AUTO_SHARE = 8
-"""engine = "auto" takes the matrix-free engine up to a batch of width / AUTO_SHARE."""
+AUTO_WIDTH, AUTO_SHARE = 256, 8
+"""engine = "auto" takes the matrix-free engine for one example, and from AUTO_WIDTH on for a batch
+of up to width / AUTO_SHARE. Below, its factorisations cost more than the small matrices."""
 
 
 def profile(
@@ -41,8 +42,9 @@ def profile(
         "dense" draws the weights: networks of a seed walk through the same matrices.
         "matrix_free" draws only what the weights do to the batch, exact in law, for Gaussian and
         orthogonal weights; networks of a seed share those draws but no matrix, and
-        ``log10_weight_norm`` is empty. "auto" takes matrix_free where it serves the law and the
-        batch is at most width / 8, where it is the faster; the column ``engine`` says which.
+        ``log10_weight_norm`` is empty. "auto" takes matrix_free where it serves the law and is
+        the faster, which is for batch 1, and from width 256 on for a batch of up to width / 8; the
+        column ``engine`` says which. Ask for "dense" where networks must share their matrices.
     inputs : (batch, n_in) array, optional
         The first matrix then has n_in rows.
     targets : (batch, n_out) array, optional
@@ -115,7 +117,8 @@ def _engine(asked: str, law: str, width: int, batch: int) -> str:
         raise bad("weights", law, f"{' or '.join(LAWS)} with engine = 'matrix_free'")
     if asked != "auto":
         return asked
-    return "matrix_free" if valid and batch <= width // AUTO_SHARE else "dense"
+    faster = batch == 1 or (width >= AUTO_WIDTH and batch <= width // AUTO_SHARE)
+    return "matrix_free" if valid and faster else "dense"
 
 
 def _plan(nets: list[Network], seeds: int, batch: int, n_in: int, engine: str) -> int:

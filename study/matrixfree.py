@@ -267,8 +267,9 @@ def _householder(unit: Array) -> tuple[Array, Array]:
     sign = np.copysign(1, right.diagonal())
     T = np.empty(right.T.shape)
     T[order] = right.T * sign
-    _, first, same = np.unique(unit, axis=0, return_index=True, return_inverse=True)
-    return T[first[same]], (Q * sign).T
+    seen: dict[bytes, int] = {}
+    first = [seen.setdefault((row + 0.0).tobytes(), b) for b, row in enumerate(unit)]
+    return T[first], (Q * sign).T
 
 
 def matrix_free(

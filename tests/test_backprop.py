@@ -391,8 +391,8 @@ def test_accuracy_promise_with_a_list_of_activations_and_a_kink():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("scale", [0.01, 100.0, 0.3, 1.7, 2.0**-7, 2.0**7])
-@pytest.mark.parametrize("name", ["linear", "relu", "leaky_relu"])
+@pytest.mark.parametrize("scale", [0.01, 100.0, 2.0**-7, 2.0**7])
+@pytest.mark.parametrize("name", ["linear", "relu"])
 def test_norms_of_10_to_the_20000_match_the_closed_form(name, scale, dtype):
     """W = c P, P a permutation, x > 0: every layer has the gradient norm |x| |v| c^(depth-1)."""
     rng, depth, n = np.random.default_rng(0), 10_000, 6

@@ -437,4 +437,6 @@ def test_what_is_refused_and_what_auto_takes():
         "gaussian": ["matrix_free"],
         "orthogonal": ["matrix_free"],
     }
-    assert set(profile(nets, batch=64).engine) == {"dense"}
+    assert set(profile(nets, batch=2).engine) == {"dense"}
+    wide = Network("relu", 2, 256)
+    assert [profile(wide, batch=batch).engine[0] for batch in (32, 33)] == ["matrix_free", "dense"]
