@@ -9,7 +9,7 @@ export OPENBLAS_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help experiments quick figures test test-slow lint lock bench clean
+.PHONY: help experiments quick figures laws test test-slow lint lock bench clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -22,6 +22,9 @@ quick: .venv/.ready ## The same in a minute, smaller, into build/quick/
 
 figures: .venv/.ready ## Draw the figures again from the CSVs alone
 	$(PY) -m study figures
+
+laws: .venv/.ready ## Hold the laws of the field against networks: results/laws, docs/laws.md
+	$(PY) -m study laws --preset $(PRESET)
 
 test: .venv/.ready .venv/.torch ## Run the tests (torch autograd is one of the witnesses)
 	$(PY) -m pytest -m "not slow"

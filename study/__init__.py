@@ -11,6 +11,7 @@ A tour, in the order in which the modules build on one another:
 - ``march``: many networks in step through the same weights
 - ``matrixfree``: the same law without a weight matrix
 - ``records``: the columns, and tables that survive
+- ``blocks``: residual blocks, BatchNorm and LayerNorm, forwards and backwards
 - ``engines``: `profile`
 - ``theory``: what random networks must obey; never imports an engine
 - ``images``: real images; ``plotting``: frames to figures, drawing only

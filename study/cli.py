@@ -1,4 +1,4 @@
-"""The commands: ``python -m study list | run | figures | profile``.
+"""The commands: ``python -m study list | run | figures | laws | profile``.
 
 Exit status: 0 done, 2 a request that cannot be met (one line on stderr says which field, which
 value and what is allowed; nothing is half written), 3 some part failed, 130 interrupted.
@@ -26,6 +26,7 @@ _EXAMPLES = """examples:
   python -m study list
   python -m study run depth_decay --preset quick
   python -m study figures
+  python -m study laws --preset quick
   python -m study profile --activation sigmoid --depth 1000 --width 256 --sigma-w critical
 """
 
@@ -117,6 +118,17 @@ def _parser() -> argparse.ArgumentParser:
             "--figures", type=Path, metavar="DIR", help="default: figures, or DIR/figures"
         )
 
+    laws = command("laws", "Hold the laws of the field against networks: table, figure, page.")
+    laws.add_argument(
+        "--preset", choices=("quick", "paper"), default="paper", help="default: %(default)s"
+    )
+    laws.add_argument(
+        "--results", type=Path, metavar="DIR", help="default: results (paper), build/quick (quick)"
+    )
+    laws.add_argument(
+        "--figures", type=Path, metavar="DIR", help="default: figures, or DIR/figures"
+    )
+
     profile = command("profile", "Profile one network: what its gradients do, layer by layer.")
     profile.add_argument("--activation", required=True, metavar="PHI", help="for example relu")
     profile.add_argument("--depth", type=_whole, required=True, metavar="N", help="weight matrices")
@@ -173,9 +185,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     before = {n: signal.signal(n, interrupt) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
-        return {"list": _list, "run": _run, "figures": _figures, "profile": _profile}[args.command](
-            args
-        )
+        commands = {
+            "list": _list,
+            "run": _run,
+            "figures": _figures,
+            "laws": _laws,
+            "profile": _profile,
+        }
+        return commands[args.command](args)
     except (ValueError, OSError, ImportError) as error:
         _complain(error)
         return 2
@@ -266,6 +283,28 @@ def _report(experiments: list[Experiment], args: argparse.Namespace) -> None:
     for experiment in experiments:
         print(f"tables    {args.results / experiment.name}")
     print(f"figures   {folder} ({len(paths)} files)")
+
+
+def _laws(args: argparse.Namespace) -> int:
+    if args.results is None:
+        args.results = Path("results") if args.preset == "paper" else Path("build/quick")
+    folder = _writable("--figures", _figures_folder(args))
+    _writable("--results", args.results)
+    shared = args.results == Path("results")
+    page = _writable("docs", Path("docs") if shared else args.results / "docs") / "laws.md"
+
+    from study import records, report
+    from study.laws import table as laws
+    from study.plotting.laws import theory_against_measurement
+
+    table = laws.measure(laws.PRESETS[args.preset], show=print)
+    path = laws.write(table, args.results / "laws", args.preset)
+    records.write_atomic(page, laws.markdown(table).encode())
+    report.save_figure(theory_against_measurement(table, laws.summary(table)), folder, "laws")
+    print(f"\n{laws.summary(table)}")
+    print(f"table     {path}\npage      {page}\nfigure    {folder / 'laws.svg'}")
+    sound = (table["verdict"] == "agrees").all() and (table["control_verdict"] == "flagged").all()
+    return 0 if sound else 3
 
 
 def _profile(args: argparse.Namespace) -> int:

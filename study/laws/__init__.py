@@ -1,0 +1,18 @@
+"""The laws of the field, side by side: what papers state, held against networks.
+
+One module a group of laws; ``law`` says how a law is judged, ``table`` measures them all.
+
+>>> from study.laws import LAWS
+>>> len({law.name for law in LAWS}) == len(LAWS)
+True
+"""
+
+from study.laws import blocks, finite_width, mean_field, precision, spectra, training
+from study.laws.law import Law
+
+_MODULES = (finite_width, mean_field, spectra, blocks, precision, training)
+
+LAWS: tuple[Law, ...] = tuple(
+    value for module in _MODULES for value in vars(module).values() if isinstance(value, Law)
+)
+"""In the order of the table."""

@@ -1,0 +1,247 @@
+"""Laws of finite width: Hanin, Hanin and Nica, Hanin and Rolnick, Lu; Euler; the summary law.
+
+The theory is exact here, at any width and depth: tolerances are 0 but where the text says so.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+
+from study import gaussian, theory
+from study.activations import activation as activation_row
+from study.backprop import backpropagate
+from study.laws.chains import SQUARE, dead, gains, signals, weight_gradients
+from study.laws.law import OFF, Finding, every, law, mean_of, median_of, share_of, variance_of
+from study.network import Network
+from study.theory.moments import KURTOSIS
+
+_HE = math.sqrt(2)
+
+
+@law(
+    "Hanin & Nica 2018",
+    "The mean of ln G of a He-ReLU network is sum (psi(B/2) + ln(4/n)), averaged over the number "
+    "B of active units: about -5L/(2n)",
+    "ReLU, sigma_w^2 = 2, width 32, depth 100",
+    "the leading order -5L/(2n) at twice the width, that is of half as many layers",
+)
+def log_gradient_mean(more: int) -> Finding:
+    net = Network("relu", depth=100, width=32, sigma_w=_HE)
+    expected = theory.finite_width.backward_law([32] * 101).mean
+    values = gains(net, 1500 * more).sum(axis=1)
+    return mean_of(values, expected, wrong=theory.finite_width.backward_law([64] * 101).mean)
+
+
+@law(
+    "Hanin & Nica 2018",
+    "The variance of ln G of a He-ReLU network is sum of E psi'(B/2) + Var psi(B/2): about 5L/n",
+    "ReLU, sigma_w^2 = 2, width 32, depth 100",
+    "the variance 3L/n of orthogonal weights",
+)
+def log_gradient_variance(more: int) -> Finding:
+    net = Network("relu", depth=100, width=32, sigma_w=_HE)
+    expected = theory.finite_width.backward_law([32] * 101).variance
+    wrong = theory.finite_width.backward_law([32] * 101, weights="orthogonal").variance
+    return variance_of(gains(net, 1500 * more).sum(axis=1), expected, wrong)
+
+
+@law(
+    "Hanin & Nica 2018",
+    "The typical He-ReLU gradient vanishes: the median of ln G is about -5L/(2n), though E G = 1",
+    "ReLU, sigma_w^2 = 2, width 100, depth 1000 (L = 10 n)",
+    "0, the mean-field value at sigma_w^2 = 2",
+    "He initialisation keeps gradients at any depth",
+)
+def typical_gradient_vanishes(more: int) -> Finding:
+    net = Network("relu", depth=1000, width=100, sigma_w=_HE)
+    expected = theory.finite_width.backward_law([100] * 1001).median
+    wrong = 1000 * math.log(theory.mean_field("relu", _HE).chi)
+    return median_of(gains(net, 150 * more).sum(axis=1), expected, wrong)
+
+
+@law(
+    "He et al. 2015",
+    "At sigma_w^2 = 1 (Xavier) a ReLU layer halves the squared gradient; the mean of ln G per "
+    "layer is ln(1/2) less the bias of finite width",
+    "ReLU, sigma_w = 1, width 256, depth 60",
+    "the mean field's ln(1/2), 5 % off",
+)
+def xavier_halves(more: int) -> Finding:
+    net = Network("relu", depth=60, width=256, sigma_w=1.0)
+    expected = theory.finite_width.backward_law([256] * 61, sigma_w=1.0).mean / 60
+    wrong = math.log(theory.mean_field("relu", 1.0).chi) * OFF
+    return mean_of(gains(net, 100 * more).mean(axis=1), expected, wrong)
+
+
+def _unequal(more: int) -> tuple[np.ndarray, list[int]]:
+    """ln G of networks with nine layers of width 200 between two of width 20."""
+    widths = [200] + ([200] * 9 + [20]) * 10
+    values = np.empty(300 * more)
+    for seed in range(values.size):
+        key = gaussian.key(seed, "unequal widths")
+        weights = [
+            gaussian.normal(key, k, (n_in, n_out)) * math.sqrt(2 / n_in)
+            for k, (n_in, n_out) in enumerate(itertools.pairwise(widths))
+        ]
+        inputs = gaussian.normal(key, len(widths), (1, 200))
+        cotangent = gaussian.normal(key, len(widths) + 1, (1, widths[-1]))
+        cotangent /= np.linalg.norm(cotangent)
+        df = backpropagate(weights, inputs, activation="relu", cotangent=cotangent)
+        step = df["log10_derivative_factor"] + df["log10_weight_factor"]
+        values[seed] = SQUARE * step.sum()
+    return values, widths
+
+
+@law(
+    "Hanin 2018",
+    "The sum of the reciprocal widths alone decides: the mean of ln G is that of the narrow layers",
+    "ReLU, sigma_w^2 = 2, depth 100: nine layers of width 200, then one of 20",
+    "100 layers of the mean width, 182",
+)
+def sum_of_reciprocal_widths(more: int) -> Finding:
+    values, widths = _unequal(more)
+    expected = theory.finite_width.backward_law(widths).mean
+    same = [200] + [182] * (len(widths) - 2) + [20]
+    return mean_of(values, expected, wrong=theory.finite_width.backward_law(same).mean)
+
+
+@law(
+    "Hanin & Rolnick 2018",
+    "The median length of a He-ReLU signal falls by about exp(-5L/(2n)), though its mean stays",
+    "ReLU, sigma_w^2 = 2, width 100, 50 layers; ln of the squared length",
+    "0, the mean field",
+    "He initialisation keeps the length of signals",
+)
+def typical_length_falls(more: int) -> Finding:
+    found = signals(Network("relu", depth=51, width=100, sigma_w=_HE), 500 * more)
+    expected = theory.finite_width.forward_law([100] * 51).median
+    wrong = 50 * math.log(theory.mean_field("relu", _HE).chi)
+    return median_of(found[:, -1] - found[:, 0], expected, wrong)
+
+
+@law(
+    "Hanin & Rolnick 2018",
+    "Lengths of signals spread by a variance of ln of about 5 sum 1/n",
+    "ReLU, sigma_w^2 = 2, width 100, 50 layers",
+    "that of a linear network, about 2 sum 1/n",
+)
+def lengths_spread(more: int) -> Finding:
+    found = signals(Network("relu", depth=51, width=100, sigma_w=_HE), 500 * more)
+    expected = theory.finite_width.forward_law([100] * 51).variance
+    wrong = theory.finite_width.forward_law([100] * 51, "linear", sigma_w=1.0).variance
+    return variance_of(found[:, -1] - found[:, 0], expected, wrong)
+
+
+@law(
+    "Lu et al. 2019",
+    "A ReLU network is dead for a given input with probability 1 - (1 - 2^-n)^L, whatever sigma_w",
+    "ReLU, width 5, depth 20; share of networks whose gradient is truly zero",
+    "that of 14 layers: fewer deaths by a quarter",
+)
+def born_dead(more: int) -> Finding:
+    n = 1000 * more
+    expected = theory.dying.born_dead([5] * 20)
+    wrong = theory.dying.born_dead([5] * 14)
+    return share_of(dead(Network("relu", depth=20, width=5), n), n, expected, wrong)
+
+
+@law(
+    "Euler; Du, Hu & Lee 2018",
+    "In a bias-free homogeneous network <W, dC/dW> is the same for every layer: dC/dr . r at the "
+    "output",
+    "ReLU, sigma_w^2 = 1, width 64, depth 50; largest relative deviation of any layer",
+    "5 % off, as with an activation that is not homogeneous",
+)
+def euler_identity(more: int) -> Finding:
+    row = activation_row("relu")
+    worst = np.empty(5 * more)
+    for seed in range(worst.size):
+        key = gaussian.key(seed, "euler")
+        r, walked = gaussian.normal(key, 50, (1, 64)), []
+        for k in range(50):
+            W = gaussian.normal(key, k, (64, 64)) / 8
+            walked.append((W, r, r @ W))
+            r = row.phi(walked[-1][2])
+        dr = gaussian.normal(key, 51, (1, 64))
+        total = float(np.vdot(dr, r))
+        ratios = []
+        for W, r_k, z in reversed(walked):
+            delta = dr * row.derivative(z)
+            ratios.append(float(np.vdot(W, r_k.T @ delta)) / total)
+            dr = delta @ W.T
+        worst[seed] = np.abs(np.array(ratios) - 1).max()
+    return every(worst, 0.0, wrong=OFF - 1, tolerance=1e-11)
+
+
+@law(
+    "Euler; Hanin 2018",
+    "Weight gradients of a mis-scaled ReLU network vanish in all layers alike: the slope of "
+    "ln ||dC/dW||^2 over layers is 0",
+    "ReLU, sigma_w = 1, width 128, depth 50; from the first to the last layer but one",
+    "-ln chi = ln 2 per layer",
+    "ReLU's vanishing gradients vanish towards the input",
+)
+def relu_vanishes_uniformly(more: int) -> Finding:
+    found = weight_gradients(Network("relu", depth=50, width=128, sigma_w=1.0), 100 * more)
+    laws = [theory.finite_width.weight_gradient_law([128] * 51, k, sigma_w=1.0) for k in (1, 48)]
+    expected = (laws[1].mean - laws[0].mean) / 47
+    wrong = -math.log(theory.mean_field("relu", 1.0).chi)
+    return mean_of((found[:, 48] - found[:, 1]) / 47, expected, wrong)
+
+
+@law(
+    "summary law",
+    "ln G = L ln chi + N(-aL/n, cL/n): c of a linear network with Gaussian weights is 2",
+    "linear, sigma_w = 1, width 64, depth 100; variance of ln G, times n/L",
+    "the c = 5 of ReLU",
+)
+def spread_linear(more: int) -> Finding:
+    net = Network("linear", depth=100, width=64, sigma_w=1.0)
+    exact = theory.finite_width.backward_law([64] * 101, "linear", sigma_w=1.0)
+    values = gains(net, 1000 * more).sum(axis=1) * math.sqrt(0.64)
+    return variance_of(values, 0.64 * exact.variance, theory.moments.drift_and_spread("relu")[1])
+
+
+@law(
+    "summary law",
+    "c of a ReLU network with orthogonal weights is 3: orthogonality does not remove the L/n law",
+    "ReLU, orthogonal, sigma_w^2 = 2, width 64, depth 100; variance of ln G, times n/L",
+    "the c = 5 of Gaussian weights",
+    "orthogonal weights make deep ReLU networks isometric",
+)
+def spread_orthogonal_relu(more: int) -> Finding:
+    net = Network("relu", depth=100, width=64, sigma_w=_HE, weights="orthogonal")
+    exact = theory.finite_width.backward_law([64] * 101, weights="orthogonal")
+    values = gains(net, 500 * more).sum(axis=1) * math.sqrt(0.64)
+    return variance_of(values, 0.64 * exact.variance, theory.moments.drift_and_spread("relu")[1])
+
+
+@law(
+    "summary law",
+    "The drift is -aL/n with a = c/2: 3/2 with orthogonal weights",
+    "ReLU, orthogonal, sigma_w^2 = 2, width 64, depth 100; mean of -ln G, times n/L",
+    "the a = 5/2 of Gaussian weights",
+)
+def drift_orthogonal_relu(more: int) -> Finding:
+    net = Network("relu", depth=100, width=64, sigma_w=_HE, weights="orthogonal")
+    exact = theory.finite_width.backward_law([64] * 101, weights="orthogonal")
+    values = -0.64 * gains(net, 500 * more).sum(axis=1)
+    return mean_of(values, -0.64 * exact.mean, theory.moments.drift_and_spread("relu")[0])
+
+
+@law(
+    "Hanin & Nica 2018",
+    "The kurtosis of the weights shifts the drift: uniform weights lose less than Gaussian ones",
+    "ReLU, uniform, sigma_w^2 = 2, width 20, depth 50; mean of ln G; tolerance: a tenth of the "
+    "shift, the next order in 1/n",
+    "the law of Gaussian weights",
+)
+def uniform_weights(more: int) -> Finding:
+    net = Network("relu", depth=50, width=20, sigma_w=_HE, weights="uniform")
+    exact = theory.finite_width.backward_law([20] * 51).mean
+    shift = theory.moments.kurtosis_shift([20] * 51, "relu", KURTOSIS["uniform"]).mean
+    values = gains(net, 1200 * more).sum(axis=1)
+    return mean_of(values, exact + shift, exact, tolerance=0.1 * shift)
