@@ -90,7 +90,7 @@ class Sizes(NamedTuple):
 class MatrixFree(Layers):
     """Layers whose G^(k) is known by its action alone."""
 
-    signal_bytes = 2**26  # to draw again costs no more than to fetch what has left the cache
+    signal_bytes = 2**27  # to draw again costs no more than to fetch what has left the cache
 
     def __init__(
         self, trunks: list[Network], seeds: Sequence[int], n_in: int, batch: int, depth: int
@@ -135,8 +135,8 @@ class MatrixFree(Layers):
         return known
 
     def _by_seed(self, x: Array) -> Array:
-        """(networks, seeds, ...), which broadcasts against the draws."""
-        return x.reshape(-1, self.seeds, *x.shape[1:])
+        """(networks, seeds, ...), or (seeds, ...) of one, which broadcast against the draws."""
+        return x if len(x) == self.seeds else x.reshape(-1, self.seeds, *x.shape[1:])
 
     def _at(self, k: int) -> Sizes:
         return self.others if k else self.first
@@ -218,11 +218,11 @@ def factor(R: Array, frame: bool = True) -> tuple[Array, Array | None]:
     >>> bool(np.allclose(T @ Q, R) and np.allclose(Q @ Q.T, np.eye(3))), bool((T[0] == T[1]).all())
     (True, True)
     """
-    norms = np.sqrt(sum_of_squares(R))[..., None]
     batch, units = R.shape[-2:]
     if batch == 1:
-        T = norms.astype(R.dtype)
+        T = np.sqrt(np.vecdot(R, R))[..., None]
         return T, _direction(R, T) if frame else None
+    norms = np.sqrt(sum_of_squares(R))[..., None]
     m = min(batch, units)
     unit = R / np.where(norms > 0, norms, 1)
     K = unit @ unit.mT
