@@ -31,7 +31,7 @@ def bars(table: pd.DataFrame, title: str) -> Figure:
         head(
             figure,
             title,
-            "Rival: torch autograd on the norms of dC/dW alone, as the label says, or the "
-            "machine's limit (bare draws and matrix products); median of pairwise ratios.",
+            "Rival: torch autograd on the norms of dC/dW alone, or, where the label says so, "
+            "the machine's limit\n(bare draws and matrix products). Median of pairwise ratios.",
         )
     return figure
