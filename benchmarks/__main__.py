@@ -240,9 +240,7 @@ def main(groups: Sequence[str]) -> None:
     folder = Path("results") / "bench"
     folder.mkdir(parents=True, exist_ok=True)
     about = {"versions": [records.versions() | {"torch": torch.__version__}]}
-    records.write_table(folder / "bench.csv", table, about)
-    dictionary = records.data_dictionary({"bench": records.schema(table)}, COLUMNS)
-    records.write_table(folder / "data_dictionary.csv", dictionary, about)
+    records.write_described(folder / "bench.csv", table, COLUMNS, about)
     figure = bars(table, "Ratios of wall time, rival / study, measured in one run")
     report.save_figure(figure, Path("figures"), "bench")
 

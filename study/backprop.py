@@ -32,12 +32,12 @@ from study.measures import Measures, frame
 from study.network import DTYPES, array, bad, items, one_of, real
 from study.nonlinearity import Block, active_fraction, derivative, phi, rescued, revived
 from study.scaled import (
-    MATRIX_RANGE,
     Array,
     Exponent,
     Scaled,
     add,
     inside,
+    largest,
     ldexp,
     log10,
     norm,
@@ -81,13 +81,10 @@ class Explicit:
 
     def _admit(self, k: int) -> None:
         """Check, measure and scale W^(k), just before its first use finds it in the cache."""
-        W = self.weights[k]
-        s = sum_of_squares(W).sum()
-        low, high = MATRIX_RANGE[W.dtype]
-        if not low**2 <= s <= high**2:
-            W = array(f"weights[{k}]", W, 2, W.dtype)
-            self.weights[k], self.exponents[k], s = settle_matrix(W)
-        self.squares[k] = s
+        W, self.exponents[k], self.squares[k] = settle_matrix(self.weights[k])
+        if not np.isfinite(self.squares[k]):
+            array(f"weights[{k}]", self.weights[k], 2, W.dtype)  # names the entry
+        self.weights[k] = W
 
     def backward(self, k: int, delta: Array, out: Array) -> None:
         np.matmul(delta[0], self.weights[k].T, out=out[0])
@@ -252,8 +249,7 @@ def gradient_square(r: Scaled, s_r: Array, delta: Scaled, s_delta: Array) -> tup
         d, shift_d = normalised(d)
         r, exponent = Scaled(m_r, 0), exponent + shift_r + shift_d
         alive = (s_r > 0) & (s_delta > 0)
-        top = np.where(alive, exponent, np.iinfo(np.int64).min).max(axis=-1)
-        top = np.where(alive.any(axis=-1), top, 0)
+        top = largest(exponent, alive)
         shift = np.where(alive, exponent - top[..., None], 0)  # never above 0
         d = d * ldexp(np.ones(shift.shape, d.dtype), shift)[..., None]
         s_r, s_delta, exponent = sum_of_squares(m_r), sum_of_squares(d), top

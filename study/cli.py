@@ -31,6 +31,10 @@ _EXAMPLES = """examples:
 """
 
 
+SHARED = Path("results")
+"""The results that are under version control."""
+
+
 class _Parser(argparse.ArgumentParser):
     """Reports an error as every other error of the study: one line, status 2."""
 
@@ -229,17 +233,25 @@ def _writable(field: str, folder: Path) -> Path:
     return folder
 
 
+def _choose_results(args: argparse.Namespace) -> None:
+    if args.results is None:  # a quick run must never replace the results of a paper run
+        args.results = SHARED if args.preset == "paper" else Path("build/quick")
+
+
+def _beside(results: Path, name: str) -> Path:
+    """The folder of that name: the project's own for its own results, else within theirs."""
+    return Path(name) if results == SHARED else results / name
+
+
 def _figures_folder(args: argparse.Namespace) -> Path:
-    shared = args.results == Path("results")
-    return args.figures or (Path("figures") if shared else args.results / "figures")
+    return args.figures or _beside(args.results, "figures")
 
 
 def _run(args: argparse.Namespace) -> int:
     from study import sweep
     from study.experiment import discover, load
 
-    if args.results is None:  # a quick run must never replace the results of a paper run
-        args.results = Path("results") if args.preset == "paper" else Path("build/quick")
+    _choose_results(args)
     experiments = [load(name) for name in dict.fromkeys(args.names or discover())]
     for experiment in experiments:
         experiment.cells(args.preset)
@@ -286,12 +298,10 @@ def _report(experiments: list[Experiment], args: argparse.Namespace) -> None:
 
 
 def _laws(args: argparse.Namespace) -> int:
-    if args.results is None:
-        args.results = Path("results") if args.preset == "paper" else Path("build/quick")
+    _choose_results(args)
     folder = _writable("--figures", _figures_folder(args))
     _writable("--results", args.results)
-    shared = args.results == Path("results")
-    page = _writable("docs", Path("docs") if shared else args.results / "docs") / "laws.md"
+    page = _writable("docs", _beside(args.results, "docs")) / "laws.md"
 
     from study import records, report
     from study.laws import table as laws

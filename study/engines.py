@@ -160,7 +160,7 @@ def _frame(nets: list[Network], seeds: list[int], parts: dict, engines: list[str
     rows = [nets[j].depth for j, _ in cells]
     fields = [{**nets[j].fields(), "seed": seed, "engine": engines[j]} for j, seed in cells]
     columns = {}
-    for name, _column in PROFILE_COLUMNS.items():
+    for name in PROFILE_COLUMNS:
         if name in fields[0]:
             values = [field[name] for field in fields]
             kind = object if isinstance(values[0], str) else None

@@ -52,7 +52,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -61,7 +60,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from study import gaussian
-from study.march import Layers, March
+from study.march import CORES, Layers, March
 from study.network import Network
 from study.scaled import Array, sum_of_squares
 
@@ -287,8 +286,7 @@ def matrix_free(
     first = nets[0]
     batch, n_in = (batch, first.width) if inputs is None else inputs.shape
     row = len(nets) * batch * max(n_in, first.width) * np.dtype(first.dtype).itemsize
-    threads = os.cpu_count() or 1
-    size = max(1, min(BLOCK_BYTES // row, -(-len(seeds) // threads)))
+    size = max(1, min(BLOCK_BYTES // row, -(-len(seeds) // CORES)))
     blocks = [seeds[i : i + size] for i in range(0, len(seeds), size)]
 
     def walk(block: Sequence[int]) -> list[list[dict[str, Array]]]:
@@ -297,7 +295,7 @@ def matrix_free(
     with _libraries().limit(limits=1, user_api="blas"):
         if len(blocks) == 1:
             return walk(blocks[0])
-        with ThreadPoolExecutor(threads) as pool:
+        with ThreadPoolExecutor(CORES) as pool:
             return [columns for part in pool.map(walk, blocks) for columns in part]
 
 

@@ -93,6 +93,6 @@ class Measures:
         }
 
 
-def frame(columns: dict[str, Array], network: int = 0) -> pd.DataFrame:
-    """The rows of one network, layer by layer."""
-    return pd.DataFrame({name: values[:, network] for name, values in columns.items()})
+def frame(columns: dict[str, Array]) -> pd.DataFrame:
+    """The rows of a single network, layer by layer."""
+    return pd.DataFrame({name: values[:, 0] for name, values in columns.items()})

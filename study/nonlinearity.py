@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from study.activations import FAR, Activation
-from study.scaled import Array, Exponent, Scaled, ldexp, product, sum_of_squares
+from study.scaled import Array, Exponent, Scaled, joined, ldexp, product, spread, sum_of_squares
 
 ACTIVE_SHARE = 0.01
 """A unit counts as active where phi'(z) exceeds this share of the largest slope."""
@@ -32,17 +32,7 @@ def phi(z: Scaled, blocks: list[Block]) -> tuple[Array, Exponent]:
     """r = phi(z), block by block, for arguments of any size."""
     if len(blocks) == 1:
         return _phi(z, blocks[0].row)
-    parts = [_phi(z[block.networks], block.row) for block in blocks]
-    r = np.concatenate([mantissa for mantissa, _ in parts])
-    if all(isinstance(e, int) for _, e in parts):
-        return r, 0
-    batch = r.shape[1:2]
-    return r, np.concatenate(
-        [
-            np.broadcast_to(np.int64(e) if isinstance(e, int) else e, (len(m), *batch))
-            for m, e in parts
-        ]
-    )
+    return joined([Scaled(*_phi(z[block.networks], block.row)) for block in blocks])
 
 
 def revived(r: Scaled, s: Array, z: Scaled, blocks: list[Block]) -> tuple[Scaled, Array]:
@@ -53,7 +43,7 @@ def revived(r: Scaled, s: Array, z: Scaled, blocks: list[Block]) -> tuple[Scaled
     tails = [block for block in blocks if block.row.tail is not None]
     if not tails:
         return r, s
-    e = np.broadcast_to(np.asarray(r.exponent, np.int64), s.shape).copy()
+    e = spread(r.exponent, s.shape).copy()
     mantissa = r.mantissa
     for block in tails:
         at = block.networks
@@ -151,8 +141,8 @@ def rescued(
     decays = [block for block in blocks if block.row.decay is not None]
     if not lost.any() or not decays:
         return delta, s_delta
-    e_dr, e = (np.broadcast_to(np.asarray(x.exponent, np.int64), shape) for x in (dr, delta))
-    mantissa, e = delta.mantissa.copy(), e.copy()
+    e_dr, e = spread(dr.exponent, shape), spread(delta.exponent, shape).copy()
+    mantissa = delta.mantissa.copy()
     owner = np.arange(len(z.mantissa))[:, None] if isinstance(trunk, slice) else trunk[:, None]
     for block in decays:
         rows = lost & (owner >= block.networks.start) & (owner < block.networks.stop)

@@ -407,3 +407,18 @@ def data_dictionary(
                 )
             rows.append((table, name, kind, unit, meaning))
     return pd.DataFrame(rows, columns=["table", "column", "type", "unit", "meaning"])
+
+
+def write_described(
+    path: Path, frame: pd.DataFrame, meanings: Mapping[str, str], provenance: Mapping[str, Any]
+) -> None:
+    """Write a table by `write_table`, and beside it ``data_dictionary.csv``: what `meanings` say.
+
+    Raises
+    ------
+    ValueError
+        Naming the first column that nobody explained; nothing is written then.
+    """
+    dictionary = data_dictionary({path.stem: schema(frame)}, meanings)
+    write_table(path, frame, provenance)
+    write_table(path.with_name("data_dictionary.csv"), dictionary, provenance)

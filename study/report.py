@@ -103,9 +103,7 @@ def _merge(path: Path, judged: dict[str, pd.DataFrame]) -> pd.DataFrame:
         return pd.DataFrame(columns=list(COLUMNS))
     table = pd.concat(filled, ignore_index=True)
     about = {"versions": [records.versions()]}
-    records.write_table(path, table, about)
-    meanings = records.data_dictionary({"claims": records.schema(table)}, COLUMNS)
-    records.write_table(path.with_name("data_dictionary.csv"), meanings, about)
+    records.write_described(path, table, COLUMNS, about)
     return table
 
 

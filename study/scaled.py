@@ -76,7 +76,7 @@ def settle(mantissa: Array, exponent: Exponent) -> tuple[Scaled, Array]:
     # stop for this together.
     low, high = SQUARE_RANGE[mantissa.dtype]
     far = ~((low**0.25 <= s) & (s <= high**0.25))
-    exponent = np.broadcast_to(np.asarray(exponent, np.int64), s.shape).copy()
+    exponent = spread(exponent, s.shape).copy()
     mantissa = mantissa.copy()
     rows, shift = normalised(mantissa[far])
     mantissa[far] = rows
@@ -97,18 +97,29 @@ def settle_matrix(W: Array) -> tuple[Array, int, float]:
     return W, int(e), float(sum_of_squares(W).sum())
 
 
+def spread(exponent: Exponent, shape: tuple[int, ...]) -> Array:
+    """The exponents as an array of that shape, to read."""
+    return np.broadcast_to(np.asarray(exponent, np.int64), shape)
+
+
+def largest(exponent: Array, among: Array, axis: int = -1, keepdims: bool = False) -> Array:
+    """The largest exponent among those marked; 0 where none is."""
+    top = np.where(among, exponent, np.iinfo(np.int64).min).max(axis=axis, keepdims=keepdims)
+    return np.where(among.any(axis=axis, keepdims=keepdims), top, 0)
+
+
 def shifted(exponent: Exponent, shift: int, shape: tuple[int, ...]) -> Exponent:
     """exponent + shift, an array of that shape unless both are 0."""
     if shift == 0:
         return exponent
-    return np.broadcast_to(np.asarray(exponent, np.int64), shape) + shift
+    return spread(exponent, shape) + shift
 
 
 def stacked(exponents: list[Exponent], shape: tuple[int, ...]) -> Exponent:
     """Exponents of several layers as one array with the layers leading."""
     if all(isinstance(e, int) for e in exponents):
         return 0
-    return np.stack([np.broadcast_to(np.asarray(e, np.int64), shape) for e in exponents])
+    return np.stack([spread(e, shape) for e in exponents])
 
 
 def joined(parts: list[Scaled]) -> Scaled:
@@ -116,11 +127,7 @@ def joined(parts: list[Scaled]) -> Scaled:
     mantissa = np.concatenate([x.mantissa for x in parts])
     if all(isinstance(x.exponent, int) for x in parts):
         return Scaled(mantissa, 0)
-    shapes = [x.mantissa.shape[:-1] for x in parts]
-    exponents = [
-        np.broadcast_to(np.asarray(x.exponent, np.int64), shape)
-        for x, shape in zip(parts, shapes, strict=True)
-    ]
+    exponents = [spread(x.exponent, x.mantissa.shape[:-1]) for x in parts]
     return Scaled(mantissa, np.concatenate(exponents))
 
 
@@ -141,8 +148,7 @@ def product(x: Array, m: Array, k: Array) -> tuple[Array, Array]:
     x, j = np.frexp(x)
     p, i = np.frexp(x * m)
     e = k + j + i
-    top = np.where(p != 0, e, np.iinfo(np.int64).min).max(axis=-1)
-    top = np.where(p.any(axis=-1), top, 0)
+    top = largest(e, p != 0)
     return ldexp(p, e - top[..., None]), top
 
 
@@ -168,8 +174,7 @@ def total(s: Array, exponent: Exponent, axis: int = -1) -> tuple[Array, Array]:
     """Sum of ``s * 4**exponent`` over an axis, as a pair of the same kind."""
     s, power = np.frexp(s)
     power = 2 * np.asarray(exponent, np.int64) + power
-    top = np.where(s > 0, power, np.iinfo(np.int64).min).max(axis=axis, keepdims=True)
-    top = np.where((s > 0).any(axis=axis, keepdims=True), (top + 1) // 2, 0)
+    top = (largest(power, s > 0, axis, keepdims=True) + 1) // 2
     # A part 2^-1000 below the largest adds nothing; further below ldexp would only underflow.
     parts = ldexp(s, np.maximum(power - 2 * top, -1000))
     return parts.sum(axis=axis), top.squeeze(axis)

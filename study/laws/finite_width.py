@@ -17,6 +17,7 @@ from study.laws.chains import SQUARE, dead, gains, signals, weight_gradients
 from study.laws.law import OFF, Finding, every, law, mean_of, median_of, share_of, variance_of
 from study.network import Network
 from study.theory.moments import KURTOSIS
+from study.theory.norm_law import NormLaw
 
 _HE = math.sqrt(2)
 
@@ -205,6 +206,13 @@ def spread_linear(more: int) -> Finding:
     return variance_of(values, 0.64 * exact.variance, theory.moments.drift_and_spread("relu")[1])
 
 
+def _orthogonal_relu(more: int) -> tuple[np.ndarray, NormLaw]:
+    """ln G of each network of width 64 and depth 100, and its exact law."""
+    net = Network("relu", depth=100, width=64, sigma_w=_HE, weights="orthogonal")
+    exact = theory.finite_width.backward_law([64] * 101, weights="orthogonal")
+    return gains(net, 500 * more).sum(axis=1), exact
+
+
 @law(
     "summary law",
     "c of a ReLU network with orthogonal weights is 3: orthogonality does not remove the L/n law",
@@ -213,9 +221,8 @@ def spread_linear(more: int) -> Finding:
     "orthogonal weights make deep ReLU networks isometric",
 )
 def spread_orthogonal_relu(more: int) -> Finding:
-    net = Network("relu", depth=100, width=64, sigma_w=_HE, weights="orthogonal")
-    exact = theory.finite_width.backward_law([64] * 101, weights="orthogonal")
-    values = gains(net, 500 * more).sum(axis=1) * math.sqrt(0.64)
+    gain, exact = _orthogonal_relu(more)
+    values = gain * math.sqrt(0.64)
     return variance_of(values, 0.64 * exact.variance, theory.moments.drift_and_spread("relu")[1])
 
 
@@ -226,9 +233,8 @@ def spread_orthogonal_relu(more: int) -> Finding:
     "the a = 5/2 of Gaussian weights",
 )
 def drift_orthogonal_relu(more: int) -> Finding:
-    net = Network("relu", depth=100, width=64, sigma_w=_HE, weights="orthogonal")
-    exact = theory.finite_width.backward_law([64] * 101, weights="orthogonal")
-    values = -0.64 * gains(net, 500 * more).sum(axis=1)
+    gain, exact = _orthogonal_relu(more)
+    values = -0.64 * gain
     return mean_of(values, -0.64 * exact.mean, theory.moments.drift_and_spread("relu")[0])
 
 

@@ -119,9 +119,7 @@ def write(table: pd.DataFrame, folder: Path, preset: str) -> Path:
     path = Path(folder) / "laws.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     about = {"configuration": {"preset": preset}, "versions": [records.versions()]}
-    records.write_table(path, table, about)
-    meanings = records.data_dictionary({"laws": records.schema(table)}, COLUMNS)
-    records.write_table(path.with_name("data_dictionary.csv"), meanings, about)
+    records.write_described(path, table, COLUMNS, about)
     return path
 
 

@@ -13,7 +13,7 @@ ValueError: widths[2] = 0; allowed: an integer, at least 1
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from numbers import Integral, Real
 
 
@@ -42,14 +42,6 @@ def positive(field: str, value: object, below: float = math.inf) -> float:
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < below:
         raise ValueError(f"{field} = {value!r}; allowed: a number above 0 and below {below:g}")
     return float(value)
-
-
-def choice(field: str, value: object, allowed: Iterable[str]) -> str:
-    """``value`` if it is one of the names."""
-    allowed = tuple(allowed)
-    if not isinstance(value, str) or value not in allowed:
-        raise ValueError(f"{field} = {value!r}; allowed: {', '.join(allowed)}")
-    return value
 
 
 def widths(value: Sequence[int], at_least: int = 2) -> tuple[int, ...]:

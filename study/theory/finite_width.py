@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from study.network import one_of
 from study.theory import checks
 from study.theory.norm_law import NormLaw
 
@@ -121,8 +122,8 @@ def _checked(
 ) -> tuple[tuple[int, ...], float]:
     """The widths, and ln E of the squared norm's factor in a square layer."""
     widths = checks.widths(widths)
-    checks.choice("activation", activation, ("relu", "linear"))
-    checks.choice("weights", weights, ("gaussian", "orthogonal"))
+    one_of("activation", activation, ("relu", "linear"))
+    one_of("weights", weights, ("gaussian", "orthogonal"))
     if weights == "orthogonal" and len(set(widths)) > 1:
         raise ValueError(f"widths = {widths}; allowed with orthogonal weights: all equal")
     gain = 2 * math.log(checks.positive("sigma_w", sigma_w))

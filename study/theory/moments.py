@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from study.activations import TABLE
+from study.network import one_of
 from study.theory import checks
 
 KURTOSIS = {"gaussian": 3.0, "uniform": 1.8}
@@ -46,7 +47,7 @@ class Spread(NamedTuple):
 
 def _rho(activation: str) -> float:
     """mu_2 / mu_1^2 of the slopes."""
-    below, above = TABLE[checks.choice("activation", activation, _SCALE_FREE)].slopes_at_zero
+    below, above = TABLE[one_of("activation", activation, _SCALE_FREE)].slopes_at_zero
     return 2 * (below**4 + above**4) / (below**2 + above**2) ** 2
 
 
@@ -115,6 +116,6 @@ def drift_and_spread(activation: str, weights: str = "gaussian") -> Spread:
     >>> drift_and_spread("relu"), drift_and_spread("relu", "orthogonal").spread
     (Spread(drift=2.5, spread=5.0), 3.0)
     """
-    checks.choice("weights", weights, (*KURTOSIS, "orthogonal"))
+    one_of("weights", weights, (*KURTOSIS, "orthogonal"))
     spread = 3 * _rho(activation) - (3 if weights == "orthogonal" else 1)
     return Spread(spread / 2, spread)

@@ -27,6 +27,7 @@ from typing import NamedTuple
 import numpy as np
 
 from study.activations import Array
+from study.network import one_of
 from study.theory import checks
 from study.theory.maps import checked, gradient_factor_at, variance_at
 
@@ -60,7 +61,7 @@ def branch_scales(schedule: str, depth: int) -> Array:
     >>> branch_scales("1/l", 3).round(3)
     array([1.   , 0.5  , 0.333])
     """
-    rule = SCHEDULES[checks.choice("schedule", schedule, SCHEDULES)]
+    rule = SCHEDULES[one_of("schedule", schedule, SCHEDULES)]
     depth = checks.count("depth", depth)
     return rule(np.arange(1.0, depth + 1), depth)
 

@@ -31,6 +31,7 @@ from scipy import optimize
 
 from study.activations import Array
 from study.activations import activation as _row
+from study.network import one_of
 from study.theory import checks
 from study.theory.quadrature import break_points, gaussian_nodes
 
@@ -168,7 +169,7 @@ def spectrum(activation: str, depth: int, weights: str = "gaussian", q: float = 
     """
     row = _row(activation)
     depth = checks.count("depth", depth)
-    gaussian = checks.choice("weights", weights, ("gaussian", "orthogonal")) == "gaussian"
+    gaussian = one_of("weights", weights, ("gaussian", "orthogonal")) == "gaussian"
     std = math.sqrt(checks.positive("q", q))
     breaks = break_points(row)[0]
     if row.decay is not None:  # the law of the largest slopes matters, not their moments alone
