@@ -228,30 +228,30 @@ def uniform64(key, layer, first, out):
         out[4 * i + 3] = (i32(d) + below_one(h)) * UNIFORM64
 
 
-# --- Kernels: out[i, :] from block 0 on under the key keys[i]; rows of any length ----------------
+# --- Kernels: out[i, :] from block 0 on, under keys[i] in layers[i]; rows of any length ----------
 
 
 @_kernel
-def normals32(keys, layer, out):
+def normals32(keys, layers, out):
     whole = out.shape[1] & ~3
     for i in range(len(keys)):
         key = (keys[i, 0], keys[i, 1], keys[i, 2], keys[i, 3])
-        normal32(key, layer, 0, out[i, :whole])
+        normal32(key, layers[i], 0, out[i, :whole])
         if whole < out.shape[1]:
             block = np.empty(4, np.float32)
-            normal32(key, layer, whole >> 2, block)
+            normal32(key, layers[i], whole >> 2, block)
             out[i, whole:] = block[: out.shape[1] - whole]
 
 
 @_kernel
-def normals64(keys, layer, out):
+def normals64(keys, layers, out):
     whole = out.shape[1] & ~3
     for i in range(len(keys)):
         key = (keys[i, 0], keys[i, 1], keys[i, 2], keys[i, 3])
-        normal64(key, layer, 0, out[i, :whole])
+        normal64(key, layers[i], 0, out[i, :whole])
         if whole < out.shape[1]:
             block = np.empty(4, np.float64)
-            normal64(key, layer, whole >> 2, block)
+            normal64(key, layers[i], whole >> 2, block)
             out[i, whole:] = block[: out.shape[1] - whole]
 
 

@@ -36,6 +36,7 @@ from study.scaled import (
     Exponent,
     Scaled,
     add,
+    foreseen,
     inside,
     largest,
     ldexp,
@@ -53,8 +54,10 @@ from study.scaled import (
 class Linear(Protocol):
     """Multiplies by W^(k), and by its transpose, up to the power of two ``exponent(k)``."""
 
-    ahead: int
-    """How many layers may be run before their norms are looked at."""
+    most: int
+    """How many layers may be run before their norms are looked at, at most."""
+    pace: int
+    """How many are; `forward` and `backward` set it as they see norms drift."""
 
     def forward(self, k: int, r: Array, out: Array) -> None: ...
     def backward(self, k: int, delta: Array, out: Array) -> None: ...
@@ -67,7 +70,7 @@ class Linear(Protocol):
 class Explicit:
     """Weights that are given: matrices (n_k, n_{k+1}) of one network."""
 
-    ahead = 32
+    most, pace = 32, 1
 
     def __init__(self, weights: list[Array], biases: list[Array] | None):
         self.weights, self.biases = list(weights), biases
@@ -118,12 +121,14 @@ def forward(
     linear: Linear, r: Scaled, blocks: list[Block], layers: range, measures: Measures
 ) -> tuple[list[Stretch], Scaled]:
     """Walk up through layers that share an activation; records the norms of every r^(k+1)."""
-    trace, ahead, k = [], 1, layers.start
-    most = max(1, min(linear.ahead, STRETCH_BYTES // r.mantissa.nbytes))
+    trace, k = [], layers.start
+    most = max(1, min(linear.most, STRETCH_BYTES // r.mantissa.nbytes))
+    s_start = sum_of_squares(r.mantissa)
     while k < layers.stop:
         n_in, n_out = linear.width(k), linear.width(k + 1)
         count = 1
-        while count < min(ahead, layers.stop - k) and n_in == n_out == linear.width(k + count + 1):
+        ahead = min(linear.pace, most, layers.stop - k)
+        while count < ahead and n_in == n_out == linear.width(k + count + 1):
             count += 1
         shape, dtype = r.mantissa.shape[:-1], r.mantissa.dtype
         z = np.empty((count, *shape, n_out), dtype)
@@ -158,9 +163,15 @@ def forward(
             zj = Scaled(z[done - 1], e_z[done - 1])
             r, s_last = revived(r, s_last, zj, blocks)
         measures.signal.put(k + done, s_last, r.exponent)
+        linear.pace = _pace(linear.pace, done, s_start, s[done - 1], s_last, dtype)
+        s_start = s_last
         k += done
-        ahead = min(most, done + 1 + done // 4) if held is True else done
     return trace, r
+
+
+def _pace(pace: int, done: int, start: Array, end: Array, settled: Array, dtype: np.dtype) -> int:
+    """How many layers to run ahead next: as norms have drifted, but no leap from a few layers."""
+    return max(1, min(2 * max(pace, done), foreseen(start, end, done, settled, dtype)))
 
 
 def backward(
@@ -182,9 +193,9 @@ def backward(
     shape, dtype = dr.mantissa.shape[:-1], dr.mantissa.dtype
     n_in, n_out = linear.width(first), linear.width(first + 1)
     networks = slice(shape[0])
-    ahead = top
+    s_start = sum_of_squares(dr.mantissa)
     while top > 0:
-        count = min(ahead, linear.ahead, top)
+        count = min(linear.pace, linear.most, top)
         start = top - count
         delta, down = (np.empty((count, *shape, n), dtype) for n in (n_out, n_in))
         e_delta, e_down = [0] * count, [0] * count
@@ -210,7 +221,10 @@ def backward(
                 linear.backward(k, at.mantissa, down[low])
                 e_down[low] = shifted(at.exponent, linear.exponent(k), shape)
                 delta[low], e_delta[low], s_delta[low] = at.mantissa, at.exponent, at_s
+        s_end = s_down[low].copy()
         dr, s_down[low] = settle(down[low], e_down[low])
+        linear.pace = _pace(linear.pace, count - low, s_start, s_end, s_down[low], dtype)
+        s_start = s_down[low]
         e_down[low] = dr.exponent
         rows = slice(start + low, top)
         layers = slice(first + rows.start, first + rows.stop)
@@ -221,7 +235,6 @@ def backward(
         s_grad, e_grad = gradient_square(r, s_r, delta, s_delta[low:])
         measures.gradient.put((layers, networks, 0), s_grad, e_grad)
         top -= count - low
-        ahead = count - low
     return dr
 
 

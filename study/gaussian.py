@@ -91,15 +91,15 @@ def fill_normal(key, layer, out, start=0):
     return _fill("normal", key, layer, out, start)
 
 
-def fill_normals(keys, layer, out):
-    """Fill ``out[i]`` as ``fill_normal(keys[i], layer, out[i])`` would, in one call for all i.
+def fill_normals(keys, layers, out):
+    """Fill ``out[i]`` as ``fill_normal(keys[i], layers[i], out[i])`` would, in one call for all i.
 
     Parameters
     ----------
     keys : ndarray of uint32, shape (n, 4)
         Rows from `key`.
-    layer : int
-        0 <= layer < 2^32.
+    layers : int, or sequence of n
+        0 <= layer < 2^32; one int is every row's.
     out : ndarray of float32 or float64, shape (n, ...)
         C-contiguous.
 
@@ -120,9 +120,14 @@ def fill_normals(keys, layer, out):
     shape = (*out.shape[:1], 4)
     if getattr(keys, "dtype", None) != np.uint32 or keys.shape != shape:
         raise ValueError(f"keys = {keys!r} is not allowed, need a uint32 array of shape {shape}")
-    layer = _integer("layer", layer, 0, 2**32)
+    if isinstance(layers, int | np.integer):
+        layers = np.full(len(out), _integer("layers", layers, 0, 2**32), np.uint32)
+    else:
+        layers = np.array([_integer("layers", k, 0, 2**32) for k in layers], np.uint32)
+        if len(layers) != len(out):
+            raise ValueError(f"layers: {len(layers)} of them are not allowed, need {len(out)}")
     if out.size:
-        KERNELS["normals", out.dtype](keys, layer, out.reshape(len(out), -1))
+        KERNELS["normals", out.dtype](keys, layers, out.reshape(len(out), -1))
     return out
 
 

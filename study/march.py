@@ -12,14 +12,18 @@ seeds, never over networks.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import itertools
 import math
 import os
+import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from study import gaussian
 from study.activations import activation as activation_row
@@ -40,44 +44,77 @@ GROUP_ENTRIES = 2**19
 FEW_ROWS = 128
 """Up to so many rows, G delta' is up to 40 % faster than delta G' in OpenBLAS."""
 
+PART_ENTRIES = 2**16
+"""Networks are walked in two parts, each on a thread, from so many entries of r^(k) on: whatever
+the number of cores, so that it changes no bit. Below, Python's lock costs more than that saves."""
+
 
 class Unit:
     """Unit-variance weights of each layer, drawn on demand; the latest few are kept.
 
-    Layers are drawn a group at a time, so that handing the next group to a second thread costs
-    little beside drawing it.
+    Several threads may walk the layers. Whoever comes to a group of layers first draws it; who
+    finds it being drawn draws the following one meanwhile. A single walker has a helper that keeps
+    one group ahead.
     """
 
-    def __init__(self, key: Array, law: str, n_in: int, width: int, dtype: np.dtype):
-        self.key, self.law, self.n_in, self.width, self.dtype = key, law, n_in, width, dtype
-        entries = max(n_in, width) * width
+    def __init__(self, seed: int, net: Network, n_in: int, depth: int, walkers: int = 1):
+        self.key, self.law = gaussian.key(seed, "weights"), net.weights
+        self.n_in, self.width, self.depth = n_in, net.width, depth
+        self.dtype = np.dtype(net.dtype)
+        entries = max(n_in, self.width) * self.width
         self.group = max(1, GROUP_ENTRIES // entries)
         # A factorisation costs more than the memory that saves the second.
-        memory = UNIT_BYTES if law == "orthogonal" else 0
-        self.keep = max(3, memory // (entries * dtype.itemsize * self.group))
-        self.drawn: OrderedDict[int, list[Array] | Future] = OrderedDict()
-        self.pool: ThreadPoolExecutor | None = None
+        memory = UNIT_BYTES if self.law == "orthogonal" else 0
+        self.keep = max(4, memory // (entries * self.dtype.itemsize * self.group))
+        self.drawn: OrderedDict[int, Future] = OrderedDict()
+        self.lock = threading.Lock()
+        self.helper = ThreadPoolExecutor(1) if walkers == 1 and CORES > 1 else None
+        self.squares = np.full(depth, np.nan)
+        """Sum of squares of G^(k), once it has been drawn."""
 
-    def __call__(self, k: int, step: int, depth: int) -> Array:
-        """G^(k), shape (fan_in, width), on a walk up (step 1) or down (-1) ``depth`` layers."""
+    def __call__(self, k: int, step: int) -> Array:
+        """G^(k), shape (fan_in, width), on a walk up (step 1) or down (-1)."""
         at = k // self.group
-        group = self.drawn.pop(at, None)
-        if isinstance(group, Future):
-            group = group.result()
-        elif group is None:
-            group = self._draw(at, depth)
-        self.drawn[at] = group
-        following = at + step
-        if 0 <= following * self.group < depth and following not in self.drawn and CORES > 1:
-            self.pool = self.pool or ThreadPoolExecutor(1)
-            self.drawn[following] = self.pool.submit(self._draw, following, depth)
-        while len(self.drawn) > self.keep:
-            self.drawn.popitem(last=False)
-        return group[k % self.group]
+        group, mine = self._claim(at)
+        if mine:
+            self._draw(at, group)
+        if self.helper or not group.done():
+            following, mine = self._claim(at + step)
+            if mine and self.helper and group.done():
+                self.helper.submit(self._draw, at + step, following)
+            elif mine:
+                self._draw(at + step, following)
+        return group.result()[k % self.group]
 
-    def _draw(self, at: int, depth: int) -> list[Array]:
-        first = at * self.group
-        return [self._matrix(k) for k in range(first, min(first + self.group, depth))]
+    def _claim(self, at: int) -> tuple[Future | None, bool]:
+        """A group of layers, and whether it is the caller's to draw; none beyond the ends."""
+        if not 0 <= at * self.group < self.depth:
+            return None, False
+        with self.lock:
+            known = at in self.drawn
+            group = self.drawn.setdefault(at, Future())
+            self.drawn.move_to_end(at)
+            while len(self.drawn) > self.keep:
+                self.drawn.popitem(last=False)
+        return group, not known
+
+    def _draw(self, at: int, group: Future) -> None:
+        try:
+            layers = range(at * self.group, min((at + 1) * self.group, self.depth))
+            matrices = self._matrices(layers)
+            if np.isnan(self.squares[layers.start]):
+                self.squares[layers] = [sum_of_squares(G).sum() for G in matrices]
+            group.set_result(matrices)
+        except BaseException as error:
+            group.set_exception(error)
+
+    def _matrices(self, layers: range) -> Sequence[Array]:
+        if self.law == "gaussian" and (layers.start or self.n_in == self.width):
+            # In one call, which leaves Python to the other threads.
+            keys = np.tile(self.key, (len(layers), 1))
+            shape = (len(layers), self.width, self.width)
+            return gaussian.fill_normals(keys, layers, np.empty(shape, self.dtype))
+        return [self._matrix(k) for k in layers]
 
     def _matrix(self, k: int) -> Array:
         fan_in = self.n_in if k == 0 else self.width
@@ -99,6 +136,8 @@ class Layers:
     signal_bytes = 2**30
     """Signals kept for the backward pass take at most this; beyond, checkpoints."""
 
+    pace = 1
+
     def __init__(
         self, trunks: list[Network], seeds: Sequence[int], n_in: int, batch: int, depth: int
     ):
@@ -108,13 +147,17 @@ class Layers:
         self.sigma_w = np.repeat([net.sigma_w for net in trunks], len(seeds))
         self.sigma_b = np.repeat([net.sigma_b for net in trunks], len(seeds))
         self.bias_keys = np.stack([gaussian.key(seed, "biases") for seed in seeds])
+        self.scales = [
+            (self.sigma_w / math.sqrt(fan_in)).astype(self.dtype)[:, None, None]
+            for fan_in in (n_in, self.units)
+        ]
         self.trunk: Array | slice = slice(None)
         """The row of the forward pass that each row of the backward pass belongs to."""
         self.stretch: Stretch | None = None
         """The layers that the backward pass is in."""
 
     def scale(self, k: int) -> Array:
-        return (self.sigma_w / math.sqrt(self.width(k))).astype(self.dtype)[:, None, None]
+        return self.scales[min(k, 1)]
 
     def exponent(self, k: int) -> int:
         return 0
@@ -134,24 +177,24 @@ class Dense(Layers):
     """Layers of one seed whose G^(k) is drawn."""
 
     def __init__(
-        self, trunks: list[Network], seeds: Sequence[int], n_in: int, batch: int, depth: int
+        self,
+        trunks: list[Network],
+        seeds: Sequence[int],
+        n_in: int,
+        batch: int,
+        depth: int,
+        unit: Unit | None = None,
     ):
         super().__init__(trunks, seeds, n_in, batch, depth)
-        (seed,) = seeds
-        key = gaussian.key(seed, "weights")
-        self.unit = Unit(key, self.law, n_in, self.units, self.dtype)
-        self.ahead = max(1, min(32, 2**20 // self.units**2))
-        self.squares = np.empty(depth)
-        """Sum of squares of G^(k)."""
+        self.unit = unit or Unit(seeds[0], trunks[0], n_in, depth)
+        self.most = max(1, min(32, 2**22 // self.units**2))
 
     def forward(self, k: int, r: Array, out: Array) -> None:
-        G = self.unit(k, 1, self.depth)
-        self.squares[k] = sum_of_squares(G).sum()
-        np.matmul(r.reshape(-1, r.shape[-1]), G, out=out.reshape(-1, out.shape[-1]))
+        np.matmul(r.reshape(-1, r.shape[-1]), self.unit(k, 1), out=out.reshape(-1, out.shape[-1]))
         out *= self.scale(k)
 
     def backward(self, k: int, delta: Array, out: Array) -> None:
-        G = self.unit(k, -1, self.depth)
+        G = self.unit(k, -1)
         rows, down = delta.reshape(-1, delta.shape[-1]), out.reshape(-1, out.shape[-1])
         if len(rows) <= FEW_ROWS:
             down[...] = np.matmul(G, rows.T).T
@@ -161,9 +204,9 @@ class Dense(Layers):
 
     def log10_norms(self, depth: int, n_out: int) -> Array:
         """log10 of the Frobenius norm of W^(k), (depth, trunks), where the last has n_out units."""
-        total = self.squares[:depth].copy()
+        total = self.unit.squares[:depth].copy()
         if n_out < self.units:
-            total[-1] = sum_of_squares(self.unit(depth - 1, -1, self.depth)[:, :n_out]).sum()
+            total[-1] = sum_of_squares(self.unit(depth - 1, -1)[:, :n_out]).sum()
         fan_in = np.array([float(self.width(k)) for k in range(depth)])
         with np.errstate(divide="ignore"):
             scale = np.log10(self.sigma_w) - 0.5 * np.log10(fan_in)[:, None]
@@ -198,8 +241,54 @@ def march(
     list of dict
         In the order of ``nets``: column name -> (depth,) array.
     """
-    (columns,) = March(Dense, nets, [seed], batch, inputs, targets).columns()
+    parts = _parts(nets, batch if inputs is None else len(inputs))
+    first = nets[0]
+    n_in = first.width if inputs is None else inputs.shape[1]
+    unit = Unit(seed, first, n_in, max(net.depth for net in nets), len(parts))
+
+    def walk(part: list[int]) -> list[dict[str, Array]]:
+        together = [nets[j] for j in part]
+        layers = functools.partial(Dense, unit=unit)
+        return March(layers, together, [seed], batch, inputs, targets).columns()[0]
+
+    with one_blas_thread():
+        if len(parts) == 1:
+            walked = [walk(parts[0])]
+        else:
+            with ThreadPoolExecutor(len(parts)) as pool:
+                walked = list(pool.map(walk, parts))
+    columns: list = [None] * len(nets)
+    for part, own in zip(parts, walked, strict=True):
+        for j, column in zip(part, own, strict=True):
+            columns[j] = column
     return columns
+
+
+def _parts(nets: Sequence[Network], batch: int) -> list[list[int]]:
+    """The networks that walk together; those that differ only in depth always do."""
+    trunks: dict[tuple, list[int]] = {}
+    for j in sorted(range(len(nets)), key=lambda j: _trunk(nets[j])):
+        trunks.setdefault(_trunk(nets[j]), []).append(j)
+    large = len(trunks) * batch * nets[0].width >= PART_ENTRIES
+    count = 2 if large and len(trunks) > 1 else 1
+    together = list(trunks.values())
+    return [sum(together[i::count], []) for i in range(count)]
+
+
+def _trunk(net: Network) -> tuple:
+    """What networks must share to share a forward pass."""
+    return net.activation, net.kink, net.sigma_w, net.sigma_b
+
+
+def one_blas_thread() -> contextlib.AbstractContextManager:
+    """BLAS's own threads would fight with ours."""
+    return _libraries().limit(limits=1, user_api="blas")
+
+
+@functools.cache
+def _libraries() -> ThreadpoolController:
+    """Found once, as that takes milliseconds."""
+    return ThreadpoolController()
 
 
 class March:
@@ -211,7 +300,7 @@ class March:
 
     def __init__(
         self,
-        layers: type[Layers],
+        layers: Callable[..., Layers],
         nets: Sequence[Network],
         seeds: Sequence[int],
         batch: int,
@@ -233,7 +322,7 @@ class March:
 
         # The deepest come first on the way back, so that networks join at the end of the rows.
         self.order = sorted(range(len(nets)), key=lambda j: -nets[j].depth)
-        trunk_of = [(n.activation, n.kink, n.sigma_w, n.sigma_b) for n in nets]
+        trunk_of = [_trunk(net) for net in nets]
         keys = sorted(set(trunk_of))
         place = {key: t for t, key in enumerate(keys)}
         places = np.array([place[trunk_of[j]] for j in self.order])
@@ -290,7 +379,8 @@ class March:
             layers = range(start, end)
             trace, above = self._trace(layers, r)
             segments.append((layers, r, trace if kept else None))
-            r = above
+            # A copy, or a checkpoint would keep the whole stretch that it is part of.
+            r = above if kept else Scaled(above.mantissa.copy(), above.exponent)
             if end in self.depths:
                 self._output(end, r, trace[-1].z[-1])
         return segments

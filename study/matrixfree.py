@@ -50,17 +50,15 @@ norm of it. Memory and work are O(fan_in batch) and O(fan_in batch^2) a layer.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from study import gaussian
-from study.march import CORES, Layers, March
+from study.march import CORES, Layers, March, one_blas_thread
 from study.network import Network
 from study.scaled import Array, sum_of_squares
 
@@ -100,7 +98,7 @@ class MatrixFree(Layers):
             for way in ("forward", "backward")
         )
         # The factorisations of a batch want every layer's signals in range.
-        self.ahead = 32 if batch == 1 else 1
+        self.most = 32 if batch == 1 else 1
         self.back = BACK[self.law]
         self.first, self.others = self._sizes(0), self._sizes(1)
         self.known: dict[int, Array] = {}
@@ -292,14 +290,8 @@ def matrix_free(
     def walk(block: Sequence[int]) -> list[list[dict[str, Array]]]:
         return March(MatrixFree, nets, block, batch, inputs, targets).columns()
 
-    with _libraries().limit(limits=1, user_api="blas"):
+    with one_blas_thread():
         if len(blocks) == 1:
             return walk(blocks[0])
         with ThreadPoolExecutor(CORES) as pool:
             return [columns for part in pool.map(walk, blocks) for columns in part]
-
-
-@functools.cache
-def _libraries() -> ThreadpoolController:
-    """Found once, as that takes milliseconds: BLAS's own threads would fight with the blocks'."""
-    return ThreadpoolController()

@@ -63,6 +63,18 @@ def inside(s: Array, dtype: np.dtype) -> Array | bool:
     return (low <= s) & (s <= high)
 
 
+def foreseen(start: Array, end: Array, layers: int, settled: Array, dtype: np.dtype) -> int:
+    """How many layers further all sums of squares stay within SQUARE_RANGE, from ``settled`` on.
+
+    Going on as they went from ``start`` to ``end``, in so many layers.
+    """
+    low, high = SQUARE_RANGE[dtype]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rate = np.log(end / start) / layers
+        room = np.where(rate > 0, np.log(high / settled), np.log(low / settled)) / rate
+        return int(np.nanmin(room, initial=2.0**30, where=np.isfinite(room)))
+
+
 def settle(mantissa: Array, exponent: Exponent) -> tuple[Scaled, Array]:
     """Bring each vector into range by a power of two, if it has left it.
 
@@ -119,6 +131,9 @@ def stacked(exponents: list[Exponent], shape: tuple[int, ...]) -> Exponent:
     """Exponents of several layers as one array with the layers leading."""
     if all(isinstance(e, int) for e in exponents):
         return 0
+    first = exponents[0]
+    if all(e is first for e in exponents):  # usual, as layers seldom rescale
+        return spread(first, (len(exponents), *shape))
     return np.stack([spread(e, shape) for e in exponents])
 
 
