@@ -4,7 +4,7 @@ Every row runs the two in turn, ours, torch, ours, torch, ..., and reports the m
 pairwise ratios, so that a machine whose speed drifts shifts both. Torch gets the smaller job, the
 norms of dC/dW alone, and, where it draws weights, its own generator.
 
-    python -m benchmarks [given weights | sweep | matrix-free]
+    python -m benchmarks [given weights | sweep | matrix-free | capacity]
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ import torch
 from threadpoolctl import threadpool_limits
 
 import study
+from benchmarks import capacity
+from benchmarks.networks import networks
 from study import gaussian, records, report
-from study.plotting.bench import bars
+from study.plotting.bench import bars, seconds_against_depth
 
 REPEATS = 5
 THREADS = 2
-ACTIVATIONS = {"relu": torch.relu, "sigmoid": torch.sigmoid}
+PHI = {"relu": torch.relu, "sigmoid": torch.sigmoid}
 
 
 def pairs(
@@ -83,7 +85,7 @@ def torch_norms(width: int, depth: int, batch: int, phi: str, sigma_w: float) ->
     weights = [torch.randn(width, width).mul_(scale).requires_grad_(True) for _ in range(depth)]
     r = torch.randn(batch, width)
     for W in weights:
-        r = ACTIVATIONS[phi](r @ W)
+        r = PHI[phi](r @ W)
     r.backward(torch.randn(batch, width))
     return [float(W.grad.norm()) for W in weights]
 
@@ -101,16 +103,6 @@ def torch_batched(width: int, depth: int, batch: int, nets: Sequence[study.Netwo
         r = torch.cat([torch.relu(z[:half]), torch.sigmoid(z[half:])])
     r.backward(torch.randn(len(nets), batch, width))
     return [W.grad.flatten(1).norm(dim=1).tolist() for W in weights]
-
-
-def networks(width: int, depths: Sequence[int], scales: int) -> list[study.Network]:
-    """Both activations, ``scales`` weight scales each, every depth, float32."""
-    return [
-        study.Network(activation=phi, depth=depth, width=width, sigma_w=float(s), dtype="float32")
-        for phi in ACTIVATIONS
-        for s in np.linspace(0.5, 3, scales)
-        for depth in depths
-    ]
 
 
 def sweep(
@@ -235,14 +227,18 @@ def main(groups: Sequence[str]) -> None:
             )
     names = ["job", "width", "depth", "batch", "networks", "dtype", "threads"]
     table = pd.DataFrame(rows, columns=[*names, "study_s", "rival_s", "ratio"])
+    large = capacity.measure() if not groups or "capacity" in groups else None
     if groups:
         return
     folder = Path("results") / "bench"
     folder.mkdir(parents=True, exist_ok=True)
     about = {"versions": [records.versions() | {"torch": torch.__version__}]}
     records.write_described(folder / "bench.csv", table, COLUMNS, about)
-    figure = bars(table, "Ratios of wall time, rival / study, measured in one run")
-    report.save_figure(figure, Path("figures"), "bench")
+    records.write_described(folder / "capacity.csv", large, capacity.COLUMNS, about)
+    title = "Ratios of wall time, rival / study, measured in one run"
+    report.save_figure(bars(table, title), Path("figures"), "bench")
+    title = "The largest jobs take time in proportion to depth and fit in 4 GB"
+    report.save_figure(seconds_against_depth(large, title), Path("figures"), "capacity")
 
 
 if __name__ == "__main__":

@@ -12,18 +12,13 @@ seeds, never over networks.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
 import math
-import os
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from study import gaussian
 from study.activations import activation as activation_row
@@ -32,14 +27,7 @@ from study.measures import Measures
 from study.network import Network
 from study.nonlinearity import Block, active_fraction, derivative
 from study.scaled import Array, Exponent, Scaled, joined, settle, sum_of_squares
-
-UNIT_BYTES = 2**28
-"""Orthogonal matrices kept for the way back take at most this."""
-
-CORES = os.cpu_count() or 1
-
-GROUP_ENTRIES = 2**19
-"""About so many entries are drawn at a time."""
+from study.weights import Unit, one_blas_thread
 
 FEW_ROWS = 128
 """Up to so many rows, G delta' is up to 40 % faster than delta G' in OpenBLAS."""
@@ -47,83 +35,6 @@ FEW_ROWS = 128
 PART_ENTRIES = 2**16
 """Networks are walked in two parts, each on a thread, from so many entries of r^(k) on: whatever
 the number of cores, so that it changes no bit. Below, Python's lock costs more than that saves."""
-
-
-class Unit:
-    """Unit-variance weights of each layer, drawn on demand; the latest few are kept.
-
-    Several threads may walk the layers. Whoever comes to a group of layers first draws it; who
-    finds it being drawn draws the following one meanwhile. A single walker has a helper that keeps
-    one group ahead.
-    """
-
-    def __init__(self, seed: int, net: Network, n_in: int, depth: int, walkers: int = 1):
-        self.key, self.law = gaussian.key(seed, "weights"), net.weights
-        self.n_in, self.width, self.depth = n_in, net.width, depth
-        self.dtype = np.dtype(net.dtype)
-        entries = max(n_in, self.width) * self.width
-        self.group = max(1, GROUP_ENTRIES // entries)
-        # A factorisation costs more than the memory that saves the second.
-        memory = UNIT_BYTES if self.law == "orthogonal" else 0
-        self.keep = max(4, memory // (entries * self.dtype.itemsize * self.group))
-        self.drawn: OrderedDict[int, Future] = OrderedDict()
-        self.lock = threading.Lock()
-        self.helper = ThreadPoolExecutor(1) if walkers == 1 and CORES > 1 else None
-        self.squares = np.full(depth, np.nan)
-        """Sum of squares of G^(k), once it has been drawn."""
-
-    def __call__(self, k: int, step: int) -> Array:
-        """G^(k), shape (fan_in, width), on a walk up (step 1) or down (-1)."""
-        at = k // self.group
-        group, mine = self._claim(at)
-        if mine:
-            self._draw(at, group)
-        if self.helper or not group.done():
-            following, mine = self._claim(at + step)
-            if mine and self.helper and group.done():
-                self.helper.submit(self._draw, at + step, following)
-            elif mine:
-                self._draw(at + step, following)
-        return group.result()[k % self.group]
-
-    def _claim(self, at: int) -> tuple[Future | None, bool]:
-        """A group of layers, and whether it is the caller's to draw; none beyond the ends."""
-        if not 0 <= at * self.group < self.depth:
-            return None, False
-        with self.lock:
-            known = at in self.drawn
-            group = self.drawn.setdefault(at, Future())
-            self.drawn.move_to_end(at)
-            while len(self.drawn) > self.keep:
-                self.drawn.popitem(last=False)
-        return group, not known
-
-    def _draw(self, at: int, group: Future) -> None:
-        try:
-            layers = range(at * self.group, min((at + 1) * self.group, self.depth))
-            matrices = self._matrices(layers)
-            if np.isnan(self.squares[layers.start]):
-                self.squares[layers] = [sum_of_squares(G).sum() for G in matrices]
-            group.set_result(matrices)
-        except BaseException as error:
-            group.set_exception(error)
-
-    def _matrices(self, layers: range) -> Sequence[Array]:
-        if self.law == "gaussian" and (layers.start or self.n_in == self.width):
-            # In one call, which leaves Python to the other threads.
-            keys = np.tile(self.key, (len(layers), 1))
-            shape = (len(layers), self.width, self.width)
-            return gaussian.fill_normals(keys, layers, np.empty(shape, self.dtype))
-        return [self._matrix(k) for k in layers]
-
-    def _matrix(self, k: int) -> Array:
-        fan_in = self.n_in if k == 0 else self.width
-        if self.law == "orthogonal":
-            Q = gaussian.haar(self.key, k, fan_in, self.width, self.dtype)
-            Q *= self.dtype.type(math.sqrt(max(fan_in, self.width)))
-            return Q
-        draw = gaussian.fill_normal if self.law == "gaussian" else gaussian.fill_uniform
-        return draw(self.key, k, np.empty((fan_in, self.width), self.dtype))
 
 
 class Layers:
@@ -272,23 +183,12 @@ def _parts(nets: Sequence[Network], batch: int) -> list[list[int]]:
     large = len(trunks) * batch * nets[0].width >= PART_ENTRIES
     count = 2 if large and len(trunks) > 1 else 1
     together = list(trunks.values())
-    return [sum(together[i::count], []) for i in range(count)]
+    return [list(itertools.chain(*together[i::count])) for i in range(count)]
 
 
 def _trunk(net: Network) -> tuple:
     """What networks must share to share a forward pass."""
     return net.activation, net.kink, net.sigma_w, net.sigma_b
-
-
-def one_blas_thread() -> contextlib.AbstractContextManager:
-    """BLAS's own threads would fight with ours."""
-    return _libraries().limit(limits=1, user_api="blas")
-
-
-@functools.cache
-def _libraries() -> ThreadpoolController:
-    """Found once, as that takes milliseconds."""
-    return ThreadpoolController()
 
 
 class March:

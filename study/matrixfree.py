@@ -58,9 +58,10 @@ from typing import NamedTuple
 import numpy as np
 
 from study import gaussian
-from study.march import CORES, Layers, March, one_blas_thread
+from study.march import Layers, March
 from study.network import Network
 from study.scaled import Array, sum_of_squares
+from study.weights import CORES, one_blas_thread
 
 LAWS = ("gaussian", "orthogonal")
 """The laws of weights that this engine serves."""

@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import study
-from study import gaussian, march
+from study import gaussian, march, weights
 from study.activations import TABLE
 from study.claims import bootstrap_over_seeds
 
@@ -117,7 +117,7 @@ def test_checkpoints_change_no_bit(monkeypatch):
 def test_the_groups_in_which_weights_are_drawn_change_no_bit(monkeypatch, group):
     net = study.Network("relu", 40, WIDTH)
     expected = study.profile(net, [2], engine="dense")
-    monkeypatch.setattr(march, "GROUP_ENTRIES", group)
+    monkeypatch.setattr(weights, "GROUP_ENTRIES", group)
     found = study.profile(net, [2], engine="dense")
     assert_array_equal(found[NORMS].to_numpy(), expected[NORMS].to_numpy())
 
@@ -180,8 +180,8 @@ def test_rows_far_out_of_range_side_by_side_do_not_touch_one_another():
 def test_drawing_ahead_changes_no_bit(monkeypatch, cores):
     net = study.Network("relu", 30, 200, dtype="float32")
     expected = study.profile(net, [2], engine="dense")
-    monkeypatch.setattr(march, "CORES", cores)
-    monkeypatch.setattr(march, "GROUP_ENTRIES", 200 * 200)
+    monkeypatch.setattr(weights, "CORES", cores)
+    monkeypatch.setattr(weights, "GROUP_ENTRIES", 200 * 200)
     found = study.profile(net, [2], engine="dense")
     assert_array_equal(found[NORMS].to_numpy(), expected[NORMS].to_numpy())
 
@@ -189,7 +189,7 @@ def test_drawing_ahead_changes_no_bit(monkeypatch, cores):
 def test_with_checkpoints_memory_grows_with_the_root_of_depth(monkeypatch):
     """600 layers of signals are 39 MB and of weights 79 MB: neither is ever held."""
     monkeypatch.setattr(march.Layers, "signal_bytes", 2**20)
-    monkeypatch.setattr(march, "GROUP_ENTRIES", 2**14)
+    monkeypatch.setattr(weights, "GROUP_ENTRIES", 2**14)
     net = study.Network("tanh", 600, 128, 1.0)
     study.profile(study.Network("tanh", 2, 128, 1.0), [0], batch=32, engine="dense")
     tracemalloc.start()
@@ -211,7 +211,7 @@ def test_two_parts_on_two_threads_give_what_one_gives(monkeypatch, dtype):
     ]
     whole = study.profile(nets, [0, 1], 3, engine="dense")
     monkeypatch.setattr(march, "PART_ENTRIES", 1)
-    monkeypatch.setattr(march, "GROUP_ENTRIES", 48 * 48)
+    monkeypatch.setattr(weights, "GROUP_ENTRIES", 48 * 48)
     found = study.profile(nets, [0, 1], 3, engine="dense")
     # The products have other sizes, so BLAS may sum in another order.
     tolerance = 4 * 40 * np.finfo(dtype).eps
@@ -226,7 +226,7 @@ def test_an_error_while_drawing_reaches_the_caller(monkeypatch):
         raise MemoryError("no room for the weights")
 
     monkeypatch.setattr(gaussian, "fill_normals", broken)
-    unit = march.Unit(0, study.Network("relu", 8, 16), 16, 8)
+    unit = weights.Unit(0, study.Network("relu", 8, 16), 16, 8)
     with pytest.raises(MemoryError, match="no room"):
         unit(0, 1)
 

@@ -1,4 +1,4 @@
-"""Ratios of wall time, one bar a job."""
+"""Ratios of wall time, one bar a job; seconds of the largest jobs against depth."""
 
 from __future__ import annotations
 
@@ -33,5 +33,30 @@ def bars(table: pd.DataFrame, title: str) -> Figure:
             title,
             "Rival: torch autograd on the norms of dC/dW alone, or, where the label says so, "
             "the machine's limit\n(bare draws and matrix products). Median of pairwise ratios.",
+        )
+    return figure
+
+
+def seconds_against_depth(table: pd.DataFrame, title: str) -> Figure:
+    """Draw ``table`` (columns job, width, depth, seconds, peak_gb), a line a job."""
+    with house_style():
+        figure, axes = panels(1, 1, (6.4, 3.6))
+        ax = axes[0][0]
+        for (job, width), own in table.groupby(["job", "width"], sort=False):
+            (line,) = ax.loglog(own.depth, own.seconds, "o")
+            last = own.iloc[-1]
+            ax.loglog(own.depth, last.seconds * own.depth / last.depth, color=line.get_color())
+            ax.annotate(
+                f"{job}, width {width:,}:\n{last.seconds:.3g} s, peak {last.peak_gb:.2g} GB",
+                (last.depth, last.seconds), xytext=(7, 0), textcoords="offset points",
+                va="center", color=line.get_color(), annotation_clip=False,
+            )  # fmt: skip
+        ax.set_xlabel("depth, layers (log scale)")
+        ax.set_ylabel("wall time, s (log scale)")
+        head(
+            figure,
+            title,
+            "Marks: one run each, float32, one example, weights drawn within it. Lines: "
+            "proportional to depth, through the deepest.",
         )
     return figure
