@@ -251,33 +251,57 @@ def gradient_square(r: Scaled, s_r: Array, delta: Scaled, s_delta: Array) -> tup
     more: the norm is the sum over pairs of examples of (delta delta') * (r r'). Where the examples'
     gradients cancel, that sum loses what they cancel; then the product is formed after all.
     """
-    batch = r.mantissa.shape[-2]
+    batch, d = r.mantissa.shape[-2], delta.mantissa
     exponent = r.exponent + delta.exponent
+    plain = isinstance(exponent, int)
     if batch == 1:
-        return (s_r * s_delta)[..., 0], exponent if isinstance(exponent, int) else exponent[..., 0]
-    d = delta.mantissa
-    if not isinstance(exponent, int):
-        # Each example at its true size beside the largest; what underflows then is nothing to it.
-        m_r, shift_r = normalised(r.mantissa)
-        d, shift_d = normalised(d)
-        r, exponent = Scaled(m_r, 0), exponent + shift_r + shift_d
-        alive = (s_r > 0) & (s_delta > 0)
-        top = largest(exponent, alive)
-        shift = np.where(alive, exponent - top[..., None], 0)  # never above 0
-        d = d * ldexp(np.ones(shift.shape, d.dtype), shift)[..., None]
-        s_r, s_delta, exponent = sum_of_squares(m_r), sum_of_squares(d), top
+        return (s_r * s_delta)[..., 0], exponent if plain else exponent[..., 0]
+    alive, size = (s_r > 0) & (s_delta > 0), np.sqrt(s_r * s_delta)
+    if plain:
+        top, w = 0, 1
+    else:
+        # Each example at its true size beside the largest.
+        top = largest(exponent + np.frexp(size)[1], alive)
+        w = ldexp(np.ones(alive.shape, d.dtype), np.where(alive, exponent - top[..., None], 0))
     if 2 * batch > min(r.mantissa.shape[-1], d.shape[-1]):
         s = np.zeros(s_r.shape[:-1])
         explicit = np.ones(s.shape, bool)
     else:
-        gram_r, gram_d = _gram(r.mantissa), _gram(d)
-        pairs = (*s_r.shape[:-1], batch * batch)
-        s = np.vecdot(gram_r.reshape(pairs), gram_d.reshape(pairs)).astype(np.float64)
-        explicit = np.sqrt(s_r * s_delta).sum(axis=-1) ** 2 > CANCELLATION * batch * s
-    for at in zip(*np.nonzero(explicit), strict=True):
-        gradient = r.mantissa[at].T @ d[at]
-        s[at] = sum_of_squares(gradient).sum()
-    return s, exponent
+        s = _over_pairs(r.mantissa, d, w)
+        size = (size * w).sum(axis=-1) ** 2 / batch
+        explicit = size > CANCELLATION * s
+        if d.dtype == np.float32 and explicit.any():
+            # Float64 sums lose nothing of what is left.
+            fine = (
+                x if plain and x is w else x[explicit].astype(float) for x in (r.mantissa, d, w)
+            )
+            s[explicit] = _over_pairs(*fine)
+            explicit = size > CANCELLATION * 2**20 * s
+    if explicit.any():
+        R, D = r.mantissa[explicit], d[explicit]
+        if not plain:
+            R, D, top[explicit] = _aligned(R, D, exponent[explicit], alive[explicit])
+        s[explicit] = [sum_of_squares(x.T @ y).sum() for x, y in zip(R, D, strict=True)]
+    return s, top
+
+
+def _over_pairs(r: Array, d: Array, w: Array | int) -> Array:
+    """|sum over examples b of w_b r_b' d_b|^2, as the sum over pairs of (r r') * (w d d' w)."""
+    gram_r, gram_d = _gram(r), _gram(d)
+    if not isinstance(w, int):
+        gram_d *= w[..., None] * w[..., None, :]
+    pairs = (*r.shape[:-2], -1)
+    return np.vecdot(gram_r.reshape(pairs), gram_d.reshape(pairs)).astype(np.float64, copy=False)
+
+
+def _aligned(r: Array, d: Array, exponent: Array, alive: Array) -> tuple[Array, Array, Array]:
+    """r, d and one exponent for all examples; what underflows then is nothing to the largest."""
+    r, shift_r = normalised(r)
+    d, shift_d = normalised(d)
+    exponent = exponent + shift_r + shift_d
+    top = largest(exponent, alive)
+    shift = np.where(alive, exponent - top[..., None], 0)
+    return r, d * ldexp(np.ones(shift.shape, d.dtype), shift)[..., None], top
 
 
 def _gram(x: Array) -> Array:
