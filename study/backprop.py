@@ -28,7 +28,7 @@ import pandas as pd
 
 from study import gaussian
 from study.activations import activation as activation_row
-from study.measures import Measures, frame
+from study.measures import Measures, frame, gradient_square
 from study.network import DTYPES, array, bad, items, one_of, real
 from study.nonlinearity import Block, active_fraction, derivative, phi, rescued, revived
 from study.scaled import (
@@ -38,11 +38,8 @@ from study.scaled import (
     add,
     foreseen,
     inside,
-    largest,
-    ldexp,
     log10,
     norm,
-    normalised,
     settle,
     settle_matrix,
     shifted,
@@ -236,79 +233,6 @@ def backward(
         measures.gradient.put((layers, networks, 0), s_grad, e_grad)
         top -= count - low
     return dr
-
-
-CANCELLATION = 4
-"""The Gram form of the gradient's norm is left where (sum of the examples' norms)^2 exceeds this
-many times batch x its square: independent examples sit at 1, and the error grows in proportion."""
-
-
-def gradient_square(r: Scaled, s_r: Array, delta: Scaled, s_delta: Array) -> tuple[Array, Exponent]:
-    """Squared Frobenius norm of r' delta, (s, exponent) with norm^2 = s 4^exponent.
-
-    Shapes: (..., batch, units) for r and delta, (..., batch) for their sums of squares, (...) for
-    the result. Never forms the matrix while the batch is below half the width, where that costs
-    more: the norm is the sum over pairs of examples of (delta delta') * (r r'). Where the examples'
-    gradients cancel, that sum loses what they cancel; then the product is formed after all.
-    """
-    batch, d = r.mantissa.shape[-2], delta.mantissa
-    exponent = r.exponent + delta.exponent
-    plain = isinstance(exponent, int)
-    if batch == 1:
-        return (s_r * s_delta)[..., 0], exponent if plain else exponent[..., 0]
-    alive, size = (s_r > 0) & (s_delta > 0), np.sqrt(s_r * s_delta)
-    if plain:
-        top, w = 0, 1
-    else:
-        # Each example at its true size beside the largest.
-        top = largest(exponent + np.frexp(size)[1], alive)
-        w = ldexp(np.ones(alive.shape, d.dtype), np.where(alive, exponent - top[..., None], 0))
-    if 2 * batch > min(r.mantissa.shape[-1], d.shape[-1]):
-        s = np.zeros(s_r.shape[:-1])
-        explicit = np.ones(s.shape, bool)
-    else:
-        s = _over_pairs(r.mantissa, d, w)
-        size = (size * w).sum(axis=-1) ** 2 / batch
-        explicit = size > CANCELLATION * s
-        if d.dtype == np.float32 and explicit.any():
-            # Float64 sums lose nothing of what is left.
-            fine = (
-                x if plain and x is w else x[explicit].astype(float) for x in (r.mantissa, d, w)
-            )
-            s[explicit] = _over_pairs(*fine)
-            explicit = size > CANCELLATION * 2**20 * s
-    if explicit.any():
-        R, D = r.mantissa[explicit], d[explicit]
-        if not plain:
-            R, D, top[explicit] = _aligned(R, D, exponent[explicit], alive[explicit])
-        s[explicit] = [sum_of_squares(x.T @ y).sum() for x, y in zip(R, D, strict=True)]
-    return s, top
-
-
-def _over_pairs(r: Array, d: Array, w: Array | int) -> Array:
-    """|sum over examples b of w_b r_b' d_b|^2, as the sum over pairs of (r r') * (w d d' w)."""
-    gram_r, gram_d = _gram(r), _gram(d)
-    if not isinstance(w, int):
-        gram_d *= w[..., None] * w[..., None, :]
-    pairs = (*r.shape[:-2], -1)
-    return np.vecdot(gram_r.reshape(pairs), gram_d.reshape(pairs)).astype(np.float64, copy=False)
-
-
-def _aligned(r: Array, d: Array, exponent: Array, alive: Array) -> tuple[Array, Array, Array]:
-    """r, d and one exponent for all examples; what underflows then is nothing to the largest."""
-    r, shift_r = normalised(r)
-    d, shift_d = normalised(d)
-    exponent = exponent + shift_r + shift_d
-    top = largest(exponent, alive)
-    shift = np.where(alive, exponent - top[..., None], 0)
-    return r, d * ldexp(np.ones(shift.shape, d.dtype), shift)[..., None], top
-
-
-def _gram(x: Array) -> Array:
-    """x x', (..., batch, batch)."""
-    # Of an array with itself NumPy takes the symmetric product, three times slower when small.
-    other = x.copy() if x.shape[-2] <= 32 else x
-    return x @ other.swapaxes(-1, -2)
 
 
 def backpropagate(

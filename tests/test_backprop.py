@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import study
-from study import backprop
+from study import backprop, measures
 from study.activations import FAR, TABLE, activation
 from study.measures import Measures
 from study.nonlinearity import Block
@@ -67,7 +67,7 @@ def squares(rows):
 def gradient_norm(r, delta):
     """The Frobenius norm of r' delta by the sums that the core makes, but of plain floats."""
     r, delta = r[None], delta[None]
-    s, e = backprop.gradient_square(Scaled(r, 0), squares(r), Scaled(delta, 0), squares(delta))
+    s, e = measures.gradient_square(Scaled(r, 0), squares(r), Scaled(delta, 0), squares(delta))
     assert e == 0
     return math.sqrt(s[0])
 
@@ -707,7 +707,7 @@ def test_where_gradients_cancel_the_gram_form_is_left(dtype, monkeypatch):
         return float(abs(norm_of(df) / true - 1))
 
     guarded = error()
-    monkeypatch.setattr(backprop, "CANCELLATION", math.inf)
+    monkeypatch.setattr(measures, "CANCELLATION", math.inf)
     unguarded = error()  # negative control: half of the digits are gone
     assert guarded < 20 * U[dtype] / distance
     assert unguarded > 100 * guarded
