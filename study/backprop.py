@@ -33,7 +33,6 @@ from study.network import DTYPES, array, bad, items, one_of, real
 from study.nonlinearity import Block, active_fraction, derivative, phi, rescued, revived
 from study.scaled import (
     Array,
-    Exponent,
     Scaled,
     add,
     foreseen,

@@ -122,8 +122,8 @@ def gradient_square(r: Scaled, s_r: Array, delta: Scaled, s_delta: Array) -> tup
     Shapes: (..., batch, units) for r and delta, (..., batch) for their sums of squares, (...) for
     the result. Never forms the matrix while the batch is below half the width, where that costs
     more: the norm is the sum over pairs of examples of (delta delta') * (r r'). Where the examples'
-    gradients cancel, that sum loses what they cancel: it is then taken in float64, or, where that is
-    not enough or the format's own, the product is formed after all.
+    gradients cancel, that sum loses what they cancel: it is then taken in float64, or, where that
+    is not enough or the format's own, the product is formed after all.
     """
     batch, d = r.mantissa.shape[-2], delta.mantissa
     exponent = r.exponent + delta.exponent
