@@ -8,15 +8,20 @@ A tour, in the order in which the modules build on one another:
 - ``network``: `Network`, the specification of a network
 - ``measures``: the norms recorded along a pass
 - ``nonlinearity``, ``backprop``: the three equations of backpropagation; `backpropagate`
+- ``weights``: unit-variance weights, drawn on demand
 - ``march``: many networks in step through the same weights
 - ``matrixfree``: the same law without a weight matrix
 - ``records``: the columns, and tables that survive
 - ``blocks``: residual blocks, BatchNorm and LayerNorm, forwards and backwards
+- ``formats``: plain backpropagation in float16, bfloat16, float32, float64
+- ``jacobian``: all singular values of the input-output Jacobian
+- ``witness``: the gradient entry by entry, without phi': complex steps, finite differences
 - ``engines``: `profile`
 - ``theory``: what random networks must obey; never imports an engine
 - ``images``: real images; ``plotting``: frames to figures, drawing only
-- ``sweep``, ``claims``, ``experiment``, ``report``, ``cli``: from a question to its CSVs, figures
-  and verdicts
+- ``descent``, ``training``: gradient descent on the same equations
+- ``plan``, ``sweep``, ``claims``, ``experiment``, ``findings``, ``report``, ``cli``: from a question
+  to its CSVs, figures and verdicts
 
 >>> import study
 >>> df = study.profile(study.Network(activation="relu", depth=50, width=100), seeds=range(3))

@@ -349,6 +349,20 @@ def test_uniform_weights_shift_the_log():
     assert not within(log_g, law.mean)  # the control
 
 
+def test_second_order_of_the_kurtosis_shift():
+    """One layer of coins: ln of a mean of n terms d t^2, t with a known fourth moment."""
+    n, width = 200, 10**9
+    first, second = (
+        moments.kurtosis_shift([n] * 3, "relu", kappa) for kappa in (3 + 1e-6, 3 + 2e-6)
+    )
+    per_unit = (second.mean - first.mean) / 1e-6
+    # -(f rho / 2n) (1 - 3/n), f = 3 / (n + 2) at the input and (6 - 18/n) / n after it.
+    exact = -(3 / (n + 2) + (6 - 18 / n) / n) / n * (1 - 3 / n)
+    assert_allclose(per_unit, exact, rtol=1e-4)
+    leading = moments.kurtosis_shift([width] * 2, "relu", 1.8)
+    assert_allclose(leading.variance, -2 * leading.mean, rtol=1e-7)
+
+
 def test_drift_and_spread_are_the_leading_order():
     n = 10**6
     for activation, weights, kind in (

@@ -251,3 +251,35 @@ def test_the_mean_is_that_of_mean_field_theory():
         j = (d[1][:, None] * w[1]) @ (d[0][:, None] * w[0])
         eigenvalues.append(np.sum(j**2) / 300)
     assert abs(np.mean(eigenvalues) - chi**2) < 4 * np.std(eigenvalues) / math.sqrt(6)
+
+
+@pytest.mark.parametrize(("depth", "weights"), [(2, "gaussian"), (4, "orthogonal")])
+def test_largest_eigenvalue_of_finite_networks(depth, weights):
+    """Tracy and Widom's shift tells where the largest of finite matrices is, not the edge."""
+    rng, n, logs = np.random.default_rng(depth), 96, []
+    for _ in range(150):
+        J = np.eye(n)
+        for _ in range(depth):
+            W = rng.standard_normal((n, n)) / math.sqrt(n)
+            W = np.linalg.qr(W)[0] if weights == "orthogonal" else W
+            J = J @ W * (rng.random(n) < 0.5)
+        squares = np.linalg.eigvalsh(J.T @ J)
+        logs.append(math.log(squares.max() / squares.mean()))
+    at = spectrum("relu", depth, weights)
+    error = 4 * np.std(logs) / math.sqrt(len(logs)) + depth / n
+    assert abs(np.mean(logs) - math.log(at.largest_at(n))) < error
+    assert at.largest_at(n) < at.largest_at(10 * n) < at.largest
+
+
+def test_scale_of_the_edge_is_that_of_wishart_matrices():
+    """Johnstone 2001: (sqrt n + sqrt n)^2 - 1.2065 (2 sqrt n) (2 / sqrt n)^(1/3), over n."""
+    n = 10**9
+    exact = 4 - 1.2065335745820 * 2 * 2 ** (1 / 3) * n ** (-2 / 3)
+    shift = 4 - spectrum("linear", 1).largest_at(n)
+    assert_allclose(shift, 4 - exact, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "depth"), [("linear", 3), ("relu", 2), ("hard_tanh", 3)])
+def test_edges_without_fluctuations_of_tracy_and_widom_are_refused(name, depth):
+    with pytest.raises(ValueError, match="an atom or a hard edge; allowed: Gaussian"):
+        spectrum(name, depth, "orthogonal", 0.2).largest_at(100)

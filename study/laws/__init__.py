@@ -7,10 +7,44 @@ One module a group of laws; ``law`` says how a law is judged, ``table`` measures
 True
 """
 
-from study.laws import blocks, finite_width, mean_field, precision, spectra, training
+from study.laws import (
+    bounds,
+    finite_width,
+    homogeneous,
+    mean_field,
+    normalised,
+    precision,
+    products,
+    ranges,
+    residual,
+    scale_coefficients,
+    shattered,
+    signals,
+    spectra,
+    summary,
+    training,
+    widths,
+)
 from study.laws.law import Law
 
-_MODULES = (finite_width, mean_field, spectra, blocks, precision, training)
+_MODULES = (
+    finite_width,
+    widths,
+    summary,
+    homogeneous,
+    mean_field,
+    signals,
+    scale_coefficients,
+    ranges,
+    spectra,
+    products,
+    bounds,
+    normalised,
+    residual,
+    shattered,
+    precision,
+    training,
+)
 
 LAWS: tuple[Law, ...] = tuple(
     value for module in _MODULES for value in vars(module).values() if isinstance(value, Law)

@@ -4,45 +4,58 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from study.engines import profile
+from study.laws.law import seeds
 from study.network import Network
 
 SQUARE = 2 * math.log(10)
 """ln of a squared norm, over log10 of the norm."""
 
+_ROWS = 2**18  # of a frame
 
-@lru_cache(maxsize=4)
-def _profile(net: Network, seeds: int) -> pd.DataFrame:
+
+class Chains(NamedTuple):
+    """Logarithms of squares, a row a seed, a column a layer."""
+
+    gains: np.ndarray
+    signals: np.ndarray
+    weight_gradients: np.ndarray
+    dead: np.ndarray
+
+
+@lru_cache(maxsize=2)
+def _measured(net: Network, count: int) -> Chains:
     """Neighbouring laws are about the same networks."""
-    return profile(net, seeds=range(seeds))
+    size, parts = max(1, _ROWS // net.depth), []
+    for start in range(0, count, size):
+        block = seeds(count)[start : start + size]
+        df = profile(net, seeds=block)
+        step = df["log10_derivative_factor"] + df["log10_weight_factor"]
+        logs = (step, df["log10_signal_norm"], df["log10_grad_norm"])
+        layers = [SQUARE * values.to_numpy().reshape(len(block), net.depth) for values in logs]
+        parts.append((*layers, (df["status"][df["layer"] == 0] == "dead").to_numpy()))
+    return Chains(*map(np.concatenate, zip(*parts, strict=True)))
 
 
-def _layers(net: Network, seeds: int, values: pd.Series) -> np.ndarray:
-    return values.to_numpy().reshape(seeds, net.depth)
-
-
-def gains(net: Network, seeds: int) -> np.ndarray:
+def gains(net: Network, count: int) -> np.ndarray:
     """ln (||dC/dr^(k)||^2 / ||dC/dr^(k+1)||^2): a row a seed, a column a layer."""
-    df = _profile(net, seeds)
-    step = df["log10_derivative_factor"] + df["log10_weight_factor"]
-    return SQUARE * _layers(net, seeds, step)
+    return _measured(net, count).gains
 
 
-def signals(net: Network, seeds: int) -> np.ndarray:
+def signals(net: Network, count: int) -> np.ndarray:
     """ln ||r^(k+1)||^2."""
-    return SQUARE * _layers(net, seeds, _profile(net, seeds)["log10_signal_norm"])
+    return _measured(net, count).signals
 
 
-def weight_gradients(net: Network, seeds: int) -> np.ndarray:
+def weight_gradients(net: Network, count: int) -> np.ndarray:
     """ln ||dC/dW^(k)||_F^2."""
-    return SQUARE * _layers(net, seeds, _profile(net, seeds)["log10_grad_norm"])
+    return _measured(net, count).weight_gradients
 
 
-def dead(net: Network, seeds: int) -> int:
+def dead(net: Network, count: int) -> int:
     """How many of the networks have gradients that are truly zero."""
-    df = _profile(net, seeds)
-    return int((df["status"][df["layer"] == 0] == "dead").sum())
+    return int(_measured(net, count).dead.sum())

@@ -6,10 +6,17 @@ flagged, or the law was not tested.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from multiprocessing import get_context
 from pathlib import Path
+from threading import Event
 
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from study import records
 from study.laws import LAWS
@@ -17,6 +24,8 @@ from study.laws.law import FALSE_ALARM, Law
 
 PRESETS = {"quick": 1, "paper": 6}
 """How many times as many networks as in the quick preset."""
+
+_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 COLUMNS = {
     "law": "short name of the law [-]",
@@ -30,7 +39,7 @@ COLUMNS = {
     "[that of expected]",
     "high": "upper end [that of expected]",
     "tolerance": "stated beforehand; 0 where the law is exact [that of expected]",
-    "networks": "independent networks, one seed each [networks]",
+    "networks": "independent networks, one seed each; or dot products [-]",
     "random": "whether the interval is a statistical one [-]",
     "verdict": "agrees, or disagrees: interval and tolerance do or do not hold expected [-]",
     "control": "what the wrong number of the negative control is [-]",
@@ -41,7 +50,10 @@ COLUMNS = {
 
 
 def measure(
-    more: int, laws: Iterable[Law] = LAWS, show: Callable[[str], None] = lambda line: None
+    more: int,
+    laws: Iterable[Law] = LAWS,
+    show: Callable[[str], None] = lambda line: None,
+    workers: int | None = None,
 ) -> pd.DataFrame:
     """Measure laws and judge them.
 
@@ -50,39 +62,107 @@ def measure(
     more : int
         How many times as many networks as in the quick preset.
     laws : iterable of Law
+        Some of `LAWS`.
     show : callable
-        Is given a line of text when a law is done.
+        Is given a line of text when a law is done, in the table's order.
+    workers : int, optional
+        Processes; 1 is this one. At most 2 and the cores there are, if not given. The numbers do
+        not depend on it: each law is measured on its own, with one BLAS thread.
 
     Returns
     -------
     DataFrame with the columns of `COLUMNS`, one row a law.
     """
+    laws = list(laws)
+    workers = min(2, len(os.sched_getaffinity(0))) if workers is None else workers
+    measured = _alone(laws, more) if workers == 1 else _together(laws, more, workers)
     rows = []
-    for law in laws:
-        found = law.measure(more)
-        estimate = found.estimate
-        rows.append(
-            {
-                "law": law.name,
-                "paper": law.paper,
-                "statement": law.statement,
-                "regime": law.regime,
-                "popular_reading": law.popular,
-                "expected": float(found.expected),
-                "measured": estimate.value,
-                "low": estimate.low,
-                "high": estimate.high,
-                "tolerance": float(found.tolerance),
-                "networks": estimate.n,
-                "random": found.random,
-                "verdict": "agrees" if found.agrees(found.expected) else "disagrees",
-                "control": law.control,
-                "control_expected": float(found.wrong),
-                "control_verdict": "missed" if found.agrees(found.wrong) else "flagged",
-            }
-        )
-        show(line(rows[-1]))
+    for row in measured:
+        rows.append(row)
+        show(line(row))
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _alone(laws: list[Law], more: int) -> Iterator[dict]:
+    for law in laws:
+        yield _measure(law.name, more)
+
+
+def _together(laws: list[Law], more: int, workers: int) -> Iterator[dict]:
+    """Rows in the laws' order, whichever is measured first.
+
+    Neighbours of one paper are often about the same networks: a process takes all of them.
+    """
+    rows = {law.name: Future() for law in laws}
+    groups = [
+        [law.name for law in group]
+        for _, group in itertools.groupby(laws, lambda law: (law.measure.__module__, law.paper))
+    ]
+    waiting, stopped = iter(groups), Event()
+
+    def drive(process: ProcessPoolExecutor) -> None:
+        for group in waiting:
+            for name in group:
+                if stopped.is_set():
+                    return
+                try:
+                    rows[name].set_result(process.submit(_measure, name, more).result())
+                except BaseException as error:  # the reader's to raise
+                    rows[name].set_exception(error)
+
+    with ExitStack() as stack:
+        stack.enter_context(_one_thread_each())
+        spawn = get_context("spawn")
+        processes = [
+            stack.enter_context(ProcessPoolExecutor(1, mp_context=spawn)) for _ in range(workers)
+        ]
+        drivers = stack.enter_context(ThreadPoolExecutor(workers))
+        stack.callback(stopped.set)  # once the reader stops, nothing new is begun
+        for process in processes:
+            drivers.submit(drive, process)
+        for future in rows.values():
+            yield future.result()
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Processes started inside have one BLAS thread: it is read when they load their libraries."""
+    before = {name: os.environ.get(name) for name in _ONE_THREAD}
+    os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def _measure(name: str, more: int) -> dict:
+    law = next(law for law in LAWS if law.name == name)
+    with threadpool_limits(limits=1):
+        return _row(law, more)
+
+
+def _row(law: Law, more: int) -> dict:
+    found = law.measure(more)
+    estimate = found.estimate
+    return {
+        "law": law.name,
+        "paper": law.paper,
+        "statement": law.statement,
+        "regime": law.regime,
+        "popular_reading": law.popular,
+        "expected": float(found.expected),
+        "measured": estimate.value,
+        "low": estimate.low,
+        "high": estimate.high,
+        "tolerance": float(found.tolerance),
+        "networks": estimate.n,
+        "random": found.random,
+        "verdict": "agrees" if found.agrees(found.expected) else "disagrees",
+        "control": law.control,
+        "control_expected": float(found.wrong),
+        "control_verdict": "missed" if found.agrees(found.wrong) else "flagged",
+    }
 
 
 def line(row: dict) -> str:
@@ -124,38 +204,52 @@ def write(table: pd.DataFrame, folder: Path, preset: str) -> Path:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """The table as a page: one row a law."""
+    """The table as a page: popular readings that it refutes, then a section a paper."""
+    sound = (table["verdict"] == "agrees") & (table["control_verdict"] == "flagged")
+    refuted = table[sound & (table["popular_reading"] != "")]
     lines = [
         "# The laws of the field, side by side",
         "",
         "Generated by `python -m study laws`; do not edit. Expected numbers are computed by",
-        "`study.theory`, measured ones by networks at fixed seeds. Squared norms, natural "
-        "logarithms.",
+        "`study.theory`, measured ones by networks at fixed seeds. Squared norms and natural",
+        "logarithms, unless a row says otherwise; G is the squared gradient at the input over that",
+        "at the output.",
         "",
         f"**{summary(table)}**",
         "",
-        "The interval of each measurement (level 1 - 10^-5; the range of all networks, where "
-        "marked *all*)",
-        "widened by the tolerance must hold the expected number, and must not hold the "
-        "control's, a wrong one.",
+        "A law agrees if the expected number is within the interval of the measurement (level",
+        f"1 - {FALSE_ALARM:g}; the range of all networks, where marked *all*) widened by the",
+        "tolerance. The control is a wrong number that must not be.",
         "",
-        "| law | paper | regime | expected | measured | tolerance | networks | verdict "
-        "| negative control |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "## Popular readings that networks refute",
+        "",
     ]
-    for row in table.itertuples():
-        refuted = f" *Refuted here: {row.popular_reading}.*" if row.popular_reading else ""
-        every = "" if row.random else " *all*"
-        cells = (
-            f"{row.statement}.{refuted}",
-            row.paper,
-            row.regime,
-            f"{row.expected:.5g}",
-            f"{row.measured:.5g} [{row.low:.5g}, {row.high:.5g}]{every}",
-            f"{row.tolerance:.3g}",
-            str(row.networks),
-            row.verdict,
-            f"{row.control} ({row.control_expected:.5g}): {row.control_verdict}",
-        )
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    for row in refuted.itertuples():
+        lines.append(f"- *{_cell(row.popular_reading)}*? {row.paper}: {_cell(row.statement)}.")
+    for paper, rows in table.groupby("paper", sort=False):
+        lines += [
+            "",
+            f"## {paper}",
+            "",
+            "| law, and where it is measured | expected | measured | verdict | control |",
+            "|---|---|---|---|---|",
+        ]
+        for row in rows.itertuples():
+            mark = " *all*" if not row.random else ""
+            tolerance = f" ± {row.tolerance:.2g}" if row.tolerance else ""
+            cells = (
+                f"**{_cell(row.statement)}.** {_cell(row.regime)}. Independent: {row.networks:,}.",
+                f"{row.expected:.5g}",
+                f"{row.measured:.5g} [{row.low:.5g}, {row.high:.5g}]{tolerance}{mark}",
+                row.verdict,
+                f"{row.control_expected:.5g} ({_cell(row.control)}): {row.control_verdict}",
+            )
+            lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    """Text that a table of Markdown leaves as it is."""
+    for mark in ("\\", "|", "*", "_", "<", ">"):
+        text = text.replace(mark, "\\" + mark)
+    return text

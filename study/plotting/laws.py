@@ -1,57 +1,108 @@
-"""Theory against measurement: one row a law, in units of what the law allows."""
+"""The table of laws in one picture: right numbers inside what was measured, wrong ones outside."""
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from study.plotting.style import head, house_style, panels
+from study.plotting.style import NAMES, head, house_style, panels
 
-_VERDICTS = {"agrees": ("#0072B2", "o"), "disagrees": ("#D55E00", "X")}
-_REACH = 4.0
+_RIGHT, _WRONG, _REFUTING = "#0072B2", "#444444", "#D55E00"
+_REACH = 300.0
+"""In units of the allowed distance, symlog beyond 1."""
+
+_ROW = 0.136  # inches
 
 
 def theory_against_measurement(table: pd.DataFrame, title: str) -> Figure:
-    """Draw each law's distance from theory, and its control's.
+    """Draw each law's expected number and its control's, as distances from the measurement.
 
-    The unit is the distance at which a law is said to disagree: the half-width of the interval
-    plus the tolerance.
+    The unit is the distance at which the measurement excludes a number: its interval on that side
+    plus the tolerance, or, where the number must hold for every network, the tolerance less their
+    range. So a law agrees if its mark is in the band from -1 to 1, and a control is flagged if
+    its mark is not.
 
     Parameters
     ----------
-    table : columns law, paper, expected, measured, low, high, tolerance, verdict,
+    table : columns law, paper, popular_reading, expected, measured, low, high, tolerance, random,
         control_expected, as in `study.laws.table`
     """
+    columns = _columns(_lines(table))
+    tallest = max(len(column) for column in columns)
     with house_style():
-        figure, ((ax,),) = panels(1, 1, (9, 0.19 * len(table) + 1.4))
-        y = np.arange(len(table))[::-1]
-        half = (table.high - table.low) / 2 + table.tolerance
-        place = ((table.measured - table.expected) / half).to_numpy()
-        # Networks alike have no interval: the tolerance alone is the unit.
-        low = ((table.low - table.expected) / half).to_numpy()
-        high = ((table.high - table.expected) / half).to_numpy()
-        ax.axvspan(-1, 1, color="#eeeeee", lw=0, zorder=0)
-        ax.axvline(0, color="#888888", lw=0.8, zorder=1)
-        for verdict, (colour, mark) in _VERDICTS.items():
-            own = (table.verdict == verdict).to_numpy()
-            ax.hlines(y[own], low[own], high[own], color=colour, lw=1.4, zorder=2)
-            ax.plot(place[own], y[own], mark, color=colour, ms=5, label=verdict, zorder=3)
-        wrong = ((table.control_expected - table.expected) / half).to_numpy()
-        inside = np.abs(wrong) <= _REACH
-        ax.plot(wrong[inside], y[inside], "D", mfc="none", color="#444444", ms=4.5, label="control")
-        for side, mark in ((-1, "<"), (1, ">")):
-            far = ~inside & (np.sign(wrong) == side)
-            ax.plot(np.full(far.sum(), side * _REACH), y[far], mark, color="#444444", ms=4.5)
-        ax.set_yticks(y, [f"{row.law}  ({row.paper})" for row in table.itertuples()], fontsize=6.5)
-        ax.set_ylim(-0.8, len(table) - 0.2)
-        ax.set_xlim(-_REACH - 0.3, _REACH + 0.3)
-        ax.set_xlabel("distance from theory, in units of interval half-width plus tolerance")
-        ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3)
+        size = (5.2 * len(columns), _ROW * tallest + 1.5)
+        figure, (axes,) = panels(1, len(columns), size)
+        for ax, column in zip(axes, columns, strict=True):
+            _draw(ax, column, tallest)
         head(
             figure,
             title,
-            "Marks and bars: measurement and interval. Diamonds: the negative control's wrong "
-            "number (arrows: beyond the axis).",
+            "Dots: numbers expected by theory. Diamonds: negative controls, wrong numbers; orange: "
+            "of a law that refutes a popular reading.\nDistance from the measurement, over the "
+            "distance at which it excludes a number: its interval (level 1 − 10⁻⁵) plus tolerance."
+            f"\nGrey: not excluded. Log scale beyond 1; triangles: farther than {_REACH:.0f}. "
+            "Crosses: theory disagrees.",
         )
     return figure
+
+
+def _lines(table: pd.DataFrame) -> list[tuple[str, object]]:
+    """A paper's name with None, then its laws with their rows."""
+    lines = []
+    for paper, rows in table.groupby("paper", sort=False):
+        lines.append((paper, None))
+        for row in rows.itertuples():
+            words = (NAMES.get(word, word) for word in row.law.split())
+            lines.append((" ".join(words), row))
+    return lines
+
+
+def _columns(lines: list[tuple[str, object]]) -> list[list]:
+    """Two columns of about one height, broken before a paper; one if that is short."""
+    breaks = [k for k, (_, row) in enumerate(lines) if row is None and k]
+    if len(lines) < 20 or not breaks:
+        return [lines]
+    middle = min(breaks, key=lambda k: abs(2 * k - len(lines)))
+    return [lines[:middle], lines[middle:]]
+
+
+def _draw(ax: Axes, lines: list[tuple[str, object]], tallest: int) -> None:
+    ax.axvspan(-1, 1, color="#e4e4e4", lw=0, zorder=0)
+    ax.axvline(0, color="#aaaaaa", lw=0.7, zorder=1)
+    for k, (text, row) in enumerate(lines):
+        left = {"transform": ax.get_yaxis_transform(), "va": "center", "ha": "right"}
+        if row is None:
+            ax.text(-0.02, k, text, fontsize=6.5, fontweight="bold", **left)
+            continue
+        colour = _REFUTING if row.popular_reading else _WRONG
+        ax.text(-0.02, k, text, fontsize=6.2, color=colour, **left)
+        ax.axhline(k, color="#eeeeee", lw=0.5, zorder=0.5)
+        right, wrong = (_distance(row, number) for number in (row.expected, row.control_expected))
+        mark = "o" if abs(right) <= 1 else "X"
+        ax.plot(np.clip(right, -_REACH, _REACH), k, mark, color=_RIGHT, ms=3.4, zorder=3)
+        mark = "D" if abs(wrong) <= _REACH else "<" if wrong < 0 else ">"
+        place = np.clip(wrong, -_REACH, _REACH)
+        ax.plot(place, k, mark, mfc="none", color=colour, ms=3.4, mew=0.8, zorder=2)
+    ax.set_ylim(tallest - 0.4, -0.8)
+    ax.set_yticks([])
+    ax.spines["left"].set_visible(False)
+    ax.set_xscale("symlog", linthresh=1, linscale=1)
+    ax.set_xlim(-1.5 * _REACH, 1.5 * _REACH)
+    ticks = (-100, -10, -1, 0, 1, 10, 100)
+    ax.set_xticks(ticks, [f"{tick}".replace("-", "−") for tick in ticks])
+    ax.set_xticks([], minor=True)
+
+
+def _distance(row, number: float) -> float:
+    """From the measurement, in units of what is allowed on that side; infinite if nothing is."""
+    low, high = (row.low, row.high) if row.random else (row.high, row.low)
+    low, high = low - row.tolerance, high + row.tolerance
+    distance = number - row.measured
+    if distance == 0:
+        return 0.0 if low <= number <= high else math.inf
+    allowed = max(0.0, high - row.measured if distance > 0 else row.measured - low)
+    return distance / allowed if allowed else math.copysign(math.inf, distance)

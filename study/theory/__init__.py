@@ -12,8 +12,10 @@ residual       growth under each schedule of branch scales
 correlation    shattered gradients: two inputs, their gradients' likeness
 finite_width   the exact law of a gradient's size: linear and ReLU, any widths
 norm_law       that law: mean, skewness, distribution, quantiles, samples
+fluctuations   drift and spread for every activation, to first order in 1/width
 moments        second moments for weights of any symmetric law; drift and spread
 dying          the probability of a dead ReLU layer
+rounding       how often a pre-activation is exactly 0, by number format
 =============  ====================================================================================
 
 Underneath: ``quadrature`` (right for kinks), ``fixed_point``, ``layer_law`` and ``checks``.
@@ -40,6 +42,7 @@ from study.theory import (
     deep_linear,
     dying,
     finite_width,
+    fluctuations,
     moments,
     norm_law,
     normalised,
@@ -66,6 +69,7 @@ __all__ = [
     "deep_linear",
     "dying",
     "finite_width",
+    "fluctuations",
     "gradient_factor",
     "mean_field",
     "moments",

@@ -45,10 +45,10 @@ class Spread(NamedTuple):
     spread: float
 
 
-def _rho(activation: str) -> float:
-    """mu_2 / mu_1^2 of the slopes."""
+def _rho(activation: str, k: int = 2) -> float:
+    """mu_k / mu_1^k of the slopes."""
     below, above = TABLE[one_of("activation", activation, _SCALE_FREE)].slopes_at_zero
-    return 2 * (below**4 + above**4) / (below**2 + above**2) ** 2
+    return 2 ** (k - 1) * (below ** (2 * k) + above ** (2 * k)) / (below**2 + above**2) ** k
 
 
 def log_second_moment_ratio(
@@ -87,23 +87,31 @@ def log_second_moment_ratio(
 
 
 def kurtosis_shift(widths: Sequence[int], activation: str, kurtosis: float) -> Shift:
-    """What the kurtosis adds to mean and variance of ln G, per network, to leading order.
+    """What the kurtosis adds to mean and variance of ln G, per network, to second order.
 
-    The variance changes by (kappa - 3) rho ||v||_4^4 / ||v||^4 / n a layer, where the ratio is
-    3 rho / n but at the input, and the mean by minus half that (errors O(1 / n^3) a layer). To
-    be added to the laws of ``finite_width``, which are those of Gaussian weights.
+    A layer's factor is a mean of n terms d (w.v)^2. To leading order its variance changes by
+    (kappa - 3) rho f / n, where f = ||v||_4^4 / ||v||^4 is 3 rho / n but at the input, and the
+    mean of ln G by minus half that. The next order, relative 1/n, comes from the third moment
+    (rho_3 = mu_3 / mu_1^3) and from f, which is a ratio itself and covaries with the layer before.
+    It matters: for ReLU and uniform weights the mean's shift is a share 8.4/n smaller. Errors are
+    O(1 / n^4) a layer. To be added to the laws of ``finite_width``, those of Gaussian weights.
 
     >>> shift = kurtosis_shift([40] * 101, "relu", KURTOSIS["uniform"])
     >>> round(shift.mean, 3), round(shift.variance, 3)
-    (0.448, -0.895)
+    (0.362, -0.765)
     """
     widths = checks.widths(widths)
     rho, excess = _rho(activation), checks.number("kurtosis", kurtosis, low=1.0) - 3
-    concentration, variance = 3 / (widths[0] + 2), 0.0
+    rho_3 = _rho(activation, 3)
+    variance, third = 3 * rho - 1, 15 * rho_3 - 3 * rho  # of d (w.v)^2, without f; E Y^3 - E Y^2
+    f, covariance, mean_shift, variance_shift = 3 / (widths[0] + 2), 0.0, 0.0, 0.0
     for n in widths[1:]:
-        variance += excess * rho * concentration / n
-        concentration = 3 * rho / n
-    return Shift(-variance / 2, variance)
+        unit = excess * rho / n
+        mean_shift -= unit * f / 2 * (1 - 2 * (third / (3 * rho) - 1.5 * variance) / n)
+        variance_shift += unit * f * (1 + (5 * variance - third / rho) / n) - unit * covariance
+        covariance = (third - 6 * rho * variance) / n**2  # of f and ln of this layer's factor
+        f = (rho * (3 + excess * f) + (9 * rho * variance - 2 * third) / n) / n
+    return Shift(mean_shift, variance_shift)
 
 
 def drift_and_spread(activation: str, weights: str = "gaussian") -> Spread:

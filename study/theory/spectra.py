@@ -35,6 +35,9 @@ from study.network import one_of
 from study.theory import checks
 from study.theory.quadrature import break_points, gaussian_nodes
 
+TRACY_WIDOM_MEAN = -1.2065335745820
+"""Of the largest eigenvalue of real matrices (Tracy and Widom 1996; digits: Bornemann 2010)."""
+
 _FINE = np.linspace(-9.0, 9.0, 73)  # panels of the Gaussian, in standard deviations
 _STEP = 0.02  # of the curve, in ln y and relative to the distance from the real axis
 _FLOOR = 1e-100  # of a smooth phi'^2 over its maximum, to stay clear of underflow
@@ -81,14 +84,47 @@ class Spectrum:
         """Share of those exactly at the largest: orthogonal weights and few saturated units."""
         if self.gaussian:
             return 0.0
-        return max(0.0, 1 - self.depth * (1 - float(self.probabilities[-1])))
+        return max(0.0, 1 - self.depth * (1 - self._top))
+
+    @property
+    def _top(self) -> float:
+        """Probability of the largest slope."""
+        return float(self.probabilities[-1])
 
     @property
     def largest(self) -> float:
-        """The upper end of the spectrum; matrices of width 300 are 5 to 20 % short of it."""
+        """The upper end of the spectrum; finite matrices are short of it, see `largest_at`."""
         if self.top_mass > 0 or (self.depth == 1 and not self.gaussian):
             return float((self.slopes[-1] / self._mu_1) ** self.depth)
         return math.exp(self._log_eigenvalue(self._saddle() + 1e-9j)[0].real)
+
+    def largest_at(self, width: int) -> float:
+        """The largest eigenvalue of networks of finite width, typically: exp of its mean logarithm.
+
+        Next to a soft edge, where n times the density of ln lambda is n c sqrt(v) / pi at a
+        distance v below it, the largest is -(c n)^(-2/3) T away, T Tracy and Widom's variable for
+        real matrices, of mean -1.2065 (universality; errors of order depth / width).
+
+        >>> at = spectrum("relu", depth=4)
+        >>> round(at.largest, 2), round(at.largest_at(300), 2), round(at.largest_at(10**9), 2)
+        (21.86, 20.32, 21.86)
+        """
+        width = checks.count("width", width)
+        if self.top_mass > 0 or (not self.gaussian and self.depth * (1 - self._top) <= 1 + 1e-9):
+            raise ValueError(
+                f"depth = {self.depth}, weights = 'orthogonal': the spectrum ends in an atom or a "
+                "hard edge; allowed: Gaussian weights, or more layers"
+            )
+        y = math.exp(self._saddle())
+        ratio = y * self.slopes / (1 - y * self.slopes)
+        z, dz, d2z = (
+            float(self.probabilities @ f)
+            for f in (ratio, ratio * (1 + ratio), ratio * (1 + ratio) * (1 + 2 * ratio))
+        )
+        power, rest = 1 if self.gaussian else 1 - self.depth, self.depth - 1
+        bend = d2z * (power / (1 + z) + rest / z) - dz**2 * (power / (1 + z) ** 2 + rest / z**2)
+        rise = dz * math.sqrt(2 / bend)  # c
+        return self.largest * math.exp(TRACY_WIDOM_MEAN * (rise * width) ** (-2 / 3))
 
     def density(self) -> Density:
         """The part of the spectrum that has a density, traced from its upper end down.
@@ -120,7 +156,7 @@ class Spectrum:
 
     def _saddle(self) -> float:
         """ln y at the upper end of the part that has a density."""
-        pole, largest = -math.log(self.slopes[-1]), float(self.probabilities[-1])
+        pole, largest = -math.log(self.slopes[-1]), self._top
         if not self.gaussian and self.depth * (1 - largest) <= 1 + 1e-9:
             return pole - math.log(self.depth * (1 - largest))  # beyond the largest: an atom there
 

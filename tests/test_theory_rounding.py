@@ -1,0 +1,111 @@
+"""Exact zeros of dot products, and the first step of residual branches, against simulation."""
+
+import math
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from study.theory import correlation, residual, rounding
+
+
+def test_densities_are_normalised_and_have_the_variance_of_products():
+    x = np.linspace(1e-9, 80, 400_001)
+    for products, at_most in ((2, 1e-4), (5, 1e-6), (100, 1e-6)):
+        f = rounding._density(products, x)
+        assert_allclose(2 * np.trapezoid(f, x), 1, atol=at_most)
+        assert_allclose(2 * np.trapezoid(f * x**2, x), products, rtol=1e-6)
+
+
+def test_one_and_three_products_in_closed_form():
+    """K_0 / pi; and for three (nu = 1) |x| K_1(|x|) / pi, 1 / pi at 0."""
+    assert_allclose(rounding._density(1, np.array([1.0])), 0.4210244382407083 / math.pi)
+    assert_allclose(rounding._density(3, np.array([1.0])), 0.6019072301972346 / math.pi)
+    assert_allclose(rounding._density(3, np.zeros(1)), 1 / math.pi, rtol=4e-4)
+
+
+def test_formats_scale_as_their_epsilon():
+    half, single, double = (
+        rounding.cancellation(20, name) for name in ("float16", "float32", "float64")
+    )
+    assert_allclose(half / single, 2.0**13, rtol=1e-3)  # but for float16's subnormal numbers
+    assert_allclose(single / double, 2.0**29, rtol=1e-9)
+    for name, (bits, smallest) in rounding.FORMATS.items():
+        if name != "bfloat16":  # NumPy has none
+            info = np.finfo(name)
+            assert info.nmant + 1 == bits
+            assert float(info.smallest_subnormal) == math.ldexp(1, smallest)
+
+
+def share_of_zeros(products, dots, scale, accumulated, stored):
+    rng = np.random.default_rng(11)
+    total = np.zeros(dots, accumulated)
+    for _ in range(products):
+        a, w = rng.standard_normal((2, dots), np.float32)
+        total += (a * w * np.float32(scale / products**0.5)).astype(accumulated)
+    return np.mean(total.astype(stored) == 0)
+
+
+@pytest.mark.parametrize(
+    ("accumulated", "scale", "expected"),
+    [
+        ("float16", 1.0, rounding.cancellation(4, "float16")),
+        ("float16", 2.0**-3, rounding.cancellation(4, "float16")),
+        ("float32", 2.0**-13, rounding.underflow(4, "float16", 2.0**-13)),
+    ],
+)
+def test_dot_products_are_zero_as_often(accumulated, scale, expected):
+    dots = 2_000_000
+    with np.errstate(under="ignore"):  # z stored as 0 is the point
+        share = share_of_zeros(4, dots, scale, accumulated, "float16")
+    error = math.sqrt(expected / dots)
+    assert abs(share - expected) < 4 * error
+    assert abs(share - 2 * expected) > 4 * error  # the control
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: rounding.cancellation(2), "products = 2; allowed: an integer, at least 3"),
+        (lambda: rounding.cancellation(151), "products = 151; allowed: an integer from 3 to 150"),
+        (lambda: rounding.cancellation(9, "float8"), "format = 'float8'; allowed"),
+        (lambda: rounding.underflow(9, sigma=0.0), "sigma = 0.0; allowed"),
+        (lambda: residual.first_step(0), "depth = 0; allowed"),
+        (lambda: correlation.normalised_shattering(4, 3), "batch = 3; allowed: .*at least 4"),
+    ],
+)
+def test_bad_input_is_named(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
+def test_first_step_in_closed_form():
+    for depth in (1, 7, 1000):
+        assert residual.first_step(depth) == pytest.approx(depth)
+        assert residual.first_step(depth, depth**-0.5) == pytest.approx(1)
+    assert residual.first_step(3, 0.5, 1.0) == pytest.approx(3 / 8)
+
+
+def test_normalised_shattering_by_its_recursion():
+    """By explicit sampling of the units: variance within the batch, slopes, and their overlap."""
+    batch, sigma_v, rng = 8, 1.3, np.random.default_rng(4)
+    z = rng.standard_normal((400_000, batch))
+    z -= z.mean(axis=1, keepdims=True)
+    spread = np.mean(z**2, axis=1, keepdims=True)
+    phi = np.maximum(z / np.sqrt(spread), 0)
+    added = sigma_v**2 * np.mean((phi - phi.mean(axis=1, keepdims=True)) ** 2) * batch / (batch - 1)
+    slopes = (z > 0) / np.sqrt(spread)
+    square = sigma_v**2 * np.mean(slopes**2)
+    product = sigma_v**2 * np.mean(slopes[:, 0] * slopes[:, 1])
+    within, variance, covariance = 1.0, 0.0, 0.0
+    at = correlation.normalised_shattering(5, batch, sigma_v)
+    for k in range(5):
+        variance += math.log1p(square / within)
+        covariance += math.log1p(product / within)
+        within += added
+        assert_allclose(at.log_variance[k], variance, rtol=5e-3)
+        assert_allclose(at.log_covariance[k], covariance, rtol=1e-2)
+    infinite = correlation.normalised_shattering(200)
+    large = correlation.normalised_shattering(200, 10**6)
+    assert_allclose(large.log_covariance, infinite.log_covariance, rtol=1e-5)
+    assert infinite.log_variance[-1] > 1.2 * math.log(201)  # not that of branches 1 / sqrt(l)
