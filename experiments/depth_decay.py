@@ -1,4 +1,4 @@
-"""How the gradient decays or grows on its way down networks of 10 to 3,000 layers."""
+"""How the gradient decays or grows on its way down networks of 10 to 10,000 layers."""
 
 import numpy as np
 import pandas as pd
@@ -6,155 +6,145 @@ import pandas as pd
 import study
 from study import images
 from study.claims import Claim, Estimate, above, below, median_interval, within
-from study.plotting.depth import decades_against_depth
+from study.plotting.depth import decades_by_layer_and_depth
+from study.theory.decay import gradient_decades
 
 QUESTION = "How much of the gradient reaches the input, by activation, weight scale and depth?"
 
-ACTIVATIONS = ["relu", "sigmoid", "tanh", "linear"]
 SCALES = [0.5, 1.0, 2**0.5, 2.0, 4.0, 10.149264]
-INPUTS = {"random": "random inputs", "digits": "MNIST digits, squared error"}
-WIDTH = 128
-BATCH = {"random": 1, "digits": 8}
+NETS = [[name, s] for name in ("relu", "sigmoid", "tanh", "linear") for s in SCALES]
+NETS[NETS.index(["sigmoid", 2.0])] = ["sigmoid", 16.0]  # 10.149264 is its critical scale
+WIDTH = 256
+IMAGES = 4  # a network
+SHOWN = 25  # layers of a profile
 
 GRID = {
     preset: [
-        {"inputs": inputs, "seed": seed, "batch": batch, "depths": depths}
-        for inputs, batch in BATCH.items()
-        for seed in range(seeds)
+        # Random inputs: a network a cell, with all seeds. Digits: all on one seed's matrices.
+        *({"inputs": "random", "nets": [n], "seeds": [*range(many)], "depths": d} for n in NETS),
+        *(
+            {"inputs": "digits", "nets": NETS, "seeds": [1000 + i], "depths": less}
+            for i in range(few)
+        ),
     ]
-    for preset, seeds, depths in (
-        ("quick", 6, [10, 30, 100, 300]),
-        ("paper", 20, [10, 30, 100, 300, 1000, 3000]),
+    for preset, many, d, few, less in (
+        ("quick", 16, [10, 30, 100, 300], 3, [10, 30, 100]),
+        ("paper", 64, [10, 30, 100, 300, 1000, 10000], 10, [10, 30, 100, 300, 1000]),
     )
 }
 
+_SEEDS = "of ‖dC/dr^(layer)‖ / ‖dC/dr^(depth)‖ over the seeds"
 COLUMNS = {
-    "inputs": "random: one standard normal input and a random unit cotangent at the output; "
-    "digits: 8 MNIST images and the squared-error cost [-]",
+    "inputs": "random: one standard normal input and a random unit cotangent at the output, by the "
+    "matrix-free engine; digits: MNIST images and the squared-error cost, by the dense engine [-]",
     "log10_decay": "‖dC/dr^(0)‖ / ‖dC/dr^(depth)‖: the part of the gradient that reaches the "
     "input, the sum of all factors [log10]",
-    "log10_grad_norm_first": "Frobenius norm of dC/dW^(0) [log10]",
-    "log10_grad_norm_last": "Frobenius norm of dC/dW^(depth-1) [log10]",
-    "status_first": "what a plain run would have seen of the norm of dC/dW^(0) [-]",
-    "layers_lost_float32": "layers whose gradient norm is outside float32's normal range [layers]",
-    "layers_lost_float64": "layers whose gradient norm is outside float64's normal range [layers]",
+    "median": f"median {_SEEDS} [log10]",
+    "low": f"lower end of the 95 % interval of the median {_SEEDS} [log10]",
+    "high": f"upper end of the 95 % interval of the median {_SEEDS} [log10]",
 }
 
-CELL = ["activation", "sigma_w", "depth"]
 
-
-def measure(inputs: str, seed: int, batch: int, depths: list[int]) -> dict[str, pd.DataFrame]:
-    """Profile every activation, scale and depth of one seed, all on the same weights."""
-    nets = [
+def measure(
+    inputs: str, nets: list[list], seeds: list[int], depths: list[int]
+) -> dict[str, pd.DataFrame]:
+    """Profile every network at every depth; random inputs give profiles layer by layer as well."""
+    asked = [
         study.Network(activation=name, depth=depth, width=WIDTH, sigma_w=sigma)
-        for name in ACTIVATIONS
-        for sigma in SCALES
+        for name, sigma in nets
         for depth in depths
     ]
-    x, y = images.sample(seed, batch) if inputs == "digits" else (None, None)
-    df = study.profile(nets, [seed], batch=batch, engine="dense", inputs=x, targets=y)
-    df.insert(0, "inputs", inputs)
-    deepest = df[df.depth == max(depths)]
-    shown = np.unique(np.linspace(0, max(depths) - 1, 31).round().astype(int))
-    return {
-        "networks": df.groupby(["inputs", *CELL, "width", "seed"], sort=False)
-        .apply(_summary, include_groups=False)
-        .reset_index(),
-        "layers": deepest[deepest.layer.isin(shown)],
-    }
+    if inputs == "random":
+        df = study.profile(asked, seeds, engine="matrix_free")
+    else:
+        x, y = images.sample(seeds[0], IMAGES)
+        df = study.profile(asked, seeds, engine="dense", inputs=x, targets=y)
+    both = df[["log10_derivative_factor", "log10_weight_factor"]]
+    factors = both.fillna(0.0).sum(axis=1).to_numpy()  # 0 / 0 beneath a true zero, itself -inf
+    networks, layers = [], []
+    for net in asked:
+        own, factors = np.split(factors, [len(seeds) * net.depth])
+        # Column d - 1: from the output d layers down.
+        down = np.cumsum(own.reshape(len(seeds), net.depth)[:, ::-1], axis=1)
+        about = {"inputs": inputs, "activation": net.activation, "sigma_w": net.sigma_w}
+        about |= {"depth": net.depth, "width": net.width}
+        networks.append(pd.DataFrame(about | {"seed": seeds, "log10_decay": down[:, -1]}))
+        if net.depth == max(depths) and inputs == "random":
+            for d in np.unique(np.geomspace(1, net.depth, SHOWN).round().astype(int)):
+                found = median_interval(down[:, d - 1])
+                numbers = {"low": found.low, "median": found.value, "high": found.high}
+                layers.append({**about, "layer": net.depth - d, **numbers})
+    made = {"networks": pd.concat(networks), "layers": pd.DataFrame(layers)}
+    return {name: table for name, table in made.items() if len(table)}
 
 
-def _summary(layers: pd.DataFrame) -> pd.Series:
-    first, last = layers.iloc[0], layers.iloc[-1]
-    status = layers.status
-    return pd.Series(
-        {
-            "log10_decay": (layers.log10_derivative_factor + layers.log10_weight_factor).sum(),
-            "log10_grad_norm_first": first.log10_grad_norm,
-            "log10_grad_norm_last": last.log10_grad_norm,
-            "status_first": first.status,
-            "layers_lost_float32": int((~status.isin(["ok", "dead"])).sum()),
-            "layers_lost_float64": int(status.str.startswith("float64").sum()),
-        }
-    )
+def cost(inputs: str, nets: list[list], seeds: list[int], depths: list[int]) -> tuple[float, int]:
+    """Rows of a profile, each with its share of a matrix where there is one."""
+    rows = len(nets) * len(seeds) * sum(depths)
+    each, base = (1e-5, 2**24) if inputs == "random" else (1.5e-4, 2**27)  # to read the images
+    return 0.1 + 2e-4 * max(depths) + each * rows, base + 600 * rows
 
 
-def expected_decay(activation: str, sigma_w: float, depth: int) -> float:
-    """log10 of ‖dC/dr^(0)‖ / ‖dC/dr^(depth)‖, as theory has it.
-
-    ReLU and linear: the median of the exact law at this width. The others: an infinitely wide
-    network, layer by layer.
-    """
-    if activation in ("relu", "linear"):
-        widths = [WIDTH] * (depth + 1)
-        law = study.theory.finite_width.backward_law(widths, activation, "gaussian", sigma_w)
-        return float(law.median / 2 / np.log(10))
-    chi = study.theory.trajectory(activation, sigma_w, 0.0, depth).chi
-    return float(0.5 * np.log10(chi).sum())
+def _of(tables: dict, inputs: str, activation: str, sigma_w: float, depth: int = 0):
+    """The networks of a kind at that depth, or the largest."""
+    own = tables["networks"].query("inputs == @inputs and activation == @activation")
+    return own[(own.sigma_w == sigma_w) & (own.depth == (depth or own.depth.max()))]
 
 
-def _per_layer(inputs: str, activation: str, sigma_w: float):
-    """Judge: the median decay in decades per layer, at the largest depth."""
-
-    def judge(tables: dict[str, pd.DataFrame]) -> Estimate:
-        own = _of(tables["networks"], inputs, activation, sigma_w)
-        return median_interval(own.log10_decay / own.depth)
-
-    return judge
+def _gain(activation: str, sigma_w: float):
+    """Judge: the median decay of random inputs at the largest depth."""
+    return lambda tables: median_interval(_of(tables, "random", activation, sigma_w).log10_decay)
 
 
-def _at_depth(inputs: str, activation: str, sigma_w: float, column: str = "log10_decay"):
-    """Judge: the median of a column at the largest depth."""
-    return lambda tables: median_interval(
-        _of(tables["networks"], inputs, activation, sigma_w)[column]
-    )
-
-
-def _of(networks: pd.DataFrame, inputs: str, activation: str, sigma_w: float) -> pd.DataFrame:
-    own = networks[(networks.inputs == inputs) & (networks.activation == activation)]
-    return own[(own.sigma_w == sigma_w) & (own.depth == networks.depth.max())]
+def _rate(tables: dict[str, pd.DataFrame]) -> Estimate:
+    own = _of(tables, "random", "sigmoid", 1.0)
+    return median_interval(own.log10_decay / own.depth)
 
 
 def _digits_minus_random(tables: dict[str, pd.DataFrame]) -> Estimate:
-    a, b = (_of(tables["networks"], kind, "sigmoid", 1.0) for kind in ("digits", "random"))
-    return median_interval((a.log10_decay.to_numpy() - b.log10_decay.to_numpy()) / a.depth.max())
+    """Two groups of seeds that share nothing: each interval at 97.5 %, so 95 % together."""
+    a = _of(tables, "digits", "sigmoid", 1.0)
+    b = _of(tables, "random", "sigmoid", 1.0, a.depth.max())
+    a, b = (median_interval(own.log10_decay / own.depth, level=0.975) for own in (a, b))
+    return Estimate(a.value - b.value, a.low - b.high, a.high - b.low, min(a.n, b.n))
 
 
-SIGMOID_RATE = 0.5 * np.log10(study.theory.mean_field("sigmoid", 1.0).chi)
+RATE = 0.5 * np.log10(study.theory.mean_field("sigmoid", 1.0).chi)
+GAIN = "median decades the gradient gains on its way down the deepest network"
 
 CLAIMS = [
     Claim(
         "sigmoid vanishes as mean field says",
         "Sigmoid at sigma_w = 1: decades of gradient norm per layer, median over seeds; within 2 % "
         "of 1/2 log10 chi.",
-        within(1.02 * SIGMOID_RATE, 0.98 * SIGMOID_RATE),
-        _per_layer("random", "sigmoid", 1.0),
+        within(1.02 * RATE, 0.98 * RATE),
+        _rate,
     ),
-    Claim(
-        "weights alone make ReLU vanish",
-        "ReLU at sigma_w = 1: decades the gradient gains on its way down the deepest network; "
-        "below float32's range.",
-        below(-38),
-        _at_depth("random", "relu", 1.0),
-    ),
-    Claim(
-        "weights alone make ReLU explode",
-        "ReLU at sigma_w = 2: decades the gradient gains on its way down the deepest network; "
-        "above float32's range.",
-        above(38),
-        _at_depth("random", "relu", 2.0),
+    *(
+        Claim(
+            f"weights alone make {name} {fate}",
+            f"{name} at sigma_w = {sigma}: {GAIN}; outside float32's range.",
+            beyond,
+            _gain(name.lower(), sigma),
+            about="B",
+        )
+        for name, sigma, fate, beyond in (
+            ("ReLU", 1, "vanish", below(-38)),
+            ("ReLU", 2, "explode", above(38)),
+            ("sigmoid", 16, "explode", above(38)),
+        )
     ),
     Claim(
         "He initialisation preserves the gradient",
-        "ReLU at sigma_w = sqrt 2: decades the typical (median) gradient gains on its way down the "
-        "deepest network; within a factor of ten.",
+        f"ReLU at sigma_w = sqrt 2: {GAIN}; within a factor of ten.",
         within(-1, 1),
-        _at_depth("random", "relu", 2**0.5),
+        _gain("relu", 2**0.5),
+        about="saying",
     ),
     Claim(
         "images do not change the rate",
-        "Sigmoid at sigma_w = 1: decades per layer on MNIST digits less those on random inputs, "
-        "paired by seed.",
+        "Sigmoid at sigma_w = 1: median decades per layer on MNIST digits less those on random "
+        "inputs, in networks of equal depth with seeds of their own.",
         within(-0.01, 0.01),
         _digits_minus_random,
     ),
@@ -162,23 +152,32 @@ CLAIMS = [
 
 
 def figure(tables: dict[str, pd.DataFrame]):
-    """Decades against depth, a panel an activation, a row a kind of input."""
-    networks = tables["networks"]
+    """Decades layer by layer, and against depth: a panel an activation."""
+    networks, profiles = tables["networks"], tables["layers"].rename(columns={"median": "value"})
+    profiles["down"] = profiles.depth - profiles.layer
+    keys = ["activation", "sigma_w", "depth", "width"]
+    grouped = profiles.groupby(keys, sort=False)
+    profiles["theory"] = np.concatenate([gradient_decades(*k, own.down) for k, own in grouped])
     points = []
-    for key, own in networks.groupby(["inputs", *CELL], sort=False):
-        median = median_interval(own.log10_decay)
-        points.append((*key, median.value, median.low, median.high))
-    points = pd.DataFrame(points, columns=["inputs", *CELL, "value", "low", "high"])
-    lines = networks[CELL].drop_duplicates()
-    lines = lines.assign(value=[expected_decay(*row) for row in lines.itertuples(index=False)])
-    return decades_against_depth(
+    for (inputs, *key), own in networks.groupby(["inputs", *keys], sort=False):
+        found = median_interval(own.log10_decay)
+        (end,) = gradient_decades(*key, [key[2]])
+        points.append((inputs, *key, found.value, found.low, found.high, end))
+    points = pd.DataFrame(points, columns=["inputs", *keys, "value", "low", "high", "theory"])
+    ends = profiles[profiles.layer == 0].groupby("activation").value
+    both = (ends.min() < -1) & (ends.max() > 1)
+    which = "whichever the activation" if both.all() else f"in {both.sum()} of {len(both)} panels"
+    random, digits = (networks[networks.inputs == i].seed.nunique() for i in ("random", "digits"))
+    return decades_by_layer_and_depth(
+        profiles,
         points,
-        lines,
-        INPUTS,
-        "The weight scale decides whether gradients vanish or explode, whichever the activation",
-        "Decades gained by ‖dC/dr‖ from output to input, log10(‖dC/dr⁰‖ / ‖dC/dr^depth‖). Marks: "
-        f"median over {networks.seed.nunique()} seeds with its 95 % order-statistic interval, "
-        f"width {WIDTH}, Gaussian weights, no bias.\nLines, no free offset: for ReLU and linear "
-        "the median of the exact law at this width; for sigmoid and tanh mean-field theory of "
-        "infinite width, which great depth leaves.\nNumbers at the curves: σ_w.",
+        f"The weight scale decides whether gradients vanish or explode, {which}",
+        f"Above: ‖dC/dr‖ in {profiles.depth.max():,} layers, 1 at the output. Shaded: "
+        "beyond a format's normal range, where a plain run shows 0 (below) or inf and then NaN "
+        "(above).\nBelow: what reaches the input of networks of each depth. Marks: median of "
+        f"{random} seeds, random inputs, matrix-free engine; large open marks: {IMAGES} MNIST "
+        f"digits, squared error, {digits} seeds,\ndense engine; bars: 95 % order-statistic "
+        f"intervals. Width {WIDTH}, Gaussian weights, no bias. Lines, no free offset: for ReLU and "
+        "linear the median of the exact law at this width;\nfor sigmoid and tanh mean-field theory "
+        "of infinite width, which great depth leaves. Numbers at the curves: σ_w.",
     )

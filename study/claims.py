@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 COLUMNS = {
     "experiment": "which experiment's claim [-]",
     "claim": "its short name [-]",
+    "about": "the part of the derivation it bears on, A, B or C; saying: a popular saying; or "
+    "nothing [-]",
     "statement": "the claim in a sentence, with what is estimated [-]",
     "threshold": "where the claim is true, stated beforehand [that of the estimate]",
     "estimate": "the estimate [as the statement says]",
@@ -37,6 +39,10 @@ COLUMNS = {
     "verdict": "supported, refuted or inconclusive [-]",
 }
 """The table of claims: what `judge_all` returns."""
+
+
+ABOUT = ("", "A", "B", "C", "saying")
+"""What a claim may be about; `study.findings` says what the letters stand for."""
 
 
 @dataclass(frozen=True)
@@ -132,18 +138,26 @@ class Claim:
     statement : the claim in a sentence, with what `judge` estimates
     threshold : where the claim is true, stated beforehand: `below`, `above` or `within`
     judge : from the experiment's tables to the `Estimate` that the threshold is compared with
+    about : the claim of the derivation that it bears on, "A", "B" or "C", or "saying" if it is a
+        popular saying as its holders would put it, so that "refuted" contradicts them
     """
 
     name: str
     statement: str
     threshold: Threshold
     judge: Callable[[Mapping[str, pd.DataFrame]], Estimate]
+    about: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.threshold, Threshold):
             raise ValueError(
                 f"threshold {self.threshold!r} of claim {self.name!r} is not allowed; "
                 "allowed: below(x), above(x), within(x, y)"
+            )
+        if self.about not in ABOUT:
+            raise ValueError(
+                f"about {self.about!r} of claim {self.name!r} is not allowed; "
+                f"allowed: {', '.join(map(repr, ABOUT))}"
             )
 
 
@@ -241,6 +255,7 @@ def judge_all(experiment: Experiment, tables: Mapping[str, pd.DataFrame]) -> pd.
             {
                 "experiment": experiment.name,
                 "claim": claim.name,
+                "about": claim.about,
                 "statement": claim.statement,
                 "threshold": str(claim.threshold),
                 "estimate": float(found.value),

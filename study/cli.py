@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import os
 import re
 import signal
@@ -257,6 +258,8 @@ def _run(args: argparse.Namespace) -> int:
         experiment.cells(args.preset)
     _writable("--results", args.results)
     _writable("--figures", _figures_folder(args))
+    _writable("docs", _beside(args.results, "docs"))
+    _plan(experiments, args)
     complete = []
     for experiment in experiments:
         progress = True if args.progress else None
@@ -264,6 +267,32 @@ def _run(args: argparse.Namespace) -> int:
             complete.append(experiment)
     _report(complete, args)
     return 0 if len(complete) == len(experiments) else 3
+
+
+def _plan(experiments: list[Experiment], args: argparse.Namespace) -> None:
+    """Say what each run will take, before any work, and refuse what does not fit the memory."""
+    from study import plan, sweep
+    from study.network import check_memory
+
+    importlib.import_module("study.engines")  # workers load it: now this process weighs the same
+    interpreter, plans = plan.peak_memory(), []
+    for experiment in experiments:
+        grid = sweep.parts(experiment, args.preset)
+        store = args.results / experiment.name / ".parts"
+        there = {path.stem for path in store.glob("*.part")}  # the run will see if they are sound
+        left = [part.configuration["cell"] for part in grid if part.key not in there]
+        costs = [experiment.expected(cell) for cell in left]
+        usage = plan.expected(costs, args.workers, interpreter)
+        plans.append((experiment.name, len(grid), len(grid) - len(left), usage))
+    if len(plans) > 1:
+        _, counts, done, usages = zip(*plans, strict=True)
+        plans.append(("all", sum(counts), sum(done), plan.together(usages)))
+    for name, count, done, usage in plans:
+        about = f"{name} ({args.preset})"
+        sweep.say(plan.line(about, count, done, "about", usage, args.workers))
+    for name, count, done, usage in plans:
+        if done < count:
+            check_memory(usage.memory, experiment=name, workers=args.workers)
 
 
 def _figures(args: argparse.Namespace) -> int:
@@ -290,11 +319,14 @@ def _report(experiments: list[Experiment], args: argparse.Namespace) -> None:
     paths = report.draw(experiments, args.results, folder)
     claims = report.write_claims(experiments, args.results)
     if len(claims):
+        page = _writable("docs", _beside(args.results, "docs")) / "findings.md"
+        report.write_findings(claims, folder, page)
         print(report.claims_text(claims), end="\n\n")
         print(f"verdicts  {args.results / 'claims.csv'}")
+        print(f"findings  {page}")
     for experiment in experiments:
         print(f"tables    {args.results / experiment.name}")
-    print(f"figures   {folder} ({len(paths)} files)")
+    print(f"figures   {folder} ({sum(map(len, paths.values()))} files)")
 
 
 def _laws(args: argparse.Namespace) -> int:

@@ -5,12 +5,14 @@
    plain JSON values, the keyword arguments of `measure`.
 3. ``measure(**cell)`` returns ``{table name: DataFrame}``; it depends on nothing but its arguments.
    The tables of all cells, joined in grid order, are ``results/<experiment>/<table>.csv``.
-4. ``COLUMNS`` says what the experiment's own columns mean, the unit last in square brackets; the
+4. ``cost(**cell)`` returns what `measure` of that cell takes, about: core-seconds, and bytes at its
+   peak beyond an interpreter that has loaded the study. `study run` plans with it.
+5. ``COLUMNS`` says what the experiment's own columns mean, the unit last in square brackets; the
    common ones are in `study.records`.
-5. ``CLAIMS`` is a list of `study.claims.Claim`.
-6. ``figure(tables)`` returns the matplotlib Figure of ``figures/<experiment>.*``, drawn from the
-   tables alone.
-7. ``VERSION``, optional: an integer to raise when `measure` changes its numbers.
+6. ``CLAIMS`` is a list of `study.claims.Claim`.
+7. ``figure(tables)`` returns the matplotlib Figure of ``figures/<experiment>.*``, drawn from the
+   tables alone; or ``{name: Figure}`` for ``figures/<experiment>_<name>.*``.
+8. ``VERSION``, optional: an integer to raise when `measure` changes its numbers.
 
 The module is ``experiments/<name>.py`` and imports `study` only.
 """
@@ -21,6 +23,8 @@ import ast
 import importlib
 import importlib.util
 import inspect
+import math
+import operator
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -39,6 +43,7 @@ _CONTRACT = {
         "a dict with a non-empty list of dicts for each of quick and paper",
     ),
     "measure": (callable, "a function of a cell"),
+    "cost": (callable, "a function of a cell"),
     "COLUMNS": (
         lambda v: isinstance(v, dict) and all(isinstance(x, str) for x in [*v, *v.values()]),
         "a dict from column to meaning",
@@ -65,6 +70,7 @@ class Experiment:
     question: str
     grid: Mapping[str, list[dict[str, Any]]]
     measure: Callable[..., dict[str, Any]]
+    cost: Callable[..., tuple[float, int]]
     columns: Mapping[str, str]
     claims: list[Claim]
     figure: Callable[[Mapping[str, Any]], Any]
@@ -98,7 +104,7 @@ class Experiment:
         ------
         ValueError
             When the preset is unknown, or a cell occurs twice, is not plain JSON (a NaN, a tuple,
-            a NumPy number) or is not what `measure` takes.
+            a NumPy number) or is not what `measure` and `cost` take.
         """
         from study import records  # imports pandas, which `study list` need not wait for
 
@@ -111,15 +117,37 @@ class Experiment:
                 if not _is_plain(cell):
                     raise TypeError("a dict inside, a tuple or a name that is not text")
                 inspect.signature(self.measure).bind(**cell)
+                inspect.signature(self.cost).bind(**cell)
                 if text in known:
                     raise ValueError("it occurs twice")
             except (TypeError, ValueError) as error:
                 raise ValueError(
                     f"{self.module}.GRID[{preset!r}] cell {_short(cell)}: {error}; "
-                    "allowed: plain JSON values, the arguments of measure, each cell once"
+                    "allowed: plain JSON values, the arguments of measure and cost, each cell once"
                 ) from None
             known.add(text)
         return self.grid[preset]
+
+    def expected(self, cell: dict[str, Any]) -> tuple[float, int]:
+        """Return what a cell takes, about: core-seconds, and bytes beyond the interpreter's.
+
+        Raises
+        ------
+        ValueError
+            When `cost` returns anything else.
+        """
+        found = self.cost(**cell)
+        try:
+            seconds, memory = float(found[0]), operator.index(found[1])
+            allowed = len(found) == 2 and 0 < seconds < math.inf and memory >= 0
+        except (TypeError, IndexError, ValueError):
+            allowed = False
+        if not allowed:
+            raise ValueError(
+                f"{self.module}.cost of cell {_short(cell)} is {_short(found)}; "
+                "allowed: core-seconds above 0 and a whole number of bytes"
+            )
+        return seconds, memory
 
 
 def _is_plain(cell: dict[str, Any]) -> bool:

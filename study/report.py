@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import textwrap
 from collections.abc import Iterable
@@ -13,9 +14,9 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from study import records
+from study import findings, records
 from study.claims import COLUMNS, judge_all
-from study.experiment import Experiment
+from study.experiment import Experiment, discover, question
 from study.sweep import alone, read_results
 
 # Nothing that differs from run to run: no date, no random identifier.
@@ -56,8 +57,14 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
     return list(files)
 
 
-def draw(experiments: Iterable[Experiment], results: Path, folder: Path) -> list[Path]:
+def draw(experiments: Iterable[Experiment], results: Path, folder: Path) -> dict[str, list[Path]]:
     """Draw the figures of experiments from their tables, without a display.
+
+    An experiment's figure has its name; where there are several, ``_`` and their own after it.
+
+    Returns
+    -------
+    The files, by experiment.
 
     Raises
     ------
@@ -68,11 +75,16 @@ def draw(experiments: Iterable[Experiment], results: Path, folder: Path) -> list
     """
     matplotlib.use("agg")
     Path(folder).mkdir(parents=True, exist_ok=True)
-    paths = []
+    paths = {}
     for experiment in experiments:
-        figure = experiment.figure(read_results(results, experiment.name))
-        paths += save_figure(figure, folder, experiment.name)
-        plt.close(figure)
+        drawn = experiment.figure(read_results(results, experiment.name))
+        if isinstance(drawn, Figure):
+            drawn = {"": drawn}
+        paths[experiment.name] = []
+        for name, figure in drawn.items():
+            full = f"{experiment.name}_{name}" if name else experiment.name
+            paths[experiment.name] += save_figure(figure, folder, full)
+            plt.close(figure)
     return paths
 
 
@@ -109,12 +121,33 @@ def _merge(path: Path, judged: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 def _written(path: Path) -> pd.DataFrame:
     try:
-        return records.read_table(path)
+        table, reason = records.read_table(path), "of an older study"
+        if list(table.columns) == list(COLUMNS):
+            return table
     except (ValueError, FileNotFoundError):
-        print(
-            f"study: {path} is damaged; python -m study figures judges all again", file=sys.stderr
-        )
-        return pd.DataFrame(columns=list(COLUMNS))
+        reason = "damaged"
+    print(f"study: {path} is {reason}; python -m study figures judges all again", file=sys.stderr)
+    return pd.DataFrame(columns=list(COLUMNS))
+
+
+def write_findings(claims: pd.DataFrame, figures: Path, page: Path) -> None:
+    """Write the page of `study.findings`, with links to the figures that are in `figures`.
+
+    Raises
+    ------
+    OSError
+        When the page cannot be written.
+    """
+    names = [name for name in discover() if name in set(claims["experiment"])]
+    links: dict[str, list[str]] = {name: [] for name in names}
+    for path in sorted(Path(figures).glob("*.png")):
+        owners = [n for n in discover() if path.stem == n or path.stem.startswith(f"{n}_")]
+        if owners and max(owners, key=len) in links:
+            link = Path(os.path.relpath(path, page.parent)).as_posix()
+            links[max(owners, key=len)].append(link.replace(" ", "%20"))
+    kept = claims[claims["experiment"].isin(names)]
+    text = findings.markdown(kept, {name: question(name) for name in names}, links)
+    records.write_atomic(page, text.encode())
 
 
 def claims_text(table: pd.DataFrame) -> str:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import heapq
 import importlib
 import json
 import multiprocessing
@@ -27,6 +28,7 @@ import re
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections import deque
 from collections.abc import Generator, Iterator
@@ -46,7 +48,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from study import records
+from study import plan, records
 
 if TYPE_CHECKING:
     from study.experiment import Experiment
@@ -79,7 +81,8 @@ class Table(NamedTuple):
     rows: int
 
 
-Result = tuple[Part, bytes, str]
+Result = tuple[Part, bytes, str, tuple[int, int]]
+"""A part, its bytes, or why there are none; who computed it, and the most bytes it has held."""
 
 
 def parts(experiment: Experiment, preset: str) -> list[Part]:
@@ -153,16 +156,21 @@ def decode_part(
     return tables, about["versions"]
 
 
-def compute(module: str, configuration: dict[str, Any]) -> tuple[bytes, str]:
-    """Measure one cell, in a worker: its part and "", or nothing and the reason in one line."""
+def compute(module: str, configuration: dict[str, Any]) -> tuple[bytes, str, tuple[int, int]]:
+    """Measure one cell, in a worker: its part and "", or nothing and the reason in one line.
+
+    Last come the worker's process id and the most bytes it has held so far.
+    """
     try:
         with threadpool_limits(limits=1):
             tables = importlib.import_module(module).measure(**configuration["cell"])
-        return encode_part(configuration, tables), ""
+        data, reason = encode_part(configuration, tables), ""
     except (Exception, SystemExit) as error:  # what a cell does wrong must not cost the others
         place = traceback.extract_tb(error.__traceback__)[-1]
         words = " ".join(str(error).split())
-        return b"", f"{type(error).__name__}: {words} ({Path(place.filename).name}:{place.lineno})"
+        reason = f"{type(error).__name__}: {words} ({Path(place.filename).name}:{place.lineno})"
+        data = b""
+    return data, reason, (os.getpid(), plan.peak_memory())
 
 
 def _guard() -> None:
@@ -228,7 +236,8 @@ def _fly(
                 except BrokenExecutor:
                     lost.append(part)
                 except Exception as error:  # an executor's own: a cluster lost the worker
-                    yield part, b"", f"{type(error).__name__}: {' '.join(str(error).split())}"
+                    reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                    yield part, b"", reason, (0, 0)
                 else:
                     yield result
     return lost
@@ -244,7 +253,8 @@ def _results(queue: list[Part], workers: int, executor: Executor | None) -> Iter
             if not (yield from _fly(deque([part]), 1, executor)):
                 break
         else:
-            yield part, b"", "quarantined: its worker died twice (killed, or out of memory)"
+            reason = "quarantined: its worker died twice (killed, or out of memory)"
+            yield part, b"", reason, (0, 0)
 
 
 @contextlib.contextmanager
@@ -255,14 +265,15 @@ def alone(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _say(f"waiting for another run in {folder.parent}")
+            say(f"waiting for another run in {folder.parent}")
             fcntl.flock(file, fcntl.LOCK_EX)
         for left in (*folder.glob(".*.tmp"), *folder.parent.glob(".*.tmp")):
             left.unlink()  # from a run that was killed while it wrote
         yield
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Say a line on stderr."""
     tqdm.write(f"study: {line}", file=sys.stderr)  # above a progress bar, not through it
 
 
@@ -304,11 +315,11 @@ def run(
     with alone(store):
         missing = [part for part in grid if not _stored(store, part)]
         done = len(grid) - len(missing)
-        _say(
-            f"{experiment.name} ({preset}): {len(grid)} parts, {done} done, "
-            f"{len(missing)} to compute, {workers} workers"
+        about = f"{experiment.name} ({preset})"
+        say(
+            f"{about}: {len(grid)} parts, {done} done, {len(missing)} to compute, {workers} workers"
         )
-        failures = []
+        failures, peaks, begun = [], {}, time.monotonic()
         bar = tqdm(
             total=len(grid),
             initial=done,
@@ -318,11 +329,12 @@ def run(
             disable=None if progress is None else not progress,
         )
         with bar, contextlib.closing(_results(missing, workers, executor)) as finished:
-            for part, data, reason in finished:
+            for part, data, reason, (worker, peak) in finished:
+                peaks[worker] = peak
                 if reason:
                     cell = records.canonical(part.configuration["cell"]).decode()
                     failures.append(f"part failed: {experiment.name} {cell}: {reason}")
-                    _say(failures[-1])
+                    say(failures[-1])
                 else:
                     # A column without a meaning stops the run now, not after hours.
                     tables, _ = decode_part(data, part.configuration)
@@ -330,8 +342,11 @@ def run(
                     records.data_dictionary(schemas, experiment.columns)
                     records.write_atomic(store / f"{part.key}.part", data)
                 bar.update()
+        memory = sum(heapq.nlargest(workers, peaks.values())) + plan.peak_memory()
+        took = plan.Usage(time.monotonic() - begun, memory)
+        say(plan.line(about, len(grid), len(grid) - len(failures), "took", took, workers))
         if failures:
-            _say(f"{experiment.name}: tables not written, {len(failures)} of {len(grid)} failed")
+            say(f"{experiment.name}: tables not written, {len(failures)} of {len(grid)} failed")
         else:
             _write_tables(experiment, preset, grid, folder)
     return failures
@@ -344,7 +359,7 @@ def _stored(store: Path, part: Part) -> bool:
     except FileNotFoundError:
         return False
     except ValueError as reason:
-        _say(f"part {part.key[:12]} is damaged ({reason}): computed again")
+        say(f"part {part.key[:12]} is damaged ({reason}): computed again")
         return False
     return True
 

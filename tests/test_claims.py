@@ -138,6 +138,12 @@ def test_judging_an_experiment_goes_both_ways():
     assert table["threshold"].tolist() == ["below 0", "above 0"]
 
 
+def test_a_claim_is_about_something_that_the_study_knows():
+    assert Claim("A", "…", below(0.0), lambda tables: None, about="saying").about == "saying"
+    with pytest.raises(ValueError, match=r"about 'D' of claim 'A' is not allowed; allowed: ''"):
+        Claim("A", "…", below(0.0), lambda tables: None, about="D")
+
+
 def test_a_claim_needs_a_threshold():
     with pytest.raises(ValueError, match=r"threshold 0\.25 of claim 'A'"):
         Claim("A", "…", 0.25, lambda tables: None)

@@ -98,7 +98,11 @@ def test_list_and_help_are_quick_and_import_nothing_heavy(house):
 def test_a_quick_run_leaves_the_paper_results_alone_and_figures_come_from_the_csvs(house):
     code, out, err = study(house, "run", "--preset", "quick", "--workers", 2)
     assert code == 0
-    assert "toy (quick): 3 parts, 0 done, 3 to compute, 2 workers" in err
+    planned, begun, took = err.splitlines()
+    assert planned.startswith("study: toy (quick): 3 parts, 0 done: about 2 s and 0.")
+    assert begun == "study: toy (quick): 3 parts, 0 done, 3 to compute, 2 workers"
+    assert took.startswith("study: toy (quick): 3 parts, 3 done: took ")
+    assert all(line.endswith(" GiB with 2 workers") for line in (planned, took))
     assert "\x1b" not in out + err
     assert "\r" not in err  # no progress bar without a terminal
     assert max(map(len, out.splitlines())) <= 100
@@ -110,15 +114,79 @@ def test_a_quick_run_leaves_the_paper_results_alone_and_figures_come_from_the_cs
         *(f"toy/{n}.{e}" for n in ("decay", "ends", "data_dictionary") for e in ("csv", "json")),
         *(f"{n}.{e}" for n in ("claims", "data_dictionary") for e in ("csv", "json")),
         *(f"figures/toy.{e}" for e in ("svg", "pdf", "png")),
+        "docs/findings.md",
     }
+    page = made["docs/findings.md"].decode()
+    assert "![toy: Does the toy decay?](../figures/toy.png)" in page
+    assert "**2 claims: 1 supported, 1 refuted.**" in page
     for part in parts(house / "build" / "quick"):
         part.unlink()
-    for name in ("figures/toy.svg", "figures/toy.pdf", "claims.csv", "claims.json"):
+    for name in ("figures/toy.svg", "docs/findings.md", "claims.csv", "claims.json"):
         (house / "build" / "quick" / name).unlink()
     code, again, err = study(house, "figures", "--results", "build/quick")
     assert (code, err) == (0, "")
     assert again == out
     assert files(house / "build" / "quick") == made
+
+
+def test_several_experiments_are_planned_together_and_each_has_its_own_bar(house):
+    other = TOY.replace("for i in range(n)", "for i in range(n + 1)")
+    (house / "experiments" / "other.py").write_text(other)
+    code, out, err = study(house, "run", "--preset", "quick", "--workers", 2, "--progress")
+    assert code == 0
+    lines = [line for line in err.replace("\r", "\n").splitlines() if line.strip()]
+    plans = [line for line in lines if ": about " in line]
+    names = ["other (quick): 4", "toy (quick): 3", "all (quick): 7"]
+    assert [line.startswith(f"study: {n} parts, 0 done") for line, n in
+            zip(plans, names, strict=True)] == [True] * 3  # fmt: skip
+    assert max(map(lines.index, plans)) == 2  # before any work
+    assert [line.split()[1] for line in lines if ": took " in line] == ["other", "toy"]
+    for name, parts_ in (("other", 4), ("toy", 3)):
+        bars = [line for line in lines if line.startswith(f"{name}: ")]
+        assert bars[0].startswith(f"{name}:   0%")
+        assert bars[-1].startswith(f"{name}: 100%")
+        assert f" {parts_}/{parts_} [" in bars[-1]
+    assert "other / finite" in out
+    assert "toy / finite" in out
+    page = (house / "build" / "quick" / "docs" / "findings.md").read_text()
+    assert page.index("### other") < page.index("### toy")
+
+
+def test_a_run_that_does_not_fit_the_memory_is_refused_before_work(house):
+    toy = house / "experiments" / "toy.py"
+    toy.write_text(TOY + "\ndef cost(**cell):\n    return 1.0, 2**50\n")
+    code, out, err = study(house, "run", "--preset", "quick", "--workers", 2)
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1].startswith("study: error: experiment = 'toy', workers = 2: 2.1e+06")
+    assert err.endswith("the memory available\n")
+    assert not (house / "build" / "quick" / "toy").exists()
+
+
+def test_a_figure_for_each_of_several_messages(house):
+    toy = house / "experiments" / "toy.py"
+    many = "\none = figure\ndef figure(tables):\n"
+    many += "    return {'low': one(tables), 'high': one(tables)}\n"
+    toy.write_text(TOY + many)
+    (house / "experiments" / "toy_low.py").write_text(TOY)  # whose name is that of a figure
+    assert study(house, "run", "toy", "--preset", "quick", "--workers", 2)[0] == 0
+    made = {path.name for path in (house / "build" / "quick" / "figures").glob("*.png")}
+    assert made == {"toy_low.png", "toy_high.png"}
+    page = (house / "build" / "quick" / "docs" / "findings.md").read_text()
+    assert "](../figures/toy_high.png)" in page
+
+
+def test_claims_of_an_older_study_are_judged_again(house):
+    assert study(house, "run", "--preset", "quick", "--workers", 2)[0] == 0
+    results = house / "build" / "quick"
+    from study.claims import COLUMNS
+    from study.records import read_table, write_described
+
+    old = read_table(results / "claims.csv").drop(columns="about")
+    write_described(results / "claims.csv", old, COLUMNS, {"versions": []})
+    code, _, err = study(house, "figures", "--results", "build/quick")
+    assert code == 0
+    assert "claims.csv is of an older study; python -m study figures judges all again" in err
+    assert list(read_table(results / "claims.csv").columns) == list(COLUMNS)
 
 
 def test_results_survive_a_driver_killed_at_any_moment(house):

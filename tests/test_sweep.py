@@ -6,13 +6,15 @@ The faults are real ones, done to real files and real processes.
 import importlib
 import os
 import random
+import subprocess
 import sys
+import time
 from concurrent.futures import Executor, Future
 from pathlib import Path
 
 import pytest
 
-from study import records, sweep
+from study import plan, records, sweep
 from study.experiment import Experiment
 
 TOY = """
@@ -43,12 +45,17 @@ def measure(scale, seed, pause=0.0, fault="", marker=""):
     rows = {"scale": scale, "seed": seed, "layer": steps, "value": [scale**k / 3 for k in steps]}
     return {"decay": pd.DataFrame(rows), "ends": pd.DataFrame(rows).tail(1)}
 
+def cost(scale, seed, pause=0.0, fault="", marker=""):
+    return 0.01 + pause, 2**20
+
 def judge(tables):
     value = tables["ends"]["value"]
     return Estimate(value.mean(), value.min(), value.max(), value.size)
 
 CLAIMS = [
-    Claim("finite", "What is left after three steps is below a million.", below(1e6), judge),
+    Claim(
+        "finite", "What is left after three steps is below a million.", below(1e6), judge, "B"
+    ),
     Claim("large", "What is left after three steps is above a million.", above(1e6), judge),
 ]
 
@@ -164,7 +171,7 @@ def test_a_damaged_part_is_computed_again_and_said(toy, tmp_path, monkeypatch, c
     with monkeypatch.context() as patch:
         patch.setattr(sweep, "PART_FORMAT", 0)
         cell = sweep.parts(Experiment.of(toy), "quick")[0]
-        other, _ = sweep.compute(*cell)
+        other, *_ = sweep.compute(*cell)
     faults = {"empty": b"", "checksum does not agree": data[:-1], "stale": second.read_bytes()}
     for reason, content in faults.items():
         first.write_bytes(content)
@@ -285,6 +292,8 @@ def test_an_unknown_preset_and_no_workers_are_refused(toy, tmp_path):
         ("CLAIMS", ["A"], "a list of Claim"),
         ("COLUMNS", {"x": 1}, "a dict from column to meaning"),
         ("measure", 3, "a function of a cell"),
+        ("cost", None, "is missing; allowed: a function of a cell"),
+        ("cost", 3, "a function of a cell"),
         ("figure", None, "is missing"),
         ("VERSION", "1", "an integer"),
     ],
@@ -314,3 +323,48 @@ def test_temporary_files_of_a_killed_run_are_cleared(toy, tmp_path):
         path.write_bytes(b"half")
     run(toy, tmp_path, executor=Here())
     assert not any(path.exists() for path in left)
+
+
+@pytest.mark.parametrize(
+    "found", [None, 1.0, (1.0,), (1.0, 2.5), (0.0, 1), (float("nan"), 1), (1.0, -1), (1.0, 1, 1)]
+)
+def test_a_cost_that_is_none_is_refused(toy, monkeypatch, found):
+    monkeypatch.setattr(toy, "cost", lambda **cell: found)
+    experiment = Experiment.of(toy)
+    with pytest.raises(ValueError, match=r"toy\.cost of cell .* allowed: core-seconds above 0 and"):
+        experiment.expected(toy.GRID["quick"][0])
+
+
+def test_a_plan_hands_cells_to_whoever_is_free():
+    rng = random.Random(1)
+    costs = [(rng.uniform(0.1, 5), rng.randrange(10**9)) for _ in range(40)]
+    for workers in (1, 2, 3, 7):
+        found = plan.expected(costs, workers, interpreter=1000)
+        busy = [0.0] * workers
+        for seconds, _ in costs:
+            busy[busy.index(min(busy))] += seconds
+        assert found.seconds == pytest.approx(plan.START_SECONDS + max(busy), rel=1e-12)
+        largest = sorted((memory for _, memory in costs), reverse=True)[:workers]
+        assert found.memory == sum(largest) + 1000 * (workers + 1)
+
+
+def test_the_peak_of_a_process_is_its_own_and_not_that_of_the_one_that_started_it():
+    ballast = bytearray(2**28)
+    ballast[::4096] = b"x" * len(ballast[::4096])
+    code = "from study.plan import peak_memory; {}; print(peak_memory())"
+    peaks = []
+    for work in ("pass", "big = bytearray(2**27); big[::4096] = b'x' * 2**15"):
+        command = [sys.executable, "-c", code.format(work)]
+        shown = subprocess.run(command, capture_output=True, text=True, check=True)
+        peaks.append(int(shown.stdout))
+    assert peaks[0] < 2**27
+    assert 2**27 < peaks[1] - peaks[0] + 2**20 < 2**27 + 2**23
+    assert plan.peak_memory() > len(ballast)
+
+
+def test_a_run_says_what_it_took(toy, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(time, "monotonic", iter([10.0, 85.2]).__next__)
+    monkeypatch.setattr(plan, "peak_memory", lambda: 3 * 2**29)
+    run(toy, tmp_path, executor=Here())
+    words = "toy (quick): 3 parts, 3 done: took 1 min 15 s and 3 GiB with 1 workers"
+    assert f"study: {words}\n" in capsys.readouterr().err

@@ -65,7 +65,7 @@ def usual_tanh(more: int) -> Finding:
 
 @law(
     "Glorot & Bengio 2010",
-    "and that of a sigmoid network by 50: sigma_w^2 E s'^2",
+    "The usual uniform weights divide a sigmoid network's squared gradient by 50: sigma_w^2 E s'^2",
     "sigmoid, uniform, sigma_w^2 = 1/3, width 256, depth 30; slope of ln G; tolerance: next order",
     "sigma_w^2 s'(0)^2 = 1/48",
     "sigmoid takes a quarter per layer",

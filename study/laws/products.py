@@ -129,7 +129,7 @@ def ten_thousand_layers(more: int) -> Finding:
 
 @law(
     "Xiao et al. 2018",
-    "and Gaussian weights of the same scale do not: the linear law, about -L/n",
+    "Gaussian weights of that scale lose the gradient over 10,000 layers: the linear law, -L/n",
     "tanh, Gaussian, critical at q* = 1e-4, width 48, depth 10,000; mean of ln G; tolerance 5 %",
     "0, the mean field",
     "the critical line suffices for 10,000 layers",

@@ -93,7 +93,7 @@ def scale_coefficient_relu(more: int) -> Finding:
 
 @law(
     "Philipp et al. 2017",
-    "and it is the same number at every sigma_w: scale-free",
+    "ReLU's coefficient is the same number at every sigma_w: it is free of scale",
     "ReLU, sigma_w^2 = 1, 2 and 4 on the same draws, width 128, depth 50; largest difference of "
     "the slopes, every network",
     "half of ln chi",

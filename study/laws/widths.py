@@ -72,7 +72,7 @@ def sum_of_reciprocal_widths(more: int) -> Finding:
 
 @law(
     "Hanin 2018",
-    "and so does its variance, 5 sum 1/n to leading order",
+    "The variance of ln G is 5 sum 1/n to leading order: the narrow layers decide",
     "ReLU, sigma_w^2 = 2, depth 50: nine layers of width 100, then one of 10; variance of ln G",
     "50 layers of the mean width, 91",
     "wide layers make up for a narrow one",
@@ -101,7 +101,7 @@ def equal_beta_drift(more: int) -> Finding:
 
 @law(
     "Hanin 2018",
-    "and equal spread",
+    "Equal sums of reciprocal widths, equal spread of ln G",
     "ReLU, sigma_w^2 = 2, depth 50, widths 100 and 25 in turn; variance of ln G",
     "50 layers of the mean width, 62",
 )
@@ -134,7 +134,7 @@ def compromise_forward(more: int) -> Finding:
 
 @law(
     "Glorot & Bengio 2010",
-    "and gradients by 2 n_out/(n_in + n_out): never both 1 unless the layer is square",
+    "Xavier changes gradients by 2 n_out/(n_in + n_out) per layer: 1 if the layer is square",
     "linear, widths 512, 256, ..., 16; mean of ln of the mean square of dC/dr, input over output",
     "0: gradients keep their size",
     "Xavier initialisation keeps signals and gradients",

@@ -43,7 +43,7 @@ def theory_against_measurement(table: pd.DataFrame, title: str) -> Figure:
             title,
             "Dots: numbers expected by theory. Diamonds: negative controls, wrong numbers; orange: "
             "of a law that refutes a popular reading.\nDistance from the measurement, over the "
-            "distance at which it excludes a number: its interval (level 1 − 10⁻⁵) plus tolerance."
+            "distance at which it excludes a number: its interval plus tolerance."
             f"\nGrey: not excluded. Log scale beyond 1; triangles: farther than {_REACH:.0f}. "
             "Crosses: theory disagrees.",
         )

@@ -1,12 +1,29 @@
-"""Growth of the gradient per layer against the weight scale: one panel an activation."""
+"""Growth of the gradient against the weight scale, and its phases: one panel an activation."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, SymLogNorm
 from matplotlib.figure import Figure
 
-from study.plotting.style import COLOURS, MARKS, NAMES, head, house_style, panels
+from study.plotting.style import (
+    COLOURS,
+    FLOAT32_DECADES,
+    MARKS,
+    NAMES,
+    head,
+    house_style,
+    panels,
+)
+
+# Ever lighter, so that it reads in grey; the hue turns where the gradient stays.
+_DECADES = LinearSegmentedColormap.from_list(
+    "decades", ["#08204d", "#3b6ea8", "#a9b1b8", "#f0a860", "#fff3d0"]
+)
+_LABELS = {"depth": "depth (layers, log scale)", "sigma_b": "bias scale σ_b (log scale)"}
+_SCALES = [0.25, 0.5, 1, 2, 4, 8, 16]
 
 
 def growth_against_scale(
@@ -56,12 +73,70 @@ def growth_against_scale(
         axes[0][0].text(
             0.97, 0.42, "vanishes", transform=axes[0][0].transAxes, fontsize=7, ha="right", va="top"
         )
-        ticks = [0.25, 0.5, 1, 2, 4, 8, 16]
-        for ax in axes[-1]:
-            ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-            ax.set_xticks([], minor=True)
-            ax.set_xlabel("weight scale σ_w (log scale)")
+        _scale_axis(axes[-1])
         for row in axes:
             row[0].set_ylabel("decades per layer")
         head(figure, title, note)
     return figure
+
+
+def phase_diagram(points: pd.DataFrame, y: str, title: str, note: str) -> Figure:
+    """Draw the decades the gradient gains over the plane of sigma_w and depth, or sigma_b.
+
+    Parameters
+    ----------
+    points : columns activation, sigma_w, y, value (decades), critical (sigma_w where chi = 1), on
+        a rectangular grid
+    y : "depth" or "sigma_b"
+    """
+    activations = list(dict.fromkeys(points["activation"]))
+    columns = 4
+    count = -(-len(activations) // columns)
+    largest = 10 ** np.ceil(np.log10(np.abs(points.value).max()))
+    norm = SymLogNorm(1, vmin=-largest, vmax=largest, base=10)
+    with house_style():
+        figure, axes = panels(count, columns, (10, 2.1 * count), sharex=True, sharey=True)
+        for ax, name in zip(axes.flat, activations, strict=False):
+            own = points[points.activation == name]
+            grid = own.pivot(index=y, columns="sigma_w", values="value")
+            mesh = _plane(ax, grid, norm)
+            line = own.groupby(y).critical.first()
+            ax.plot(line, line.index, color="black", lw=1.4)
+            ax.set_xscale("log")
+            ax.set_yscale("log")
+            ax.set_title(NAMES[name], color=COLOURS[name], fontweight="bold")
+        _scale_axis(axes[-1])
+        for row in axes:
+            row[0].set_ylabel(_LABELS[y])
+        powers = 10.0 ** np.arange(np.log10(largest) + 1)
+        ticks = [*-powers[::-1], 0, *powers]
+        bar = figure.colorbar(mesh, ax=axes, ticks=ticks, aspect=40, pad=0.01)
+        bar.ax.set_yticklabels([f"{tick:,.0f}".replace("-", "−") for tick in ticks])
+        bar.set_label("decades gained or lost (symlog scale)")
+        head(figure, title, note)
+    return figure
+
+
+def _plane(ax: Axes, grid: pd.DataFrame, norm: SymLogNorm):
+    x, y, z = grid.columns.to_numpy(float), grid.index.to_numpy(float), grid.to_numpy()
+    mesh = ax.pcolormesh(x, y, z, norm=norm, cmap=_DECADES, shading="nearest", rasterized=True)
+    for level, colour, style in (
+        (0.0, "white", "--"),
+        *((limit, "black", ":") for limit in FLOAT32_DECADES),
+    ):
+        if z.min() < level < z.max():
+            drawn = {"colors": colour, "linestyles": style, "linewidths": 0.9}
+            ax.contour(x, y, _symlog(z), [_symlog(level)], **drawn)
+    return mesh
+
+
+def _symlog(z):
+    """Between measured points contours run straight on the colour bar's scale."""
+    return np.sign(z) * np.log1p(np.abs(z))
+
+
+def _scale_axis(axes: list[Axes]) -> None:
+    for ax in axes:
+        ax.set_xticks(_SCALES, [f"{tick:g}" for tick in _SCALES])
+        ax.set_xticks([], minor=True)
+        ax.set_xlabel("weight scale σ_w (log scale)")

@@ -36,6 +36,7 @@ NAMES = {name: name.replace("_", " ") for name in COLOURS} | {
     "gelu": "GELU",
     "silu": "SiLU",
 }
+FLOAT16_DECADES = (-4.2, 4.8)
 FLOAT32_DECADES = (-37.9, 38.5)
 FLOAT64_DECADES = (-307.7, 308.3)
 """Normal ranges: log10 of the smallest and the largest normal number."""
@@ -102,13 +103,15 @@ def shade(colour: str, share: float) -> tuple[float, float, float]:
     return tuple(1 - share * (1 - part) for part in to_rgb(colour))
 
 
-def shade_float_ranges(axes: Axes, names: bool) -> None:
+def shade_float_ranges(axes: Axes, names: bool, float16: bool = False) -> None:
     """Grey where a plain float32, and darker where a plain float64, leaves its normal range."""
     low, high = axes.get_ylim()
-    for (bottom, top), grey, name in (
+    shades = [(FLOAT16_DECADES, "#f8f8f8", "beyond float16")] if float16 else []
+    shades += [
         (FLOAT32_DECADES, "#f0f0f0", "beyond float32"),
         (FLOAT64_DECADES, "#dcdcdc", "beyond float64"),
-    ):
+    ]
+    for (bottom, top), grey, name in shades:
         axes.axhspan(low, bottom, color=grey, lw=0, zorder=-2)
         axes.axhspan(top, high, color=grey, lw=0, zorder=-2)
         if names:

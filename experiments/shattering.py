@@ -1,0 +1,170 @@
+"""How alike the gradients at two inputs are, against depth: shattered gradients."""
+
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+
+from study import gaussian, images
+from study.blocks import BATCH, Block, gradient_overlaps
+from study.claims import Claim, Estimate, above, bootstrap_over_seeds, within
+from study.plotting.shattering import likeness_against_depth
+from study.theory import correlation
+from study.theory.residual import branch_scales, normalised_scales
+
+QUESTION = "Do gradients at different inputs lose their likeness with depth, and how fast?"
+
+WIDTH, ROWS = 512, 32
+INPUTS = {False: 2, True: ROWS}
+"""Inputs of a network without and with batch normalisation; ROWS is inputs times cotangents."""
+HE = 2**0.5
+KINDS = {
+    "relu": Block("relu", sigma_w=HE),
+    "relu, coins": Block("relu", sigma_w=HE),
+    "relu, BatchNorm": Block("relu", BATCH, frozen=True),
+    "residual": Block("relu", residual=True, sigma_w=HE),
+    "residual, coins": Block("relu", residual=True, sigma_w=HE),
+    "residual, BatchNorm": Block("relu", BATCH, residual=True, sigma_v=HE, frozen=True),
+    "tanh 0.9": Block("tanh", sigma_w=0.9),
+    "tanh 2": Block("tanh", sigma_w=2.0),
+    "sigmoid 4": Block("sigmoid", sigma_w=4.0),
+    "sigmoid 16": Block("sigmoid", sigma_w=16.0),
+}
+DEPTHS = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64]
+
+GRID = {
+    preset: [
+        {"inputs": inputs, "seed": seed, "depths": depths}
+        for inputs, count in (("orthogonal", seeds), ("digits", seeds // 3))
+        for seed in range(count)
+    ]
+    for preset, seeds, depths in (("quick", 9, DEPTHS[:8]), ("paper", 60, DEPTHS))
+}
+
+COLUMNS = {
+    "inputs": "orthogonal: random inputs at right angles; digits: MNIST images, projected to the "
+    "width at random [-]",
+    "kind": "the network; coins: active units drawn at random for each input, as Balduzzi et al. "
+    "assume; numbers: sigma_w [-]",
+    "depth": "layers, or residual blocks [layers]",
+    "covariance": "mean inner product of dC/dx at two inputs for the same unit cotangent, over "
+    "cotangents and, with BatchNorm, over all pairs of its batch [squared norm]",
+    "variance": "mean squared norm of dC/dx [squared norm]",
+    "expected": "theory's covariance / variance for these inputs, infinite width [1]",
+}
+
+
+def cost(inputs: str, seed: int, depths: list[int]) -> tuple[float, int]:
+    """Core-seconds, and bytes: the weights of a seed and the traces of one walk."""
+    matrices, traces = 2 * max(depths) * WIDTH**2, 4 * ROWS * WIDTH * sum(depths)
+    return 0.2 + 3e-3 * max(depths) + 6e-3 * sum(depths), 4 * (matrices + traces)
+
+
+def measure(inputs: str, seed: int, depths: list[int]) -> dict[str, pd.DataFrame]:
+    """Every kind of network of one seed, all of them on the same weights."""
+    depths, deepest = sorted(depths, reverse=True), max(depths)
+
+    def normal(purpose: str, layer: int, rows: int) -> np.ndarray:
+        key = gaussian.key(seed, "shattering", purpose)
+        return gaussian.normal(key, layer, (rows, WIDTH), np.float32)
+
+    weights = [normal("weights", k, WIDTH) / np.float32(WIDTH**0.5) for k in range(2 * deepest)]
+    coins = [(normal("coins", k, ROWS) > 0).astype(np.float32) for k in range(deepest)]
+    tables = []
+    for kind, block in KINDS.items():
+        count = INPUTS[block.axis is not None]
+        if inputs == "orthogonal":
+            x = np.linalg.qr(normal("inputs", 0, count).T)[0].T
+        else:
+            pixels, _ = images.sample(seed, count)
+            x = pixels.astype(np.float32) @ normal("stem", 0, pixels.shape[1])
+        x *= WIDTH**0.5 / np.linalg.norm(x, axis=1, keepdims=True)
+        u = normal("cotangents", 0, ROWS // count) / np.float32(WIDTH**0.5)
+        slopes = coins.__getitem__ if "coins" in kind else None
+        covariance, variance = gradient_overlaps(block, weights.__getitem__, depths, x, u, slopes)
+        cosine = 0.0 if inputs == "orthogonal" else float(np.vdot(x[0], x[1])) / WIDTH
+        theory = expected(kind, deepest, cosine)[np.array(depths) - 1]
+        at = {"inputs": inputs, "kind": kind, "depth": depths, "seed": seed}
+        at |= {"covariance": covariance, "variance": variance, "expected": theory}
+        tables.append(pd.DataFrame(at))
+    return {"overlaps": pd.concat(tables, ignore_index=True)}
+
+
+@lru_cache(maxsize=64)
+def expected(kind: str, depth: int, cosine: float) -> np.ndarray:
+    """Likeness at 1, ..., depth layers as theory has it, by the angle between the inputs."""
+    block = KINDS[kind]
+    scales = branch_scales("undamped", depth) if block.residual else None
+    if block.axis is not None and block.residual:
+        scales = normalised_scales(depth, batch=ROWS)
+    if block.axis is not None or "coins" in kind:  # the angle plays no part
+        return correlation.independent_shattering(depth, scales).correlation
+    if block.activation == "relu":
+        return correlation.shattering(depth, scales, cosine).correlation
+    return correlation.plain_shattering(block.activation, block.sigma_w, depth, cosine).correlation
+
+
+def likeness(frame: pd.DataFrame) -> float:
+    """Covariance over variance, each averaged over networks before the division."""
+    return float(frame.covariance.mean() / frame.variance.mean())
+
+
+def beside(kind: str, depth: int, reference) -> Estimate:
+    """Judge: likeness over a number, or over that of another kind on the same weights."""
+
+    def judge(tables: dict[str, pd.DataFrame]) -> Estimate:
+        own = tables["overlaps"]
+        own = own[(own.inputs == "orthogonal") & (own.depth == depth)]
+        own = own[own.kind.isin([kind, reference])]
+
+        def ratio(frame: pd.DataFrame) -> float:
+            top = frame[frame.kind == kind]
+            if isinstance(reference, str):
+                return likeness(top) / likeness(frame[frame.kind == reference])
+            return likeness(top) / (reference or top.expected.iloc[0])
+
+        return bootstrap_over_seeds(own, ratio)
+
+    return judge
+
+
+FACTOR = within(1 / 1.5, 1.5)
+HALVING = beside("relu", 8, 2.0**-8)
+
+CLAIMS = [
+    Claim(name, f"{statement} after {depth} layers over {over}.", threshold, judge)
+    for name, statement, depth, over, threshold, judge in (
+        ("gradients of plain ReLU networks shatter as 2^-L", "Plain He-ReLU, inputs at right "
+         "angles: likeness of their gradients", 8, "2^-8; within a factor of 1.5", FACTOR, HALVING),
+        ("they follow the mean-field product", "Plain He-ReLU: likeness", 8, "prod (pi - theta_l) "
+         "/ pi, which falls as L^-3; within a factor of 1.5", FACTOR, beside("relu", 8, None)),
+        ("they follow it further down", "Plain He-ReLU: likeness", 16, "that product; within a "
+         "factor of 2", within(0.5, 2), beside("relu", 16, None)),
+        ("units active independently give 2^-L", "ReLU with active units drawn for each input: "
+         "likeness", 6, "2^-6; within a factor of 1.5", FACTOR, beside("relu, coins", 6, 2.0**-6)),
+        ("BatchNorm makes them so", "Plain ReLU with batch normalisation, its statistics taken for "
+         "constants: likeness", 6, "2^-6; within a factor of 1.5", FACTOR,
+         beside("relu, BatchNorm", 6, 2.0**-6)),
+        ("skip connections slow the shattering", "ReLU with skip connections: likeness", 8, "that "
+         "without, on the same weights", above(1), beside("residual", 8, "relu")),
+        ("the weight scale decides on shattering", "Sigmoid at sigma_w = 4, below its critical "
+         "scale: likeness", 4, "that at sigma_w = 16, above it; more than tenfold", above(10),
+         beside("sigmoid 4", 4, "sigmoid 16")),
+    )
+]  # fmt: skip
+
+
+def figure(tables: dict[str, pd.DataFrame]):
+    """Likeness against depth, a panel a family of networks."""
+    overlaps, points = tables["overlaps"], []
+    for key, own in overlaps.groupby(["inputs", "kind", "depth"], sort=False):
+        at = bootstrap_over_seeds(own[["seed", "covariance", "variance"]], likeness, resamples=400)
+        points.append((*key, at.value, at.low, at.high, own.expected.mean()))
+    columns = ["inputs", "kind", "depth", "value", "low", "high", "expected"]
+    slower = "more slowly than 2⁻ᴸ" if HALVING(tables).low > 1.5 else "no more slowly than 2⁻ᴸ"
+    return likeness_against_depth(
+        pd.DataFrame(points, columns=columns),
+        WIDTH,
+        overlaps.groupby("inputs", sort=False).seed.nunique().to_dict(),
+        f"Gradients of plain ReLU networks at two inputs lose their likeness {slower}",
+    )

@@ -1,0 +1,1 @@
+"""What `study.torch` is made of; needs PyTorch."""
