@@ -85,7 +85,7 @@ COLUMNS = {
 def cost(inputs: str, seed: int, depths: list[int]) -> tuple[float, int]:
     """Core-seconds; bytes, mostly the traces of residual batch normalisation."""
     traced = sum(d for d in depths if d <= CAPS["block"])
-    return 0.3 + 2.2e-3 * max(depths), 40_000_000 + 9 * traced * EXAMPLES * WIDTH
+    return 0.3 + 3e-3 * max(depths), 40_000_000 + 9 * traced * EXAMPLES * WIDTH
 
 
 def measure(inputs: str, seed: int, depths: list[int]) -> dict[str, pd.DataFrame]:
@@ -229,14 +229,15 @@ def kept(decays: pd.DataFrame) -> Estimate:
 
 
 def summary(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """One row a remedy and kind of inputs: depth kept, its interval, and theory's."""
+    """One row a remedy and kind of inputs: depth kept, its interval, theory's; and its fate."""
     about = tables["remedies"].groupby(["inputs", "remedy"], sort=False).first()
     rows = []
     for key, own in tables["decays"].groupby(["inputs", "remedy"], sort=False):
-        found, at = kept(own), about.loc[key]
-        rows.append((*key, at.group, found.value, found.low, found.high, at.expected_depth,
-                     found.value == own.depth.max()))  # fmt: skip
-    columns = ["inputs", "remedy", "group", "value", "low", "high", "expected", "censored"]
+        found, at, deepest = kept(own), about.loc[key], own.depth.max()
+        fate = "vanishes" if own[own.depth == deepest].log10_decay.median() < 0 else "explodes"
+        fate = "kept" if found.value == deepest else fate
+        rows.append((*key, at.group, found.value, found.low, found.high, at.expected_depth, fate))
+    columns = ["inputs", "remedy", "group", "value", "low", "high", "expected", "fate"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -343,8 +344,9 @@ def figure(tables: dict[str, pd.DataFrame]):
     return layers_kept(
         found,
         DEPTHS[-1],
-        f"{len(lost)} of {found.remedy.nunique()} remedies lose the gradient within 100 layers",
-        "Depth at which the median of |log10 ‖dC/dr⁰‖ / ‖dC/dr^depth‖| first exceeds "
+        f"{len(lost)} of {found.remedy.nunique()} remedies let the gradient vanish or explode "
+        "within 100 layers",
+        "Depth at which the median of |log10(‖dC/dr⁰‖ / ‖dC/dr^depth‖)| first exceeds "
         f"{DECADES:g}: a factor of 1,000 lost or gained. Whiskers: 95 % interval over "
         f"{seeds['random']} seeds; open marks: MNIST digits, {seeds['digits']} seeds.\n"
         "Triangles: at least that, the deepest networks measured. Black: theory, no free offset "

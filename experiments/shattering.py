@@ -109,21 +109,25 @@ def likeness(frame: pd.DataFrame) -> float:
     return float(frame.covariance.mean() / frame.variance.mean())
 
 
-def beside(kind: str, depth: int, reference) -> Estimate:
-    """Judge: likeness over a number, or over that of another kind on the same weights."""
+def beside(kind: str, depth: int, reference: float | str | None):
+    """Judge: likeness over a number, over that of another kind, or (None) over theory's."""
 
     def judge(tables: dict[str, pd.DataFrame]) -> Estimate:
         own = tables["overlaps"]
-        own = own[(own.inputs == "orthogonal") & (own.depth == depth)]
-        own = own[own.kind.isin([kind, reference])]
+        own = own[(own.inputs == "orthogonal") & (own.depth == depth)].set_index("seed")
+        frame, over = own[own.kind == kind][["covariance", "variance"]], reference
+        if reference is None:
+            over = own[own.kind == kind].expected.iloc[0]
+        elif isinstance(reference, str):
+            other = own[own.kind == reference][["covariance", "variance"]]
+            frame = frame.join(other.add_suffix("_other"))
 
-        def ratio(frame: pd.DataFrame) -> float:
-            top = frame[frame.kind == kind]
+        def ratio(f: pd.DataFrame) -> float:
             if isinstance(reference, str):
-                return likeness(top) / likeness(frame[frame.kind == reference])
-            return likeness(top) / (reference or top.expected.iloc[0])
+                return likeness(f) / float(f.covariance_other.mean() / f.variance_other.mean())
+            return likeness(f) / over
 
-        return bootstrap_over_seeds(own, ratio)
+        return bootstrap_over_seeds(frame.reset_index(), ratio)
 
     return judge
 
@@ -132,30 +136,32 @@ FACTOR = within(1 / 1.5, 1.5)
 HALVING = beside("relu", 8, 2.0**-8)
 
 CLAIMS = [
-    Claim(name, f"{statement} after {depth} layers over {over}.", threshold, judge)
-    for name, statement, depth, over, threshold, judge in (
-        ("gradients of plain ReLU networks shatter as 2^-L", "Plain He-ReLU, inputs at right "
-         "angles: likeness of their gradients", 8, "2^-8; within a factor of 1.5", FACTOR, HALVING),
-        ("they follow the mean-field product", "Plain He-ReLU: likeness", 8, "prod (pi - theta_l) "
-         "/ pi, which falls as L^-3; within a factor of 1.5", FACTOR, beside("relu", 8, None)),
-        ("they follow it further down", "Plain He-ReLU: likeness", 16, "that product; within a "
+    Claim(name, f"{statement} after {depth} layers over {over}.", threshold, judge, about)
+    for about, name, statement, depth, over, threshold, judge in (
+        ("saying", "gradients of plain ReLU networks shatter as 2^-L", "Plain He-ReLU, inputs at "
+         "right angles: likeness of their gradients", 8, "2^-8; within a factor of 1.5",
+         FACTOR, HALVING),
+        ("", "they follow the mean-field product", "Plain He-ReLU: likeness", 8, "prod (pi - "
+         "theta_l) / pi, which falls as L^-3; within a factor of 1.5",
+         FACTOR, beside("relu", 8, None)),
+        ("", "they follow it further down", "Plain He-ReLU: likeness", 16, "that product; within a "
          "factor of 2", within(0.5, 2), beside("relu", 16, None)),
-        ("units active independently give 2^-L", "ReLU with active units drawn for each input: "
+        ("", "units active independently give 2^-L", "ReLU with active units drawn for each input: "
          "likeness", 6, "2^-6; within a factor of 1.5", FACTOR, beside("relu, coins", 6, 2.0**-6)),
-        ("BatchNorm makes them so", "Plain ReLU with batch normalisation, its statistics taken for "
-         "constants: likeness", 6, "2^-6; within a factor of 1.5", FACTOR,
-         beside("relu, BatchNorm", 6, 2.0**-6)),
-        ("skip connections slow the shattering", "ReLU with skip connections: likeness", 8, "that "
-         "without, on the same weights", above(1), beside("residual", 8, "relu")),
-        ("the weight scale decides on shattering", "Sigmoid at sigma_w = 4, below its critical "
-         "scale: likeness", 4, "that at sigma_w = 16, above it; more than tenfold", above(10),
-         beside("sigmoid 4", 4, "sigmoid 16")),
+        ("", "BatchNorm makes them so", "Plain ReLU with batch normalisation, its statistics taken "
+         "for constants: likeness", 6, "2^-6; within a factor of 1.5",
+         FACTOR, beside("relu, BatchNorm", 6, 2.0**-6)),
+        ("saying", "skip connections slow the shattering", "ReLU with skip connections: likeness",
+         8, "that without, on the same weights", above(1), beside("residual", 8, "relu")),
+        ("", "the weight scale decides on shattering", "Sigmoid at sigma_w = 4, below its critical "
+         "scale: likeness", 4, "that at sigma_w = 16, above it; more than tenfold",
+         above(10), beside("sigmoid 4", 4, "sigmoid 16")),
     )
 ]  # fmt: skip
 
 
 def figure(tables: dict[str, pd.DataFrame]):
-    """Likeness against depth, a panel a family of networks."""
+    """Likeness against depth."""
     overlaps, points = tables["overlaps"], []
     for key, own in overlaps.groupby(["inputs", "kind", "depth"], sort=False):
         at = bootstrap_over_seeds(own[["seed", "covariance", "variance"]], likeness, resamples=400)

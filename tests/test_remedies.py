@@ -141,3 +141,10 @@ def test_rows_left_out_after_the_loss_count_as_lost():
 def test_the_title_follows_from_the_tables(rate, lost):
     title = remedies.figure(frames(rate)).get_suptitle()
     assert title.startswith(f"{lost} of {len(remedies.GROUP)} remedies")
+
+
+def test_the_summary_names_the_fate():
+    for rate, fate in ((1e-9, "kept"), (0.2, "vanishes"), (-0.2, "explodes")):
+        found = remedies.summary(frames(rate))
+        assert set(found.fate) == {fate}
+        assert len(found) == 2 * len(remedies.GROUP)

@@ -18,7 +18,7 @@ def layers_kept(summary: pd.DataFrame, horizon: int, title: str, note: str) -> F
     Parameters
     ----------
     summary : columns inputs ("random" or "digits"), remedy, group, value, low, high, expected,
-        censored; a depth is "at least" where censored, and beyond ``horizon`` where infinite
+        fate; a depth is "at least" where the fate is "kept", and beyond ``horizon`` where infinite
     horizon : the depth up to which theory was followed
     """
     first = summary.group == "initialiser"
@@ -28,6 +28,7 @@ def layers_kept(summary: pd.DataFrame, horizon: int, title: str, note: str) -> F
         figure, axes = panels(1, 2, (10, 0.21 * rows + 1.6), sharex=True)
         for ax, (half, own) in zip(axes[0], halves.items(), strict=True):
             _rows(ax, own, horizon)
+            ax.set_ylim(*(own.remedy.nunique() - np.array([rows + 0.3, 0.3])))
             ax.set_title(TITLES[half], fontweight="bold")
             ax.set_xlabel("layers or blocks (log scale)")
         head(figure, title, note)
@@ -43,17 +44,19 @@ def _rows(ax: Axes, own: pd.DataFrame, horizon: int) -> None:
         activation = remedy.partition(", ")[0]
         at, colour = random.loc[remedy], COLOURS[activation]
         ax.barh(y, at.value - 1, left=1, height=0.62, color=colour, alpha=0.35, lw=0)
-        mark = ">" if at.censored else MARKS[activation]
+        mark = ">" if at.fate == "kept" else MARKS[activation]
         ax.plot(at.value, y, mark, color=colour, ms=4.5)
+        if at.fate != "kept":
+            ax.text(1.06, y - 0.04, at.fate, fontsize=6, va="center", color="#444444")
         whisker = [[at.value - at.low], [min(at.high, edge) - at.value]]
         ax.errorbar(at.value, y, xerr=whisker, fmt="none", ecolor=colour, elinewidth=1)
         digits = own[(own.inputs == "digits") & (own.remedy == remedy)]
-        mark = ">" if digits.censored.all() else MARKS[activation]
+        mark = ">" if (digits.fate == "kept").all() else MARKS[activation]
         ax.plot(digits.value, [y] * len(digits), mark, mfc="none", color=colour, ms=7.5, mew=0.7)
         ax.plot(min(at.expected, edge), y, "|", color="black", ms=9, mew=1.4, zorder=5)
         if np.isinf(at.expected):
             ax.plot(edge * 1.12, y, ">", color="black", ms=3, zorder=5)
-    ax.set(xscale="log", xlim=(1, edge * 1.35), ylim=(-0.7, len(order) - 0.3))
+    ax.set(xscale="log", xlim=(1, edge * 1.35))
     names = [remedy.partition(", ") for remedy in order]
     ax.set_yticks(range(len(order)), [f"{NAMES[name]}, {called}" for name, _, called in names])
     for label, (name, _, _) in zip(ax.get_yticklabels(), names, strict=True):

@@ -74,19 +74,19 @@ def likeness_against_depth(
             "over networks taken before the division.\n"
             f"Marks: {counts} of width {width}, 95 % bootstrap intervals. Triangles: upper ends of "
             "intervals that reach zero, where the noise of\nfinite width, about 1/√n a network, "
-            "hides the likeness. Lines: theory of infinite width, no free offset. Coin-tossed: "
-            "units active at random for\neach input, as Balduzzi et al. (2017) assume. BatchNorm: "
-            "its statistics taken for constants on the way back.",
+            "hides the likeness. Lines: theory of infinite width, which great depth leaves; no "
+            "free offset. Coin-tossed:\nunits active at random for each input, as Balduzzi et al. "
+            "(2017) assume. BatchNorm: its statistics taken for constants on the way back.",
         )
         figure.canvas.draw()  # the layout, which the labels need
         for ax, ends in labels:
             right = [end for end in ends if end[1] == deepest]
             direct_labels(ax, deepest, [(y, name) for y, _, name, _ in right])
-            leaving = [end for end in ends if end[1] < deepest]
+            leaving = sorted((end for end in ends if end[1] < deepest), key=lambda end: end[1])
             for place, (y, x, name, _) in enumerate(leaving):
                 ax.annotate(
-                    name, (x, y), xytext=(6, 8 - 8 * place), textcoords="offset points",
-                    fontsize=6.5,
+                    name, (x, y), xytext=(6 if place else -6, 0), textcoords="offset points",
+                    ha="left" if place else "right", va="center", fontsize=6.5,
                 )  # fmt: skip
     return figure
 

@@ -70,26 +70,35 @@ def trainability(
 
 
 def _map(ax: Axes, cells: pd.DataFrame, rules: pd.DataFrame) -> None:
+    """One column a weight scale, evenly spaced; between columns sigma_w runs logarithmically."""
     grid = cells.pivot(index="depth", columns="sigma_w", values="value")
     lost = cells.pivot(index="depth", columns="sigma_w", values="diverged")
-    x, y = (_edges(np.array(axis, float)) for axis in (grid.columns, grid.index))
+    scales, depths = (np.array(axis, float) for axis in (grid.columns, grid.index))
+    columns, edges = np.arange(len(scales)), _edges(depths)
     cmap, shades = mpl.colormaps["cividis"], Normalize(0.1, 1)
-    ax.pcolormesh(x, y, grid.to_numpy(), cmap=cmap, norm=shades, edgecolors="white", lw=0.8)
+    ax.pcolormesh(
+        np.arange(len(scales) + 1) - 0.5, edges, grid.to_numpy(), cmap=cmap, norm=shades,
+        edgecolors="white", lw=0.8,
+    )  # fmt: skip
     for depth, row in grid.iterrows():
-        for sigma, value in row.items():
+        for column, (sigma, value) in enumerate(row.items()):
             diverged = lost.loc[depth, sigma] > 0.5
             ax.annotate(
-                "div." if diverged else f"{value:.0%}", (sigma, depth), ha="center", va="center",
+                "div." if diverged else f"{value:.0%}", (column, depth), ha="center", va="center",
                 fontsize=7, color="black" if value > 0.6 and not diverged else "white", zorder=4,
                 bbox={"fc": cmap(shades(value)), "lw": 0, "pad": 0.8},
             )  # fmt: skip
-    ax.plot(rules.sigma_w, rules.value, color="white", lw=3.2)
-    ax.plot(rules.sigma_w, rules.value, color="#C00000", lw=1.6)
-    ax.set(xscale="log", yscale="log", xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
-    ax.set_xticks(grid.columns, [f"{sigma:.3g}" for sigma in grid.columns])
-    ax.set_yticks(grid.index, [f"{depth}" for depth in grid.index])
-    ax.tick_params(which="minor", length=0, labelbottom=False, labelleft=False)
-    ax.set_xlabel("weight scale σ_w (log scale)")
+    ends = _edges(scales)
+    anchors = np.log([ends[0], *scales, ends[-1]]), [-0.5, *columns, columns[-1] + 0.5]
+    rules = rules[rules.sigma_w.between(ends[0], ends[-1])]
+    x = np.interp(np.log(rules.sigma_w), *anchors)
+    ax.plot(x, rules.value, color="white", lw=3.2)
+    ax.plot(x, rules.value, color="#C00000", lw=1.6)
+    ax.set(yscale="log", xlim=(-0.5, columns[-1] + 0.5), ylim=(edges[0], edges[-1]))
+    ax.set_xticks(columns, [f"{sigma:.3g}" for sigma in scales])
+    ax.set_yticks(depths, [f"{depth:g}" for depth in depths])
+    ax.tick_params(which="minor", length=0, labelleft=False)
+    ax.set_xlabel("weight scale σ_w (columns evenly spaced)")
 
 
 def _edges(middles: np.ndarray) -> np.ndarray:
