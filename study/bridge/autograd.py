@@ -26,8 +26,6 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from study.scaled import LOG10_2
-
 Square = tuple[float, int]
 """(s, exponent): a sum of squares s 4^exponent; s is infinite or NaN where an entry is."""
 Point = tuple[torch.autograd.graph.Node, int]
@@ -35,9 +33,9 @@ Point = tuple[torch.autograd.graph.Node, int]
 
 CHUNK = 2**22
 """So many entries at a time are taken to float64."""
-STEPS = {torch.float16: 8, torch.float64: 256}
+STEPS = {torch.float16: 4, torch.float64: 256}
 """From one shift to the next; 32 where float32 or bfloat16 is the narrowest format."""
-RUNGS = 6
+RUNGS = 12
 """At most so many steps up, and so many down."""
 
 
@@ -50,13 +48,6 @@ def square(x: Tensor) -> Square:
     e = math.frexp(top)[1]
     parts = (shifted(part.double(), -e) for part in x.split(CHUNK))
     return math.fsum(float((part * part).sum()) for part in parts), e
-
-
-def log10_norm(s: Square) -> float:
-    """Base-10 logarithm of the norm (not squared); -inf for a true zero."""
-    if s[0] == 0 or not math.isfinite(s[0]):
-        return -math.inf if s[0] == 0 else s[0]
-    return 0.5 * math.log10(s[0]) + s[1] * LOG10_2
 
 
 def entries(x: Tensor) -> Tensor:
@@ -82,8 +73,8 @@ def shifted(x: Tensor, exponent: int) -> Tensor:
 def total(parts: list[tuple[Tensor, int]]) -> Square:
     """The square of a sum of tensors x 2^exponent, added in float64."""
     if len(parts) == 1:
-        (x, e), (s, p) = parts[0], square(parts[0][0])
-        return s, p + e if s else 0
+        s, p = square(parts[0][0])
+        return s, p + parts[0][1] if s else 0
     tops = [(largest(entries(x)), e) for x, e in parts]
     if not all(math.isfinite(top) for top, _ in tops):
         return math.nan, 0

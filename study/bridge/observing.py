@@ -101,14 +101,14 @@ def untouched(module: nn.Module) -> Iterator[None]:
     modes = [(own, own.training) for own in module.modules()]
     held = [(own, dict(own._buffers)) for own in module.modules()]
     copies = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
-    states = random.getstate(), np.random.get_state()
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002 - others draw from it
     cuda = torch.cuda.device_count() if torch.cuda.is_initialized() else 0
     with torch.random.fork_rng(range(cuda)):
         try:
             yield
         finally:
             random.setstate(states[0])
-            np.random.set_state(states[1])
+            np.random.set_state(states[1])  # noqa: NPY002
             for own, mode in modes:
                 own.training = mode
             for own, buffers in held:

@@ -19,7 +19,7 @@ COLUMNS = {
     "name": "the parameter, as named_parameters() has it [-]",
     "shared_names": "its other names, where modules share it; else missing [-]",
     "module": "class of the module that holds it [-]",
-    "layer": "place of that module in the order of the forward pass, 0 first; -1: not used [layers]",
+    "layer": "place of that module in the order of the forward pass, from 0; -1: not used [layers]",
     "shape": "its shape [-]",
     "entries": "how many numbers it holds [-]",
     "dtype": "number format of the parameter [-]",
@@ -28,6 +28,7 @@ COLUMNS = {
     "activation": "the activation that its module's output goes straight into; else missing [-]",
     "grad_norm_mantissa": "‖dC/dp‖ = mantissa x 2^exponent, all uses together; 0 or [1, 2); "
     "nan where there is no gradient [1]",
+    "grad_norm_exponent": "the exponent of two that goes with the mantissa [log2]",
     "log10_grad_norm": "Frobenius norm of dC/dp; -inf: a true zero; nan: no gradient [log10]",
     "log10_delta_norm": "of dC/dz, z the output of the module (its first tensor); nan: no path "
     "from it to the cost [log10]",
@@ -45,12 +46,17 @@ COLUMNS = {
     "overflow (it is inf or nan), frozen, unused or nan [-]",
     "zero_share": "share of the entries of the plain gradient that are 0 [1]",
 }
-"""The frame of `profile`, in order: meaning, unit last. What lies outside the float range has
-``grad_norm_exponent`` beside its mantissa, as everywhere in the study."""
+"""The frame of `profile`, in order: meaning, unit last in square brackets."""
 
 ACTIVATIONS = {
-    **{"Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "LeakyRelu": "leaky_relu"},
-    **{"Elu": "elu", "Gelu": "gelu", "Silu": "silu", "Softplus": "softplus"},
+    "Relu": "relu",
+    "Sigmoid": "sigmoid",
+    "Tanh": "tanh",
+    "LeakyRelu": "leaky_relu",
+    "Elu": "elu",
+    "Gelu": "gelu",
+    "Silu": "silu",
+    "Softplus": "softplus",
     "Hardtanh": "hard_tanh",
 }
 """Operations of torch -> rows of the table of activations; selu is an elu with a scale."""
@@ -165,7 +171,7 @@ def _gradient(p: Tensor, s: Square | None, plain: Tensor | None) -> dict[str, ob
     plain_word = none or ("dead" if m == 0 else "ok")
     if plain is not None and not math.isfinite(shown):
         plain_word = "overflow"
-    elif plain_word == "ok" and not abs(_decades(shown) - exact) < math.log10(1.02):
+    elif plain_word == "ok" and not _agree(shown, exact):
         plain_word = "underflow"
     return {
         "grad_norm_mantissa": m,
@@ -176,6 +182,10 @@ def _gradient(p: Tensor, s: Square | None, plain: Tensor | None) -> dict[str, ob
         "plain_status": plain_word,
         "zero_share": zeros,
     }
+
+
+def _agree(shown: float, log10_norm: float) -> bool:
+    return shown > 0 and abs(math.log10(shown) - log10_norm) < math.log10(1.02)
 
 
 def _log10(squares: list[Square]) -> float:
