@@ -5,9 +5,11 @@ import pandas as pd
 
 import study
 from study import images
-from study.claims import Claim, Estimate, above, below, median_interval, verdict, within
-from study.claims import bootstrap_over_seeds as bootstrap
+from study.claims import Claim, Estimate, above, below, verdict, within
+from study.estimators import farthest, mean, medians, worst
+from study.gains import FACTORS, mean_factors, running_factors
 from study.plotting.anatomy import derivative_and_weights
+from study.theory.decay import derivative_decades
 
 QUESTION = "What did the derivative take from the gradient, and what did the weights give back?"
 
@@ -31,17 +33,7 @@ COLUMNS = {
     "inputs": "random: one standard normal input and a random unit cotangent at the output; "
     "digits: 4 MNIST images and the squared-error cost [-]",
     "scale": "sigma_w beside the activation's critical one [1]",
-    "layers_passed": "on the way down from the output, depth - k [layers]",
-    "derivative": "log10_derivative_factor, summed over the layers passed [log10]",
-    "weights": "log10_weight_factor, summed over the layers passed [log10]",
-    "log10_derivative": "log10_derivative_factor, mean over the window [log10 a layer]",
-    "log10_weight": "log10_weight_factor, mean over the window [log10 a layer]",
-    "log10_derivative_largest": "log10_derivative_factor, the largest of all layers [log10]",
-    "square_passed": "share of the gradient's square that the derivative lets through: its factor "
-    "squared, mean over the window [1]",
-    "log10_over_count": "log10_derivative_factor less log10 of the square root of the share of "
-    "active units, mean over the window [log10 a layer]",
-}
+} | FACTORS
 
 PASSED = ["layers_passed", "derivative", "weights"]
 NET = ["activation", "scale", "sigma_w", "sigma_b"]
@@ -64,75 +56,38 @@ def measure(inputs: str, seed: int, scales: list[float]) -> dict[str, pd.DataFra
     x, y = images.sample(seed, BATCH[inputs]) if inputs == "digits" else (None, None)
     df = study.profile(nets, [seed], BATCH[inputs], engine="dense", inputs=x, targets=y)
     df = df.assign(inputs=inputs, scale=np.repeat([scale for _, scale in cells], DEPTH))
-    df["layers_passed"] = DEPTH - df.layer
-    down = df[::-1].groupby(KEYS, sort=False)  # from the output to the input
-    df["derivative"] = down.log10_derivative_factor.cumsum()
-    df["weights"] = down.log10_weight_factor.cumsum()
-    shown = df.layers_passed.isin(np.linspace(0, DEPTH, 9)[1:].astype(int))
-    networks = df.groupby(KEYS, sort=False).apply(_summary, include_groups=False).reset_index()
-    return {"networks": networks, "layers": df[[*KEYS, *PASSED]][shown]}
-
-
-def _summary(layers: pd.DataFrame) -> pd.Series:
-    window = layers[(layers.layer >= FIRST) & (layers.layer < LAST)]
-    derivative = window.log10_derivative_factor
-    found = {
-        "log10_derivative": derivative.mean(),
-        "log10_weight": window.log10_weight_factor.mean(),
-        "log10_derivative_largest": layers.log10_derivative_factor.max(),
-        "square_passed": (10 ** (2 * derivative)).mean(),
-        "log10_over_count": (derivative - 0.5 * np.log10(window.active_fraction)).mean(),
-    }
-    return pd.Series(found)
-
-
-def expected(activation: str, sigma_w: float, sigma_b: float) -> np.ndarray:
-    """1/2 log10 E phi'^2, layer by layer, at infinite width: what the derivative does."""
-    chi = study.theory.trajectory(activation, sigma_w, sigma_b, DEPTH).chi
-    return 0.5 * np.log10(chi / sigma_w**2)
+    layers = running_factors(df, KEYS)
+    shown = layers.layers_passed.isin(np.linspace(0, DEPTH, 9)[1:].astype(int))
+    return {"networks": mean_factors(df, KEYS, FIRST, LAST), "layers": layers[shown]}
 
 
 def _mean(activation: str, of):
     """Judge: mean over seeds of what is made of the networks of random inputs, {scale: rows}."""
 
     def judge(tables: dict[str, pd.DataFrame]) -> Estimate:
-        own = tables["networks"]
-        own = own[(own.inputs == "random") & (own.activation == activation)]
-        values = of({scale: rows.set_index("seed") for scale, rows in own.groupby("scale")})
-        return bootstrap(values.rename("value").reset_index(), lambda f: float(f.value.mean()))
-
-    return judge
-
-
-def _farthest(off):
-    """Judge: of (seed, networks) deviations, the largest mean over seeds in absolute value."""
-
-    def judge(tables: dict[str, pd.DataFrame]) -> Estimate:
-        wide = tables["networks"].pivot(index="seed", columns=KEYS[:-1])
-        deviations = np.asarray(off(wide))
-        frame = pd.DataFrame({"seed": wide.index, "row": range(len(wide))})
-        return bootstrap(frame, lambda f: float(np.abs(deviations[f.row].mean(axis=0)).max()))
+        own = tables["networks"].query(f"inputs == 'random' and activation == '{activation}'")
+        return mean(of({scale: rows.set_index("seed") for scale, rows in own.groupby("scale")}))
 
     return judge
 
 
 def _largest(tables: dict[str, pd.DataFrame]) -> Estimate:
-    """Judge: sigmoid's largest factor of all; one refutes what is said of each: no interval."""
     own = tables["networks"].query("activation == 'sigmoid'")
-    worst = float(own.log10_derivative_largest.max())
-    return Estimate(worst, worst, worst, own.seed.nunique())
+    return worst(own.log10_derivative_largest, own.seed)
 
 
-def _beyond_theory(wide: pd.DataFrame) -> np.ndarray:
+def _beyond_theory(tables: dict[str, pd.DataFrame]) -> Estimate:
+    wide = tables["networks"].pivot(index="seed", columns=KEYS[:-1])
     nets = wide.log10_derivative.columns
-    derivative = [expected(net[1], *net[3:])[FIRST:LAST].mean() for net in nets]
+    derivative = [derivative_decades(net[1], *net[3:], DEPTH)[FIRST:LAST].mean() for net in nets]
     weight = np.log10(nets.get_level_values("sigma_w"))
-    return np.hstack([wide.log10_derivative - derivative, wide.log10_weight - weight])
+    parts = wide.log10_derivative - derivative, wide.log10_weight - weight
+    return farthest(pd.concat(parts, axis=1))
 
 
-def _images_beyond_random(wide: pd.DataFrame) -> np.ndarray:
-    growth = wide.log10_derivative + wide.log10_weight
-    return growth["digits"] - growth["random"]
+def _images_beyond_random(tables: dict[str, pd.DataFrame]) -> Estimate:
+    growth = _growth(tables["networks"].pivot(index="seed", columns=KEYS[:-1]))
+    return farthest(growth["digits"] - growth["random"])
 
 
 def _growth(rows: pd.DataFrame) -> pd.Series:
@@ -142,94 +97,61 @@ def _growth(rows: pd.DataFrame) -> pd.Series:
 CALLED = {"sigmoid": "sigmoid", "tanh": "tanh", "relu": "ReLU"}
 
 CLAIMS = [
-    Claim(
-        "sigmoid's derivative takes a factor of four",
-        "Sigmoid: log10 of the largest factor ‖dC/dz‖ / ‖dC/dr‖ of any layer, weight scale, input "
-        "and seed; below log10 of 1/4.",
-        below(float(np.log10(0.25))),
-        _largest,
-        about="A",
-    ),
-    Claim(
-        "ReLU's derivative lets half of the square through",
-        "ReLU at its critical scale: share of the gradient's square that passes a layer; within "
-        "0.49 to 0.51.",
-        within(0.49, 0.51),
-        _mean("relu", lambda at: at[1.0].square_passed),
-        about="A",
-    ),
-    Claim(
-        "ReLU's derivative counts active units",
-        "ReLU at its critical scale: decades by which its factor differs from the square root of "
-        "the share of active units; within 1 % of a factor.",
-        within(-CLOSE, CLOSE),
-        _mean("relu", lambda at: at[1.0].log10_over_count),
-        about="A",
-    ),
-    *[
-        Claim(
-            f"the weights pay back what {called}'s derivative takes",
-            f"{called} at its critical scale, sigma_w = {CRITICAL[name]:.6g}: decades that the "
-            "weights give beside those that the derivative takes; within 5 % of 1.",
-            within(0.95, 1.05),
-            _mean(name, lambda at: -at[1.0].log10_weight / at[1.0].log10_derivative),
-            about="B",
-        )
-        for name, called in CALLED.items()
-    ],
-    *[
-        Claim(
-            f"{called}'s derivative alone decides",
-            f"{called}: 1 where the gradient does the same, vanish or explode, at half and at "
-            "twice the critical scale, -1 where not; above 0.",
-            above(0),
-            _mean(name, lambda at: np.sign(_growth(at[0.5]) * _growth(at[2.0]))),
-            about="saying",
-        )
-        for name, called in CALLED.items()
-    ],
-    Claim(
-        "larger weights make sigmoid's derivative take more",
-        "Sigmoid: decades per layer of the derivative at twice the critical scale less those at "
-        "half of it; below 0.",
-        below(0),
-        _mean("sigmoid", lambda at: at[2.0].log10_derivative - at[0.5].log10_derivative),
-    ),
-    Claim(
-        "both factors are mean field's",
-        "All activations, scales and inputs: decades per layer between the derivative's factor and "
-        "1/2 log10 E phi'^2, or the weights' and sigma_w, the largest; below 5 % of a factor.",
-        below(ROUGHLY),
-        _farthest(_beyond_theory),
-    ),
-    Claim(
-        "images do not change the balance",
-        "All activations and scales: decades per layer on MNIST digits less those on random "
-        "inputs, paired by seed, the largest mean; below 5 % of a factor.",
-        below(ROUGHLY),
-        _farthest(_images_beyond_random),
-    ),
-]
+    Claim(name, statement, threshold, judge, about)
+    for name, about, threshold, judge, statement in (
+        ("sigmoid's derivative takes a factor of four", "A", below(float(np.log10(0.25))), _largest,
+         "Sigmoid: log10 of the largest factor ‖dC/dz‖ / ‖dC/dr‖ of any layer, weight scale, input "
+         "and seed; below log10 of 1/4."),
+        ("ReLU's derivative lets half of the square through", "A", within(0.49, 0.51),
+         _mean("relu", lambda at: at[1.0].square_passed),
+         "ReLU at its critical scale: share of the gradient's square that passes a layer; within "
+         "0.49 to 0.51."),
+        ("ReLU's derivative counts active units", "A", within(-CLOSE, CLOSE),
+         _mean("relu", lambda at: at[1.0].log10_over_count),
+         "ReLU at its critical scale: decades by which its factor differs from the square root of "
+         "the share of active units; within 1 % of a factor."),
+        *(
+            (f"the weights pay back what {called}'s derivative takes", "B", within(0.95, 1.05),
+             _mean(name, lambda at: -at[1.0].log10_weight / at[1.0].log10_derivative),
+             f"{called} at its critical scale, sigma_w = {CRITICAL[name]:.6g}: decades that the "
+             "weights give beside those that the derivative takes; within 5 % of 1.")
+            for name, called in CALLED.items()
+        ),
+        *(
+            (f"{called}'s derivative alone decides", "saying", above(0),
+             _mean(name, lambda at: np.sign(_growth(at[0.5]) * _growth(at[2.0]))),
+             f"{called}: 1 where the gradient does the same, vanish or explode, at half and at "
+             "twice the critical scale, -1 where not; above 0.")
+            for name, called in CALLED.items()
+        ),
+        ("larger weights make sigmoid's derivative take more", "", below(0),
+         _mean("sigmoid", lambda at: at[2.0].log10_derivative - at[0.5].log10_derivative),
+         "Sigmoid: decades per layer of the derivative at twice the critical scale less those at "
+         "half of it; below 0."),
+        ("both factors are mean field's", "", below(ROUGHLY), _beyond_theory,
+         "All activations, scales and inputs: decades per layer between the derivative's factor "
+         "and 1/2 log10 E phi'^2, or the weights' and sigma_w, the largest; below 5 % of a "
+         "factor."),
+        ("images do not change the balance", "", below(ROUGHLY), _images_beyond_random,
+         "All activations and scales: decades per layer on MNIST digits less those on random "
+         "inputs, paired by seed, the largest mean; below 5 % of a factor."),
+    )
+]  # fmt: skip
 
 
 def figure(tables: dict[str, pd.DataFrame]):
     """Decades taken and given on the way down: a row an activation, a column a weight scale."""
     layers = tables["layers"].assign(both=lambda t: t.derivative + t.weights)
-    points, lines, parts = [], [], [*PASSED[1:], "both"]
-    for key, own in layers.groupby(["inputs", *NET, "layers_passed"], sort=False):
-        for part in parts:
-            found = median_interval(own[part])
-            points.append((*key, part, found.value, found.low, found.high))
+    parts, lines = [*PASSED[1:], "both"], []
     for net in layers[NET].drop_duplicates().itertuples(index=False):
-        derivative = expected(net.activation, net.sigma_w, net.sigma_b)[::-1].cumsum()
+        derivative = derivative_decades(net.activation, *net[2:], DEPTH)[::-1].cumsum()
         weights = np.log10(net.sigma_w) * np.arange(1, DEPTH + 1)
         for part, values in zip(parts, (derivative, weights, derivative + weights), strict=True):
             lines += [(*net, k + 1, part, value) for k, value in enumerate(values)]
-    columns = [*NET, "layers_passed", "part", "value"]
     pays = [verdict(c.judge(tables), c.threshold) for c in CLAIMS if "pay back" in c.name]
     return derivative_and_weights(
-        pd.DataFrame(points, columns=["inputs", *columns, "low", "high"]),
-        pd.DataFrame(lines, columns=columns),
+        medians(layers, ["inputs", *NET, "layers_passed"], parts, "part"),
+        pd.DataFrame(lines, columns=[*NET, "layers_passed", "part", "value"]),
         "What the derivative takes, the weights "
         + ("pay back" if set(pays) == {"supported"} else "do not always pay back")
         + " at each activation's critical scale",

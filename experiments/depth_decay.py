@@ -6,6 +6,7 @@ import pandas as pd
 import study
 from study import images
 from study.claims import Claim, Estimate, above, below, median_interval, within
+from study.estimators import medians
 from study.plotting.depth import decades_by_layer_and_depth
 from study.theory.decay import gradient_decades
 
@@ -113,42 +114,27 @@ RATE = 0.5 * np.log10(study.theory.mean_field("sigmoid", 1.0).chi)
 GAIN = "median decades the gradient gains on its way down the deepest network"
 
 CLAIMS = [
-    Claim(
-        "sigmoid vanishes as mean field says",
-        "Sigmoid at sigma_w = 1: decades of gradient norm per layer, median over seeds; within 2 % "
-        "of 1/2 log10 chi.",
-        within(1.02 * RATE, 0.98 * RATE),
-        _rate,
-    ),
-    *(
-        Claim(
-            f"weights alone make {name} {fate}",
-            f"{name} at sigma_w = {sigma}: {GAIN}; outside float32's range.",
-            beyond,
-            _gain(name.lower(), sigma),
-            about="B",
-        )
-        for name, sigma, fate, beyond in (
-            ("ReLU", 1, "vanish", below(-38)),
-            ("ReLU", 2, "explode", above(38)),
-            ("sigmoid", 16, "explode", above(38)),
-        )
-    ),
-    Claim(
-        "He initialisation preserves the gradient",
-        f"ReLU at sigma_w = sqrt 2: {GAIN}; within a factor of ten.",
-        within(-1, 1),
-        _gain("relu", 2**0.5),
-        about="saying",
-    ),
-    Claim(
-        "images do not change the rate",
-        "Sigmoid at sigma_w = 1: median decades per layer on MNIST digits less those on random "
-        "inputs, in networks of equal depth with seeds of their own.",
-        within(-0.01, 0.01),
-        _digits_minus_random,
-    ),
-]
+    Claim(name, statement, threshold, judge, about)
+    for name, about, threshold, judge, statement in (
+        ("sigmoid vanishes as mean field says", "", within(1.02 * RATE, 0.98 * RATE), _rate,
+         "Sigmoid at sigma_w = 1: decades of gradient norm per layer, median over seeds; within 2 "
+         "% of 1/2 log10 chi."),
+        *(
+            (f"weights alone make {name} {fate}", "B", beyond, _gain(name.lower(), sigma),
+             f"{name} at sigma_w = {sigma}: {GAIN}; outside float32's range.")
+            for name, sigma, fate, beyond in (
+                ("ReLU", 1, "vanish", below(-38)),
+                ("ReLU", 2, "explode", above(38)),
+                ("sigmoid", 16, "explode", above(38)),
+            )
+        ),
+        ("He initialisation preserves the gradient", "saying", within(-1, 1),
+         _gain("relu", 2**0.5), f"ReLU at sigma_w = sqrt 2: {GAIN}; within a factor of ten."),
+        ("images do not change the rate", "", within(-0.01, 0.01), _digits_minus_random,
+         "Sigmoid at sigma_w = 1: median decades per layer on MNIST digits less those on random "
+         "inputs, in networks of equal depth with seeds of their own."),
+    )
+]  # fmt: skip
 
 
 def figure(tables: dict[str, pd.DataFrame]):
@@ -158,12 +144,9 @@ def figure(tables: dict[str, pd.DataFrame]):
     keys = ["activation", "sigma_w", "depth", "width"]
     grouped = profiles.groupby(keys, sort=False)
     profiles["theory"] = np.concatenate([gradient_decades(*k, own.down) for k, own in grouped])
-    points = []
-    for (inputs, *key), own in networks.groupby(["inputs", *keys], sort=False):
-        found = median_interval(own.log10_decay)
-        (end,) = gradient_decades(*key, [key[2]])
-        points.append((inputs, *key, found.value, found.low, found.high, end))
-    points = pd.DataFrame(points, columns=["inputs", *keys, "value", "low", "high", "theory"])
+    points = medians(networks, ["inputs", *keys], ["log10_decay"])
+    nets = points[keys].itertuples(index=False)
+    points["theory"] = [gradient_decades(*net, [net.depth])[0] for net in nets]
     ends = profiles[profiles.layer == 0].groupby("activation").value
     both = (ends.min() < -1) & (ends.max() > 1)
     which = "whichever the activation" if both.all() else f"in {both.sum()} of {len(both)} panels"

@@ -5,10 +5,11 @@ import pandas as pd
 
 import study
 from study import gaussian
-from study.claims import Claim, Estimate, below, bootstrap_over_seeds, median_interval
+from study.claims import Claim, Estimate, below, median_interval
+from study.estimators import medians, root_mean_square
 from study.jacobian import log10_singular_values
 from study.plotting.isometry import singular_values_against_depth
-from study.theory import deep_linear, layer_law, spectra
+from study.theory import deep_linear, spectra
 
 QUESTION = "Do orthogonal weights keep the directions of the gradient that Gaussian weights lose?"
 
@@ -62,25 +63,11 @@ def measure(seed: int, depths: list[int]) -> dict[str, pd.DataFrame]:
 
 
 def exponents(activation: str, weights: str) -> np.ndarray:
-    """log10 s_k per layer, k = 1, 2, ..., in deep networks that have k directions left.
-
-    Linear: Newman 1986; tanh at tiny q* is as good as that. ReLU keeps B of n rows, B ~ Binomial,
-    of a random frame of k directions: its determinant has one factor an exponent, chi^2 of
-    B - k + 1 degrees of freedom or, with orthogonal weights, beta.
-    """
-    if activation != "relu":
-        newman = deep_linear.lyapunov_spectrum(WIDTH).exponents / np.log(10)
-        return newman if weights == "gaussian" else 0 * newman
-
-    def log_chi2(m):
-        return layer_law.digamma_excess(m / 2) + np.log(m)
-
-    units, p = layer_law.active_units(WIDTH)
-    m = np.subtract.outer(units, np.arange(WIDTH))
-    p = np.where(m > 0, p[:, None], 0)
-    kept = (p * log_chi2(np.maximum(m, 1))).sum(axis=0) / p.sum(axis=0)
-    lost = log_chi2(WIDTH - np.arange(WIDTH)) if weights == "orthogonal" else np.log(WIDTH)
-    return (kept - lost + np.log(2)) / (2 * np.log(10))
+    """log10 s_k per layer, k = 1, 2, ..., of deep networks; tanh at tiny q* is as linear."""
+    if activation == "relu":
+        return deep_linear.relu_exponents(WIDTH, weights) / np.log(10)
+    newman = deep_linear.lyapunov_spectrum(WIDTH).exponents / np.log(10)
+    return newman if weights == "gaussian" else 0 * newman
 
 
 def expected(activation: str, weights: str, depth: int, rank: int) -> float:
@@ -89,8 +76,7 @@ def expected(activation: str, weights: str, depth: int, rank: int) -> float:
     if activation != "relu" and weights == "orthogonal":
         return 0.0
     if depth >= 4 * WIDTH:
-        units, p = layer_law.active_units(WIDTH)
-        kept = p[units >= rank].sum() ** depth if activation == "relu" else 1.0
+        kept = deep_linear.directions_left(WIDTH, depth, rank) if activation == "relu" else 1.0
         return depth * exponents(activation, weights)[rank - 1] if kept > 0.5 else np.nan
     near = rank == 1 and depth <= WIDTH / 4
     law = spectra.spectrum(activation, depth, weights, Q)
@@ -116,9 +102,7 @@ def _deviation(tables: dict[str, pd.DataFrame]) -> Estimate:
         own, theory = _deepest(tables, name, law), exponents(name, law)
         for k in (k for k in RANKS if k <= last):
             off[f"{name} {law} {k}"] = own[f"log10_s_{k}"] / own.depth - theory[k - 1]
-    return bootstrap_over_seeds(
-        pd.DataFrame(off).reset_index(), lambda f: float((f[[*off]].mean() ** 2).mean() ** 0.5)
-    )
+    return root_mean_square(pd.DataFrame(off))
 
 
 CLAIMS = [
@@ -161,15 +145,14 @@ CLAIMS = [
 
 def figure(tables: dict[str, pd.DataFrame]):
     """Singular values against depth: a row a weight law, a column an activation."""
-    points = []
-    for key, own in tables["spectra"].groupby(["activation", "weights", "depth"], sort=False):
-        for k in RANKS:
-            found = median_interval(own[f"log10_s_{k}"])
-            points.append((*key, k, found.value, found.low, found.high, expected(*key, k)))
-    names = ["activation", "weights", "depth", "rank", "value", "low", "high", "theory"]
+    by_rank = tables["spectra"].rename(columns={f"log10_s_{k}": k for k in RANKS})
+    keys = ["activation", "weights", "depth"]
+    points = medians(by_rank, keys, RANKS, "rank")
+    of_points = points[[*keys, "rank"]].itertuples(index=False)
+    points["theory"] = [expected(*point) for point in of_points]
     kept = _deepest(tables, "tanh", "orthogonal")[f"log10_s_{WIDTH}"].median() > -1
     return singular_values_against_depth(
-        pd.DataFrame(points, columns=names),
+        points,
         LAWS,
         "Orthogonal weights keep every direction of the gradient "
         + ("until ReLU drops half of them in each layer" if kept else "in linear networks"),

@@ -5,9 +5,9 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
-from study import gaussian, images
 from study.blocks import BATCH, Block, gradient_overlaps
 from study.claims import Claim, Estimate, above, bootstrap_over_seeds, within
+from study.draws import Draws
 from study.plotting.shattering import likeness_against_depth
 from study.theory import correlation
 from study.theory.residual import branch_scales, normalised_scales
@@ -62,28 +62,22 @@ def cost(inputs: str, seed: int, depths: list[int]) -> tuple[float, int]:
 
 def measure(inputs: str, seed: int, depths: list[int]) -> dict[str, pd.DataFrame]:
     """Every kind of network of one seed, all of them on the same weights."""
-    depths, deepest = sorted(depths, reverse=True), max(depths)
-
-    def normal(purpose: str, layer: int, rows: int) -> np.ndarray:
-        key = gaussian.key(seed, "shattering", purpose)
-        return gaussian.normal(key, layer, (rows, WIDTH), np.float32)
-
-    weights = [normal("weights", k, WIDTH) / np.float32(WIDTH**0.5) for k in range(2 * deepest)]
-    coins = [(normal("coins", k, ROWS) > 0).astype(np.float32) for k in range(deepest)]
+    draws, depths = Draws(seed, "shattering", WIDTH), sorted(depths, reverse=True)
+    weights = [draws.weights(k) for k in range(2 * depths[0])]
+    coins = [(draws.normal("coins", k, ROWS) > 0).astype(np.float32) for k in range(depths[0])]
     tables = []
     for kind, block in KINDS.items():
         count = INPUTS[block.axis is not None]
         if inputs == "orthogonal":
-            x = np.linalg.qr(normal("inputs", 0, count).T)[0].T
+            x = np.linalg.qr(draws.normal("inputs", 0, count).T)[0].T
         else:
-            pixels, _ = images.sample(seed, count)
-            x = pixels.astype(np.float32) @ normal("stem", 0, pixels.shape[1])
+            x = draws.digits(count)
         x *= WIDTH**0.5 / np.linalg.norm(x, axis=1, keepdims=True)
-        u = normal("cotangents", 0, ROWS // count) / np.float32(WIDTH**0.5)
+        u = draws.normal("cotangents", 0, ROWS // count) / np.float32(WIDTH**0.5)
         slopes = coins.__getitem__ if "coins" in kind else None
         covariance, variance = gradient_overlaps(block, weights.__getitem__, depths, x, u, slopes)
         cosine = 0.0 if inputs == "orthogonal" else float(np.vdot(x[0], x[1])) / WIDTH
-        theory = expected(kind, deepest, cosine)[np.array(depths) - 1]
+        theory = expected(kind, depths[0], cosine)[np.array(depths) - 1]
         at = {"inputs": inputs, "kind": kind, "depth": depths, "seed": seed}
         at |= {"covariance": covariance, "variance": variance, "expected": theory}
         tables.append(pd.DataFrame(at))
@@ -153,8 +147,8 @@ CLAIMS = [
          FACTOR, beside("relu, BatchNorm", 6, 2.0**-6)),
         ("saying", "skip connections slow the shattering", "ReLU with skip connections: likeness",
          8, "that without, on the same weights", above(1), beside("residual", 8, "relu")),
-        ("", "the weight scale decides on shattering", "Sigmoid at sigma_w = 4, below its critical "
-         "scale: likeness", 4, "that at sigma_w = 16, above it; more than tenfold",
+        ("B", "the weight scale decides on shattering", "Sigmoid at sigma_w = 4, below its "
+         "critical scale: likeness", 4, "that at sigma_w = 16, above it; more than tenfold",
          above(10), beside("sigmoid 4", 4, "sigmoid 16")),
     )
 ]  # fmt: skip

@@ -13,15 +13,23 @@ A tour, in the order in which the modules build on one another:
 - ``matrixfree``: the same law without a weight matrix
 - ``records``: the columns, and tables that survive
 - ``blocks``: residual blocks, BatchNorm and LayerNorm, forwards and backwards
-- ``formats``: plain backpropagation in float16, bfloat16, float32, float64
+- ``formats``: number formats, their range and rounding
+- ``plain``, ``kinks``: backpropagation in a format, unscaled; the choice of ReLU'(0)
 - ``jacobian``: all singular values of the input-output Jacobian
 - ``witness``: the gradient entry by entry, without phi': complex steps, finite differences
+- ``examination``: the equations against those witnesses, and with phi' exchanged
 - ``engines``: `profile`
+- ``bridge``, ``torch``: the same frame for a module of PyTorch
 - ``theory``: what random networks must obey; never imports an engine
 - ``images``: real images; ``plotting``: frames to figures, drawing only
 - ``descent``, ``training``: gradient descent on the same equations
-- ``plan``, ``sweep``, ``claims``, ``experiment``, ``findings``, ``report``, ``cli``: from a question
-  to its CSVs, figures and verdicts
+- ``claims``, ``estimators``: verdicts, and what they rest on
+- ``gains``: what a gradient gains on its way down, factor by factor
+- ``draws``: the weights and images that networks of one seed share
+- ``depths``, ``remedies``: where a gradient is lost; the table of remedies, with their theory
+- ``phase``, ``trainability``: growth against weight scale; what training does, at which rate
+- ``plan``, ``sweep``, ``experiment``, ``findings``, ``report``, ``cli``: from a question to its
+  CSVs, figures and verdicts
 
 >>> import study
 >>> df = study.profile(study.Network(activation="relu", depth=50, width=100), seeds=range(3))
@@ -53,8 +61,8 @@ _HOME = {
 
 def __getattr__(name: str):
     # Imported at first use: `python -m study --help` needs neither pandas nor numba.
-    if name == "theory":
-        return importlib.import_module("study.theory")
+    if name in ("theory", "torch"):
+        return importlib.import_module(f"study.{name}")
     if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)
     raise AttributeError(f"module 'study' has no attribute {name!r}")

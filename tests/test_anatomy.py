@@ -13,6 +13,7 @@ from experiments import anatomy
 from study.activations import TABLE
 from study.claims import Estimate, verdict
 from study.plotting.style import NAMES
+from study.theory.decay import derivative_decades
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +62,9 @@ def test_the_factors_are_those_of_the_equations(measured):
 def test_relu_lets_half_through_and_sigmoid_a_sixteenth_at_most_in_theory():
     for sigma_w in (0.1, 1.0, 20.0):
         np.testing.assert_allclose(
-            anatomy.expected("relu", sigma_w, 0.0), 0.5 * np.log10(0.5), rtol=1e-12
+            derivative_decades("relu", sigma_w, 0.0, 20), 0.5 * np.log10(0.5), rtol=1e-12
         )
-        assert (anatomy.expected("sigmoid", sigma_w, 0.0) < np.log10(0.25)).all()
+        assert (derivative_decades("sigmoid", sigma_w, 0.0, 20) < np.log10(0.25)).all()
 
 
 @pytest.mark.parametrize("name", anatomy.SIGMA_B)
@@ -71,7 +72,7 @@ def test_derivative_and_weights_cancel_at_the_critical_scale_and_nowhere_else_in
     bias = anatomy.SIGMA_B[name]
     for scale in anatomy.SCALES:
         sigma_w = scale * anatomy.CRITICAL[name]
-        left = anatomy.expected(name, sigma_w, bias)[-1] + np.log10(sigma_w)
+        left = derivative_decades(name, sigma_w, bias, anatomy.DEPTH)[-1] + np.log10(sigma_w)
         if scale == 1:
             assert abs(left) < 1e-10
         else:
@@ -97,7 +98,11 @@ def tables(derivative=None, weight=None, noise=1e-4, **columns):
         ("random", "digits"), anatomy.SIGMA_B.items(), anatomy.SCALES, range(8)
     ):
         sigma_w = scale * anatomy.CRITICAL[name]
-        d = anatomy.expected(name, sigma_w, bias)[-1] if derivative is None else derivative
+        d = (
+            derivative_decades(name, sigma_w, bias, anatomy.DEPTH)[-1]
+            if derivative is None
+            else derivative
+        )
         w = np.log10(sigma_w) if weight is None else weight
         d, w = (part(inputs, name, scale) if callable(part) else part for part in (d, w))
         own = {"inputs": inputs, "activation": name, "scale": scale, "sigma_w": sigma_w}

@@ -14,7 +14,7 @@ from study.claims import judge_all
 from study.engines import profile
 from study.experiment import load
 from study.network import Network
-from study.theory import deep_linear, finite_width
+from study.theory import deep_linear
 
 N = 7
 
@@ -139,27 +139,6 @@ def test_bad_input_is_named():
 
 
 # --- Theory and verdicts -------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("law", ["gaussian", "orthogonal"])
-def test_relu_exponents_add_up_to_volumes(law):
-    """The first is half the exact law's mean; k of them are the growth of a volume."""
-    found = isometry.exponents("relu", law) * math.log(10)
-    widths = [isometry.WIDTH] * 2
-    np.testing.assert_allclose(
-        found[0], finite_width.forward_law(widths, "relu", law).mean / 2, rtol=1e-12
-    )
-    rng, n, k = np.random.default_rng(0), isometry.WIDTH, 5
-    logs = []
-    for _ in range(4000):
-        frame = rng.standard_normal((n, k)) / n**0.5
-        frame = np.linalg.qr(frame)[0] if law == "orthogonal" else frame
-        kept = 2**0.5 * frame[rng.random(n) < 0.5]
-        logs.append(0.5 * np.linalg.slogdet(kept.T @ kept)[1])
-    error = np.std(logs) / len(logs) ** 0.5
-    assert abs(np.mean(logs) - found[:k].sum()) < 4 * error
-    other = isometry.exponents("relu", {"gaussian": "orthogonal", "orthogonal": "gaussian"}[law])
-    assert abs(np.mean(logs) - other[:k].sum() * math.log(10)) > 4 * error  # the control
 
 
 def test_tanh_is_critical_at_its_fixed_point():

@@ -8,6 +8,8 @@ import pytest
 
 from experiments import remedies
 from study.claims import verdict
+from study.depths import lost_at, median_lost_at
+from study.remedies import CAPS, DECADES, expected_decay, reach, summary
 
 DECADE = 2 * math.log(10)
 
@@ -17,10 +19,10 @@ DECADE = 2 * math.log(10)
 
 def test_a_straight_curve_crosses_where_it_should():
     depths = np.array([1, 2, 4, 8, 16])
-    assert remedies.crossing(depths, 0.5 * depths) == (pytest.approx(6.0), False)
-    assert remedies.crossing(depths, 5.0 * depths) == (pytest.approx(0.6), False)
-    assert remedies.crossing(depths, 0.1 * depths) == (16.0, True)
-    assert remedies.crossing(depths, [0, 0, 0, np.inf, np.inf]) == (4.0, False)
+    assert lost_at(depths, 0.5 * depths, DECADES) == (pytest.approx(6.0), False)
+    assert lost_at(depths, 5.0 * depths, DECADES) == (pytest.approx(0.6), False)
+    assert lost_at(depths, 0.1 * depths, DECADES) == (16.0, True)
+    assert lost_at(depths, [0, 0, 0, np.inf, np.inf], DECADES) == (4.0, False)
 
 
 @pytest.mark.parametrize(
@@ -44,13 +46,13 @@ def test_expected_depths_in_closed_form(remedy, log_factor):
 )
 def test_the_first_normalisation_divides_by_the_inputs_spread(remedy, factor, first):
     decay = (9 * math.log(factor) + math.log(first)) / DECADE
-    assert remedies.expected_decay(remedy, 10) == pytest.approx(decay, rel=1e-4)
+    assert expected_decay(remedy, 10) == pytest.approx(decay, rel=1e-4)
 
 
 def test_what_theory_never_loses():
     for remedy in ("relu, residual × 1/√L", "relu, residual × 0", "relu, LayerNorm", "tanh, LeCun"):
         assert remedies.expected_depth(remedy) == np.inf
-        assert remedies.reach(remedy) == remedies.CAPS[remedies.GROUP[remedy]]
+        assert reach(remedy) == CAPS[remedies.GROUP[remedy]]
     he = remedies.expected_depth("relu, He")  # 5/2n a layer at width 256
     assert he == pytest.approx(3 * DECADE / 0.00982866, rel=0.01)
     assert remedies.expected_depth(remedies.CLIPPED) == remedies.expected_depth("sigmoid, LeCun")
@@ -58,7 +60,7 @@ def test_what_theory_never_loses():
 
 def test_schedules_that_depend_on_depth_are_not_cut_short():
     for depth in (3, 700):
-        decay = remedies.expected_decay("relu, residual × 1/√L", depth)
+        decay = expected_decay("relu, residual × 1/√L", depth)
         assert decay == pytest.approx(depth * math.log1p(1 / depth) / DECADE, rel=1e-12)
 
 
@@ -68,7 +70,7 @@ def test_networks_decay_as_theory_says():
     median = decays[decays.depth == 8].groupby("remedy").log10_decay.median()
     for remedy in ("sigmoid, LeCun", "relu, Xavier", "relu, BatchNorm", "tanh, PyTorch default"):
         if remedy in median:
-            expected = remedies.expected_decay(remedy, 8)
+            expected = expected_decay(remedy, 8)
             assert median[remedy] * np.sign(expected) > 0 or remedy == "relu, BatchNorm"
             assert abs(abs(median[remedy]) - abs(expected)) < 0.25
             assert abs(abs(median[remedy]) - 2 * abs(expected)) > 0.25  # the control
@@ -127,14 +129,14 @@ def test_if_everything_decays_they_are_refuted():
 
 def test_depths_are_at_least_those_measured():
     (own,) = (frames(1e-9)["decays"].query("inputs == 'random' and remedy == 'relu, He'"),)
-    found = remedies.kept(own)
+    found = median_lost_at(own, DECADES)
     assert (found.value, found.low, found.high) == (own.depth.max(), own.depth.max(), np.inf)
 
 
 def test_rows_left_out_after_the_loss_count_as_lost():
     own = frames(0.2)["decays"].query("inputs == 'random' and remedy == 'relu, He'")
     cut = own[own.log10_decay.abs() < 7]
-    assert remedies.kept(cut) == remedies.kept(own)
+    assert median_lost_at(cut, DECADES) == median_lost_at(own, DECADES)
 
 
 @pytest.mark.parametrize(("rate", "lost"), [(1e-9, 0), (0.2, len(remedies.GROUP))])
@@ -145,6 +147,7 @@ def test_the_title_follows_from_the_tables(rate, lost):
 
 def test_the_summary_names_the_fate():
     for rate, fate in ((1e-9, "kept"), (0.2, "vanishes"), (-0.2, "explodes")):
-        found = remedies.summary(frames(rate))
+        decays = frames(rate)["decays"]
+        found = summary(decays, dict.fromkeys(remedies.GROUP, np.inf))
         assert set(found.fate) == {fate}
         assert len(found) == 2 * len(remedies.GROUP)

@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose
 from scipy import special
 
 from study.activations import activation
-from study.theory import deep_linear, maps
+from study.theory import deep_linear, finite_width, maps
 from study.theory.spectra import spectrum
 
 
@@ -191,6 +191,33 @@ def test_lyapunov_exponents_of_a_product():
     assert np.all(np.abs(logs / depth - exponents) < 4 * errors)
     wrong = exponents + 0.5 * math.log(1.05)  # the control: 2.5 % in the scale
     assert np.any(np.abs(logs / depth - wrong) > 4 * errors)
+
+
+@pytest.mark.parametrize("law", ["gaussian", "orthogonal"])
+def test_relu_exponents_add_up_to_volumes(law):
+    """The first is half the exact law's mean; k of them are the growth of a volume."""
+    n, k = 64, 5
+    found, widths = deep_linear.relu_exponents(n, law), [n, n]
+    assert_allclose(found[0], finite_width.forward_law(widths, "relu", law).mean / 2, rtol=1e-12)
+    rng, logs = np.random.default_rng(0), []
+    for _ in range(4000):
+        frame = rng.standard_normal((n, k)) / n**0.5
+        frame = np.linalg.qr(frame)[0] if law == "orthogonal" else frame
+        kept = 2**0.5 * frame[rng.random(n) < 0.5]
+        logs.append(0.5 * np.linalg.slogdet(kept.T @ kept)[1])
+    error = np.std(logs) / len(logs) ** 0.5
+    assert abs(np.mean(logs) - found[:k].sum()) < 4 * error
+    other = deep_linear.relu_exponents(n, "orthogonal" if law == "gaussian" else "gaussian")
+    assert abs(np.mean(logs) - other[:k].sum()) > 4 * error  # the control
+
+
+def test_directions_left_are_those_of_the_thinnest_layer():
+    rng, n, depth, k = np.random.default_rng(1), 20, 10, 7
+    units = rng.binomial(n, 0.5, (20_000, depth)).min(axis=1)
+    chance = deep_linear.directions_left(n, depth, k)
+    error = (chance * (1 - chance) / len(units)) ** 0.5
+    assert abs((units >= k).mean() - chance) < 4 * error
+    assert abs((units >= k + 1).mean() - chance) > 4 * error  # the control
 
 
 def test_printed_lyapunov_exponents():

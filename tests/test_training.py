@@ -13,6 +13,7 @@ from study.backprop import backpropagate
 from study.claims import judge_all
 from study.descent import OPTIMISERS, clip_to, cross_entropy, norms, squared_error
 from study.experiment import load
+from study.trainability import reach
 from study.training import gaussian_weights, train
 
 torch = pytest.importorskip("torch")
@@ -323,9 +324,7 @@ def verdicts(**changes):
 
 
 def within_reach(networks):
-    limit = [
-        experiment.reach(*pair) for pair in zip(networks.activation, networks.sigma_w, strict=True)
-    ]
+    limit = [reach(*pair) for pair in zip(networks.activation, networks.sigma_w, strict=True)]
     return networks.depth < np.array(limit)
 
 
@@ -394,10 +393,10 @@ def test_seeds_that_disagree_leave_it_open():
 
 
 def test_the_reach_of_a_critical_network_is_infinite_and_else_6_xi():
-    assert experiment.reach("tanh", 1.0) == math.inf
-    assert experiment.reach("relu", 2.0) == math.inf
-    np.testing.assert_allclose(experiment.reach("tanh", 0.5), 6 / math.log(4), rtol=1e-9)
-    np.testing.assert_allclose(experiment.reach("relu", 1.0), 6 / math.log(2), rtol=1e-9)
+    assert reach("tanh", 1.0) == math.inf
+    assert reach("relu", 2.0) == math.inf
+    np.testing.assert_allclose(reach("tanh", 0.5), 6 / math.log(4), rtol=1e-9)
+    np.testing.assert_allclose(reach("relu", 1.0), 6 / math.log(2), rtol=1e-9)
 
 
 def test_the_first_rate_is_not_chosen_but_the_best():

@@ -44,10 +44,10 @@ def decades_by_layer_and_depth(
     heights = np.abs(pd.concat([profiles, points])[["value", "theory"]].to_numpy())
     reach = heights[np.isfinite(heights)].max() * 2.5
     with house_style():
-        figure, axes = panels(2, len(activations), (10, 6.6), sharey=True)
+        figure, axes = panels(2, len(activations), (11, 6.6), sharey=True)
         for (x, label, called, filled, hollow), line in zip(rows, axes, strict=True):
             for name, ax in zip(activations, line, strict=True):
-                _frame(ax, filled[x], reach, names=name == activations[0])
+                _frame(ax, filled[x], reach, names=name == activations[-1])
                 own = filled[filled.activation == name]
                 others = None if hollow is None else hollow[hollow.activation == name]
                 _curves(ax, x, name, own, others)
@@ -75,7 +75,7 @@ def _frame(ax: Axes, depths: pd.Series, reach: float, names: bool) -> None:
     ax.set_yticks(ticks, [f"{tick:,d}".replace("-", "−") for tick in ticks])
     ax.set_yticks([], minor=True)
     ax.set_xlim(depths.min() * 0.7, depths.max() * 2.6)
-    shade_float_ranges(ax, names, float16=True)
+    shade_float_ranges(ax, names, float16=True, place=1.02)
 
 
 def _curves(ax: Axes, x: str, name: str, filled: pd.DataFrame, hollow: pd.DataFrame | None) -> None:

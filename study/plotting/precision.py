@@ -65,7 +65,7 @@ def _frame(ax: Axes, scales: pd.Series, deepest: int) -> None:
     ax.axhline(deepest, color="#888888", lw=0.6, zorder=0)
     ax.set_xlim(min(scales) * 0.85, max(scales) * 2.6)
     ax.set_ylim(4, _height(deepest, len(FORMATS)))
-    ticks = [tick for tick in (0.5, 1, 2, 4, 10) if tick <= 1.2 * max(scales)]
+    ticks = [tick for tick in (0.5, 1, 2, 4, 10) if min(scales) <= tick <= 1.2 * max(scales)]
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.set_xticks([], minor=True)
     ticks = [tick for tick in (5, 10, 30, 100, 300, 1000) if tick <= deepest]

@@ -103,8 +103,11 @@ def shade(colour: str, share: float) -> tuple[float, float, float]:
     return tuple(1 - share * (1 - part) for part in to_rgb(colour))
 
 
-def shade_float_ranges(axes: Axes, names: bool, float16: bool = False) -> None:
-    """Grey where a plain float32, and darker where a plain float64, leaves its normal range."""
+def shade_float_ranges(axes: Axes, names: bool, float16: bool = False, place: float = 0.03) -> None:
+    """Grey where a plain float32, and darker where a plain float64, leaves its normal range.
+
+    The names stand where no curve is, from ``place`` on, in widths of the axes.
+    """
     low, high = axes.get_ylim()
     shades = [(FLOAT16_DECADES, "#f8f8f8", "beyond float16")] if float16 else []
     shades += [
@@ -116,7 +119,7 @@ def shade_float_ranges(axes: Axes, names: bool, float16: bool = False) -> None:
         axes.axhspan(top, high, color=grey, lw=0, zorder=-2)
         if names:
             axes.text(
-                0.03, bottom * 1.25, name, transform=axes.get_yaxis_transform(), fontsize=6.5,
+                place, bottom * 1.25, name, transform=axes.get_yaxis_transform(), fontsize=6.5,
                 color="#666666", va="top",
             )  # fmt: skip
     axes.set_ylim(low, high)

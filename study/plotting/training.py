@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from study.plotting.style import COLOURS, MARKS, NAMES, head, house_style, panels
 
 
-def trainability(
+def maps_and_courses(
     cells: pd.DataFrame,
     rules: pd.DataFrame,
     growth: pd.DataFrame,

@@ -43,6 +43,21 @@ def gradient_decades(
     return np.cumsum(0.5 * np.log10(chi[::-1]))[np.asarray(down) - 1]
 
 
+def derivative_decades(activation: str, sigma_w: float, sigma_b: float, depth: int) -> Array:
+    """log10 of what the derivative does to the norm in each layer, k = 0, ..., depth - 1.
+
+    1/2 log10 E phi'^2 at infinite width, at the variance that the pre-activations of the layer
+    have, from an input of unit mean square. The weights' own factor is sigma_w.
+
+    Examples
+    --------
+    >>> derivative_decades("relu", 2**0.5, 0.0, 3).round(4)
+    array([-0.1505, -0.1505, -0.1505])
+    """
+    chi = trajectory(activation, sigma_w, sigma_b, depth).chi
+    return 0.5 * np.log10(chi / sigma_w**2)
+
+
 @functools.cache
 def _unit_median(activation: str, depth: int, width: int) -> float:
     """Of the exact law, for sigma_w = 1: log10 of the median norm."""

@@ -2,7 +2,8 @@
 
 A product of L Gaussian matrices has singular values exp(L lambda_k) with known exponents
 (Newman 1986): all but one direction are lost as L grows, while orthogonal matrices keep all of
-them at every depth (Saxe, McClelland and Ganguli 2013). Natural logarithms of the NORM here.
+them at every depth (Saxe, McClelland and Ganguli 2013). ReLU leaves out half of the rows of each
+matrix, and with them directions of both (`relu_exponents`). Natural logarithms of the NORM here.
 
 >>> spectrum = lyapunov_spectrum(50)
 >>> spectrum.exponents[[0, 10, 25, 40, 49]].round(4)
@@ -18,7 +19,8 @@ import numpy as np
 from scipy import special
 
 from study.activations import Array
-from study.theory import checks
+from study.network import one_of
+from study.theory import checks, layer_law
 from study.theory.quadrature import panels
 
 
@@ -43,6 +45,51 @@ def lyapunov_spectrum(n: int, sigma_w: float = 1.0) -> LyapunovSpectrum:
     freedom = np.arange(n, 0, -1) / 2
     exponents = 0.5 * (special.digamma(freedom) + math.log(2 / n)) + math.log(sigma_w)
     return LyapunovSpectrum(exponents, special.polygamma(1, freedom) / 4)
+
+
+def relu_exponents(n: int, weights: str = "gaussian") -> Array:
+    """lim (1 / L) ln s_k, k = 1, ..., n, of ReLU networks of width n at sigma_w = sqrt 2.
+
+    Of those that have k directions left: a layer keeps B of its n rows, B ~ Binomial(n, 1/2), of a
+    random frame of k directions. The determinant of what is kept has one factor an exponent, chi^2
+    of B - k + 1 degrees of freedom over n or, with orthogonal weights, over chi^2 of n - k + 1.
+    Another scale adds ln(sigma_w / sqrt 2).
+
+    Parameters
+    ----------
+    n : int
+        Width of every layer.
+    weights : {"gaussian", "orthogonal"}
+
+    Examples
+    --------
+    >>> relu_exponents(50)[[0, 1, 10]].round(4)
+    array([-0.0259, -0.0477, -0.3073])
+    """
+    n = checks.count("n", n)
+    one_of("weights", weights, ("gaussian", "orthogonal"))
+
+    def log_chi2(freedom: Array) -> Array:
+        return layer_law.digamma_excess(freedom / 2) + np.log(freedom)
+
+    units, p = layer_law.active_units(n)
+    freedom = np.subtract.outer(units, np.arange(n))
+    p = np.where(freedom > 0, p[:, None], 0)
+    kept = (p * log_chi2(np.maximum(freedom, 1))).sum(axis=0) / p.sum(axis=0)
+    lost = log_chi2(n - np.arange(n)) if weights == "orthogonal" else np.log(n)
+    return (kept - lost + np.log(2)) / 2
+
+
+def directions_left(n: int, depth: int, k: int) -> float:
+    """Probability that no layer of a ReLU network of width n has fewer than k active units.
+
+    Given that none is dead. Of a ReLU network's singular values, no more than that are not zero.
+
+    >>> directions_left(64, 100, 8) > 0.99 > 0.01 > directions_left(64, 100, 32)
+    True
+    """
+    units, p = layer_law.active_units(n)
+    return float(p[units >= k].sum() ** depth)
 
 
 def learning_time(depth: float, target: float, start: float, end: float) -> float:
