@@ -127,6 +127,7 @@ CLAIMS = [
         "theirs: layers, of any pair, whose gradient norm is not theirs bit for bit; none.",
         below(1),
         _worst("swaps", lambda t: t.layers_differing),
+        "A",
     ),
     Claim(
         "phi' matters",

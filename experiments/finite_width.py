@@ -108,8 +108,14 @@ DEEP = "width == 64 and layers == depth"
 UNEQUAL = layer_widths(128, 8, 100)
 MEAN_WIDTH = [128, *[round(float(np.mean(UNEQUAL[1:-1])))] * 99, 128]
 
+SAYINGS = (
+    "He initialisation preserves the typical gradient",
+    "an average over networks shows that mean",
+    "the mean width decides",
+)
+
 CLAIMS = [
-    Claim(name, statement, threshold, judge)
+    Claim(name, statement, threshold, judge, "saying" if name in SAYINGS else "")
     for name, threshold, judge, statement in (
         ("the log gradient follows the exact law", below(0.1),
          lambda t: distance_interval(np.concatenate(places(t))),

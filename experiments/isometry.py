@@ -113,18 +113,19 @@ CLAIMS = [
         _median("linear", "orthogonal", lambda f: f.filter(like="log10_s_").abs().max(axis=1)),
     ),
     Claim(
-        "and of a tanh network at tiny q*",
+        "orthogonal weights keep every direction of a tanh network at tiny q*",
         "tanh, orthogonal, critical at q* = 1e-4, deepest networks: decades between the largest "
         "and the smallest singular value; within a factor of ten.",
         below(1),
         _median("tanh", "orthogonal", lambda f: f.log10_s_1 - f[f"log10_s_{WIDTH}"]),
     ),
     Claim(
-        "and of a ReLU network",
+        "orthogonal weights keep every direction of a ReLU network",
         "ReLU, orthogonal, sigma_w = sqrt 2, deepest networks: decades between even the two "
         "largest singular values; within a factor of ten.",
         below(1),
         _median("relu", "orthogonal", lambda f: f.log10_s_1 - f.log10_s_2),
+        "saying",
     ),
     Claim(
         "with Gaussian weights only one direction survives",

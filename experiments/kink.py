@@ -118,6 +118,7 @@ def _difference(name: str, situations: list[str], number: str, column: str = WEI
         "seeds; below the format's unit roundoff.",
         below(float(np.finfo(number.removesuffix("_narrow")).epsneg)),
         largest,
+        "C",
     )
 
 
@@ -134,6 +135,7 @@ CLAIMS = [
             "mean; less than one point.",
             within(-1, 1),
             lambda t, name=name: accuracy_difference(t["training"], name),
+            "C",
         )
         for name in ("float32", "float16_narrow")
     ),

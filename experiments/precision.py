@@ -113,12 +113,14 @@ CLAIMS = [
         f"{DEEPEST}.",
         above(DEEPEST),
         lambda t: median_interval(_networks(t, "sigmoid", 1.0, "float64").depth_lost),
+        "saying",
     ),
     Claim(
         "float64 is deep enough for He-initialised ReLU",
         f"ReLU at sigma_w = sqrt 2: the same; above {DEEPEST}.",
         above(DEEPEST),
         lambda t: median_interval(_networks(t, "relu", HE, "float64").depth_lost),
+        "saying",
     ),
     Claim(
         "bfloat16 reaches as deep as float32",

@@ -15,6 +15,7 @@ norm_law       that law: mean, skewness, distribution, quantiles, samples
 fluctuations   drift and spread for every activation, to first order in 1/width
 moments        second moments for weights of any symmetric law; drift and spread
 decay          how much of the gradient reaches the input: exact law or mean field
+reach          the depth at which a number format loses the gradient
 dying          the probability of a dead ReLU layer
 rounding       how often a pre-activation is exactly 0, by number format
 =============  ====================================================================================
