@@ -13,6 +13,7 @@ import os
 import re
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -219,13 +220,9 @@ def _list(args: argparse.Namespace) -> int:
 
 def _writable(field: str, folder: Path) -> Path:
     """Make sure, before any work, that files can be written to `folder`."""
-    from study.records import write_atomic
-
-    probe = folder / ".writable"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(probe, b"")
-        probe.unlink(missing_ok=True)  # another run may have been here
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise ValueError(
             f"{field} '{folder}' cannot be written ({error.strerror}); "
