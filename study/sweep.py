@@ -165,7 +165,10 @@ def alone(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX)
         for left in (*folder.glob(records.TEMPORARY), *folder.parent.glob(records.TEMPORARY)):
             left.unlink()  # from a run that was killed while it wrote
-        yield
+        try:
+            yield
+        finally:  # a process that was forked meanwhile has the file open, and would keep the lock
+            fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def say(line: str) -> None:

@@ -6,7 +6,7 @@ import sys
 import matplotlib
 import numpy as np
 import pytest
-from toyhouse import TOY
+from toyhouse import TOY, build
 
 matplotlib.use("Agg")
 
@@ -31,8 +31,4 @@ def toy(tmp_path, monkeypatch):
 @pytest.fixture
 def house(tmp_path):
     """A folder with one experiment, the toy; a space and a letter beyond ASCII in its path."""
-    folder = tmp_path / "a hoüse"
-    (folder / "experiments").mkdir(parents=True)
-    (folder / "experiments" / "__init__.py").write_text("")
-    (folder / "experiments" / "toy.py").write_text(TOY)
-    return folder
+    return build(tmp_path / "a hoüse")

@@ -1,6 +1,7 @@
 """A house with one experiment, a toy, and what tests do to it: run it, watch it, kill it."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from study import sweep
 from study.experiment import Experiment
 
 ROOT = Path(sweep.__file__).parents[1]
+EXTRA = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p and Path(p) != ROOT]
 
 TOY = """
 import os, signal, time
@@ -88,23 +90,37 @@ def stored(results):
     return sorted((results / "toy" / ".parts").glob("*.part"))
 
 
-def start(house, *args):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+def build(folder, toy=TOY):
+    """A house with one experiment, the toy."""
+    (folder / "experiments").mkdir(parents=True)
+    (folder / "experiments" / "__init__.py").write_text("")
+    (folder / "experiments" / "toy.py").write_text(toy)
+    return folder
+
+
+def start(house, *args, program=("-m", "study"), path=ROOT, **more):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [path, *EXTRA])), **more}
     environment.pop("DISPLAY", None)
     return subprocess.Popen(
-        [sys.executable, "-m", "study", *map(str, args)],
+        [sys.executable, *program, *map(str, args)],
         cwd=house,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        errors="surrogateescape",
         start_new_session=True,
     )
 
 
-def study(house, *args):
-    process = start(house, *args)
-    out, err = process.communicate(timeout=60)
+def study(house, *args, **more):
+    process = start(house, *args, **more)
+    try:
+        out, err = process.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise
     return process.returncode, out, err
 
 
