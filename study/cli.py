@@ -278,7 +278,7 @@ def _plan(experiments: list[Experiment], args: argparse.Namespace) -> None:
         store = args.results / experiment.name / ".parts"
         there = {path.stem for path in store.glob("*.part")}  # the run will see if they are sound
         left = [part.configuration["cell"] for part in grid if part.key not in there]
-        costs = [experiment.expected(cell) for cell in left]
+        costs = [(s, bytes_ + plan.KERNELS) for s, bytes_ in map(experiment.expected, left)]
         usage = plan.expected(costs, args.workers, interpreter)
         plans.append((experiment.name, len(grid), len(grid) - len(left), usage))
     if len(plans) > 1:
