@@ -30,7 +30,7 @@ from concurrent.futures import (
 )
 from multiprocessing import connection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -263,6 +263,17 @@ def _stored(store: Path, part: Part) -> bool:
     return True
 
 
+def configuration(experiment: Experiment, preset: str, grid: list[Part]) -> dict[str, Any]:
+    """Return what is written of a run beside each of its tables, `grid` being its parts."""
+    return {
+        "experiment": experiment.name,
+        "preset": preset,
+        "numerics": grid[0].configuration["numerics"],
+        "grid_sha256": records.digest(records.canonical([part.key for part in grid])),
+        "cells": [part.configuration["cell"] for part in grid],
+    }
+
+
 def _write_tables(experiment: Experiment, preset: str, grid: list[Part], folder: Path) -> None:
     """Join the parts in grid order: the bytes of each table, one after the other."""
     bodies: dict[str, list[bytes]] = {}
@@ -283,16 +294,7 @@ def _write_tables(experiment: Experiment, preset: str, grid: list[Part], folder:
             first = records.header(table.types)
             bodies.setdefault(name, [first]).append(table.csv[len(first) :])
             rows.setdefault(name, [0] * len(grid))[place] = table.rows
-    provenance = {
-        "configuration": {
-            "experiment": experiment.name,
-            "preset": preset,
-            "numerics": grid[0].configuration["numerics"],
-            "grid_sha256": records.digest(records.canonical([part.key for part in grid])),
-            "cells": [part.configuration["cell"] for part in grid],
-        },
-        "versions": versions,
-    }
+    provenance = {"configuration": configuration(experiment, preset, grid), "versions": versions}
     meanings = records.data_dictionary(types, experiment.columns)
     files = {}
     for name, pieces in bodies.items():

@@ -262,3 +262,21 @@ def test_a_network_that_is_not_allowed_is_one_line_and_status_2(capsys, args, wo
     assert err.startswith("study: error: ")
     assert err.count("\n") == 1
     assert all(word in err for word in words)
+
+
+def test_verify_says_what_is_wrong_by_its_status(house):
+    assert study(house, "run", "--preset", "quick", "--workers", 1, "--results", "r")[0] == 0
+    before = files(house)
+    code, out, err = study(house, "verify", "--results", "r", "--recompute", 1)
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-1] == "11 checks, all well"
+    assert files(house) == before
+    path = house / "r" / "toy" / "decay.csv"
+    path.write_bytes(path.read_bytes()[:-1])
+    code, out, err = study(house, "verify", "--results", "r")
+    assert (code, err) == (3, "")
+    assert "WRONG  r/toy/decay.csv: checksum, rows, versions: table r/toy/decay.csv is" in out
+    assert out.splitlines()[-1].endswith("checks, 1 wrong")
+    code, out, err = study(house, "verify", "--results", "none")
+    assert (code, out) == (2, "")
+    assert err.startswith("study: error: --results 'none' has no results; allowed: ")
