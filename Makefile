@@ -46,8 +46,8 @@ bench: .venv/.ready .venv/.torch ## Measure speed against torch, as ratios: resu
 	$(PY) -m benchmarks
 
 lock: ## Pin the dependencies again (needs uv)
-	uv pip compile pyproject.toml --extra data --extra test --universal --python-version 3.11 \
-	  --generate-hashes --no-emit-index-url --no-header -o requirements.lock
+	uv pip compile pyproject.toml --extra data --extra test --extra cluster --universal \
+	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements.lock
 
 clean: ## Remove the environment and caches; results and figures stay
 	rm -rf .venv build .pytest_cache .ruff_cache .hypothesis

@@ -20,9 +20,9 @@ A tour, in the order in which the modules build on one another:
 - ``theory``: what random networks must obey; never imports an engine
 - ``images``: real images; ``plotting``: frames to figures, drawing only
 - ``descent``, ``training``: gradient descent on the same equations
-- ``plan``, ``parts``, ``sweep``, ``claims``, ``experiment``, ``findings``, ``report``,
-  ``identities``, ``verify``, ``summary``, ``cli``: from a question to its CSVs, figures and
-  verdicts
+- ``plan``, ``parts``, ``cluster``, ``sweep``, ``claims``, ``experiment``, ``findings``,
+  ``report``, ``identities``, ``verify``, ``summary``, ``cli``: from a question to its CSVs,
+  figures and verdicts
 
 >>> import study
 >>> df = study.profile(study.Network(activation="relu", depth=50, width=100), seeds=range(3))

@@ -14,12 +14,14 @@ import re
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 # Whatever is slow to import is imported by the command that needs it: --help and list need nothing.
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from study.experiment import Experiment
 
 _EXAMPLES = """examples:
@@ -103,9 +105,13 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--workers",
         type=_count,
-        default=_cpus(),
         metavar="N",
-        help="default: the CPUs, %(default)s",
+        help=f"default: the CPUs, {_cpus()}; with --scheduler its workers",
+    )
+    run.add_argument(
+        "--scheduler",
+        metavar="URL",
+        help="compute on the workers of a Dask scheduler, tcp://host:port or tls://host:port",
     )
     run.add_argument(
         "--results", type=Path, metavar="DIR", help="default: results (paper), build/quick (quick)"
@@ -269,14 +275,29 @@ def _run(args: argparse.Namespace) -> int:
     _writable("--results", args.results)
     _writable("--figures", _figures_folder(args))
     _writable("docs", _beside(args.results, "docs"))
-    _plan(experiments, args)
-    complete = []
-    for experiment in experiments:
-        progress = True if args.progress else None
-        if not sweep.run(experiment, args.preset, args.results, args.workers, progress=progress):
-            complete.append(experiment)
+    complete, progress = [], True if args.progress else None
+    with _executor(args) as executor:
+        _plan(experiments, args)
+        for experiment in experiments:
+            more = (args.results, args.workers, executor, progress)
+            if not sweep.run(experiment, args.preset, *more):
+                complete.append(experiment)
     _report(complete, args)
     return 0 if len(complete) == len(experiments) else 3
+
+
+@contextlib.contextmanager
+def _executor(args: argparse.Namespace) -> Iterator[Executor | None]:
+    """Lend what computes, and settle the number of workers."""
+    if args.scheduler is None:
+        args.workers = args.workers or _cpus()
+        yield None
+        return
+    from study import cluster
+
+    with cluster.connect(args.scheduler) as (executor, workers):
+        args.workers = args.workers or workers
+        yield executor
 
 
 def _plan(experiments: list[Experiment], args: argparse.Namespace) -> None:
@@ -301,7 +322,7 @@ def _plan(experiments: list[Experiment], args: argparse.Namespace) -> None:
         about = f"{name} ({args.preset})"
         sweep.say(plan.line(about, count, done, "about", usage, args.workers))
     for name, count, done, usage in plans:
-        if done < count:
+        if done < count and args.scheduler is None:  # a cluster's memory is not ours to count
             check_memory(usage.memory, experiment=name, workers=args.workers)
 
 
