@@ -9,7 +9,7 @@ export OPENBLAS_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help experiments quick figures laws test test-slow lint lock bench clean
+.PHONY: help experiments quick figures laws test test-slow test-faults verify lint lock bench clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -30,7 +30,13 @@ test: .venv/.ready .venv/.torch ## Run the tests (torch autograd is one of the w
 	$(PY) -m pytest -m "not slow"
 
 test-slow: .venv/.ready .venv/.torch ## Run the tests that take minutes
-	$(PY) -m pytest -m slow
+	$(PY) -m pytest -m "slow and not faults"
+
+test-faults: .venv/.ready .venv/.torch ## Do the bad things, all of them: 100 kills, full disks, damage
+	$(PY) -m pytest -m faults
+
+verify: .venv/.ready ## Check the results: files, provenance, identities, a sample computed again
+	$(PY) -m study verify
 
 lint: .venv/.ready ## Check format and style
 	$(PY) -m ruff format --check .
@@ -40,8 +46,8 @@ bench: .venv/.ready .venv/.torch ## Measure speed against torch, as ratios: resu
 	$(PY) -m benchmarks
 
 lock: ## Pin the dependencies again (needs uv)
-	uv pip compile pyproject.toml --extra data --extra test --universal --python-version 3.11 \
-	  --generate-hashes --no-emit-index-url --no-header -o requirements.lock
+	uv pip compile pyproject.toml --extra data --extra test --extra cluster --universal \
+	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements.lock
 
 clean: ## Remove the environment and caches; results and figures stay
 	rm -rf .venv build .pytest_cache .ruff_cache .hypothesis

@@ -28,8 +28,9 @@ A tour, in the order in which the modules build on one another:
 - ``draws``: the weights and images that networks of one seed share
 - ``depths``, ``remedies``: where a gradient is lost; the table of remedies, with their theory
 - ``phase``, ``trainability``: growth against weight scale; what training does, at which rate
-- ``plan``, ``sweep``, ``experiment``, ``findings``, ``report``, ``cli``: from a question to its
-  CSVs, figures and verdicts
+- ``plan``, ``parts``, ``cluster``, ``sweep``, ``experiment``, ``findings``, ``report``,
+  ``identities``, ``verify``, ``summary``, ``cli``: from a question to its CSVs, figures and
+  verdicts
 
 >>> import study
 >>> df = study.profile(study.Network(activation="relu", depth=50, width=100), seeds=range(3))

@@ -1,4 +1,4 @@
-"""The commands: ``python -m study list | run | figures | laws | profile``.
+"""The commands: ``python -m study list | run | figures | laws | verify | profile``.
 
 Exit status: 0 done, 2 a request that cannot be met (one line on stderr says which field, which
 value and what is allowed; nothing is half written), 3 some part failed, 130 interrupted.
@@ -13,13 +13,14 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 # Whatever is slow to import is imported by the command that needs it: --help and list need nothing.
 if TYPE_CHECKING:
-    import pandas as pd
+    from concurrent.futures import Executor
 
     from study.experiment import Experiment
 
@@ -28,6 +29,7 @@ _EXAMPLES = """examples:
   python -m study run depth_decay --preset quick
   python -m study figures
   python -m study laws --preset quick
+  python -m study verify --results results --recompute 3
   python -m study profile --activation sigmoid --depth 1000 --width 256 --sigma-w critical
 """
 
@@ -66,6 +68,7 @@ def _number(
 
 
 _count = _number(int, "a whole number, at least 1", lambda value: value >= 1)
+_amount = _number(int, "a whole number, at least 0", lambda value: value >= 0)
 _whole = _number(int, "a whole number")
 _real = _number(float, "a number")
 
@@ -102,9 +105,13 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--workers",
         type=_count,
-        default=_cpus(),
         metavar="N",
-        help="default: the CPUs, %(default)s",
+        help=f"default: the CPUs, {_cpus()}; with --scheduler its workers",
+    )
+    run.add_argument(
+        "--scheduler",
+        metavar="URL",
+        help="compute on the workers of a Dask scheduler, tcp://host:port or tls://host:port",
     )
     run.add_argument(
         "--results", type=Path, metavar="DIR", help="default: results (paper), build/quick (quick)"
@@ -132,6 +139,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     laws.add_argument(
         "--figures", type=Path, metavar="DIR", help="default: figures, or DIR/figures"
+    )
+
+    verify = command("verify", "Check results: files, provenance, identities, a sample again.")
+    verify.add_argument(
+        "--results", type=Path, default=SHARED, metavar="DIR", help="default: %(default)s"
+    )
+    verify.add_argument(
+        "--recompute", type=_amount, default=2, metavar="N",
+        help="cells of each experiment that are computed again; default: %(default)s",
+    )  # fmt: skip
+    verify.add_argument(
+        "--seed", type=_amount, default=0, metavar="S", help="chooses them; default: %(default)s"
     )
 
     profile = command("profile", "Profile one network: what its gradients do, layer by layer.")
@@ -195,6 +214,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "run": _run,
             "figures": _figures,
             "laws": _laws,
+            "verify": _verify,
             "profile": _profile,
         }
         return commands[args.command](args)
@@ -219,13 +239,9 @@ def _list(args: argparse.Namespace) -> int:
 
 def _writable(field: str, folder: Path) -> Path:
     """Make sure, before any work, that files can be written to `folder`."""
-    from study.records import write_atomic
-
-    probe = folder / ".writable"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(probe, b"")
-        probe.unlink(missing_ok=True)  # another run may have been here
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise ValueError(
             f"{field} '{folder}' cannot be written ({error.strerror}); "
@@ -259,14 +275,29 @@ def _run(args: argparse.Namespace) -> int:
     _writable("--results", args.results)
     _writable("--figures", _figures_folder(args))
     _writable("docs", _beside(args.results, "docs"))
-    _plan(experiments, args)
-    complete = []
-    for experiment in experiments:
-        progress = True if args.progress else None
-        if not sweep.run(experiment, args.preset, args.results, args.workers, progress=progress):
-            complete.append(experiment)
+    complete, progress = [], True if args.progress else None
+    with _executor(args) as executor:
+        _plan(experiments, args)
+        for experiment in experiments:
+            more = (args.results, args.workers, executor, progress)
+            if not sweep.run(experiment, args.preset, *more):
+                complete.append(experiment)
     _report(complete, args)
     return 0 if len(complete) == len(experiments) else 3
+
+
+@contextlib.contextmanager
+def _executor(args: argparse.Namespace) -> Iterator[Executor | None]:
+    """Lend what computes, and settle the number of workers."""
+    if args.scheduler is None:
+        args.workers = args.workers or _cpus()
+        yield None
+        return
+    from study import cluster
+
+    with cluster.connect(args.scheduler) as (executor, workers):
+        args.workers = args.workers or workers
+        yield executor
 
 
 def _plan(experiments: list[Experiment], args: argparse.Namespace) -> None:
@@ -281,7 +312,7 @@ def _plan(experiments: list[Experiment], args: argparse.Namespace) -> None:
         store = args.results / experiment.name / ".parts"
         there = {path.stem for path in store.glob("*.part")}  # the run will see if they are sound
         left = [part.configuration["cell"] for part in grid if part.key not in there]
-        costs = [experiment.expected(cell) for cell in left]
+        costs = [(s, bytes_ + plan.KERNELS) for s, bytes_ in map(experiment.expected, left)]
         usage = plan.expected(costs, args.workers, interpreter)
         plans.append((experiment.name, len(grid), len(grid) - len(left), usage))
     if len(plans) > 1:
@@ -291,7 +322,7 @@ def _plan(experiments: list[Experiment], args: argparse.Namespace) -> None:
         about = f"{name} ({args.preset})"
         sweep.say(plan.line(about, count, done, "about", usage, args.workers))
     for name, count, done, usage in plans:
-        if done < count:
+        if done < count and args.scheduler is None:  # a cluster's memory is not ours to count
             check_memory(usage.memory, experiment=name, workers=args.workers)
 
 
@@ -349,10 +380,26 @@ def _laws(args: argparse.Namespace) -> int:
     return 0 if sound else 3
 
 
+def _verify(args: argparse.Namespace) -> int:
+    from study.verify import verify
+
+    checks = []
+    for check in verify(args.results, args.recompute, args.seed):
+        checks.append(check)
+        mark, colon = ("WRONG", ": ") if check.wrong else ("ok   ", "")
+        print(f"{mark}  {check.where}: {check.what}{colon}{check.wrong}", flush=True)
+    wrong = sum(bool(check.wrong) for check in checks)
+    print(
+        f"\n{len(checks)} checks, {wrong} wrong" if wrong else f"\n{len(checks)} checks, all well"
+    )
+    return 3 if wrong else 0
+
+
 def _profile(args: argparse.Namespace) -> int:
     import study
     import study.theory
     from study import records
+    from study.summary import in_words
 
     if args.csv is not None:
         if args.csv.suffix != ".csv":
@@ -368,7 +415,7 @@ def _profile(args: argparse.Namespace) -> int:
     )  # fmt: skip
     frame = study.profile(net, seeds=range(args.seeds), batch=args.batch, engine=args.engine)
     chi = study.theory.mean_field(args.activation, sigma_w, args.sigma_b).chi
-    print(_summary(frame))
+    print(in_words(frame))
     print(f"\ntheory, infinite width: chi = {chi:.6g}, the factor of the squared norm per layer;")
     print(f"chi = 1 at sigma_w = {critical:.10g} (here {sigma_w:.10g}).")
     if args.csv is not None:
@@ -377,42 +424,3 @@ def _profile(args: argparse.Namespace) -> int:
         records.write_table(args.csv, frame, about | {"versions": [records.versions()]})
         print(f"rows      {args.csv}")
     return 0
-
-
-def _summary(frame: pd.DataFrame) -> str:
-    """Say in words and a dozen rows what the gradients of one network do."""
-    import numpy as np
-
-    depth, seeds = int(frame["layer"].max()) + 1, frame["seed"].nunique()
-    norms = frame.groupby("layer")["log10_grad_norm"].agg(["median", "min", "max"])
-    first, last = norms["median"].iloc[0], norms["median"].iloc[-1]
-    change = first - last if np.isfinite(first) else first
-    if abs(change) <= 1:
-        words = "The gradient stays: its norm changes at most tenfold"
-    else:
-        words = f"The gradient {'vanishes' if change < 0 else 'explodes'}: its norm changes"
-    lines = [
-        f"{words} from the last layer to the first,",
-        f"by a factor of 10^{change:.4g} (median of {seeds} seeds), {depth} layers.",
-        "",
-        "   layer   log10 of the gradient's norm",
-        "             median      lowest     highest",
-    ]
-    for layer in np.unique(np.linspace(0, depth - 1, 12).round().astype(int)):
-        row = norms.loc[layer]
-        lines.append(f"{layer:8d} {row['median']:11.4g} {row['min']:11.4g} {row['max']:11.4g}")
-    lines.append("")
-    # What leaves the range of float64 leaves that of float32 as well.
-    for name, seen_in in (("float32", ("float32", "float64")), ("float64", ("float64",))):
-        shares = []
-        for what, text in (("_underflow", "zero or subnormal"), ("_overflow", "infinite")):
-            share = frame["status"].isin([f"{wide}{what}" for wide in seen_in]).mean()
-            if share:
-                shares.append(f"{text} in {share:.1%} of the layers")
-        lines.append(
-            f"in plain {name} it would be {' and '.join(shares) or 'in range in every layer'}"
-        )
-    dead = (frame["status"] == "dead").mean()
-    if dead:
-        lines.append(f"truly zero (dead) in {dead:.1%} of the layers")
-    return "\n".join(lines)

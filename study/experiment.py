@@ -36,6 +36,8 @@ from study.claims import Claim
 
 PACKAGE = "experiments"
 PRESETS = ("quick", "paper")
+MOST_CELLS = 2_000_000
+"""A preset's; beyond it the driver's own work outweighs the workers' (see benchmarks)."""
 _CONTRACT = {
     "QUESTION": (lambda v: isinstance(v, str) and v.strip(), "a sentence"),
     "GRID": (
@@ -110,6 +112,11 @@ class Experiment:
 
         if preset not in self.grid:
             raise ValueError(f"preset {preset!r} is unknown; allowed: {', '.join(self.grid)}")
+        if len(self.grid[preset]) > MOST_CELLS:
+            raise ValueError(
+                f"{self.module}.GRID[{preset!r}] has {len(self.grid[preset]):,} cells; "
+                f"allowed: at most {MOST_CELLS:,}, so let a cell hold more seeds"
+            )
         known = set()
         for cell in self.grid[preset]:
             try:

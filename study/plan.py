@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 START_SECONDS = 2.0
 """What a worker takes to import what it needs, about."""
+KERNELS = 110 * 2**20
+"""Bytes that the compiled kernels and their compiler take in each worker that uses them, about."""
 
 
 class Usage(NamedTuple):

@@ -104,6 +104,9 @@ CONVENTIONS: dict[str, str] = {
 }
 """Each convention of the study, stated once and stored with every table."""
 
+TEMPORARY = f".*.{'[0-9a-f]' * 16}.tmp"
+"""What a file is called while it is written, as a pattern."""
+
 _TEXT = pd.Series(["text"]).dtype  # what this pandas calls text
 _CELL = re.compile(r'("[^"]*(?:""[^"]*)*"|[^,"\n]*)([,\n])')
 
@@ -220,7 +223,10 @@ def _read(cells: list[str], kind: str) -> Any:
         texts = [c[1:-1].replace('""', '"') if c[:1] == '"' else (c or None) for c in cells]
         return pd.Series(texts, dtype=_TEXT)
     if kind == "int64":
-        return np.fromiter(map(int, cells), np.int64, len(cells))
+        try:
+            return np.fromiter(map(int, cells), np.int64, len(cells))
+        except OverflowError as error:
+            raise ValueError(f"not an int64: {error}") from None
     if kind == "bool":
         return np.fromiter((c == "True" for c in cells), np.bool_, len(cells))
     if kind == "optional float64":
@@ -335,7 +341,7 @@ def read_about(path: Path) -> dict[str, Any]:
         types = about["schema"]
     except FileNotFoundError:
         raise FileNotFoundError(f"table {path} is missing; it is made by: {command}") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         types = None
     if not isinstance(types, dict) or not isinstance(about.get("sha256"), str):
         raise ValueError(f"table {path} is damaged (its .json); it is made again by: {command}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 import textwrap
 from collections.abc import Iterable
@@ -82,8 +83,11 @@ def draw(experiments: Iterable[Experiment], results: Path, folder: Path) -> dict
             drawn = {"": drawn}
         paths[experiment.name] = []
         for name, figure in drawn.items():
+            if not re.fullmatch("[a-z0-9_]*", name):
+                raise ValueError(f"figure name {name!r} is not allowed; allowed: a-z, 0-9 and _")
             full = f"{experiment.name}_{name}" if name else experiment.name
-            paths[experiment.name] += save_figure(figure, folder, full)
+            with alone(Path(folder) / ".parts"):
+                paths[experiment.name] += save_figure(figure, folder, full)
             plt.close(figure)
     return paths
 
@@ -147,7 +151,8 @@ def write_findings(claims: pd.DataFrame, figures: Path, page: Path) -> None:
             links[max(owners, key=len)].append(link.replace(" ", "%20"))
     kept = claims[claims["experiment"].isin(names)]
     text = findings.markdown(kept, {name: question(name) for name in names}, links)
-    records.write_atomic(page, text.encode())
+    with alone(page.with_name(".parts")):
+        records.write_atomic(page, text.encode())
 
 
 def claims_text(table: pd.DataFrame) -> str:

@@ -1,18 +1,9 @@
 """From a grid to tables that lose nothing: grid -> parts -> executor -> resume.
 
-A part is one cell of the grid: its configuration, and the tables that `measure` made of it. It is
-one file, ``<results>/<experiment>/.parts/<key>.part``, whose name is the hash of the configuration,
-so a finished part is found again by asking for the same numbers: resuming needs no flag.
-
-::
-
-    {"configuration":...,"format":1,"sha256":...,"tables":[...],"versions":...}   one line of JSON
-    layer,log10_grad_norm                                                         then the CSVs
-    0,-3.25
-
-The checksum covers the header and the tables, and the configuration must be the one asked for, so
-a part that is truncated, altered, stale or empty is never used: it is computed again. Workers send
-back bytes; only the driver writes. A worker that dies costs its own part and nothing else.
+A part is one cell of the grid, kept in ``<results>/<experiment>/.parts/<key>.part`` (see
+`study.parts`): a finished one is found again by its key, so resuming needs no flag, and a damaged
+one is computed again. Workers send back bytes; only the driver writes. A worker that dies costs its
+own part and nothing else.
 """
 
 from __future__ import annotations
@@ -20,21 +11,18 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import heapq
-import importlib
-import json
 import multiprocessing
 import os
-import re
 import signal
 import sys
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
+    CancelledError,
     Executor,
     Future,
     ProcessPoolExecutor,
@@ -42,44 +30,23 @@ from concurrent.futures import (
 )
 from multiprocessing import connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from study import plan, records
+from study.parts import Part, check_name, compute, decode_part
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from study.experiment import Experiment
 
-PART_FORMAT = 1
 # Read when a library is loaded, so they must be set before a worker starts: a BLAS with threads
 # of its own beside ours costs a factor of 40, and its sums depend on how many it has.
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 _INTERRUPTS = {signal.SIGINT, signal.SIGTERM}
-_SHARED = ("data_dictionary", "claims")  # file names that are not an experiment's to use
-
-
-class Part(NamedTuple):
-    """One cell: the module that measures it, and the configuration that names its numbers."""
-
-    module: str
-    configuration: dict[str, Any]
-
-    @property
-    def key(self) -> str:
-        """The name of its file: a hash of the configuration, 64 hexadecimal digits."""
-        return records.digest(records.canonical(self.configuration))
-
-
-class Table(NamedTuple):
-    """One table inside a part: its CSV, the type of each column, and its rows."""
-
-    csv: bytes
-    types: dict[str, str]
-    rows: int
-
+DIED = "its worker died twice (killed, or out of memory)"
 
 Result = tuple[Part, bytes, str, tuple[int, int]]
 """A part, its bytes, or why there are none; who computed it, and the most bytes it has held."""
@@ -98,79 +65,6 @@ def parts(experiment: Experiment, preset: str) -> list[Part]:
         Part(experiment.module, {"experiment": experiment.name, "cell": c, "numerics": numerics})
         for c in experiment.cells(preset)
     ]
-
-
-def encode_part(configuration: dict[str, Any], tables: dict[str, pd.DataFrame]) -> bytes:
-    """Return the file of one part."""
-    bodies, index = [], []
-    for name, frame in tables.items():
-        if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in _SHARED:
-            raise ValueError(
-                f"table name {name!r} is not allowed; allowed: a-z, 0-9 and _, not {_SHARED}"
-            )
-        body, types = records.encode(frame), records.schema(frame)
-        bodies.append(body)
-        index.append(
-            {"name": name, "schema": [*types.items()], "rows": len(frame), "bytes": len(body)}
-        )
-    about = {
-        "format": PART_FORMAT,
-        "configuration": configuration,
-        "versions": records.versions(),
-        "tables": index,
-    }
-    body = b"".join(bodies)
-    sealed = {**about, "sha256": records.digest(records.canonical(about) + b"\n" + body)}
-    return records.canonical(sealed) + b"\n" + body
-
-
-def decode_part(
-    data: bytes, configuration: dict[str, Any]
-) -> tuple[dict[str, Table], dict[str, str]]:
-    """Return the tables of a part and the versions that computed it.
-
-    Raises
-    ------
-    ValueError
-        Saying in a few words why the part must not be used.
-    """
-    line, _, body = data.partition(b"\n")
-    try:
-        about = json.loads(line)
-        sum_ = about.pop("sha256")
-        intact = records.canonical({**about, "sha256": sum_}) == line
-        intact = intact and records.digest(records.canonical(about) + b"\n" + body) == sum_
-    except (ValueError, TypeError, KeyError, AttributeError):
-        intact = False
-    if not intact:
-        raise ValueError("empty" if not data else "checksum does not agree")
-    if about["format"] != PART_FORMAT:
-        raise ValueError(f"format {about['format']}, not {PART_FORMAT}")
-    if records.canonical(about["configuration"]) != records.canonical(configuration):
-        raise ValueError("stale configuration")
-    tables, start = {}, 0
-    for entry in about["tables"]:
-        csv = body[start : start + entry["bytes"]]
-        tables[entry["name"]] = Table(csv, dict(map(tuple, entry["schema"])), entry["rows"])
-        start += entry["bytes"]
-    return tables, about["versions"]
-
-
-def compute(module: str, configuration: dict[str, Any]) -> tuple[bytes, str, tuple[int, int]]:
-    """Measure one cell, in a worker: its part and "", or nothing and the reason in one line.
-
-    Last come the worker's process id and the most bytes it has held so far.
-    """
-    try:
-        with threadpool_limits(limits=1):
-            tables = importlib.import_module(module).measure(**configuration["cell"])
-        data, reason = encode_part(configuration, tables), ""
-    except (Exception, SystemExit) as error:  # what a cell does wrong must not cost the others
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        words = " ".join(str(error).split())
-        reason = f"{type(error).__name__}: {words} ({Path(place.filename).name}:{place.lineno})"
-        data = b""
-    return data, reason, (os.getpid(), plan.peak_memory())
 
 
 def _guard() -> None:
@@ -209,15 +103,15 @@ def _pool(workers: int, executor: Executor | None) -> Iterator[Executor]:
 
 def _fly(
     waiting: deque[Part], workers: int, executor: Executor | None
-) -> Generator[Result, None, list[Part]]:
-    """Yield results until `waiting` is empty or a worker dies; return the parts then in flight.
+) -> Generator[Result, None, list[tuple[Part, str]]]:
+    """Yield results until `waiting` is empty or a part is lost; return those lost, and why.
 
     Few parts are in flight at a time, so a death puts few under suspicion, and a grid of a million
     cells does not sit in the executor's memory.
     """
     with _pool(workers, executor) as pool:
         flying: dict[Future, Part] = {}
-        lost: list[Part] = []
+        lost: list[tuple[Part, str]] = []
         while (waiting and not lost) or flying:
             while waiting and not lost and len(flying) < 2 * workers:
                 part = waiting.popleft()
@@ -226,7 +120,7 @@ def _fly(
                 try:
                     flying[pool.submit(compute, *part)] = part
                 except BrokenExecutor:
-                    lost.append(part)
+                    lost.append((part, DIED))
                 finally:
                     signal.pthread_sigmask(signal.SIG_SETMASK, held)
             for future in wait(flying, return_when=FIRST_COMPLETED).done:
@@ -234,10 +128,13 @@ def _fly(
                 try:
                     result = (part, *future.result())
                 except BrokenExecutor:
-                    lost.append(part)
-                except Exception as error:  # an executor's own: a cluster lost the worker
-                    reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-                    yield part, b"", reason, (0, 0)
+                    lost.append((part, DIED))
+                except CancelledError:
+                    raise ConnectionError(
+                        "the scheduler is gone; what is finished is kept, the same command resumes"
+                    ) from None
+                except Exception as error:  # memory, or a worker that a cluster lost
+                    lost.append((part, f"{type(error).__name__}: {' '.join(str(error).split())}"))
                 else:
                     yield result
     return lost
@@ -248,18 +145,17 @@ def _results(queue: list[Part], workers: int, executor: Executor | None) -> Iter
     waiting, suspects = deque(queue), []
     while waiting:
         suspects += yield from _fly(waiting, workers, executor)
-    for part in suspects:  # each alone, so that a death tells whose it is
+    for part, _ in suspects:  # each alone, so that a death tells whose it is
         for _ in range(2):
-            if not (yield from _fly(deque([part]), 1, executor)):
+            if not (lost := (yield from _fly(deque([part]), 1, executor))):
                 break
         else:
-            reason = "quarantined: its worker died twice (killed, or out of memory)"
-            yield part, b"", reason, (0, 0)
+            yield part, b"", f"quarantined: {lost[0][1]}", (0, 0)
 
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Hold `folder`, a ``.parts``, against another run; the kernel lets go if this process dies."""
+    """Hold a folder against another run by its ``.parts``, `folder`; a dead process lets go."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "lock", "ab") as file:
         try:
@@ -267,9 +163,12 @@ def alone(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             say(f"waiting for another run in {folder.parent}")
             fcntl.flock(file, fcntl.LOCK_EX)
-        for left in (*folder.glob(".*.tmp"), *folder.parent.glob(".*.tmp")):
+        for left in (*folder.glob(records.TEMPORARY), *folder.parent.glob(records.TEMPORARY)):
             left.unlink()  # from a run that was killed while it wrote
-        yield
+        try:
+            yield
+        finally:  # a process that was forked meanwhile has the file open, and would keep the lock
+            fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def say(line: str) -> None:
@@ -364,13 +263,24 @@ def _stored(store: Path, part: Part) -> bool:
     return True
 
 
+def configuration(experiment: Experiment, preset: str, grid: list[Part]) -> dict[str, Any]:
+    """Return what is written of a run beside each of its tables, `grid` being its parts."""
+    return {
+        "experiment": experiment.name,
+        "preset": preset,
+        "numerics": grid[0].configuration["numerics"],
+        "grid_sha256": records.digest(records.canonical([part.key for part in grid])),
+        "cells": [part.configuration["cell"] for part in grid],
+    }
+
+
 def _write_tables(experiment: Experiment, preset: str, grid: list[Part], folder: Path) -> None:
     """Join the parts in grid order: the bytes of each table, one after the other."""
     bodies: dict[str, list[bytes]] = {}
     types: dict[str, dict[str, str]] = {}
-    rows: dict[str, int] = {}
+    rows: dict[str, list[int]] = {}
     versions: list[dict[str, str]] = []
-    for part in grid:
+    for place, part in enumerate(grid):
         data = (folder / ".parts" / f"{part.key}.part").read_bytes()
         tables, by = decode_part(data, part.configuration)
         if by not in versions:
@@ -383,21 +293,12 @@ def _write_tables(experiment: Experiment, preset: str, grid: list[Part], folder:
                 )
             first = records.header(table.types)
             bodies.setdefault(name, [first]).append(table.csv[len(first) :])
-            rows[name] = rows.get(name, 0) + table.rows
-    provenance = {
-        "configuration": {
-            "experiment": experiment.name,
-            "preset": preset,
-            "numerics": grid[0].configuration["numerics"],
-            "grid_sha256": records.digest(records.canonical([part.key for part in grid])),
-            "cells": [part.configuration["cell"] for part in grid],
-        },
-        "versions": versions,
-    }
+            rows.setdefault(name, [0] * len(grid))[place] = table.rows
+    provenance = {"configuration": configuration(experiment, preset, grid), "versions": versions}
     meanings = records.data_dictionary(types, experiment.columns)
     files = {}
     for name, pieces in bodies.items():
-        about = {"rows": rows[name], **provenance}
+        about = {"rows": sum(rows[name]), "rows_of_cells": rows[name], **provenance}
         files |= records.table_files(folder / f"{name}.csv", b"".join(pieces), types[name], about)
     about = {"rows": len(meanings), **provenance}
     path, csv, own = (
@@ -421,6 +322,7 @@ def read_results(results: Path, name: str) -> dict[str, pd.DataFrame]:
     run_of = records.read_about(folder / "data_dictionary.csv")["configuration"]
     tables = {}
     for table in dictionary["table"].unique():
+        check_name(table)
         path = folder / f"{table}.csv"
         tables[table] = records.read_table(path)
         if records.read_about(path)["configuration"] != run_of:

@@ -1,8 +1,12 @@
-"""Every test runs with NumPy's floating-point errors raised, underflow included."""
+"""Every test runs with NumPy's floating-point errors raised, underflow included; toys to run."""
+
+import importlib
+import sys
 
 import matplotlib
 import numpy as np
 import pytest
+from toyhouse import TOY, build
 
 matplotlib.use("Agg")
 
@@ -11,3 +15,20 @@ matplotlib.use("Agg")
 def floating_point_errors_raise():
     with np.errstate(all="raise"):
         yield
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    folder = tmp_path / "modules"
+    folder.mkdir()
+    (folder / "toy.py").write_text(TOY)
+    monkeypatch.syspath_prepend(folder)
+    sys.modules.pop("toy", None)
+    yield importlib.import_module("toy")
+    sys.modules.pop("toy", None)
+
+
+@pytest.fixture
+def house(tmp_path):
+    """A folder with one experiment, the toy; a space and a letter beyond ASCII in its path."""
+    return build(tmp_path / "a hoüse")

@@ -5,75 +5,11 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
-from test_sweep import TOY
+from toyhouse import ROOT, TOY, alive, children, files, parts, start, study, wait_until
 
 from study import cli
-
-ROOT = Path(cli.__file__).parents[1]
-
-
-@pytest.fixture
-def house(tmp_path):
-    """A folder with one experiment, the toy; a space and a letter beyond ASCII in its path."""
-    folder = tmp_path / "a hoüse"
-    (folder / "experiments").mkdir(parents=True)
-    (folder / "experiments" / "__init__.py").write_text("")
-    (folder / "experiments" / "toy.py").write_text(TOY)
-    return folder
-
-
-def start(house, *args):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    environment.pop("DISPLAY", None)
-    return subprocess.Popen(
-        [sys.executable, "-m", "study", *map(str, args)],
-        cwd=house,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def study(house, *args):
-    process = start(house, *args)
-    out, err = process.communicate(timeout=60)
-    return process.returncode, out, err
-
-
-def files(folder):
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and ".parts" not in path.parts and "__pycache__" not in path.parts
-    }
-
-
-def children(pid):
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return {int(child) for task in tasks for child in task.read_text().split()}
-
-
-def alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def wait_until(condition, seconds):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def parts(results):
-    return list((results / "toy" / ".parts").glob("*.part"))
 
 
 def test_list_and_help_are_quick_and_import_nothing_heavy(house):
@@ -326,3 +262,21 @@ def test_a_network_that_is_not_allowed_is_one_line_and_status_2(capsys, args, wo
     assert err.startswith("study: error: ")
     assert err.count("\n") == 1
     assert all(word in err for word in words)
+
+
+def test_verify_says_what_is_wrong_by_its_status(house):
+    assert study(house, "run", "--preset", "quick", "--workers", 1, "--results", "r")[0] == 0
+    before = files(house)
+    code, out, err = study(house, "verify", "--results", "r", "--recompute", 1)
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-1] == "11 checks, all well"
+    assert files(house) == before
+    path = house / "r" / "toy" / "decay.csv"
+    path.write_bytes(path.read_bytes()[:-1])
+    code, out, err = study(house, "verify", "--results", "r")
+    assert (code, err) == (3, "")
+    assert "WRONG  r/toy/decay.csv: checksum, rows, versions: table r/toy/decay.csv is" in out
+    assert out.splitlines()[-1].endswith("checks, 1 wrong")
+    code, out, err = study(house, "verify", "--results", "none")
+    assert (code, out) == (2, "")
+    assert err.startswith("study: error: --results 'none' has no results; allowed: ")

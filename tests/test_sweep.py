@@ -3,104 +3,18 @@
 The faults are real ones, done to real files and real processes.
 """
 
-import importlib
 import os
 import random
 import subprocess
 import sys
 import time
-from concurrent.futures import Executor, Future
 from pathlib import Path
 
 import pytest
+from toyhouse import Here, run, stored, tables
 
-from study import plan, records, sweep
+from study import parts, plan, records, sweep
 from study.experiment import Experiment
-
-TOY = """
-import os, signal, time
-import pandas as pd
-from study.claims import Claim, Estimate, above, below
-
-QUESTION = "Does the toy decay?"
-COLUMNS = {"scale": "factor per step [1]", "value": "what is left [1]"}
-VERSION = 1
-
-def cells(n, **more):
-    return [{"scale": 0.5 + i / 7, "seed": i, **more} for i in range(n)]
-
-GRID = {"quick": cells(3), "paper": cells(8, pause=0.15)}
-
-def measure(scale, seed, pause=0.0, fault="", marker=""):
-    time.sleep(pause)
-    if fault == "raise":
-        raise RuntimeError("the toy\\nbroke")
-    if fault == "exit":
-        raise SystemExit(5)
-    if fault == "die" or (fault == "die once" and not os.path.exists(marker)):
-        if marker:
-            open(marker, "w").close()
-        os.kill(os.getpid(), signal.SIGKILL)
-    steps = range(4)
-    rows = {"scale": scale, "seed": seed, "layer": steps, "value": [scale**k / 3 for k in steps]}
-    return {"decay": pd.DataFrame(rows), "ends": pd.DataFrame(rows).tail(1)}
-
-def cost(scale, seed, pause=0.0, fault="", marker=""):
-    return 0.01 + pause, 2**20
-
-def judge(tables):
-    value = tables["ends"]["value"]
-    return Estimate(value.mean(), value.min(), value.max(), value.size)
-
-CLAIMS = [
-    Claim(
-        "finite", "What is left after three steps is below a million.", below(1e6), judge, "B"
-    ),
-    Claim("large", "What is left after three steps is above a million.", above(1e6), judge),
-]
-
-def figure(tables):
-    from matplotlib.figure import Figure
-    figure = Figure()
-    axes = figure.add_subplot(title="toy")
-    for seed, rows in tables["decay"].groupby("seed"):
-        axes.plot(rows["layer"], rows["value"], label=f"seed {seed}")
-    axes.legend()
-    return figure
-"""
-
-
-class Here(Executor):
-    """Runs at once, in this process, which is quick."""
-
-    def submit(self, fn, /, *args):
-        future = Future()
-        future.set_result(fn(*args))
-        return future
-
-
-@pytest.fixture
-def toy(tmp_path, monkeypatch):
-    folder = tmp_path / "modules"
-    folder.mkdir()
-    (folder / "toy.py").write_text(TOY)
-    monkeypatch.syspath_prepend(folder)
-    sys.modules.pop("toy", None)
-    yield importlib.import_module("toy")
-    sys.modules.pop("toy", None)
-
-
-def run(toy, results, preset="quick", workers=1, executor=None):
-    return sweep.run(Experiment.of(toy), preset, results, workers, executor)
-
-
-def tables(results):
-    files = sorted(path for path in (results / "toy").iterdir() if path.is_file())
-    return {path.name: path.read_bytes() for path in files}
-
-
-def stored(results):
-    return sorted((results / "toy" / ".parts").glob("*.part"))
 
 
 def test_a_sweep_gives_tables_a_dictionary_and_what_they_are(toy, tmp_path):
@@ -169,7 +83,7 @@ def test_a_damaged_part_is_computed_again_and_said(toy, tmp_path, monkeypatch, c
     first, second, _ = stored(tmp_path)
     data = first.read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(sweep, "PART_FORMAT", 0)
+        patch.setattr(parts, "PART_FORMAT", 0)
         cell = sweep.parts(Experiment.of(toy), "quick")[0]
         other, *_ = sweep.compute(*cell)
     faults = {"empty": b"", "checksum does not agree": data[:-1], "stale": second.read_bytes()}
@@ -318,7 +232,8 @@ def test_tables_of_two_runs_are_not_read_together(toy, tmp_path):
 def test_temporary_files_of_a_killed_run_are_cleared(toy, tmp_path):
     store = tmp_path / "toy" / ".parts"
     store.mkdir(parents=True)
-    left = [store / ".x.part.0f.tmp", tmp_path / "toy" / ".decay.csv.0f.tmp"]
+    ending = f"{'0f' * 8}.tmp"
+    left = [store / f".x.part.{ending}", tmp_path / "toy" / f".decay.csv.{ending}"]
     for path in left:
         path.write_bytes(b"half")
     run(toy, tmp_path, executor=Here())

@@ -1,0 +1,155 @@
+"""A house with one experiment, a toy, and what tests do to it: run it, watch it, kill it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import Executor, Future
+from pathlib import Path
+
+from study import sweep
+from study.experiment import Experiment
+
+ROOT = Path(sweep.__file__).parents[1]
+EXTRA = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p and Path(p) != ROOT]
+
+TOY = """
+import os, signal, time
+import pandas as pd
+from study.claims import Claim, Estimate, above, below
+
+QUESTION = "Does the toy decay?"
+COLUMNS = {"scale": "factor per step [1]", "value": "what is left [1]"}
+VERSION = 1
+
+def cells(n, **more):
+    return [{"scale": 0.5 + i / 7, "seed": i, **more} for i in range(n)]
+
+GRID = {"quick": cells(3), "paper": cells(8, pause=0.15)}
+
+def measure(scale, seed, pause=0.0, fault="", marker="", mebibytes=0):
+    time.sleep(pause)
+    held = b"x" * (mebibytes * 2**20)
+    if fault == "raise":
+        raise RuntimeError("the toy\\nbroke")
+    if fault == "exit":
+        raise SystemExit(5)
+    if fault == "die" or (fault == "die once" and not os.path.exists(marker)):
+        if marker:
+            open(marker, "w").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+    steps = range(4)
+    rows = {"scale": scale, "seed": seed, "layer": steps, "value": [scale**k / 3 for k in steps]}
+    return {"decay": pd.DataFrame(rows), "ends": pd.DataFrame(rows).tail(1)}
+
+def cost(scale, seed, pause=0.0, fault="", marker="", mebibytes=0):
+    return 0.01 + pause, 2**20 * (1 + mebibytes)
+
+def judge(tables):
+    value = tables["ends"]["value"]
+    return Estimate(value.mean(), value.min(), value.max(), value.size)
+
+CLAIMS = [
+    Claim(
+        "finite", "What is left after three steps is below a million.", below(1e6), judge, "B"
+    ),
+    Claim("large", "What is left after three steps is above a million.", above(1e6), judge),
+]
+
+def figure(tables):
+    from matplotlib.figure import Figure
+    figure = Figure()
+    axes = figure.add_subplot(title="toy")
+    for seed, rows in tables["decay"].groupby("seed"):
+        axes.plot(rows["layer"], rows["value"], label=f"seed {seed}")
+    axes.legend()
+    return figure
+"""
+
+
+class Here(Executor):
+    """Runs at once, in this process, which is quick."""
+
+    def submit(self, fn, /, *args):
+        future = Future()
+        future.set_result(fn(*args))
+        return future
+
+
+def run(toy, results, preset="quick", workers=1, executor=None):
+    return sweep.run(Experiment.of(toy), preset, results, workers, executor)
+
+
+def tables(results):
+    files = sorted(path for path in (results / "toy").iterdir() if path.is_file())
+    return {path.name: path.read_bytes() for path in files}
+
+
+def stored(results):
+    return sorted((results / "toy" / ".parts").glob("*.part"))
+
+
+def build(folder, toy=TOY):
+    """A house with one experiment, the toy."""
+    (folder / "experiments").mkdir(parents=True)
+    (folder / "experiments" / "__init__.py").write_text("")
+    (folder / "experiments" / "toy.py").write_text(toy)
+    return folder
+
+
+def start(house, *args, program=("-m", "study"), path=ROOT, **more):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [path, *EXTRA])), **more}
+    environment.pop("DISPLAY", None)
+    return subprocess.Popen(
+        [sys.executable, *program, *map(str, args)],
+        cwd=house,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="surrogateescape",
+        start_new_session=True,
+    )
+
+
+def study(house, *args, **more):
+    process = start(house, *args, **more)
+    try:
+        out, err = process.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise
+    return process.returncode, out, err
+
+
+def files(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and ".parts" not in path.parts and "__pycache__" not in path.parts
+    }
+
+
+def children(pid):
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return {int(child) for task in tasks for child in task.read_text().split()}
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(condition, seconds):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def parts(results):
+    return list((results / "toy" / ".parts").glob("*.part"))
