@@ -227,18 +227,18 @@ def main(groups: Sequence[str]) -> None:
             )
     names = ["job", "width", "depth", "batch", "networks", "dtype", "threads"]
     table = pd.DataFrame(rows, columns=[*names, "study_s", "rival_s", "ratio"])
-    large = capacity.measure() if not groups or "capacity" in groups else None
-    if groups:
-        return
     folder = Path("results") / "bench"
     folder.mkdir(parents=True, exist_ok=True)
     about = {"versions": [records.versions() | {"torch": torch.__version__}]}
-    records.write_described(folder / "bench.csv", table, COLUMNS, about)
-    records.write_described(folder / "capacity.csv", large, capacity.COLUMNS, about)
-    title = "Ratios of wall time, rival / study, measured in one run"
-    report.save_figure(bars(table, title), Path("figures"), "bench")
-    title = "The largest jobs take time in proportion to depth and fit in 4 GB"
-    report.save_figure(seconds_against_depth(large, title), Path("figures"), "capacity")
+    if not groups:  # all of one run, or none
+        records.write_described(folder / "bench.csv", table, COLUMNS, about)
+        title = "Ratios of wall time, rival / study, measured in one run"
+        report.save_figure(bars(table, title), Path("figures"), "bench")
+    if not groups or "capacity" in groups:
+        large = capacity.measure()
+        records.write_described(folder / "capacity.csv", large, capacity.COLUMNS, about)
+        title = "The largest jobs take time in proportion to depth and fit in 4 GB"
+        report.save_figure(seconds_against_depth(large, title), Path("figures"), "capacity")
 
 
 if __name__ == "__main__":
