@@ -20,6 +20,7 @@ string              pandas text, may miss      missing is empty, the empty text 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -137,6 +138,11 @@ def digest(data: bytes) -> str:
 
 def versions() -> dict[str, str]:
     """Return what computed the numbers: the study, its libraries, Python and the BLAS."""
+    return dict(_versions())
+
+
+@functools.cache  # a part carries them, and to look them up takes longer than a small part
+def _versions() -> dict[str, str]:
     found = {"study": str(getattr(sys.modules["study"], "__version__", "unknown"))}
     for package in ("numpy", "scipy", "numba"):
         found[package] = importlib.metadata.version(package)

@@ -11,9 +11,9 @@ import sys
 import time
 
 import pytest
-from toyhouse import EXTRA, ROOT, TOY, alive, children, files, parts, start, study, wait_until
+from toyhouse import EXTRA, ROOT, TOY, Here, alive, children, files, parts, start, study, wait_until
 
-from study import cluster
+from study import cluster, records, sweep
 
 pytestmark = pytest.mark.faults
 MISSING = importlib.util.find_spec("distributed") is None
@@ -160,3 +160,21 @@ def test_without_dask_the_extra_is_named(monkeypatch):
     with pytest.raises(ImportError, match=r"pip install 'study\[cluster\]'"), \
             cluster.connect("tcp://127.0.0.1:1"):  # fmt: skip
         pass
+
+
+def test_the_limits_on_the_page_are_those_that_were_measured():
+    from benchmarks import parts as limits
+
+    table = records.read_table(ROOT / "results" / "limits" / "limits.csv")
+    page = (ROOT / limits.PAGE).read_text(encoding="utf-8")
+    assert f"<!-- limits -->{limits.markdown(table)}<!-- /limits -->" in page
+    assert page.count("tcp://") >= 3
+
+
+def test_a_synthetic_part_is_a_part_like_any_other(tmp_path):
+    from benchmarks import parts as limits
+
+    found = limits.experiment(3)
+    assert sweep.run(found, "quick", tmp_path, 1, Here()) == []
+    rows = sweep.read_results(tmp_path, "parts")["rows"]
+    assert len(rows) == 3 * limits.ROWS
