@@ -123,14 +123,17 @@ LIMITED = """
 import resource
 
 def limited(scale, seed, pause=0.0, fault="", marker="", mebibytes=0):
-    if mebibytes:
-        if not marker or not os.path.exists(marker):
-            if marker:
-                open(marker, "w").close()
-            now = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-            resource.setrlimit(resource.RLIMIT_AS, (now + 2**26, now + 2**26))
+    if mebibytes and not (marker and os.path.exists(marker)):
+        if marker:
+            open(marker, "w").close()
         import numpy as np
-        np.ones(mebibytes * 2**17)
+        now = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        before = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (now + 2**26, before[1]))
+        try:
+            np.ones(mebibytes * 2**17)
+        finally:  # the worker's other cells have what they need
+            resource.setrlimit(resource.RLIMIT_AS, before)
     return _measure(scale, seed)
 
 _measure, measure = measure, limited
