@@ -8,6 +8,7 @@ import numpy as np
 
 from study import gaussian, theory
 from study.activations import activation as activation_row
+from study.blocks import Block, all_gradients, clipped
 from study.laws.chains import gains
 from study.laws.law import Finding, every, law, mean_of, seeds
 from study.network import Network
@@ -61,23 +62,15 @@ def vanishing_above_the_bound(more: int) -> Finding:
     "clipping equalises the layers",
 )
 def clipping(more: int) -> Finding:
-    row, changes = activation_row("tanh"), []
+    changes = []
     for seed in seeds(5 * more):
         key = gaussian.key(seed, "clipping")
-        r, walked = gaussian.normal(key, 20, (1, 64)), []
-        for k in range(20):
-            W = gaussian.normal(key, k, (64, 64)) * 2 / 8
-            walked.append((W, r, r @ W))
-            r = row.phi(walked[-1][2])
-        dr, gradients = gaussian.normal(key, 21, (1, 64)), []
-        for W, r_k, z in reversed(walked):
-            delta = dr * row.derivative(z)
-            gradients.append(r_k.T @ delta)
-            dr = delta @ W.T
-        total = math.sqrt(sum(np.vdot(g, g) for g in gradients))
-        clipped = [g * min(1.0, 1.0 / total) for g in gradients]
+        weights = [gaussian.normal(key, k, (64, 64)) * 2 / 8 for k in range(20)]
+        inputs, cotangent = (gaussian.normal(key, k, (1, 64)) for k in (20, 21))
+        _, *gradients, _ = all_gradients(Block("tanh"), weights, inputs, cotangent)
         before, after = (
-            math.log(np.linalg.norm(gs[-1]) / np.linalg.norm(gs[0])) for gs in (gradients, clipped)
+            math.log(np.linalg.norm(gs[0]) / np.linalg.norm(gs[-1]))
+            for gs in (gradients, clipped(gradients, 1.0))
         )
         changes.append(abs(after - before))
     wrong = 19 * math.log(theory.mean_field("tanh", 2.0).chi) / 2
