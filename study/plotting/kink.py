@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from study.plotting.style import head, house_style, panels
+from study.plotting.style import FORMAT_MARKS, head, house_style, panels
 
 NAMES = {
     "float16_narrow": "float16, sums too",
@@ -15,7 +15,6 @@ NAMES = {
     "float32": "float32",
     "float64": "float64",
 }
-MARKS = dict(zip(NAMES, "xvDso", strict=True))
 
 
 def three_looks(
@@ -46,7 +45,7 @@ def _situations(ax: Axes, differ: pd.DataFrame) -> None:
     """A row a situation, a mark a format: filled for dC/dW, open for dC/dz."""
     situations = list(dict.fromkeys(differ.situation))
     for i, situation in enumerate(situations):
-        for j, (name, mark) in enumerate(MARKS.items()):
+        for j, (name, mark) in enumerate(FORMAT_MARKS.items()):
             own = differ[(differ.situation == situation) & (differ.format == name)].iloc[0]
             height = -i + 0.15 * (2 - j)
             ax.plot(own.delta, height, mark, ms=5.5, color="#888888", mfc="white", clip_on=False)
@@ -63,7 +62,7 @@ def _situations(ax: Axes, differ: pd.DataFrame) -> None:
 
 def _rows(ax: Axes, points: pd.DataFrame) -> None:
     """A row a format: its mark with the interval."""
-    for i, (name, mark) in enumerate(MARKS.items()):
+    for i, (name, mark) in enumerate(FORMAT_MARKS.items()):
         own = points.loc[name]
         spread = [[own.value - own.low], [own.high - own.value]]
         ax.errorbar(own.value, -i, xerr=spread, fmt=mark, ms=5, color="#222222", capsize=2,
@@ -87,7 +86,7 @@ def _training(ax: Axes, training: pd.DataFrame) -> None:
     ax.set_xlim(-reach, reach)
     ax.axvspan(-1, 1, color="#f0f0f0", lw=0, zorder=-2)
     ax.axvline(0, color="#888888", lw=0.6, zorder=0)
-    for i, name in enumerate(MARKS):
+    for i, name in enumerate(FORMAT_MARKS):
         text = f"{training.parted[name]:.0f} of {training.n[name]:.0f} parted"
         ax.annotate(text, (1.0, -i + 0.15), xycoords=("axes fraction", "data"), fontsize=6.5,
                     ha="right", va="bottom", color="#444444")  # fmt: skip

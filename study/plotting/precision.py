@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from study.plotting.style import (
     COLOURS,
+    FORMAT_MARKS,
     NAMES,
     direct_labels,
     head,
@@ -17,13 +18,8 @@ from study.plotting.style import (
     shade,
 )
 
-FORMATS = {
-    "float16": ("v", 0.4),
-    "bfloat16": ("D", 0.6),
-    "float32": ("s", 0.8),
-    "float64": ("o", 1),
-}
-"""Each format's mark and its share of the activation's colour."""
+SHARES = {"float16": 0.4, "bfloat16": 0.6, "float32": 0.8, "float64": 1}
+"""Each format's share of the activation's colour."""
 
 
 def depth_by_format(
@@ -64,12 +60,12 @@ def _frame(ax: Axes, scales: pd.Series, deepest: int) -> None:
     ax.set_yscale("log")
     ax.axhline(deepest, color="#888888", lw=0.6, zorder=0)
     ax.set_xlim(min(scales) * 0.85, max(scales) * 2.6)
-    ax.set_ylim(4, _height(deepest, len(FORMATS)))
+    ax.set_ylim(4, _height(deepest, len(SHARES)))
     ticks = [tick for tick in (0.5, 1, 2, 4, 10) if min(scales) <= tick <= 1.2 * max(scales)]
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.set_xticks([], minor=True)
     ticks = [tick for tick in (5, 10, 30, 100, 300, 1000) if tick <= deepest]
-    middle = _height(deepest, (len(FORMATS) - 1) / 2)
+    middle = _height(deepest, (len(SHARES) - 1) / 2)
     ax.set_yticks([*ticks, middle], [*(f"{tick:,d}" for tick in ticks), "not lost"])
     ax.set_yticks([], minor=True)
     ax.set_xlabel("weight scale σ_w (log scale)")
@@ -79,8 +75,8 @@ def _curves(
     ax: Axes, points: pd.DataFrame, lines: pd.DataFrame, colour: str, deepest: int
 ) -> list[tuple[float, str]]:
     ends = []
-    for row, (name, (mark, share)) in enumerate(FORMATS.items()):
-        tone, kept_at = shade(colour, share), _height(deepest, row)
+    for row, (name, share) in enumerate(SHARES.items()):
+        tone, mark, kept_at = shade(colour, share), FORMAT_MARKS[name], _height(deepest, row)
         own = lines[lines.format == name]
         ax.plot(own.sigma_w, own.value.where(np.isfinite(own.value)), color=tone, zorder=1)
         own = points[points.format == name].sort_values("sigma_w")

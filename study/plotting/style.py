@@ -28,6 +28,10 @@ COLOURS = {
     "erf": "#999933",
 }
 MARKS = dict(zip(COLOURS, "osD^vPXph<>*", strict=True))
+FORMAT_MARKS = dict(
+    zip(("float16_narrow", "float16", "bfloat16", "float32", "float64"), "xvDso", strict=True)
+)
+"""A mark per number format."""
 NAMES = {name: name.replace("_", " ") for name in COLOURS} | {
     "relu": "ReLU",
     "leaky_relu": "leaky ReLU",
