@@ -42,7 +42,7 @@ lint: .venv/.ready ## Check format and style
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 
-bench: .venv/.ready .venv/.torch ## Measure speed against torch, as ratios: results/bench.csv
+bench: .venv/.ready .venv/.torch ## Measure speed against torch, as ratios: results/bench/bench.csv
 	$(PY) -m benchmarks
 
 lock: ## Pin the dependencies again (needs uv)

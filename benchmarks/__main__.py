@@ -1,8 +1,9 @@
-"""Time the study against torch doing the same job in the same run; write results/bench/.
+"""Time the study against torch doing the same job in the same run, and the largest jobs alone.
 
-Every row runs the two in turn, ours, torch, ours, torch, ..., and reports the median of the
-pairwise ratios, so that a machine whose speed drifts shifts both. Torch gets the smaller job, the
-norms of dC/dW alone, and, where it draws weights, its own generator.
+Writes results/bench/ and results/capacity/, each with its figure. row of the first runs the two in
+turn, ours, torch, ours, torch, ..., and reports the median of the pairwise ratios, so that a
+machine whose speed drifts shifts both. Torch gets the smaller job, the norms of dC/dW alone, and,
+where it draws weights, its own generator.
 
     python -m benchmarks [given weights | sweep | matrix-free | capacity]
 """
@@ -227,16 +228,18 @@ def main(groups: Sequence[str]) -> None:
             )
     names = ["job", "width", "depth", "batch", "networks", "dtype", "threads"]
     table = pd.DataFrame(rows, columns=[*names, "study_s", "rival_s", "ratio"])
-    folder = Path("results") / "bench"
-    folder.mkdir(parents=True, exist_ok=True)
     about = {"versions": [records.versions() | {"torch": torch.__version__}]}
     if not groups:  # all of one run, or none
-        records.write_described(folder / "bench.csv", table, COLUMNS, about)
+        path = Path("results") / "bench" / "bench.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        records.write_described(path, table, COLUMNS, about)
         title = "Ratios of wall time, rival / study, measured in one run"
         report.save_figure(bars(table, title), Path("figures"), "bench")
     if not groups or "capacity" in groups:
         large = capacity.measure()
-        records.write_described(folder / "capacity.csv", large, capacity.COLUMNS, about)
+        path = Path("results") / "capacity" / "capacity.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        records.write_described(path, large, capacity.COLUMNS, about)
         title = "The largest jobs take time in proportion to depth and fit in 4 GB"
         report.save_figure(seconds_against_depth(large, title), Path("figures"), "capacity")
 
