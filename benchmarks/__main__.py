@@ -1,7 +1,7 @@
 """Time the study against torch doing the same job in the same run, and the largest jobs alone.
 
-Writes results/bench/ and results/capacity/, each with its figure. row of the first runs the two in
-turn, ours, torch, ours, torch, ..., and reports the median of the pairwise ratios, so that a
+Writes results/bench/ and results/capacity/, each with its figure. Every row of the bench runs the
+two in turn, ours, torch, ours, torch, ..., and reports the median of the pairwise ratios, so that a
 machine whose speed drifts shifts both. Torch gets the smaller job, the norms of dC/dW alone, and,
 where it draws weights, its own generator.
 

@@ -29,8 +29,8 @@ A tour, in the order in which the modules build on one another:
 - ``depths``, ``remedies``: where a gradient is lost; the table of remedies, with their theory
 - ``phase``, ``trainability``: growth against weight scale; what training does, at which rate
 - ``plan``, ``parts``, ``cluster``, ``sweep``, ``experiment``, ``findings``, ``report``,
-  ``identities``, ``verify``, ``summary``, ``cli``: from a question to its CSVs, figures and
-  verdicts
+  ``identities``, ``verify``, ``summary``, ``commands``, ``cli``: from a question to its CSVs,
+  figures and verdicts
 
 >>> import study
 >>> df = study.profile(study.Network(activation="relu", depth=50, width=100), seeds=range(3))
