@@ -9,7 +9,8 @@ export OPENBLAS_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help experiments quick figures laws test test-slow test-faults verify lint lock bench clean
+.PHONY: help experiments quick figures laws paper explorer gallery test test-slow test-faults verify
+.PHONY: lint browser lock bench clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -25,6 +26,15 @@ figures: .venv/.ready ## Draw the figures again from the CSVs alone
 
 laws: .venv/.ready ## Hold the laws of the field against networks: results/laws, docs/laws.md
 	$(PY) -m study laws --preset $(PRESET)
+
+paper: .venv/.ready ## Set paper/paper.pdf from the CSVs and figures alone
+	$(PY) -m study paper
+
+explorer: .venv/.ready ## Build figures/explorer.html from the CSVs alone; it opens offline
+	$(PY) -m study explorer
+
+gallery: .venv/.ready ## Write docs/gallery.md: every figure, its question, claims, CSVs, command
+	$(PY) -m study gallery
 
 test: .venv/.ready .venv/.torch ## Run the tests (torch autograd is one of the witnesses)
 	$(PY) -m pytest -m "not slow"
@@ -45,8 +55,15 @@ lint: .venv/.ready ## Check format and style
 bench: .venv/.ready .venv/.torch ## Measure speed against torch, as ratios: results/bench/bench.csv
 	$(PY) -m benchmarks
 
+browser: ## Install the browser that tests the explorer (Debian's packages; as root or by sudo)
+	command -v chromium && command -v chromedriver || { \
+	  as=$$([ $$(id -u) = 0 ] || echo sudo); $$as apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive $$as apt-get install -y -qq --no-install-recommends \
+	    chromium chromium-driver; }
+
 lock: ## Pin the dependencies again (needs uv)
-	uv pip compile pyproject.toml --extra data --extra test --extra cluster --universal \
+	uv pip compile pyproject.toml --extra data --extra test --extra cluster --extra paper \
+	  --extra explorer --universal \
 	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements.lock
 
 clean: ## Remove the environment and caches; results and figures stay
