@@ -57,6 +57,7 @@ class Layers:
         self.seeds, self.batch, self.depth = len(seeds), batch, depth
         self.sigma_w = np.repeat([net.sigma_w for net in trunks], len(seeds))
         self.sigma_b = np.repeat([net.sigma_b for net in trunks], len(seeds))
+        self.biased = bool(self.sigma_b.any())
         self.bias_keys = np.stack([gaussian.key(seed, "biases") for seed in seeds])
         self.scales = [
             (self.sigma_w / math.sqrt(fan_in)).astype(self.dtype)[:, None, None]
@@ -74,7 +75,7 @@ class Layers:
         return 0
 
     def bias(self, k: int) -> Array | None:
-        if not self.sigma_b.any():
+        if not self.biased:
             return None
         b = gaussian.fill_normals(self.bias_keys, k, np.empty((self.seeds, self.units), self.dtype))
         b = np.tile(b, (len(self.sigma_b) // self.seeds, 1))

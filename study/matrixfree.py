@@ -53,11 +53,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
 
 import numpy as np
 
 from study import gaussian
+from study.backprop import Stretch
 from study.march import Layers, March
 from study.network import Network
 from study.scaled import Array, sum_of_squares
@@ -73,16 +73,49 @@ it has less than this share of its norm."""
 BLOCK_BYTES = 2**18
 """Signals of one layer that are walked together: what a core's cache holds."""
 
+GROUP_BYTES = 2**17
+"""About so much is drawn at a time: a call for every layer would take longer than small draws."""
 
-class Sizes(NamedTuple):
-    """What a layer of given fan_in needs."""
 
-    c: Array
-    """The factor of W, one a row."""
-    up: tuple[int, int, int]
-    """Draws of the forward pass: (seeds, directions, units)."""
-    down: tuple[int, int, int]
-    """Draws of the backward pass."""
+class Draws:
+    """Normals of each layer, (seeds, directions, units), drawn a few layers at a time.
+
+    The latest group is kept, or all are.
+    """
+
+    def __init__(
+        self, keys: Array, dtype: np.dtype, depth: int, shapes: Sequence[tuple], keep: bool
+    ):
+        self.keys, self.dtype, self.depth, self.keep = keys, dtype, depth, keep
+        self.shapes = shapes
+        """Of layer 0, and of the others."""
+        layer = math.prod(shapes[1]) * dtype.itemsize
+        self.count = max(1, GROUP_BYTES // max(layer, 1))
+        self.groups: dict[int, Array] = {}
+
+    def __call__(self, k: int) -> Array:
+        at, place = divmod(k - 1, self.count)
+        group = self.groups.get(at)
+        if group is None:
+            if not self.keep:
+                self.groups.clear()
+            group = self.groups[at] = self._group(at)
+        return group[place if k else 0]
+
+    def _group(self, at: int) -> Array:
+        first = 1 + at * self.count
+        layers = range(first, min(first + self.count, self.depth)) if at >= 0 else range(1)
+        shape = (len(layers), *self.shapes[at >= 0])
+        keys = np.tile(self.keys, (len(layers), 1))
+        draws = np.empty((len(keys), *shape[2:]), self.dtype)
+        return gaussian.fill_normals(keys, np.repeat(layers, len(self.keys)), draws).reshape(shape)
+
+
+class Frames(Draws):
+    """Uniform frames, with orthonormal rows, for normals."""
+
+    def _group(self, at: int) -> Array:
+        return factor(super()._group(at))[1]
 
 
 class MatrixFree(Layers):
@@ -94,69 +127,60 @@ class MatrixFree(Layers):
         self, trunks: list[Network], seeds: Sequence[int], n_in: int, batch: int, depth: int
     ):
         super().__init__(trunks, seeds, n_in, batch, depth)
-        self.up, self.down = (
-            np.stack([gaussian.key(seed, "matrix_free", way) for seed in seeds])
-            for way in ("forward", "backward")
-        )
         # The factorisations of a batch want every layer's signals in range.
         self.most = 32 if batch == 1 else 1
         self.back = BACK[self.law]
-        self.first, self.others = self._sizes(0), self._sizes(1)
-        self.known: dict[int, Array] = {}
+        known = Draws
+        up, down = zip(*map(self._shapes, (n_in, self.units)), strict=True)
+        if self.law == "orthogonal":
+            known = Frames
+            for scale, fan_in in zip(self.scales, (n_in, self.units), strict=True):
+                scale *= self.dtype.type(math.sqrt(max(fan_in, self.units)))
+        keys = (
+            np.stack([gaussian.key(seed, "matrix_free", way) for seed in seeds])
+            for way in ("forward", "backward")
+        )
         size = len(seeds) * batch * max(n_in, self.units) * self.dtype.itemsize
-        self.keep = size * depth <= self.signal_bytes
+        keep = size * depth <= self.signal_bytes
+        self.known = known(next(keys), self.dtype, depth, up, keep)
+        """Q G^(k), which the forward pass reveals: normals, or a uniform frame."""
+        self.fresh = Draws(next(keys), self.dtype, depth, down, keep=False)
+        self.framed: Stretch | None = None
+        """The layers whose directions Q of r^(k) are in ``frames``."""
 
     def forward(self, k: int, r: Array, out: Array) -> None:
         T, _ = factor(r, frame=False)
-        T *= self._at(k).c
-        times(self._by_seed(T), self._known(k)[..., : self.units], self._by_seed(out))
+        T *= self.scale(k)
+        times(self._by_seed(T), self.known(k)[..., : self.units], self._by_seed(out))
 
     def backward(self, k: int, delta: Array, out: Array) -> None:
-        _, Q = factor(self.stretch.r.mantissa[k - self.stretch.first])
-        at = self._at(k)
-        H = gaussian.fill_normals(self.down, k, np.empty(at.down, self.dtype))
-        c, D, Q, out = map(self._by_seed, (at.c[self.trunk], delta, Q[self.trunk], out))
-        self.back(c, D, Q, self._known(k), H, out)
+        if self.framed is not self.stretch:
+            self.framed, self.frames = self.stretch, factor(self.stretch.r.mantissa)[1]
+        Q = self.frames[k - self.stretch.first][self.trunk]
+        c, D, Q, out = map(self._by_seed, (self.scale(k)[self.trunk], delta, Q, out))
+        self.back(c, D, Q, self.known(k), self.fresh(k), out)
 
     def log10_norms(self, depth: int, n_out: int) -> Array:
         return np.full((depth, len(self.sigma_w)), np.nan)
-
-    def _known(self, k: int) -> Array:
-        """Q G^(k), which the forward pass reveals: normals, or a uniform frame."""
-        known = self.known.get(k)
-        if known is None:
-            known = gaussian.fill_normals(self.up, k, np.empty(self._at(k).up, self.dtype))
-            if self.law == "orthogonal":
-                _, known = factor(known)
-            if self.keep:
-                self.known[k] = known
-        return known
 
     def _by_seed(self, x: Array) -> Array:
         """(networks, seeds, ...), or (seeds, ...) of one, which broadcast against the draws."""
         return x if len(x) == self.seeds else x.reshape(-1, self.seeds, *x.shape[1:])
 
-    def _at(self, k: int) -> Sizes:
-        return self.others if k else self.first
-
-    def _sizes(self, k: int) -> Sizes:
-        n_in, n_out = self.width(k), self.units
-        m = min(self.batch, n_in)
-        c = self.scale(k)
+    def _shapes(self, n_in: int) -> tuple[tuple, tuple]:
+        """Draws of the forward and of the backward pass: (seeds, directions, units)."""
+        n_out, m = self.units, min(self.batch, n_in)
         if self.law == "gaussian":
-            up, down = (m, n_out), (min(self.batch, n_out), n_in)
-        else:
-            size = max(n_in, n_out)
-            up, down = (m, size), (min(self.batch, size - m), size)
-            c *= self.dtype.type(math.sqrt(size))
-        return Sizes(c, (self.seeds, *up), (self.seeds, *down))
+            return (self.seeds, m, n_out), (self.seeds, min(self.batch, n_out), n_in)
+        size = max(n_in, n_out)
+        return (self.seeds, m, size), (self.seeds, min(self.batch, size - m), size)
 
 
 def gaussian_back(c: Array, D: Array, Q: Array, G1: Array, H: Array, out: Array) -> None:
     """D W' = c [S (H - (H Q') Q) + (D G1') Q]."""
     S, _ = factor(D, frame=False)
     times(c * S, H, out)
-    out += times(c * (D @ G1.mT - S @ (H @ Q.mT)), Q)
+    out += times(c * (D @ G1.mT - times(S, H @ Q.mT)), Q)
 
 
 def haar_back(c: Array, D: Array, Q: Array, F: Array, H: Array, out: Array) -> None:
