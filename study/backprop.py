@@ -47,13 +47,33 @@ from study.scaled import (
 )
 
 
+class Pace:
+    """How many layers are run before their norms are looked at."""
+
+    def __init__(self) -> None:
+        self.layers = 1
+        self.longest = 1
+        """The most layers that were run at once, since norms last left the range unforeseen."""
+
+    def learn(
+        self, asked: int, done: int, start: Array, end: Array, settled: Array, dtype: np.dtype
+    ) -> None:
+        """Go on from ``settled`` as far as norms will stay in range, if they go on as they did.
+
+        No leap from a few layers, which foretell little: at most twice the longest run so far.
+        """
+        self.longest = max(self.longest, done) if done == asked else done
+        ahead = foreseen(start, end, done, settled, dtype)
+        self.layers = max(1, min(2 * self.longest, ahead))
+
+
 class Linear(Protocol):
     """Multiplies by W^(k), and by its transpose, up to the power of two ``exponent(k)``."""
 
     most: int
     """How many layers may be run before their norms are looked at, at most."""
-    pace: int
-    """How many are; `forward` and `backward` set it as they see norms drift."""
+    pace: Pace
+    """How many are; `forward` and `backward` tell it how norms drift."""
 
     def forward(self, k: int, r: Array, out: Array) -> None: ...
     def backward(self, k: int, delta: Array, out: Array) -> None: ...
@@ -66,9 +86,10 @@ class Linear(Protocol):
 class Explicit:
     """Weights that are given: matrices (n_k, n_{k+1}) of one network."""
 
-    most, pace = 32, 1
+    most = 32
 
     def __init__(self, weights: list[Array], biases: list[Array] | None):
+        self.pace = Pace()
         self.weights, self.biases = list(weights), biases
         self.exponents = [0] * len(weights)
         self.squares = np.full(len(weights), np.nan)
@@ -123,7 +144,7 @@ def forward(
     while k < layers.stop:
         n_in, n_out = linear.width(k), linear.width(k + 1)
         count = 1
-        ahead = min(linear.pace, most, layers.stop - k)
+        ahead = min(linear.pace.layers, most, layers.stop - k)
         while count < ahead and n_in == n_out == linear.width(k + count + 1):
             count += 1
         shape, dtype = r.mantissa.shape[:-1], r.mantissa.dtype
@@ -140,8 +161,7 @@ def forward(
                 zj = add(zj, b)
                 z[j] = zj.mantissa
             e_z.append(zj.exponent)
-            out[j], e = phi(zj, blocks)
-            e_r.append(e)
+            e_r.append(phi(zj, blocks, out[j]))
             x = out[j]
         s = sum_of_squares(out)
         held = inside(s, dtype)
@@ -159,15 +179,10 @@ def forward(
             zj = Scaled(z[done - 1], e_z[done - 1])
             r, s_last = revived(r, s_last, zj, blocks)
         measures.signal.put(k + done, s_last, r.exponent)
-        linear.pace = _pace(linear.pace, done, s_start, s[done - 1], s_last, dtype)
+        linear.pace.learn(count, done, s_start, s[done - 1], s_last, dtype)
         s_start = s_last
         k += done
     return trace, r
-
-
-def _pace(pace: int, done: int, start: Array, end: Array, settled: Array, dtype: np.dtype) -> int:
-    """How many layers to run ahead next: as norms have drifted, but no leap from a few layers."""
-    return max(1, min(2 * max(pace, done), foreseen(start, end, done, settled, dtype)))
 
 
 def backward(
@@ -191,7 +206,7 @@ def backward(
     networks = slice(shape[0])
     s_start = sum_of_squares(dr.mantissa)
     while top > 0:
-        count = min(linear.pace, linear.most, top)
+        count = min(linear.pace.layers, linear.most, top)
         start = top - count
         delta, down = (np.empty((count, *shape, n), dtype) for n in (n_out, n_in))
         e_delta, e_down = [0] * count, [0] * count
@@ -219,7 +234,7 @@ def backward(
                 delta[low], e_delta[low], s_delta[low] = at.mantissa, at.exponent, at_s
         s_end = s_down[low].copy()
         dr, s_down[low] = settle(down[low], e_down[low])
-        linear.pace = _pace(linear.pace, count - low, s_start, s_end, s_down[low], dtype)
+        linear.pace.learn(count, count - low, s_start, s_end, s_down[low], dtype)
         s_start = s_down[low]
         e_down[low] = dr.exponent
         rows = slice(start + low, top)

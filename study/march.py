@@ -22,7 +22,7 @@ import numpy as np
 
 from study import gaussian
 from study.activations import activation as activation_row
-from study.backprop import Stretch, backward, cost_gradient, forward, unit_cotangent
+from study.backprop import Pace, Stretch, backward, cost_gradient, forward, unit_cotangent
 from study.measures import Measures
 from study.network import Network
 from study.nonlinearity import Block, active_fraction, derivative
@@ -47,11 +47,10 @@ class Layers:
     signal_bytes = 2**30
     """Signals kept for the backward pass take at most this; beyond, checkpoints."""
 
-    pace = 1
-
     def __init__(
         self, trunks: list[Network], seeds: Sequence[int], n_in: int, batch: int, depth: int
     ):
+        self.pace = Pace()
         self.law, self.units, self.n_in = trunks[0].weights, trunks[0].width, n_in
         self.dtype = np.dtype(trunks[0].dtype)
         self.seeds, self.batch, self.depth = len(seeds), batch, depth

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from study.activations import FAR, Activation
-from study.scaled import Array, Exponent, Scaled, joined, ldexp, product, spread, sum_of_squares
+from study.scaled import Array, Exponent, Scaled, ldexp, product, spread, sum_of_squares
 
 ACTIVE_SHARE = 0.01
 """A unit counts as active where phi'(z) exceeds this share of the largest slope."""
@@ -28,11 +28,21 @@ class Block(NamedTuple):
     kink: float
 
 
-def phi(z: Scaled, blocks: list[Block]) -> tuple[Array, Exponent]:
-    """r = phi(z), block by block, for arguments of any size."""
+def phi(z: Scaled, blocks: list[Block], out: Array) -> Exponent:
+    """r = phi(z), block by block, for arguments of any size; returns the exponent of ``out``."""
     if len(blocks) == 1:
-        return _phi(z, blocks[0].row)
-    return joined([Scaled(*_phi(z[block.networks], block.row)) for block in blocks])
+        out[...], exponent = _phi(z, blocks[0].row)
+        return exponent
+    exponents = []
+    for block in blocks:
+        out[block.networks], e = _phi(z[block.networks], block.row)
+        exponents.append(e)
+    if all(isinstance(e, int) for e in exponents):
+        return 0
+    exponent = np.empty(out.shape[:-1], np.int64)
+    for block, e in zip(blocks, exponents, strict=True):
+        exponent[block.networks] = e
+    return exponent
 
 
 def revived(r: Scaled, s: Array, z: Scaled, blocks: list[Block]) -> tuple[Scaled, Array]:

@@ -76,17 +76,16 @@ def foreseen(start: Array, end: Array, layers: int, settled: Array, dtype: np.dt
 
 
 def settle(mantissa: Array, exponent: Exponent) -> tuple[Scaled, Array]:
-    """Bring each vector into range by a power of two, if it has left it.
+    """Bring each vector to the middle of the range by a power of two, if it nears its ends.
 
     Returns the vectors and the sums of squares of their mantissas (float64).
     """
     s = sum_of_squares(mantissa)
-    held = inside(s, mantissa.dtype)
-    if held is True:
-        return Scaled(mantissa, exponent), s
-    # Once one has left, bring in all that are on their way, so that many networks side by side
-    # stop for this together.
     low, high = SQUARE_RANGE[mantissa.dtype]
+    if low**0.75 <= s.min() and s.max() <= high**0.75:
+        return Scaled(mantissa, exponent), s
+    # Once one nears an end, bring in all that are on their way, so that many networks side by side
+    # stop for this together.
     far = ~((low**0.25 <= s) & (s <= high**0.25))
     exponent = spread(exponent, s.shape).copy()
     mantissa = mantissa.copy()

@@ -52,7 +52,10 @@ class Unit:
 
     def __call__(self, k: int, step: int) -> Array:
         """G^(k), shape (fan_in, width), on a walk up (step 1) or down (-1)."""
-        at = k // self.group
+        at, place = divmod(k, self.group)
+        known = self.drawn.get(at)
+        if known and known.done() and place != (0 if step > 0 else self.group - 1):
+            return known.result()[place]  # the usual case, for which no lock is needed
         group, mine = self._claim(at)
         if mine:
             self._draw(at, group)
@@ -62,7 +65,7 @@ class Unit:
                 self.helper.submit(self._draw, at + step, following)
             elif mine:
                 self._draw(at + step, following)
-        return group.result()[k % self.group]
+        return group.result()[place]
 
     def _claim(self, at: int) -> tuple[Future | None, bool]:
         """A group of layers, and whether it is the caller's to draw; none beyond the ends."""

@@ -236,6 +236,28 @@ def test_log10_norms_equal_torch_autograd_to_1e_12_over_200_configurations():
     assert dead >= 1
 
 
+# --- Layers run ahead ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 3.0])
+def test_norms_that_drift_steadily_are_looked_at_seldom(scale):
+    """ReLU's square changes by scale^2 / 2 a layer: the range, 2^+-50, is foreseen to the layer."""
+    rng = np.random.default_rng(0)
+    depth, width, x = 1000, 64, rng.standard_normal((1, 1, 64), np.float32)
+    weights = [
+        rng.standard_normal((width, width), np.float32) * np.float32(scale / 8)
+        for _ in range(depth)
+    ]
+    measures, blocks = Measures.empty(depth, 1, 1), [Block(slice(0, 1), activation("relu"), 1.0)]
+    linear = backprop.Explicit(weights, None)
+    walked, run = [], linear.forward
+    linear.forward = lambda k, *rest: (walked.append(k), run(k, *rest))
+    trace, _ = backprop.forward(linear, Scaled(x, 0), blocks, range(depth), measures)
+    assert len(walked) <= 1.02 * depth  # hardly a layer twice: few leave the range unforeseen
+    bits = abs(math.log2(scale**2 / 2))
+    assert len(trace) <= 6 + 1.5 * depth / min(linear.most, 37 / bits), len(trace)
+
+
 # --- Ball arithmetic: the promise of accuracy ----------------------------------------------------
 
 
