@@ -24,7 +24,7 @@ import study
 from benchmarks import capacity
 from benchmarks.networks import networks
 from study import gaussian, records, report
-from study.plotting.bench import bars, seconds_against_depth
+from study.disk import make_folder
 
 REPEATS = 5
 THREADS = 2
@@ -231,17 +231,15 @@ def main(groups: Sequence[str]) -> None:
     about = {"versions": [records.versions() | {"torch": torch.__version__}]}
     if not groups:  # all of one run, or none
         path = Path("results") / "bench" / "bench.csv"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         records.write_described(path, table, COLUMNS, about)
-        title = "Ratios of wall time, rival / study, measured in one run"
-        report.save_figure(bars(table, title), Path("figures"), "bench")
+        report.draw_more("bench", Path("results"), Path("figures"))
     if not groups or "capacity" in groups:
         large = capacity.measure()
         path = Path("results") / "capacity" / "capacity.csv"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         records.write_described(path, large, capacity.COLUMNS, about)
-        title = "The largest jobs take time in proportion to depth and fit in 4 GB"
-        report.save_figure(seconds_against_depth(large, title), Path("figures"), "capacity")
+        report.draw_more("capacity", Path("results"), Path("figures"))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from study import cluster, parts, records, sweep
+from study.disk import make_folder
 from study.experiment import Experiment
 
 QUESTION = "How many parts can a driver serve?"
@@ -140,7 +141,7 @@ def main(count: int = 2000, folder: str | None = None) -> None:
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         table = limits(int(count), Path(scratch))
     path = Path("results/limits/limits.csv")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     records.write_described(path, table, MEANINGS, {"versions": [records.versions()]})
     text = PAGE.read_text(encoding="utf-8")
     start, end = (text.index(f"<!-- {mark} -->") for mark in ("limits", "/limits"))

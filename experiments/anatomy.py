@@ -41,9 +41,10 @@ KEYS = ["inputs", *NET, "seed"]
 
 
 def cost(inputs: str, seed: int, scales: list[float]) -> tuple[float, int]:
-    """Core-seconds and bytes: drawing the weights, and a column for each network and example."""
+    """Core-seconds, drawing the weights and a column for each network and example; bytes."""
     columns = len(SIGMA_B) * len(scales) * BATCH[inputs]
-    return 0.3 + 0.045 * columns, 2**27 + 2**21 * columns
+    base = 10**8 if inputs == "digits" else 2**24  # to read the images
+    return 0.3 + 0.045 * columns, base + 2**17 * columns
 
 
 def measure(inputs: str, seed: int, scales: list[float]) -> dict[str, pd.DataFrame]:

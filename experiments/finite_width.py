@@ -55,7 +55,7 @@ def cost(width: int, narrow_width: int, depths: list, networks: int, **_) -> tup
     layers = networks * depths[-1]
     entries = 1.5e-8 * width if width == narrow_width else 1e-8 * width**2
     each = entries + (1e-5 if width <= 16 else 4e-6)
-    return 1.2e-4 * depths[-1] + layers * each, 1000 * layers + 2**27
+    return 1.2e-4 * depths[-1] + layers * each, 2200 * layers + 150_000_000
 
 
 def measure(

@@ -52,9 +52,9 @@ def measure(part: str, seed: int, **size) -> dict[str, pd.DataFrame]:
 
 
 def cost(part: str, seed: int, **size) -> tuple[float, int]:
-    """Rounding the sums of float16_narrow; of training, those of the held-out images as well."""
+    """Rounding the sums of float16_narrow, of training the held-out images' too; to read images."""
     initial = part == "initialisation"
-    return 0.3 + 0.009 * size["batch"] if initial else 0.9 + 0.05 * size["steps"], 2 * 10**8
+    return 0.3 + 0.009 * size["batch"] if initial else 0.9 + 0.05 * size["steps"], 10**8
 
 
 def he(seed: int, purpose: str, widths: list[int]) -> list[np.ndarray]:

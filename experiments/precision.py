@@ -64,8 +64,8 @@ def measure(seed: int, sigma_w: float) -> dict[str, pd.DataFrame]:
 
 
 def cost(seed: int, sigma_w: float) -> tuple[float, int]:
-    """Twelve runs of `DEEPEST` layers; six copies of the weights, or less."""
-    return 0.9, 6 * 8 * DEEPEST * WIDTH**2
+    """Twelve runs of `DEEPEST` layers; two copies of the weights and a half."""
+    return 0.9, 20 * DEEPEST * WIDTH**2
 
 
 def expected_depth(activation: str, sigma_w: float, name: str) -> float:

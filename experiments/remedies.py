@@ -40,7 +40,7 @@ COLUMNS = {
 def cost(inputs: str, seed: int, depths: list[int]) -> tuple[float, int]:
     """Core-seconds; bytes, mostly the traces of residual batch normalisation."""
     traced = sum(d for d in depths if d <= remedies.CAPS["block"])
-    return 0.3 + 3e-3 * max(depths), 40_000_000 + 9 * traced * EXAMPLES * WIDTH
+    return 0.3 + 3e-3 * max(depths), 90_000_000 + 9 * traced * EXAMPLES * WIDTH
 
 
 def measure(inputs: str, seed: int, depths: list[int]) -> dict[str, pd.DataFrame]:

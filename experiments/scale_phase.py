@@ -71,9 +71,9 @@ def cost(table: str, seeds: list[int], scales: list[float], **plane) -> tuple[fl
     """Growth: matrices drawn and a product a network. Phase: rows of a profile."""
     if table == "growth":
         nets = len(seeds) * len(scales) * len(TABLE)
-        return 0.3 + 0.01 * nets, 2**26 + 2**20 * nets
+        return 0.3 + 0.01 * nets, 2**26 + 2**19 * nets
     rows = len(seeds) * len(scales) * len(plane["biases"]) * sum(plane["depths"])
-    return 3e-4 * max(plane["depths"]) + 7e-6 * rows, 2**24 + 2000 * rows
+    return 3e-4 * max(plane["depths"]) + 7e-6 * rows, 2**24 + 1450 * rows
 
 
 def _crossing(activation: str, tables: dict[str, pd.DataFrame]) -> Estimate:

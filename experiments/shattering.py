@@ -55,9 +55,9 @@ COLUMNS = {
 
 
 def cost(inputs: str, seed: int, depths: list[int]) -> tuple[float, int]:
-    """Core-seconds, and bytes: the weights of a seed and the traces of one walk."""
+    """Core-seconds; bytes, of a seed's weights and the traces of a walk, or to read the images."""
     matrices, traces = 2 * max(depths) * WIDTH**2, 4 * ROWS * WIDTH * sum(depths)
-    return 0.2 + 3e-3 * max(depths) + 6e-3 * sum(depths), 4 * (matrices + traces)
+    return 0.2 + 3e-3 * max(depths) + 6e-3 * sum(depths), max(10**8, 4 * (matrices + traces))
 
 
 def measure(inputs: str, seed: int, depths: list[int]) -> dict[str, pd.DataFrame]:

@@ -2,6 +2,7 @@
 
 A tour, in the order in which the modules build on one another:
 
+- ``mending``: the command that an error message ends with
 - ``activations``: the table: phi and phi', one row an activation
 - ``scaled``: numbers outside the float range
 - ``gaussian``: random weights by counter
@@ -11,7 +12,7 @@ A tour, in the order in which the modules build on one another:
 - ``weights``: unit-variance weights, drawn on demand
 - ``march``: many networks in step through the same weights
 - ``matrixfree``: the same law without a weight matrix
-- ``records``: the columns, and tables that survive
+- ``disk``, ``records``: files that survive; the columns, and tables of them
 - ``blocks``: residual blocks, BatchNorm and LayerNorm, forwards and backwards
 - ``formats``: number formats, their range and rounding
 - ``plain``, ``kinks``: backpropagation in a format, unscaled; the choice of ReLU'(0)
@@ -26,11 +27,14 @@ A tour, in the order in which the modules build on one another:
 - ``claims``, ``estimators``: verdicts, and what they rest on
 - ``gains``: what a gradient gains on its way down, factor by factor
 - ``draws``: the weights and images that networks of one seed share
+- ``atlas``: profiles of many networks in few rows
 - ``depths``, ``remedies``: where a gradient is lost; the table of remedies, with their theory
 - ``phase``, ``trainability``: growth against weight scale; what training does, at which rate
-- ``plan``, ``parts``, ``cluster``, ``sweep``, ``experiment``, ``findings``, ``report``,
-  ``identities``, ``verify``, ``summary``, ``commands``, ``cli``: from a question to its CSVs,
-  figures and verdicts
+- ``plan``, ``parts``, ``cluster``, ``sweep``, ``experiment``: from a question to its CSVs
+- ``findings``, ``report``, ``gallery``, ``paper``, ``explorer``: from the CSVs to what people read
+- ``identities``, ``nudge``, ``verify``: whether results are sound, here or from another machine
+- ``summary``, ``advice``: a network in words
+- ``commands``, ``cli``: the command line
 
 >>> import study
 >>> df = study.profile(study.Network(activation="relu", depth=50, width=100), seeds=range(3))

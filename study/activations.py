@@ -31,6 +31,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
+from study.mending import nearest
+
 Array = np.ndarray
 
 # ln 2 in two parts (Cody and Waite 1980): k * LN2_HIGH is exact for |k| < 2^21.
@@ -318,4 +320,5 @@ def activation(name: str) -> Activation:
     try:
         return TABLE[name]
     except (KeyError, TypeError):
-        raise ValueError(f"activation = {name!r}; allowed: {', '.join(TABLE)}") from None
+        allowed = f"{', '.join(TABLE)}{nearest(name, TABLE)}"
+        raise ValueError(f"activation = {name!r}; allowed: {allowed}") from None

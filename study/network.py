@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from study.activations import activation as activation_row
+from study.mending import nearest
 
 WEIGHT_LAWS = ("gaussian", "uniform", "orthogonal")
 DTYPES = ("float32", "float64")
@@ -79,7 +80,7 @@ def one_of(field: str, value: object, choices: Iterable[str]) -> str:
     """``value`` if it is one of the names."""
     choices = tuple(choices)
     if not isinstance(value, str) or value not in choices:
-        raise bad(field, value, ", ".join(choices))
+        raise bad(field, value, ", ".join(choices) + nearest(value, choices))
     return value
 
 

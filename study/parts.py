@@ -79,10 +79,17 @@ def encode_part(configuration: dict[str, Any], tables: dict[str, pd.DataFrame]) 
     return records.canonical(sealed) + b"\n" + body
 
 
-def decode_part(
-    data: bytes, configuration: dict[str, Any]
-) -> tuple[dict[str, Table], dict[str, str]]:
-    """Return the tables of a part and the versions that computed it.
+class Found(NamedTuple):
+    """What a sound part says of itself."""
+
+    configuration: dict[str, Any]
+    tables: dict[str, Table]
+    versions: dict[str, str]
+    """What computed it."""
+
+
+def read_part(data: bytes) -> Found:
+    """Return what is in a part, whatever it is of.
 
     Raises
     ------
@@ -101,15 +108,29 @@ def decode_part(
         raise ValueError("empty" if not data else "checksum does not agree")
     if about.get("format") != PART_FORMAT:
         raise ValueError(f"format {about.get('format')}, not {PART_FORMAT}")
-    if records.canonical(about["configuration"]) != records.canonical(configuration):
-        raise ValueError("stale configuration")
     tables, start = {}, 0
     for entry in about["tables"]:
         check_name(entry["name"])  # whoever wrote the file, it stays in its folder
         csv = body[start : start + entry["bytes"]]
         tables[entry["name"]] = Table(csv, dict(map(tuple, entry["schema"])), entry["rows"])
         start += entry["bytes"]
-    return tables, about["versions"]
+    return Found(about["configuration"], tables, about["versions"])
+
+
+def decode_part(
+    data: bytes, configuration: dict[str, Any]
+) -> tuple[dict[str, Table], dict[str, str]]:
+    """Return the tables of a part of that configuration, and the versions that computed it.
+
+    Raises
+    ------
+    ValueError
+        Saying in a few words why the part must not be used.
+    """
+    found = read_part(data)
+    if records.canonical(found.configuration) != records.canonical(configuration):
+        raise ValueError("stale configuration")
+    return found.tables, found.versions
 
 
 def compute(module: str, configuration: dict[str, Any]) -> tuple[bytes, str, tuple[int, int]]:

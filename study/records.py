@@ -1,4 +1,4 @@
-"""What a table is made of and how it is kept: one schema, validated read, atomic write.
+"""What a table is made of and how it is kept: one schema, validated read.
 
 A table lives in two files. ``<table>.csv`` holds the rows: UTF-8, LF, floats in the shortest form
 that reads back to the same bits. ``<table>.json`` beside it holds what is needed to trust and
@@ -24,10 +24,8 @@ import functools
 import hashlib
 import importlib.metadata
 import json
-import os
 import platform
 import re
-import secrets
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -35,6 +33,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+
+from study.disk import write_atomic as write_atomic  # a table's files and others' alike
+from study.disk import write_together as write_together
+from study.mending import made_by
 
 NUMERICS_VERSION = 2
 """Raised whenever a change of the library changes a number: every stored part is then stale."""
@@ -105,9 +107,7 @@ CONVENTIONS: dict[str, str] = {
 }
 """Each convention of the study, stated once and stored with every table."""
 
-TEMPORARY = f".*.{'[0-9a-f]' * 16}.tmp"
-"""What a file is called while it is written, as a pattern."""
-
+_TYPES = ("float64", "optional float64", "int64", "bool", "string")
 _TEXT = pd.Series(["text"]).dtype  # what this pandas calls text
 _CELL = re.compile(r'("[^"]*(?:""[^"]*)*"|[^,"\n]*)([,\n])')
 
@@ -272,44 +272,6 @@ def decode(data: bytes, types: Mapping[str, str]) -> pd.DataFrame:
     return pd.DataFrame({name: _read(list(cells), kind) for (name, kind), cells in pairs})
 
 
-def write_together(files: Mapping[Path, bytes]) -> None:
-    """Replace several files of one folder: every old file is intact until all the new are on disk.
-
-    Raises
-    ------
-    OSError
-        When the folder cannot be written or the disk is full; no temporary file is left behind.
-    """
-    staged: dict[Path, Path] = {}
-    try:
-        for path, data in files.items():
-            temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-            staged[path] = temporary
-            with open(temporary, "xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        for path, temporary in staged.items():
-            os.replace(temporary, path)
-    except OSError as error:
-        error.filename = error.filename or str(path)  # a full disk does not say where
-        raise
-    finally:
-        for temporary in staged.values():
-            temporary.unlink(missing_ok=True)
-    for folder in {path.parent for path in files}:  # a rename lasts once its folder is on disk
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write `data` to `path` so that a reader finds the old file or the new one, never a part."""
-    write_together({Path(path): data})
-
-
 def table_files(
     path: Path, data: bytes, types: Mapping[str, str], provenance: Mapping[str, Any]
 ) -> dict[Path, bytes]:
@@ -341,17 +303,30 @@ def write_table(path: Path, frame: pd.DataFrame, provenance: Mapping[str, Any]) 
 def read_about(path: Path) -> dict[str, Any]:
     """Return what stands beside the table `path`: checksum, schema, configuration, versions."""
     path = Path(path)
-    command = f"python -m study run {path.parent.name}"
     try:
         about = json.loads(path.with_suffix(".json").read_bytes())
         types = about["schema"]
     except FileNotFoundError:
-        raise FileNotFoundError(f"table {path} is missing; it is made by: {command}") from None
+        raise _missing(path) from None
     except (ValueError, KeyError, TypeError, RecursionError):
         types = None
     if not isinstance(types, dict) or not isinstance(about.get("sha256"), str):
-        raise ValueError(f"table {path} is damaged (its .json); it is made again by: {command}")
+        raise _damaged(path, "its .json")
+    for name, kind in types.items():
+        if kind not in _TYPES:
+            raise ValueError(
+                f"table {path} is of another study (column {name!r} has type {kind!r}; allowed: "
+                f"{', '.join(_TYPES)}); it is made again by: {made_by(path)}"
+            )
     return about
+
+
+def _missing(path: Path) -> FileNotFoundError:
+    return FileNotFoundError(f"table {path} is missing; it is made by: {made_by(path)}")
+
+
+def _damaged(path: Path, what: str) -> ValueError:
+    return ValueError(f"table {path} is damaged ({what}); it is made again by: {made_by(path)}")
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -370,14 +345,16 @@ def read_table(path: Path) -> pd.DataFrame:
     """
     path = Path(path)
     about = read_about(path)
-    command = f"python -m study run {path.parent.name}"
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise FileNotFoundError(f"table {path} is missing; it is made by: {command}") from None
+        raise _missing(path) from None
     if digest(data) != about["sha256"]:
-        raise ValueError(f"table {path} is damaged (checksum); it is made again by: {command}")
-    return decode(data, about["schema"])
+        raise _damaged(path, "checksum")
+    try:
+        return decode(data, about["schema"])
+    except ValueError as error:
+        raise _damaged(path, str(error)) from None
 
 
 def data_dictionary(

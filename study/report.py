@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import matplotlib
@@ -17,7 +17,10 @@ from matplotlib.figure import Figure
 
 from study import findings, records
 from study.claims import COLUMNS, judge_all
+from study.disk import make_folder
 from study.experiment import Experiment, discover, question
+from study.mending import made_by
+from study.plotting.bench import bars, seconds_against_depth
 from study.sweep import alone, read_results
 
 # Nothing that differs from run to run: no date, no random identifier.
@@ -26,7 +29,7 @@ _FORMATS = {
     "pdf": {"CreationDate": None},
     "png": {"Software": None},
 }
-_STYLE = {"svg.hashsalt": "study", "savefig.dpi": 200}
+_STYLE = {"svg.hashsalt": "study", "savefig.dpi": 120}
 _LINE = 100
 
 
@@ -75,10 +78,10 @@ def draw(experiments: Iterable[Experiment], results: Path, folder: Path) -> dict
         When `folder` cannot be written.
     """
     matplotlib.use("agg")
-    Path(folder).mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     paths = {}
     for experiment in experiments:
-        drawn = experiment.figure(read_results(results, experiment.name))
+        drawn = experiment.figure(read_results(results, experiment.name, experiment.version))
         if isinstance(drawn, Figure):
             drawn = {"": drawn}
         paths[experiment.name] = []
@@ -90,6 +93,38 @@ def draw(experiments: Iterable[Experiment], results: Path, folder: Path) -> dict
                 paths[experiment.name] += save_figure(figure, folder, full)
             plt.close(figure)
     return paths
+
+
+def draw_more(name: str, results: Path, folder: Path) -> list[Path]:
+    """Draw one of `MORE` from its table.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        When the table is missing or damaged.
+    OSError
+        When `folder` cannot be written.
+    """
+    matplotlib.use("agg")
+    table = records.read_table(Path(results) / name / f"{name}.csv")
+    make_folder(folder)
+    with alone(Path(folder) / ".parts"):
+        return save_figure(MORE[name](table), folder, name)
+
+
+def _laws(table: pd.DataFrame) -> Figure:
+    from study.laws.table import summary  # not at the top: the laws are measured with all else
+    from study.plotting.laws import theory_against_measurement
+
+    return theory_against_measurement(table, summary(table))
+
+
+MORE: dict[str, Callable[[pd.DataFrame], Figure]] = {
+    "laws": _laws,
+    "bench": bars,
+    "capacity": seconds_against_depth,
+}
+"""Figures that are of no experiment, each of the table of its name."""
 
 
 def write_claims(experiments: Iterable[Experiment], results: Path) -> pd.DataFrame:
@@ -107,7 +142,7 @@ def write_claims(experiments: Iterable[Experiment], results: Path) -> pd.DataFra
         When a table is missing or damaged.
     """
     path = Path(results) / "claims.csv"
-    judged = {e.name: judge_all(e, read_results(results, e.name)) for e in experiments}
+    judged = {e.name: judge_all(e, read_results(results, e.name, e.version)) for e in experiments}
     with alone(path.with_name(".parts")):  # another run may have verdicts of its own to add
         return _merge(path, judged)
 
@@ -130,7 +165,7 @@ def _written(path: Path) -> pd.DataFrame:
             return table
     except (ValueError, FileNotFoundError):
         reason = "damaged"
-    print(f"study: {path} is {reason}; python -m study figures judges all again", file=sys.stderr)
+    print(f"study: {path} is {reason}; all is judged again by: {made_by(path)}", file=sys.stderr)
     return pd.DataFrame(columns=list(COLUMNS))
 
 
@@ -145,14 +180,27 @@ def write_findings(claims: pd.DataFrame, figures: Path, page: Path) -> None:
     names = [name for name in discover() if name in set(claims["experiment"])]
     links: dict[str, list[str]] = {name: [] for name in names}
     for path in sorted(Path(figures).glob("*.png")):
-        owners = [n for n in discover() if path.stem == n or path.stem.startswith(f"{n}_")]
-        if owners and max(owners, key=len) in links:
-            link = Path(os.path.relpath(path, page.parent)).as_posix()
-            links[max(owners, key=len)].append(link.replace(" ", "%20"))
+        if (owner := owner_of(path.stem)) in links:
+            links[owner].append(link(path, page))
     kept = claims[claims["experiment"].isin(names)]
     text = findings.markdown(kept, {name: question(name) for name in names}, links)
     with alone(page.with_name(".parts")):
         records.write_atomic(page, text.encode())
+
+
+def owner_of(figure: str) -> str | None:
+    """Return the experiment whose figure has that name, if there is one (see `draw`)."""
+    owners = [name for name in discover() if figure == name or figure.startswith(f"{name}_")]
+    return max(owners, key=len, default=None)
+
+
+def link(path: Path, page: Path) -> str:
+    """Return the link from a page to a file.
+
+    >>> link(Path("figures/a b.png"), Path("docs/page.md"))
+    '../figures/a%20b.png'
+    """
+    return Path(os.path.relpath(path, page.parent)).as_posix().replace(" ", "%20")
 
 
 def claims_text(table: pd.DataFrame) -> str:
@@ -169,10 +217,7 @@ def claims_text(table: pd.DataFrame) -> str:
     """
     lines = []
     for row in table.itertuples():
-        numbers = (
-            f"{row.estimate:.4g} [{row.low:.4g}, {row.high:.4g}] from {row.n_seeds} seeds; "
-            f"true if {row.threshold}"
-        )
+        numbers = f"{findings.interval(row)} from {row.n_seeds} seeds; true if {row.threshold}"
         indent = " " * 14
         for start, text in (
             (f"{row.verdict:<14}", f"{row.experiment} / {row.claim}"),

@@ -34,7 +34,8 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from study import plan, records
+from study import disk, plan, records
+from study.mending import made_by
 from study.parts import Part, check_name, compute, decode_part
 
 if TYPE_CHECKING:
@@ -156,14 +157,14 @@ def _results(queue: list[Part], workers: int, executor: Executor | None) -> Iter
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Hold a folder against another run by its ``.parts``, `folder`; a dead process lets go."""
-    folder.mkdir(parents=True, exist_ok=True)
+    disk.make_folder(folder)
     with open(folder / "lock", "ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             say(f"waiting for another run in {folder.parent}")
             fcntl.flock(file, fcntl.LOCK_EX)
-        for left in (*folder.glob(records.TEMPORARY), *folder.parent.glob(records.TEMPORARY)):
+        for left in (*folder.glob(disk.TEMPORARY), *folder.parent.glob(disk.TEMPORARY)):
             left.unlink()  # from a run that was killed while it wrote
         try:
             yield
@@ -239,7 +240,7 @@ def run(
                     tables, _ = decode_part(data, part.configuration)
                     schemas = {name: table.types for name, table in tables.items()}
                     records.data_dictionary(schemas, experiment.columns)
-                    records.write_atomic(store / f"{part.key}.part", data)
+                    disk.write_atomic(store / f"{part.key}.part", data)
                 bar.update()
         memory = sum(heapq.nlargest(workers, peaks.values())) + plan.peak_memory()
         took = plan.Usage(time.monotonic() - begun, memory)
@@ -306,28 +307,44 @@ def _write_tables(experiment: Experiment, preset: str, grid: list[Part], folder:
         records.encode(meanings),
         records.schema(meanings),
     )
-    records.write_together(files | records.table_files(path, csv, own, about))
+    disk.write_together(files | records.table_files(path, csv, own, about))
 
 
-def read_results(results: Path, name: str) -> dict[str, pd.DataFrame]:
+def read_results(results: Path, name: str, version: int | None = None) -> dict[str, pd.DataFrame]:
     """Read the tables of one experiment, those its data dictionary lists.
+
+    Parameters
+    ----------
+    results, name : the tables are in ``<results>/<name>/``
+    version : that of the experiment; None: whatever version they are of
 
     Raises
     ------
     FileNotFoundError, ValueError
-        As `records.read_table`; also when the tables are of different runs.
+        As `records.read_table`; also when the tables are of different runs, or of a study or a
+        version whose numbers are others.
     """
     folder = Path(results) / name
-    dictionary = records.read_table(folder / "data_dictionary.csv")
-    run_of = records.read_about(folder / "data_dictionary.csv")["configuration"]
+    path = folder / "data_dictionary.csv"
+    dictionary = records.read_table(path)
+    run_of = records.read_about(path).get("configuration")
+    made = run_of.get("numerics") if isinstance(run_of, dict) else None
+    here = [records.NUMERICS_VERSION, version]
+    if version is not None and made != here:
+        numbers = isinstance(made, list) and all(isinstance(number, int) for number in made)
+        whose = "a newer study" if numbers and made > here else "an older study"
+        raise ValueError(
+            f"results '{folder}' are of {whose} (numerics {made}; allowed: {here}); "
+            f"they are made again by: {made_by(path)}"
+        )
     tables = {}
     for table in dictionary["table"].unique():
         check_name(table)
         path = folder / f"{table}.csv"
         tables[table] = records.read_table(path)
-        if records.read_about(path)["configuration"] != run_of:
+        if records.read_about(path).get("configuration") != run_of:
             raise ValueError(
                 f"table {path} is damaged (of another run than its dictionary); "
-                f"it is made again by: python -m study run {name}"
+                f"it is made again by: {made_by(path)}"
             )
     return tables

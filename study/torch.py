@@ -22,7 +22,10 @@ import pandas as pd
 try:
     import torch
 except ImportError as error:
-    needed = 'study.torch needs PyTorch; it is installed by: pip install "study[torch]"'
+    needed = (
+        'study.torch needs PyTorch; it is installed by: pip install "study[torch]", '
+        'in a checkout: pip install ".[torch]"'
+    )
     raise ImportError(needed) from error
 from torch import Tensor, nn
 

@@ -1,22 +1,37 @@
 """Whether a results folder can be trusted: its files, what made them, identities, a sample again.
 
 Nothing is written. Each check is a line: where, what, and, if it fails, what is wrong.
+
+1. Files: checksum, rows, schema, dictionary; identities of the columns (`identities.check`).
+2. Provenance: the tables are of one run of this version of the experiment, cell by cell.
+3. Parts, where they are kept: each is sound, and the tables are those of the parts, byte for byte.
+4. A sample of cells is computed again: every layer that is walked back obeys Euler's identity
+   (`identities.watched`), and the rows agree with those kept: on the same machine byte for byte, on
+   another within `Walks.tolerance`, the accuracy promise. A number that rounding moves further, as
+   in a chaotic network, is held to what rounding moves it (`nudge.reach`); but not where it is the
+   only one of its cell that differs at all, which no other machine's would be.
+5. The verdicts follow from the tables.
+
+The experiments keep sums, medians and fits of per-layer norms, in which no identity is left that
+one could check in the columns alone; so it is 3 and 4 that hold theirs to what layers must obey.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from study import identities, records
+from study import identities, nudge, records
 from study.claims import judge_all
-from study.experiment import PRESETS, Experiment, discover, load
-from study.parts import compute, decode_part
+from study.experiment import PRESETS, discover, load
+from study.mending import made_by, none_there
+from study.parts import Part, Table, compute, decode_part, read_part
 from study.sweep import configuration, parts
 
 
@@ -26,6 +41,24 @@ class Check(NamedTuple):
     where: str
     what: str
     wrong: str = ""
+
+
+class Kept(NamedTuple):
+    """The results of one experiment: its grid, and its tables, cell by cell."""
+
+    folder: Path
+    grid: list[Part]
+    tables: dict[str, pd.DataFrame]
+    about: dict[str, dict[str, Any]]
+    """What stands beside each table, the dictionary not."""
+
+    def ends(self, name: str) -> list[int]:
+        """Where the rows of each cell end in a table; before them, 0."""
+        return [*accumulate(self.about[name]["rows_of_cells"], initial=0)]
+
+    def cell(self, name: str, ends: list[int], place: int) -> pd.DataFrame:
+        """The rows of one cell in a table, given its `ends`."""
+        return self.tables[name].iloc[ends[place] : ends[place + 1]].reset_index(drop=True)
 
 
 def verify(results: Path, recompute: int, seed: int) -> Iterator[Check]:
@@ -45,10 +78,7 @@ def verify(results: Path, recompute: int, seed: int) -> Iterator[Check]:
     folders = sorted({path.parent for end in ("csv", "json") for path in
                       [*results.glob(f"*.{end}"), *results.glob(f"*/*.{end}")]})  # fmt: skip
     if not folders:
-        raise ValueError(
-            f"--results '{results}' has no results; allowed: a folder written by "
-            "python -m study run"
-        )
+        raise ValueError(none_there(results))
     tables: dict[str, dict[str, pd.DataFrame]] = {}
     for folder in folders:
         own: dict[str, pd.DataFrame] = {}
@@ -61,11 +91,12 @@ def verify(results: Path, recompute: int, seed: int) -> Iterator[Check]:
         about = records.read_about(folder / "data_dictionary.csv")
         if "cells" not in about.get("configuration", {}):
             continue  # a table that is not an experiment's, such as the laws
-        wrong, experiment = _provenance(folder, own)
+        wrong, kept = _provenance(folder, own)
         yield Check(folder.name, "configuration", wrong)
-        if experiment and not wrong:
+        if kept:
             tables[folder.name] = own
-            yield from _again(experiment, folder, own, recompute, seed)
+            yield from _parts(kept)
+            yield from _again(kept, recompute, seed)
     yield from _claims(tables)
 
 
@@ -106,10 +137,10 @@ def _files(folder: Path, tables: dict[str, pd.DataFrame]) -> Iterator[Check]:
         yield Check(str(folder / f"{name}.csv"), "data dictionary", "the table is missing")
 
 
-def _provenance(folder: Path, own: dict[str, pd.DataFrame]) -> tuple[str, Experiment | None]:
-    """What is wrong with the configuration of an experiment's tables, and the experiment."""
+def _provenance(folder: Path, own: dict[str, pd.DataFrame]) -> tuple[str, Kept | None]:
+    """What is wrong with the configuration of an experiment's tables, or else the experiment."""
     about = {name: records.read_about(folder / f"{name}.csv") for name in own}
-    run = about["data_dictionary"]["configuration"]
+    run = about.pop("data_dictionary")["configuration"]
     if any(one["configuration"] != run for one in about.values()):
         return "the tables are of different runs", None
     if folder.name not in discover() or run.get("preset") not in PRESETS:
@@ -117,48 +148,120 @@ def _provenance(folder: Path, own: dict[str, pd.DataFrame]) -> tuple[str, Experi
     experiment = load(folder.name)
     grid = parts(experiment, run["preset"])
     if run != configuration(experiment, run["preset"], grid):
-        return f"of another version of the experiment; python -m study run {folder.name}", None
-    for name, frame in own.items():
-        rows = about[name].get("rows_of_cells", [])
-        if name != "data_dictionary" and (len(rows) != len(grid) or sum(rows) != len(frame)):
+        command = made_by(folder / "data_dictionary.csv")
+        return f"of another version of the experiment; it is made again by: {command}", None
+    for name, one in about.items():
+        rows = one.get("rows_of_cells", [])
+        if len(rows) != len(grid) or sum(rows) != len(own[name]):
             return f"{name}: its rows are not those of its cells, {rows[:5]}...", None
-    return "", experiment
+    return "", Kept(folder, grid, own, about)
 
 
-def _again(
-    experiment: Experiment, folder: Path, own: dict[str, pd.DataFrame], count: int, seed: int
-) -> Iterator[Check]:
-    """Compute a random sample of cells again and compare their rows."""
-    about = {n: records.read_about(folder / f"{n}.csv") for n in own if n != "data_dictionary"}
-    run = records.read_about(folder / "data_dictionary.csv")["configuration"]
-    grid = parts(experiment, run["preset"])
-    for place in sorted(random.Random(seed).sample(range(len(grid)), min(count, len(grid)))):
+def _parts(kept: Kept) -> Iterator[Check]:
+    """Look at every part that is there; the tables must be those of the parts of their grid."""
+    places = {part.key: place for place, part in enumerate(kept.grid)}
+    ends = {name: kept.ends(name) for name in kept.about}
+    equal = stale = 0
+    for path in sorted((kept.folder / ".parts").glob("*.part")):
         try:
-            data, wrong, _ = compute(*grid[place])
+            part, wrong = read_part(path.read_bytes()), ""
+            if records.digest(records.canonical(part.configuration)) != path.stem:
+                wrong = "damaged (its name is not that of its configuration)"
+        except (ValueError, TypeError, KeyError, OSError) as error:
+            wrong = f"damaged ({error})"
+        if not wrong and path.stem not in places:
+            stale += 1
+            continue
+        for name in kept.about if not wrong else ():
+            rows = kept.cell(name, ends[name], places[path.stem])
+            csv = part.tables[name].csv if name in part.tables else b""
+            if len(rows) and records.encode(rows) != csv:
+                wrong = f"{name}: not the rows of cell {places[path.stem]} in the table"
+            elif part.versions not in kept.about[name]["versions"]:
+                wrong = f"versions {part.versions}, which the table does not name"
+        if wrong:
+            yield Check(str(path), "part", wrong)
+        else:
+            equal += 1
+    if equal or stale:
+        others = f"; {stale} of another grid or version, which none uses" if stale else ""
+        what = f"{equal} of {len(kept.grid)} parts are here, equal to the tables{others}"
+        yield Check(kept.folder.name, what)
+
+
+def _again(kept: Kept, count: int, seed: int) -> Iterator[Check]:
+    """Compute a random sample of cells again and compare their rows."""
+    many, where = len(kept.grid), kept.folder.name
+    ends = {name: kept.ends(name) for name in kept.about}
+    for place in sorted(random.Random(seed).sample(range(many), min(count, many))):
+        part = kept.grid[place]
+        try:
+            with identities.watched() as seen:
+                data, wrong, _ = compute(*part)
         except MemoryError as error:
             data, wrong = b"", str(error)
-        made = decode_part(data, grid[place].configuration)[0] if data else {}
-        exact = True
-        for name in about if made else ():
-            rows = about[name]["rows_of_cells"]
-            kept = own[name].iloc[sum(rows[:place]) : sum(rows[: place + 1])].reset_index(drop=True)
-            if name in made and not wrong:
-                exact = exact and records.encode(kept) == made[name].csv
-                wrong = _compare(name, kept, records.decode(made[name].csv, made[name].types))
-            elif len(kept):
-                wrong = wrong or f"{name}: it makes no such table"
-        how = "equal" if exact else f"within {identities.TOLERANCE}"
-        yield Check(folder.name, f"cell {place} of {len(grid)} again, {how}", wrong)
+        made = decode_part(data, part.configuration)[0] if data else {}
+        made = {name: table for name, table in made.items() if table.rows}
+        rows = {name: kept.cell(name, ends[name], place) for name in kept.about}
+        rows = {name: frame for name, frame in rows.items() if len(frame)}
+        how = "equal"
+        if not wrong and rows.keys() != made.keys():
+            wrong = f"it makes the tables {', '.join(made)}, not {', '.join(rows)}"
+        if not wrong and any(records.encode(rows[name]) != made[name].csv for name in made):
+            how, wrong = _beside(part, rows, made, seen.tolerance)
+        yield Check(where, f"cell {place} of {many} again, {how}", wrong)
+        if seen.layers:
+            yield Check(where, f"cell {place}: Euler in {seen.layers:,} layers", seen.wrong)
 
 
-def _compare(table: str, kept: pd.DataFrame, again: pd.DataFrame) -> str:
+def _beside(
+    part: Part, rows: dict[str, pd.DataFrame], made: dict[str, Table], tolerance: float
+) -> tuple[str, str]:
+    """How the rows kept agree with those of a cell made again, and what is wrong with them."""
+    again = {name: records.decode(table.csv, table.types) for name, table in made.items()}
+    how = f"within {tolerance:.1g}"
+    wrong = _first(_compare(name, rows[name], again[name], tolerance) for name in again)
+    if wrong and sum(_differing(rows[name], again[name]) for name in again) > 1:
+        how = f"within {tolerance:.1g} or what rounding moves"
+        reach = nudge.reach(part, made)
+        wrong = _first(
+            _compare(name, rows[name], again[name], tolerance, reach[name]) for name in again
+        )
+    return how, wrong
+
+
+def _first(wrong: Iterable[str]) -> str:
+    return next(filter(None, wrong), "")
+
+
+def _differing(kept: pd.DataFrame, again: pd.DataFrame) -> int:
+    """How many numbers differ, if only in their last bits: one was altered, more were computed."""
+    if [*kept] != [*again] or len(kept) != len(again):
+        return len(kept)
+    return int((kept.ne(again) & (kept.notna() | again.notna())).to_numpy().sum())
+
+
+def _compare(
+    table: str,
+    kept: pd.DataFrame,
+    again: pd.DataFrame,
+    tolerance: float = identities.TOLERANCE,
+    reach: pd.DataFrame | None = None,
+) -> str:
+    """What is wrong with rows that were made again, beyond the tolerance or their own reach."""
+    if reach is not None and np.isinf(reach).all(axis=None):  # so many rows or one more
+        return ""
     if [*kept] != [*again] or len(kept) != len(again):
         return f"{table}: {kept.shape} rows and columns, computed again {again.shape}"
     for column in kept:
-        if kept[column].dtype == np.float64:
-            wrong = identities.differ(kept[column], again[column])
+        one, two = kept[column], again[column]
+        if reach is not None:
+            near = nudge.moved(one, two) <= reach[column]
+            one = one.where(~near, two)
+        if one.dtype == np.float64:
+            wrong = identities.differ(one, two, tolerance)
         else:
-            wrong = "" if kept[column].equals(again[column]) else "not what it was computed again"
+            wrong = "" if one.equals(two) else "not what it was computed again"
         if wrong:
             return f"{table}.{column}: {wrong}"
     return ""

@@ -1,9 +1,11 @@
 """The same sweep on a real scheduler and two workers of this machine, one of them killed."""
 
+import ast
 import contextlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -26,9 +28,9 @@ RUN = ("run", "--results")
 class Cluster:
     """A scheduler on the loopback address, without a dashboard, and its workers."""
 
-    def __init__(self, house):
+    def __init__(self, house, path=(str(ROOT), *EXTRA)):
         self.house, self.started = house, []
-        self.environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *EXTRA])}
+        self.environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
         file = house / "scheduler.json"
         self.scheduler = self.start("scheduler", "--port", "0", "--scheduler-file", str(file))
         wait_until(file.exists, 60)
@@ -133,9 +135,25 @@ def test_workers_that_would_not_compute_the_same_are_refused(house, dask, tmp_pa
 
 
 @needs_dask
-@pytest.mark.parametrize("fault", ["numerics", "nowhere", "address"])
+@pytest.mark.skipif(importlib.util.find_spec("study").origin != str(ROOT / "study" / "__init__.py"),
+                    reason="the study is installed, so every scheduler has it")  # fmt: skip
+def test_a_scheduler_without_the_study_is_refused(house):
+    bare = Cluster(house, EXTRA)
+    try:
+        bare.environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *EXTRA])
+        bare.worker()
+        code, out, err = study(house, *RUN, "r", "--scheduler", bare.address)
+    finally:
+        bare.close()
+    assert (code, out) == (2, "")
+    assert "cannot import the study (No module named 'study'); allowed: one that was started" in err
+    assert not (house / "r" / "toy").exists()
+
+
+@needs_dask
+@pytest.mark.parametrize("fault", ["numerics", "address"])
 def test_what_cannot_be_a_cluster_is_one_line(house, fault, request):
-    address = {"nowhere": "tcp://127.0.0.1:9", "address": "http://here"}.get(fault)
+    address = "http://here"
     if fault == "numerics":
         dask = request.getfixturevalue("dask")
         other = house / "other"
@@ -150,9 +168,17 @@ def test_what_cannot_be_a_cluster_is_one_line(house, fault, request):
     code, out, err = study(house, *RUN, "r", "--scheduler", address)
     assert (code, out) == (2, "")
     (line,) = [line for line in err.splitlines() if line.startswith("study: error")]
-    words = {"numerics": "allowed: [", "nowhere": "no scheduler", "address": "allowed: tcp://"}
+    words = {"numerics": "allowed: [", "address": "allowed: tcp://"}
     assert words[fault] in line
     assert "Traceback" not in err
+
+
+@needs_dask
+def test_where_no_scheduler_is_that_is_said(monkeypatch):
+    monkeypatch.setattr(cluster, "SECONDS", 1)  # to wait for it
+    with pytest.raises(ConnectionError, match=r"127\.0\.0\.1:9: no scheduler answers"), \
+            cluster.connect("tcp://127.0.0.1:9"):  # fmt: skip
+        pass
 
 
 def test_without_dask_the_extra_is_named(monkeypatch):
@@ -169,6 +195,17 @@ def test_the_limits_on_the_page_are_those_that_were_measured():
     page = (ROOT / limits.PAGE).read_text(encoding="utf-8")
     assert f"<!-- limits -->{limits.markdown(table)}<!-- /limits -->" in page
     assert page.count("tcp://") >= 3
+
+
+def test_what_the_page_runs_on_a_cluster_is_python():
+    """Slurm is not here to try it; the names in it are those of dask-jobqueue 0.9."""
+    page = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
+    (script,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (call,) = [n for n in ast.walk(ast.parse(script)) if isinstance(n, ast.Call)
+               and getattr(n.func, "id", "") == "SLURMCluster"]  # fmt: skip
+    known = {"cores", "processes", "memory", "walltime", "interface", "scheduler_options",
+             "job_script_prologue"}  # fmt: skip
+    assert {argument.arg for argument in call.keywords} == known
 
 
 def test_a_synthetic_part_is_a_part_like_any_other(tmp_path):

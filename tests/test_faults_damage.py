@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from toyhouse import Here, run, stored, tables
 
-from study import parts, records, sweep
+from study import disk, parts, records, sweep
 from study.experiment import Experiment
 
 pytestmark = pytest.mark.faults
@@ -167,12 +167,16 @@ def test_a_number_that_fits_no_integer_is_damage_not_a_crash():
 # --- Power loss ----------------------------------------------------------------------------------
 
 
+GONE = object()
+
+
 class Disk:
     """Notes what is asked of the disk, and says what may be found on it after the power failed.
 
-    A file's data is certain once fsync of the file returned; a name (created, replaced, removed) is
-    certain once fsync of its folder returned. Before, anything goes: data absent, cut short or
-    zeros; names as they were or as they were to be, each on its own.
+    A file's data is certain once fsync of the file returned; a name (created, replaced, removed),
+    a folder's too, is certain once fsync of the folder it stands in returned. Before, anything
+    goes: data absent, cut short or zeros; names as they were or as they were to be, each on its
+    own. A folder that is lost takes what it holds.
     """
 
     def __init__(self, monkeypatch):
@@ -207,6 +211,11 @@ class Disk:
             def __getattr__(self, name):
                 return getattr(real_os, name)
 
+            def makedirs(self, folder, exist_ok):
+                missing = [f for f in (folder, *folder.parents) if not f.exists()]
+                real_os.makedirs(folder, exist_ok=exist_ok)
+                log.extend(("mkdir", f) for f in reversed(missing))
+
             def open(self, path, flags):
                 handle = real_os.open(path, flags)
                 self.folders[handle] = Path(path)
@@ -222,24 +231,27 @@ class Disk:
                 real_os.replace(source, target)
                 log.append(("rename", Path(source), Path(target)))
 
-        monkeypatch.setattr(records, "os", System())
-        monkeypatch.setattr(records, "open", File, raising=False)
+        monkeypatch.setattr(disk, "os", System())
+        monkeypatch.setattr(disk, "open", File, raising=False)
 
     def after(self, steps, before, rng):
-        """Yield the name -> bytes of what a disk may hold after that many steps."""
+        """Yield the name -> bytes, of a folder None, of what it may hold after that many steps."""
         files, sure = {}, set()  # data by inode, an inode being the name it was created under
+        made = {step[1] for step in self.log if step[0] == "mkdir"}
         names = dict(before)  # certain: name -> data, or the inode it points to
-        pending = []  # changes of names that may or may not have happened
+        pending = []  # changes of names that may or may not have happened; GONE: no such name
         for step in self.log[:steps]:
             if step[0] == "create":
                 files[step[1]] = b""
                 pending.append({step[1]: step[1]})
+            elif step[0] == "mkdir":
+                pending.append({step[1]: None})
             elif step[0] == "write":
                 files[step[1]] += step[2]
             elif step[0] == "fsync":
                 sure.add(step[1])
             elif step[0] == "rename":
-                pending.append({step[1]: None, step[2]: step[1]})
+                pending.append({step[1]: GONE, step[2]: step[1]})
             else:
                 here = [c for c in pending if next(iter(c)).parent == step[1]]
                 pending = [c for c in pending if c not in here]
@@ -251,12 +263,17 @@ class Disk:
             found = dict(names)
             for change in chosen:
                 found |= change
+            lost = {f for f in made if found.get(f, GONE) is GONE}
+            found = {
+                name: what for name, what in found.items()
+                if what is not GONE and not lost & {name, *name.parents}
+            }  # fmt: skip
             for tear in (lambda d: b"", lambda d: d, lambda d: d[: rng.randrange(len(d) + 1)],
                          lambda d: bytes(len(d))):  # fmt: skip
                 yield {
-                    name: what if isinstance(what, bytes)
+                    name: what if what is None or isinstance(what, bytes)
                     else files[what] if what in sure else tear(files[what])
-                    for name, what in found.items() if what is not None
+                    for name, what in found.items()
                 }  # fmt: skip
 
 
@@ -274,6 +291,9 @@ def replay(disk, toy, results, before, steps, intact, rng):
                 if path.is_file():
                     path.unlink()
             for path, data in state.items():
+                if data is None:
+                    path.mkdir(parents=True, exist_ok=True)
+                    continue
                 path.write_bytes(data)
                 if path.suffix != ".tmp" and data not in intact[path.name]:
                     torn.add(path.name)
@@ -302,19 +322,43 @@ def test_no_wrong_file_is_used_after_power_was_lost_at_any_step(toy, tmp_path, m
     before = {p: p.read_bytes() for p in (results / "toy").rglob("*") if p.is_file()}
     toy.GRID["quick"] = toy.cells(3)
     with monkeypatch.context() as patch:
-        disk = Disk(patch)
+        watched = Disk(patch)
         if writer == "without fsync":  # the control: a replay that finds nothing proves nothing
-            patch.setattr(type(records.os), "fsync", lambda self, what: None)
+            patch.setattr(type(disk.os), "fsync", lambda self, what: None)
         run(toy, results, executor=Here())
-    kinds = {step[0] for step in disk.log}
+    kinds = {step[0] for step in watched.log}
     intact = {}
     for path in (results / "toy").rglob("*"):
         if path.is_file():
             intact[path.name] = {path.read_bytes(), before.get(path, path.read_bytes())}
-    steps = range(0, len(disk.log) + 1, 1 if writer == "ours" else 6)
-    torn = replay(disk, toy, results, before, steps, intact, random.Random(3))
+    steps = range(0, len(watched.log) + 1, 1 if writer == "ours" else 6)
+    torn = replay(watched, toy, results, before, steps, intact, random.Random(3))
     if writer == "ours":
         assert kinds == {"create", "write", "fsync", "rename", "fsync folder"}
         assert torn == set()
     else:
         assert len(torn) >= 3
+
+
+@pytest.mark.parametrize("folders", ["ours", "never synced"])
+def test_what_was_written_into_new_folders_is_there_after_power_was_lost(
+    toy, tmp_path, monkeypatch, folders
+):
+    """Once the folder of a renamed file is synced, no loss of power takes the file."""
+    results = tmp_path / "new" / "results"
+    with monkeypatch.context() as patch:
+        watched = Disk(patch)
+        if folders == "never synced":  # the control: as a plain mkdir would leave them
+            patch.setattr(disk, "make_folder", lambda f: disk.os.makedirs(f, exist_ok=True))
+        run(toy, results, executor=Here())
+    written = {p: p.read_bytes() for p in results.rglob("*") if p.is_file() and p.name != "lock"}
+    assert len(written) == 9  # three parts, three tables and what stands beside each
+    made = [step[1] for step in watched.log if step[0] == "mkdir"]
+    assert made == [tmp_path / "new", results, results / "toy", results / "toy" / ".parts"]
+    ends = [i for i, step in enumerate(watched.log) if step[0] == "fsync folder"]
+    lost = set()
+    for end in ends:
+        done = {step[2] for step in watched.log[:end] if step[0] == "rename"}
+        for state in watched.after(end + 1, {}, random.Random(end)):
+            lost |= {path.name for path in done if state.get(path) != written[path]}
+    assert len(lost) == (0 if folders == "ours" else 9)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from study import records
+from study import disk, records
 
 FLOATS = st.floats(allow_nan=True, allow_infinity=True, allow_subnormal=True, width=64)
 TEXTS = st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -180,7 +180,7 @@ def test_a_failed_write_leaves_the_old_files_and_nothing_else(tmp_path, monkeypa
         if len(calls) == 2:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(records.os, "fsync", full)
+    monkeypatch.setattr(disk.os, "fsync", full)
     with pytest.raises(OSError, match=r"No space left.*b'"):
         records.write_together(dict.fromkeys(old, b"new"))
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == old

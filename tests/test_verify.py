@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from toyhouse import Here, run
+from toyhouse import Here, run, stored
 
 import study
-from study import experiment, identities, records, report, verify
+from study import experiment, identities, march, nudge, records, report, verify
 from study.experiment import Experiment
 
 
@@ -26,6 +26,12 @@ def results(toy, tmp_path, monkeypatch):
 
 def wrong(results, recompute=3):
     return [c for c in verify.verify(results, recompute, 0) if c.wrong]
+
+
+def forget_parts(results):
+    """As in a copy of the results, which comes without."""
+    for path in stored(results):
+        path.unlink()
 
 
 def rewrite(path, frame=None, **about):
@@ -66,6 +72,7 @@ def test_a_damaged_file_is_named(results, name, fault):
 
 
 def test_a_number_changed_with_its_checksum_is_found_by_computing_again(results):
+    forget_parts(results)
     path = results / "toy" / "decay.csv"
     frame = records.read_table(path)
     frame.loc[6, "value"] *= 1 + 1e-6
@@ -80,6 +87,7 @@ def test_a_number_changed_with_its_checksum_is_found_by_computing_again(results)
 
 
 def test_a_seed_changed_is_found_by_computing_again(results):
+    forget_parts(results)
     path = results / "toy" / "decay.csv"
     frame = records.read_table(path)
     frame.loc[0, "seed"] = 7
@@ -117,7 +125,8 @@ def test_what_is_written_of_a_table_must_be_so(results, about, word):
 def test_results_of_an_older_study_or_grid_are_named(toy, results, monkeypatch):
     toy.GRID["quick"].append({"scale": 2.0, "seed": 5})
     assert [c.wrong for c in wrong(results)] == [
-        "of another version of the experiment; python -m study run toy"
+        "of another version of the experiment; it is made again by: "
+        f"python -m study run toy --preset quick --results {results}"
     ]
     toy.GRID["quick"].pop()
     monkeypatch.setattr(records, "NUMERICS_VERSION", 99)
@@ -157,14 +166,15 @@ def checked(frame):
         return list(identities.check(frame))
 
 
-def test_a_profile_obeys_its_checked(profile):
+def test_a_profile_obeys_its_identities(profile):
     found = checked(profile)
     assert [what.split(",")[0] for what, _ in found] == [
         "mantissa and exponent",
         "telescoping",
+        "gradient",
         "Euler",
     ]
-    assert [wrong for _, wrong in found] == [""] * 3
+    assert [wrong for _, wrong in found] == [""] * 4
     pairs = int(found[1][0].split()[1])
     assert pairs > 0.6 * len(profile)
 
@@ -172,22 +182,170 @@ def test_a_profile_obeys_its_checked(profile):
 @pytest.mark.parametrize(
     ("column", "what"),
     [
-        ("grad_norm_exponent", "mantissa"),
-        ("grad_norm_mantissa", "mantissa"),
-        ("log10_delta_norm", "telescoping"),
-        ("log10_weight_factor", "telescoping"),
-        ("log10_derivative_factor", "telescoping"),
-        ("log10_weight_norm", "Euler"),
+        ("grad_norm_exponent", ["mantissa"]),
+        ("grad_norm_mantissa", ["mantissa"]),
+        ("log10_grad_norm", ["mantissa", "gradient", "Euler"]),
+        ("log10_delta_norm", ["telescoping"]),
+        ("log10_weight_factor", ["telescoping"]),
+        ("log10_derivative_factor", ["telescoping"]),
+        ("log10_weight_norm", ["Euler"]),
     ],
 )
 def test_each_identity_finds_what_breaks_it(profile, column, what):
     alive = profile.groupby(["activation", "width", "seed"])["log10_grad_norm"].transform("min")
     one = profile.index[np.isfinite(alive) & (profile.width == 1) & (profile.layer == 4)][0]
-    change = 1 if column == "grad_norm_exponent" else profile.loc[one, column] * 1e-6 + 1e-6
+    change = 1 if column == "grad_norm_exponent" else abs(profile.loc[one, column]) * 1e-6 + 1e-6
     profile.loc[one, column] += change
-    assert [said.split()[0].strip(",") for said, wrong in checked(profile) if wrong] == [what]
+    assert [said.split()[0].strip(",") for said, wrong in checked(profile) if wrong] == what
 
 
 def test_layers_of_different_networks_are_not_compared(profile):
     shuffled = profile[profile.layer % 2 == 0].reset_index(drop=True)
     assert checked(shuffled)[1] == ("telescoping, 0 pairs", "")
+
+
+# --- Parts ---------------------------------------------------------------------------------------
+
+
+def test_parts_that_are_there_are_looked_at(results):
+    (said,) = [c.what for c in verify.verify(results, 0, 0) if "parts" in c.what]
+    assert said == "3 of 3 parts are here, equal to the tables"
+
+
+@pytest.mark.parametrize("fault", ["cut", "flipped", "empty", "misnamed"])
+def test_a_damaged_part_is_named(results, fault):
+    path, other, _ = stored(results)
+    data = path.read_bytes()
+    flipped = data[:-3] + bytes([data[-3] ^ 4]) + data[-2:]
+    misnamed = other.read_bytes()
+    path.write_bytes(
+        {"cut": data[:-9], "flipped": flipped, "empty": b"", "misnamed": misnamed}[fault]
+    )
+    (check,) = wrong(results, 0)
+    assert (check.where, check.what) == (str(path), "part")
+    assert "damaged" in check.wrong
+
+
+def test_parts_of_another_grid_are_counted(toy, results):
+    toy.GRID["quick"].pop()
+    run(toy, results, executor=Here())
+    report.write_claims([Experiment.of(toy)], results)
+    assert wrong(results, 0) == []
+    (said,) = [c.what for c in verify.verify(results, 0, 0) if "parts" in c.what]
+    assert said.endswith(
+        "2 of 2 parts are here, equal to the tables; 1 of another grid or version, which none uses"
+    )
+
+
+def test_a_number_changed_with_its_checksum_is_found_in_the_parts(results):
+    path = results / "toy" / "decay.csv"
+    frame = records.read_table(path)
+    frame.loc[6, "value"] *= 1 + 1e-15
+    rewrite(path, frame)
+    (check,) = wrong(results, 0)
+    assert (check.what, check.wrong) == ("part", "decay: not the rows of cell 1 in the table")
+
+
+# --- Layers --------------------------------------------------------------------------------------
+
+LAYERED = """
+import study
+
+COLUMNS = {}
+GRID = {"quick": [{"seed": 0}, {"seed": 1}], "paper": [{"seed": 0}]}
+CLAIMS = []
+
+def measure(seed):
+    nets = [study.Network(a, 80, 16, sigma_w=s) for a, s in (("tanh", 8.0), ("relu", 2**0.5))]
+    return {"layers": study.profile(nets, [seed], engine="dense")}
+
+def cost(seed):
+    return 0.01, 2**20
+"""
+
+
+@pytest.fixture
+def layered(toy, results):
+    """Tables of layers, of a chaotic and of a tame network; no parts are kept."""
+    exec(LAYERED, vars(toy))
+    run(toy, results, executor=Here())
+    forget_parts(results)
+    for left in (results / "toy").glob("*"):
+        if left.stem in ("decay", "ends"):
+            left.unlink()
+    return results / "toy" / "layers.csv"
+
+
+def of_layers(path, recompute=2):
+    """The checks of the layers, without those of the toy's verdicts, which are gone."""
+    return [c for c in verify.verify(path.parents[1], recompute, 0) if "verdicts" not in c.what]
+
+
+def test_layers_computed_again_obey_euler(layered, monkeypatch):
+    checks = of_layers(layered)
+    assert not [c for c in checks if c.wrong]
+    assert [c.what for c in checks if "Euler" in c.what] == [
+        f"cell {place}: Euler in 160 layers" for place in range(2)
+    ]
+    plain = march.Dense.backward
+
+    def off(self, k, delta, out):
+        plain(self, k, delta, out)
+        if k == 20:
+            out *= 1 + 1e-6
+
+    monkeypatch.setattr(march.Dense, "backward", off)
+    found = [c for c in of_layers(layered) if c.wrong and "Euler" in c.what]
+    assert len(found) == 2
+
+
+def test_who_looks_on_changes_no_bit(layered):
+    nets = [study.Network(a, 60, 8, sigma_w=5.0, sigma_b=0.3) for a in ("tanh", "relu", "gelu")]
+    for engine in ("dense", "matrix_free"):
+        plain = study.profile(nets, [0, 1], batch=2, engine=engine)
+        with identities.watched() as seen:
+            assert study.profile(nets, [0, 1], batch=2, engine=engine).equals(plain)
+        assert (seen.layers, seen.wrong) == (360, "")
+    assert study.profile(nets, [0, 1], batch=2, engine=engine).equals(plain)
+    assert seen.layers == 360
+
+
+@pytest.mark.parametrize("column", ["log10_delta_norm", "log10_weight_factor", "log10_grad_norm"])
+def test_a_norm_changed_with_its_checksum_is_found_by_the_identities_alone(layered, column):
+    frame = records.read_table(layered)
+    frame.loc[120, column] *= 1 + 1e-6
+    rewrite(layered, frame)
+    found = [c for c in of_layers(layered, 0) if c.wrong]
+    whats = {c.what.split(",")[0] for c in found}
+    assert whats
+    assert whats <= {"mantissa and exponent", "telescoping", "gradient"}
+
+
+# --- Another machine -----------------------------------------------------------------------------
+
+
+def test_what_another_machine_computed_is_held_to_what_rounding_moves(toy, layered):
+    """Its last bits are others: those of nudges that no check uses."""
+    with nudge.nudged(4):
+        frame = pd.concat([toy.measure(seed)["layers"] for seed in (0, 1)], ignore_index=True)
+    kept = records.read_table(layered)
+    chaos = frame.activation == "tanh"
+    off = (frame.log10_grad_norm - kept.log10_grad_norm).abs()
+    assert off[chaos].max() > 1e-6
+    assert off[~chaos].max() < 1e-12
+    rewrite(layered, frame)
+    checks = of_layers(layered)
+    assert not [c for c in checks if c.wrong]
+    assert sum("within 1e-09 or what rounding moves" in c.what for c in checks) == 2
+    frame.loc[frame.index[~chaos][10], "log10_signal_norm"] += 1e-6
+    rewrite(layered, frame)
+    (check,) = [c for c in of_layers(layered) if c.wrong]
+    assert "log10_signal_norm: 1 of 160 differ" in check.wrong
+
+
+def test_a_chaotic_number_that_alone_differs_is_no_other_machines(layered):
+    frame = records.read_table(layered)
+    frame.loc[5, "active_fraction"] += 1e-6
+    rewrite(layered, frame)
+    (check,) = [c for c in of_layers(layered) if c.wrong]
+    assert "active_fraction: 1 of 160 differ" in check.wrong

@@ -113,10 +113,10 @@ def start(house, *args, program=("-m", "study"), path=ROOT, **more):
     )
 
 
-def study(house, *args, **more):
+def study(house, *args, seconds=120, **more):
     process = start(house, *args, **more)
     try:
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()

@@ -5,5 +5,15 @@ A module has ``HELP``, a sentence; ``arguments(parser)``, which adds what it tak
 is slow to import is imported by the function that needs it.
 """
 
-NAMES = ("list", "run", "figures", "laws", "verify", "profile")
+NAMES = (
+    "list",
+    "run",
+    "figures",
+    "laws",
+    "paper",
+    "explorer",
+    "gallery",
+    "verify",
+    "profile",
+)
 """In the order in which --help shows them; each is the module of that name."""

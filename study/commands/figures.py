@@ -16,7 +16,10 @@ HELP = "Draw the figures and judge the claims from the CSVs alone."
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add which experiments, and where."""
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help="experiments; default: all that have results"
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="experiments, laws, bench or capacity; default: all that have results",
     )
     add_results(parser)
     add_figures(parser)
@@ -24,17 +27,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Draw and judge."""
+    from study import report as reports
     from study.experiment import discover, load
+    from study.mending import none_there
 
-    names = args.names or [n for n in discover() if (args.results / n).is_dir()]
+    known = [*discover(), *reports.MORE]
+    names = list(dict.fromkeys(args.names)) or [n for n in known if (args.results / n).is_dir()]
     if not names:
-        raise ValueError(
-            f"--results '{args.results}' has no results; allowed: a folder written by "
-            "python -m study run"
-        )
-    experiments = [load(name) for name in dict.fromkeys(names)]
-    writable("--figures", figures_folder(args))
+        raise ValueError(none_there(args.results))
+    experiments = [load(name) for name in names if name not in reports.MORE]
+    folder = writable("--figures", figures_folder(args))
     report(experiments, args)
+    for name in (name for name in names if name in reports.MORE):
+        reports.draw_more(name, args.results, folder)
+        print(f"figure    {folder / name}.svg")
     return 0
 
 

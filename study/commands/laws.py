@@ -31,12 +31,11 @@ def run(args: argparse.Namespace) -> int:
 
     from study import records, report
     from study.laws import table as laws
-    from study.plotting.laws import theory_against_measurement
 
     table = laws.measure(laws.PRESETS[args.preset], show=print)
     path = laws.write(table, args.results / "laws", args.preset)
     records.write_atomic(page, laws.markdown(table).encode())
-    report.save_figure(theory_against_measurement(table, laws.summary(table)), folder, "laws")
+    report.draw_more("laws", args.results, folder)
     print(f"\n{laws.summary(table)}")
     print(f"table     {path}\npage      {page}\nfigure    {folder / 'laws.svg'}")
     sound = (table["verdict"] == "agrees").all() and (table["control_verdict"] == "flagged").all()

@@ -17,15 +17,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Gather the numbers, press the PDF, and say where both are."""
+    from study.mending import none_there
     from study.paper import press
 
     press.printer()
     folder = beside(args.results, "paper")
     if not args.results.is_dir():
-        raise ValueError(
-            f"--results '{args.results}' has no results; allowed: a folder of results, "
-            "which is made by: make experiments"
-        )
+        raise ValueError(none_there(args.results))
     numbers, paper = press.write(args.results, figures_folder(args), writable("paper", folder))
     print(f"numbers   {numbers}\npaper     {paper}")
     return 0

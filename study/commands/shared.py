@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from study.disk import make_folder
+
 RESULTS = Path("results")
 """The results that are under version control."""
 
@@ -44,7 +46,7 @@ def cpus() -> int:
 def writable(field: str, folder: Path) -> Path:
     """Make sure, before any work, that files can be written to `folder`."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise ValueError(

@@ -19,6 +19,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from study import records
+from study.disk import make_folder
 from study.laws import LAWS
 from study.laws.law import FALSE_ALARM, Law
 
@@ -197,7 +198,7 @@ def summary(table: pd.DataFrame) -> str:
 def write(table: pd.DataFrame, folder: Path, preset: str) -> Path:
     """Write ``<folder>/laws.csv`` and its data dictionary; returns the former's path."""
     path = Path(folder) / "laws.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     about = {"configuration": {"preset": preset}, "versions": [records.versions()]}
     records.write_described(path, table, COLUMNS, about)
     return path

@@ -24,9 +24,9 @@ import pandas as pd
 
 from study import records
 from study.findings import DERIVATION
+from study.mending import made_by
 from study.paper.printing import printed, threshold
 
-_COMMANDS = {"laws": "make laws", "bench": "make bench", "capacity": "make bench"}
 _WHOLE = {"bench": "bench/bench", "capacity": "capacity/capacity"}
 
 
@@ -61,8 +61,7 @@ class _Tables:
             try:
                 frame, about = records.read_table(path), records.read_about(path)
             except FileNotFoundError:
-                command = _COMMANDS.get(path.parent.name, "make experiments")
-                message = f"table {path} is missing; it is made by: {command}"
+                message = f"table {path} is missing; it is made by: {made_by(path)}"
                 raise FileNotFoundError(message) from None
             self._frames[name] = frame
             self.about[name] = {key: about.get(key) for key in ("sha256", "rows", "versions")}

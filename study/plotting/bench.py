@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from study.plotting.style import head, house_style, panels
 
 
-def bars(table: pd.DataFrame, title: str) -> Figure:
+def bars(table: pd.DataFrame) -> Figure:
     """Draw ``table`` (columns job, dtype, width, depth, batch, ratio), the first job on top."""
     labels = [
         f"{row.job}, {row.dtype}, width {row.width}, depth {row.depth}, batch {row.batch}"
@@ -30,14 +30,14 @@ def bars(table: pd.DataFrame, title: str) -> Figure:
         ax.set_xlabel("rival's time / study's time (log scale)")
         head(
             figure,
-            title,
+            "Ratios of wall time, rival / study, measured in one run",
             "Rival: torch autograd on the norms of dC/dW alone, or, where the label says so, "
             "the machine's limit\n(bare draws and matrix products). Median of pairwise ratios.",
         )
     return figure
 
 
-def seconds_against_depth(table: pd.DataFrame, title: str) -> Figure:
+def seconds_against_depth(table: pd.DataFrame) -> Figure:
     """Draw ``table`` (columns job, width, depth, seconds, peak_gb), a line a job."""
     with house_style():
         figure, axes = panels(1, 1, (6.4, 3.6))
@@ -55,7 +55,7 @@ def seconds_against_depth(table: pd.DataFrame, title: str) -> Figure:
         ax.set_ylabel("wall time, s (log scale)")
         head(
             figure,
-            title,
+            "The largest jobs take time in proportion to depth and fit in 4 GB",
             "Marks: one run each, float32, one example, weights drawn within it. Lines: "
             "proportional to depth, through the deepest.",
         )

@@ -19,7 +19,7 @@ from study.plotting.style import (
 )
 
 # Ever lighter, so that it reads in grey; the hue turns where the gradient stays.
-_DECADES = LinearSegmentedColormap.from_list(
+DECADES = LinearSegmentedColormap.from_list(
     "decades", ["#08204d", "#3b6ea8", "#a9b1b8", "#f0a860", "#fff3d0"]
 )
 _LABELS = {"depth": "depth (layers, log scale)", "sigma_b": "bias scale σ_b (log scale)"}
@@ -119,7 +119,7 @@ def phase_diagram(points: pd.DataFrame, y: str, title: str, note: str) -> Figure
 
 def _plane(ax: Axes, grid: pd.DataFrame, norm: SymLogNorm):
     x, y, z = grid.columns.to_numpy(float), grid.index.to_numpy(float), grid.to_numpy()
-    mesh = ax.pcolormesh(x, y, z, norm=norm, cmap=_DECADES, shading="nearest", rasterized=True)
+    mesh = ax.pcolormesh(x, y, z, norm=norm, cmap=DECADES, shading="nearest", rasterized=True)
     for level, colour, style in (
         (0.0, "white", "--"),
         *((limit, "black", ":") for limit in FLOAT32_DECADES),

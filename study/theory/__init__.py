@@ -2,23 +2,24 @@
 
 A tour, from infinite width to finite. ``mean_field`` and its like are here; the rest by module.
 
-=============  ====================================================================================
-mean_field     q*, chi, depth scales, phase and critical sigma_w, for every activation of the table
-maps           variance, correlation and gradient from one layer to the next, and layer by layer
-spectra        singular values of the Jacobian: spread, largest, density
-deep_linear    Lyapunov exponents of Gaussian products; learning time
-normalised     what batch and layer normalisation do to a gradient
-residual       growth under each schedule of branch scales
-correlation    shattered gradients: two inputs, their gradients' likeness
-finite_width   the exact law of a gradient's size: linear and ReLU, any widths
-norm_law       that law: mean, skewness, distribution, quantiles, samples
-fluctuations   drift and spread for every activation, to first order in 1/width
-moments        second moments for weights of any symmetric law; drift and spread
-decay          how much of the gradient reaches the input: exact law or mean field
-reach          the depth at which a number format loses the gradient
-dying          the probability of a dead ReLU layer
-rounding       how often a pre-activation is exactly 0, by number format
-=============  ====================================================================================
+===============  ===================================================================================
+mean_field       q*, chi, depth scales, phase, critical sigma_w, of every activation of the table
+maps             variance, correlation and gradient from one layer to the next, and layer by layer
+spectra          singular values of the Jacobian: spread, largest, density
+deep_linear      Lyapunov exponents of Gaussian products; learning time
+normalised       what batch and layer normalisation do to a gradient
+residual         growth under each schedule of branch scales
+correlation      shattered gradients: two inputs, their gradients' likeness
+finite_width     the exact law of a gradient's size: linear and ReLU, any widths
+norm_law         that law: mean, skewness, distribution, quantiles, samples
+fluctuations     drift and spread for every activation, to first order in 1/width
+moments          second moments for weights of any symmetric law; drift and spread
+decay            how much of the gradient reaches the input: exact law or mean field
+weight_gradient  the norm of dC/dW that theory expects, layer by layer
+reach            the depth at which a number format loses the gradient
+dying            the probability of a dead ReLU layer
+rounding         how often a pre-activation is exactly 0, by number format
+===============  ===================================================================================
 
 Underneath: ``quadrature`` (right for kinks), ``fixed_point``, ``layer_law`` and ``checks``.
 chi and G are factors of the SQUARED norm, logarithms are natural, sigma_w and sigma_b standard

@@ -1,0 +1,83 @@
+"""How a file gets on the disk: whole or not at all, and there to stay."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+TEMPORARY = f".*.{'[0-9a-f]' * 16}.tmp"
+"""What a file is called while it is written, as a pattern."""
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, so that no loss of power takes them and what they hold.
+
+    A name lasts once the folder that it stands in is on disk: all above are synced, also those that
+    were there, for whoever made them may have been killed before.
+
+    Raises
+    ------
+    OSError
+        When it cannot be made.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as scratch:
+    ...     make_folder(Path(scratch) / "results" / "toy")
+    ...     (Path(scratch) / "results" / "toy").is_dir()
+    True
+    """
+    folder = Path(folder).absolute()
+    os.makedirs(folder, exist_ok=True)
+    for above in folder.parents:
+        try:
+            _sync(above)
+        except OSError as error:  # one that we may not read, or no folder of a disk, as in /proc
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EINVAL):
+                raise
+
+
+def write_together(files: Mapping[Path, bytes]) -> None:
+    """Replace several files of one folder: every old file is intact until all the new are on disk.
+
+    Raises
+    ------
+    OSError
+        When the folder cannot be written or the disk is full; no temporary file is left behind.
+    """
+    staged: dict[Path, Path] = {}
+    try:
+        for path, data in files.items():
+            temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+            staged[path] = temporary
+            with open(temporary, "xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        for path, temporary in staged.items():
+            os.replace(temporary, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk does not say where
+        raise
+    finally:
+        for temporary in staged.values():
+            temporary.unlink(missing_ok=True)
+    for folder in {path.parent for path in files}:  # a rename lasts once its folder is on disk
+        _sync(folder)
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write `data` to `path` so that a reader finds the old file or the new one, never a part."""
+    write_together({Path(path): data})
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
