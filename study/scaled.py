@@ -76,8 +76,9 @@ def foreseen(start: Array, end: Array, layers: int, settled: Array, dtype: np.dt
 
 
 def settle(mantissa: Array, exponent: Exponent) -> tuple[Scaled, Array]:
-    """Bring each vector to the middle of the range by a power of two, if it nears its ends.
+    """Bring each vector towards the other end of the range by a power of two, if it nears one.
 
+    Norms drift one way in layer after layer, and there they have most room for it.
     Returns the vectors and the sums of squares of their mantissas (float64).
     """
     s = sum_of_squares(mantissa)
@@ -90,8 +91,9 @@ def settle(mantissa: Array, exponent: Exponent) -> tuple[Scaled, Array]:
     exponent = spread(exponent, s.shape).copy()
     mantissa = mantissa.copy()
     rows, shift = normalised(mantissa[far])
-    mantissa[far] = rows
-    exponent[far] += shift
+    across = np.where(s[far] < 1, 1, -1) * int(math.log2(high) / 4)
+    mantissa[far] = rows = ldexp(rows, across[..., None])
+    exponent[far] += shift - across
     exponent[far & ~mantissa.any(axis=-1)] = 0
     s[far] = sum_of_squares(rows)
     return Scaled(mantissa, exponent if exponent.any() else 0), s

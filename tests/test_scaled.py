@@ -73,7 +73,7 @@ def test_the_input_of_settle_is_not_written_to():
     before = x.copy()
     settled, _ = scaled.settle(x, 0)
     assert np.array_equal(x, before)
-    assert settled.exponent.tolist() == [301, 0]
+    assert settled.exponent.tolist() == [301 + 125, 0]  # a quarter of the range beyond its middle
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -82,10 +82,11 @@ def test_a_zero_row_keeps_mantissa_and_exponent_zero_beside_one_that_has_all_but
     x = np.array([[0, 0], [least, 0]], dtype)
     with np.errstate(under="ignore"):
         settled, s = scaled.settle(x, np.array([-5000, -5000]))
-    assert settled.mantissa.tolist() == [[0, 0], [0.5, 0]]
+    across = {np.float32: 12, np.float64: 125}[np.dtype(dtype).type]
+    assert settled.mantissa.tolist() == [[0, 0], [2.0 ** (across - 1), 0]]
     assert settled.exponent[0] == 0
-    assert settled.exponent[1] == -5000 + np.finfo(dtype).minexp + 1
-    assert s.tolist() == [0, 0.25]
+    assert settled.exponent[1] == -5000 + np.finfo(dtype).minexp + 1 - across
+    assert s.tolist() == [0, 4.0 ** (across - 1)]
 
 
 @given(rows(span64=500, span32=60, max_rows=4))
