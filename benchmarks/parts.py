@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from study import cluster, parts, records, sweep
-from study.disk import make_folder
+from study.disk import make_folder, write_atomic
 from study.experiment import Experiment
 
 QUESTION = "How many parts can a driver serve?"
@@ -115,7 +115,7 @@ def limits(count: int, folder: Path) -> pd.DataFrame:
 
     def write() -> None:
         for part, data in zip(grid, made, strict=True):
-            records.write_atomic(store / f"{part.key}.part", data)
+            write_atomic(store / f"{part.key}.part", data)
 
     found.append(("driver: write a part, synced", count, seconds(write) / count, "seconds"))
     took = seconds(lambda: [sweep._stored(store, part) for part in grid])
@@ -146,7 +146,7 @@ def main(count: int = 2000, folder: str | None = None) -> None:
     text = PAGE.read_text(encoding="utf-8")
     start, end = (text.index(f"<!-- {mark} -->") for mark in ("limits", "/limits"))
     text = text[: start + len("<!-- limits -->")] + markdown(table) + text[end:]
-    records.write_atomic(PAGE, text.encode())
+    write_atomic(PAGE, text.encode())
     print(markdown(table))
 
 

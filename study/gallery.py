@@ -14,6 +14,7 @@ import pandas as pd
 
 from study import findings, records
 from study.claims import COLUMNS
+from study.disk import write_atomic
 from study.experiment import discover, question
 from study.mending import made_by, none_there
 from study.report import link, owner_of
@@ -79,7 +80,7 @@ def write(results: Path, figures: Path, page: Path) -> int:
         for source in own:
             lines += _source(source, results, figures, page, found[source.name][1])
     with alone(page.with_name(".parts")):
-        records.write_atomic(page, ("\n".join(lines) + "\n").encode())
+        write_atomic(page, ("\n".join(lines) + "\n").encode())
     return sum(len(source.figures) for source in sources)
 
 

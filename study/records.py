@@ -34,8 +34,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from study.disk import write_atomic as write_atomic  # a table's files and others' alike
-from study.disk import write_together as write_together
+from study.disk import write_together
 from study.mending import made_by
 
 NUMERICS_VERSION = 2

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from study import findings, records
 from study.claims import COLUMNS, judge_all
-from study.disk import make_folder
+from study.disk import make_folder, write_atomic, write_together
 from study.experiment import Experiment, discover, question
 from study.mending import made_by
 from study.plotting.bench import bars, seconds_against_depth
@@ -57,8 +57,16 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
             buffer = io.BytesIO()
             figure.savefig(buffer, format=ending, metadata=metadata)
             files[Path(folder) / f"{name}.{ending}"] = buffer.getvalue()
-    records.write_together(files)
+    write_together(files)
     return list(files)
+
+
+def _save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Save a figure while no other run saves there, and close it."""
+    with alone(Path(folder) / ".parts"):
+        paths = save_figure(figure, folder, name)
+    plt.close(figure)
+    return paths
 
 
 def draw(experiments: Iterable[Experiment], results: Path, folder: Path) -> dict[str, list[Path]]:
@@ -89,9 +97,7 @@ def draw(experiments: Iterable[Experiment], results: Path, folder: Path) -> dict
             if not re.fullmatch("[a-z0-9_]*", name):
                 raise ValueError(f"figure name {name!r} is not allowed; allowed: a-z, 0-9 and _")
             full = f"{experiment.name}_{name}" if name else experiment.name
-            with alone(Path(folder) / ".parts"):
-                paths[experiment.name] += save_figure(figure, folder, full)
-            plt.close(figure)
+            paths[experiment.name] += _save(figure, folder, full)
     return paths
 
 
@@ -108,8 +114,7 @@ def draw_more(name: str, results: Path, folder: Path) -> list[Path]:
     matplotlib.use("agg")
     table = records.read_table(Path(results) / name / f"{name}.csv")
     make_folder(folder)
-    with alone(Path(folder) / ".parts"):
-        return save_figure(MORE[name](table), folder, name)
+    return _save(MORE[name](table), folder, name)
 
 
 def _laws(table: pd.DataFrame) -> Figure:
@@ -185,7 +190,7 @@ def write_findings(claims: pd.DataFrame, figures: Path, page: Path) -> None:
     kept = claims[claims["experiment"].isin(names)]
     text = findings.markdown(kept, {name: question(name) for name in names}, links)
     with alone(page.with_name(".parts")):
-        records.write_atomic(page, text.encode())
+        write_atomic(page, text.encode())
 
 
 def owner_of(figure: str) -> str | None:

@@ -172,7 +172,7 @@ def test_the_data_dictionary_explains_every_column_or_refuses():
 
 def test_a_failed_write_leaves_the_old_files_and_nothing_else(tmp_path, monkeypatch):
     old = {tmp_path / "a": b"old a", tmp_path / "b": b"old b"}
-    records.write_together(old)
+    disk.write_together(old)
     calls = []
 
     def full(handle):
@@ -182,10 +182,10 @@ def test_a_failed_write_leaves_the_old_files_and_nothing_else(tmp_path, monkeypa
 
     monkeypatch.setattr(disk.os, "fsync", full)
     with pytest.raises(OSError, match=r"No space left.*b'"):
-        records.write_together(dict.fromkeys(old, b"new"))
+        disk.write_together(dict.fromkeys(old, b"new"))
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == old
 
 
 def test_a_write_to_a_folder_that_is_not_there_fails(tmp_path):
     with pytest.raises(FileNotFoundError):
-        records.write_atomic(tmp_path / "none" / "x", b"")
+        disk.write_atomic(tmp_path / "none" / "x", b"")

@@ -17,12 +17,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the page, and say where it is."""
-    from study import records
+    from study.disk import write_atomic
     from study.explorer import page
 
     folder = figures_folder(args)
     text = page.build(args.results, folder).encode()
     path = writable("--figures", folder) / "explorer.html"
-    records.write_atomic(path, text)
+    write_atomic(path, text)
     print(f"explorer  {path} ({len(text) / 1e6:.1f} MB)")
     return 0

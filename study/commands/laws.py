@@ -29,12 +29,13 @@ def run(args: argparse.Namespace) -> int:
     writable("--results", args.results)
     page = writable("docs", beside(args.results, "docs")) / "laws.md"
 
-    from study import records, report
+    from study import report
+    from study.disk import write_atomic
     from study.laws import table as laws
 
     table = laws.measure(laws.PRESETS[args.preset], show=print)
     path = laws.write(table, args.results / "laws", args.preset)
-    records.write_atomic(page, laws.markdown(table).encode())
+    write_atomic(page, laws.markdown(table).encode())
     report.draw_more("laws", args.results, folder)
     print(f"\n{laws.summary(table)}")
     print(f"table     {path}\npage      {page}\nfigure    {folder / 'laws.svg'}")

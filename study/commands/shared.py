@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from study import mending
 from study.disk import make_folder
 
-RESULTS = Path("results")
+RESULTS = mending.RESULTS["paper"]
 """The results that are under version control."""
 
 
@@ -74,7 +75,7 @@ def add_preset(parser: argparse.ArgumentParser) -> None:
 def choose_results(args: argparse.Namespace) -> None:
     """Settle --results: a quick run must never replace the results of a paper run."""
     if args.results is None:
-        args.results = RESULTS if args.preset == "paper" else Path("build/quick")
+        args.results = mending.RESULTS[args.preset]
 
 
 def add_results(parser: argparse.ArgumentParser) -> None:

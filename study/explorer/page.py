@@ -11,6 +11,7 @@ from urllib.parse import quote
 import numpy as np
 
 from study import records, theory
+from study.mending import made_by
 from study.plotting.style import COLOURS, NAMES
 
 NEEDED = {
@@ -43,7 +44,7 @@ def build(results: Path, folder: Path) -> str:
         if lacks := NEEDED[name] - set(frame):
             raise ValueError(
                 f"table {tables[name]} lacks {', '.join(sorted(lacks))}, it is of an older study; "
-                "it is made again by: python -m study run atlas"
+                f"it is made again by: {made_by(tables[name])}"
             )
     charts = _charts()
     dictionary = records.read_table(Path(results) / "atlas" / "data_dictionary.csv")

@@ -24,7 +24,6 @@ import pandas as pd
 
 from study import records
 from study.findings import DERIVATION
-from study.mending import made_by
 from study.paper.printing import printed, threshold
 
 _WHOLE = {"bench": "bench/bench", "capacity": "capacity/capacity"}
@@ -58,12 +57,7 @@ class _Tables:
     def __getitem__(self, name: str) -> pd.DataFrame:
         if name not in self._frames:
             path = self._results / f"{name}.csv"
-            try:
-                frame, about = records.read_table(path), records.read_about(path)
-            except FileNotFoundError:
-                message = f"table {path} is missing; it is made by: {made_by(path)}"
-                raise FileNotFoundError(message) from None
-            self._frames[name] = frame
+            self._frames[name], about = records.read_table(path), records.read_about(path)
             self.about[name] = {key: about.get(key) for key in ("sha256", "rows", "versions")}
         return self._frames[name]
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from study import records
+from study.disk import write_together
 from study.paper.numbers import encode, gather
 
 if TYPE_CHECKING:
@@ -124,11 +124,10 @@ def write(results: Path, figures: Path, folder: Path, source: Path = SOURCE) -> 
     OSError
         When `folder` cannot be written.
     """
-    printer()
     files = read_text(source)
     quantities = tomllib.loads(files["quantities.toml"].decode())
     files["numbers.json"] = encode(gather(results, quantities))
     files |= read_figures(files[TEXT[0]], figures)
     made = {folder / "numbers.json": files["numbers.json"], folder / "paper.pdf": press(files)}
-    records.write_together(made)
+    write_together(made)
     return list(made)

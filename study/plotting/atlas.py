@@ -9,7 +9,7 @@ from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from study.plotting.scale import DECADES
+from study.plotting.scale import DECADES, decades_scale
 from study.plotting.style import COLOURS, FLOAT32_DECADES, NAMES, head, house_style, panels
 
 
@@ -22,8 +22,7 @@ def phase_maps(points: pd.DataFrame, critical: dict[str, float], title: str, not
         gradient norm of the first layer), on a rectangular grid for each activation
     critical : activation -> the sigma_w at which theory crosses from vanishing to exploding
     """
-    largest = 10 ** np.ceil(np.log10(np.abs(points.value).max()))
-    norm = SymLogNorm(1, vmin=-largest, vmax=largest, base=10)
+    norm, ticks = decades_scale(points.value)
     columns = 2
     count = -(-len(critical) // columns)
     with house_style():
@@ -35,8 +34,6 @@ def phase_maps(points: pd.DataFrame, critical: dict[str, float], title: str, not
             row[0].set_ylabel("depth (layers)")
         for ax in axes[-1]:
             ax.set_xlabel("weight scale σ_w")
-        powers = 10.0 ** np.arange(np.log10(largest) + 1)
-        ticks = [*-powers[::-1], 0, *powers]
         bar = figure.colorbar(mesh, ax=axes, ticks=ticks, aspect=50, pad=0.01)
         bar.ax.set_yticklabels([f"{t:+,.0f}".replace("-", "−") if t else "0" for t in ticks])
         bar.set_label("decades gained or lost (symlog scale)")

@@ -92,8 +92,7 @@ def phase_diagram(points: pd.DataFrame, y: str, title: str, note: str) -> Figure
     activations = list(dict.fromkeys(points["activation"]))
     columns = 4
     count = -(-len(activations) // columns)
-    largest = 10 ** np.ceil(np.log10(np.abs(points.value).max()))
-    norm = SymLogNorm(1, vmin=-largest, vmax=largest, base=10)
+    norm, ticks = decades_scale(points.value)
     with house_style():
         figure, axes = panels(count, columns, (10, 2.1 * count), sharex=True, sharey=True)
         for ax, name in zip(axes.flat, activations, strict=False):
@@ -108,13 +107,19 @@ def phase_diagram(points: pd.DataFrame, y: str, title: str, note: str) -> Figure
         _scale_axis(axes[-1])
         for row in axes:
             row[0].set_ylabel(_LABELS[y])
-        powers = 10.0 ** np.arange(np.log10(largest) + 1)
-        ticks = [*-powers[::-1], 0, *powers]
         bar = figure.colorbar(mesh, ax=axes, ticks=ticks, aspect=40, pad=0.01)
         bar.ax.set_yticklabels([f"{tick:,.0f}".replace("-", "−") for tick in ticks])
         bar.set_label("decades gained or lost (symlog scale)")
         head(figure, title, note)
     return figure
+
+
+def decades_scale(values: pd.Series) -> tuple[SymLogNorm, list[float]]:
+    """The colour scale of decades gained or lost, symmetric about 0, and its ticks."""
+    largest = 10 ** np.ceil(np.log10(np.abs(values).max()))
+    powers = 10.0 ** np.arange(np.log10(largest) + 1)
+    norm = SymLogNorm(1, vmin=-largest, vmax=largest, base=10)
+    return norm, [*-powers[::-1], 0, *powers]
 
 
 def _plane(ax: Axes, grid: pd.DataFrame, norm: SymLogNorm):
