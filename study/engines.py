@@ -11,6 +11,7 @@ from study.march import Layers, march
 from study.matrixfree import LAWS, matrix_free
 from study.network import Network, array, bad, check_memory, integer, items, one_of
 from study.records import PROFILE_COLUMNS
+from study.weights import GROUP_ENTRIES, KEPT
 
 ENGINES = ("auto", "dense", "matrix_free")
 
@@ -132,7 +133,8 @@ def _plan(nets: list[Network], seeds: int, batch: int, n_in: int, engine: str) -
     # r and z of the layers that are kept, and the copies of a layer being walked
     layer = 2 * rows * width * size
     kept = min(layer * depth, Layers.signal_bytes + layer * round(2 * depth**0.5))
-    matrices = 4 * first.width * width * size if engine == "dense" else 0
+    group = max(first.width * width, GROUP_ENTRIES) * size
+    matrices = KEPT * group if engine == "dense" else 0
     return frame + squares + kept + 4 * layer + matrices
 
 

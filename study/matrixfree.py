@@ -53,6 +53,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 
@@ -72,6 +73,9 @@ it has less than this share of its norm."""
 
 BLOCK_BYTES = 2**18
 """Signals of one layer that are walked together: what a core's cache holds."""
+
+ROOT_BYTES = 2**26
+"""Roots of Gram matrices are kept for the backward pass if those of all layers take no more."""
 
 GROUP_BYTES = 2**17
 """About so much is drawn at a time: a call for every layer would take longer than small draws."""
@@ -147,15 +151,24 @@ class MatrixFree(Layers):
         self.fresh = Draws(next(keys), self.dtype, depth, down, keep=False)
         self.framed: Stretch | None = None
         """The layers whose directions Q of r^(k) are in ``frames``."""
+        keep = batch > 1 and 8 * len(self.sigma_w) * batch**2 * depth <= ROOT_BYTES
+        self.roots: dict[int, Root] | None = {} if keep else None
+        """Of r^(k), from the forward to the backward pass."""
 
     def forward(self, k: int, r: Array, out: Array) -> None:
-        T, _ = factor(r, frame=False)
+        root = None
+        if self.roots is not None:
+            root = self.roots[k] = gram_root(r)
+        T, _ = factor(r, frame=False, root=root)
         T *= self.scale(k)
         times(self._by_seed(T), self.known(k)[..., : self.units], self._by_seed(out))
 
     def backward(self, k: int, delta: Array, out: Array) -> None:
         if self.framed is not self.stretch:
-            self.framed, self.frames = self.stretch, factor(self.stretch.r.mantissa)[1]
+            r, root = self.stretch.r.mantissa, None
+            if self.roots is not None:
+                root = Root(*(x[None] for x in self.roots.pop(k)))  # a stretch is one layer
+            self.framed, self.frames = self.stretch, factor(r, root=root)[1]
         Q = self.frames[k - self.stretch.first][self.trunk]
         c, D, Q, out = map(self._by_seed, (self.scale(k)[self.trunk], delta, Q, out))
         self.back(c, D, Q, self.known(k), self.fresh(k), out)
@@ -207,7 +220,29 @@ def times(T: Array, Q: Array, out: Array | None = None) -> Array:
     return (np.multiply if T.shape[-1] == 1 else np.matmul)(T, Q, out=out)
 
 
-def factor(R: Array, frame: bool = True) -> tuple[Array, Array | None]:
+class Root(NamedTuple):
+    """Of the Gram matrix of examples scaled to norm 1."""
+
+    norms: Array
+    """(..., batch, 1), of the examples."""
+    L: Array
+    """(..., batch, batch), lower triangular; the identity where ``poor``."""
+    poor: Array
+    """(...), where examples depend so nearly on one another that Householder takes over."""
+
+
+def gram_root(R: Array) -> Root:
+    """Cholesky's root for `factor`, of examples R, (..., batch, units)."""
+    norms = np.sqrt(sum_of_squares(R))[..., None]
+    unit = R / np.where(norms > 0, norms, 1)
+    K = unit @ unit.mT
+    L = _cholesky(K.reshape(-1, *K.shape[-2:])).reshape(K.shape)
+    poor = L.diagonal(axis1=-2, axis2=-1).min(axis=-1, initial=1) < PIVOT
+    L[poor] = np.eye(L.shape[-1])
+    return Root(norms, L, poor)
+
+
+def factor(R: Array, frame: bool = True, root: Root | None = None) -> tuple[Array, Array | None]:
     """R = T Q, with orthonormal rows of Q even where R has lost rank.
 
     Works on the examples scaled to norm 1, in float64. Cholesky of their Gram matrix, T its root,
@@ -225,6 +260,8 @@ def factor(R: Array, frame: bool = True) -> tuple[Array, Array | None]:
     R : (..., batch, units) array
     frame : bool
         Whether Q is wanted.
+    root : Root, optional
+        ``gram_root(R)``, where it is known.
 
     Returns
     -------
@@ -244,14 +281,10 @@ def factor(R: Array, frame: bool = True) -> tuple[Array, Array | None]:
     if batch == 1:
         T = np.sqrt(np.vecdot(R, R))[..., None]
         return T, _direction(R, T) if frame else None
-    norms = np.sqrt(sum_of_squares(R))[..., None]
+    norms, L, poor = root or gram_root(R)
     m = min(batch, units)
-    unit = R / np.where(norms > 0, norms, 1)
-    K = unit @ unit.mT
-    L = _cholesky(K.reshape(-1, batch, batch)).reshape(K.shape)
-    poor = L.diagonal(axis1=-2, axis2=-1).min(axis=-1, initial=1) < PIVOT
-    L[poor] = np.eye(batch)
     T = L[..., :m].copy()
+    unit = R / np.where(norms > 0, norms, 1) if frame or poor.any() else None
     Q = (np.linalg.inv(L) @ unit)[..., :m, :] if frame else None
     for at in map(tuple, np.argwhere(poor)):
         T[at], rows = _householder(unit[at])

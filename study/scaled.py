@@ -135,7 +135,10 @@ def stacked(exponents: list[Exponent], shape: tuple[int, ...]) -> Exponent:
     first = exponents[0]
     if all(e is first for e in exponents):  # usual, as layers seldom rescale
         return spread(first, (len(exponents), *shape))
-    return np.stack([spread(e, shape) for e in exponents])
+    stack = np.empty((len(exponents), *shape), np.int64)
+    for layer, e in zip(stack, exponents, strict=True):
+        layer[...] = e
+    return stack
 
 
 def joined(parts: list[Scaled]) -> Scaled:

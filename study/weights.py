@@ -26,13 +26,19 @@ CORES = os.cpu_count() or 1
 GROUP_ENTRIES = 2**19
 """About so many entries are drawn at a time."""
 
+AHEAD = 3
+"""Groups that are drawn ahead of the walk: with fewer, whoever is early waits for the other."""
+
+KEPT = AHEAD + 3
+"""Groups that are kept: those ahead, the one in use, and two behind, for when the walk turns."""
+
 
 class Unit:
     """Unit-variance weights of each layer, drawn on demand; the latest few are kept.
 
     Several threads may walk the layers. Whoever comes to a group of layers first draws it; who
-    finds it being drawn draws the following one meanwhile. A single walker has a helper that keeps
-    one group ahead.
+    finds it being drawn draws the next that nobody has begun. A single walker has a helper that
+    draws ahead of it.
     """
 
     def __init__(self, seed: int, net: Network, n_in: int, depth: int, walkers: int = 1):
@@ -43,29 +49,50 @@ class Unit:
         self.group = max(1, GROUP_ENTRIES // entries)
         # A factorisation costs more than the memory that saves the second.
         memory = UNIT_BYTES if self.law == "orthogonal" else 0
-        self.keep = max(4, memory // (entries * self.dtype.itemsize * self.group))
+        self.keep = max(KEPT, memory // (entries * self.dtype.itemsize * self.group))
         self.drawn: OrderedDict[int, Future] = OrderedDict()
         self.lock = threading.Lock()
         self.helper = ThreadPoolExecutor(1) if walkers == 1 and CORES > 1 else None
+        self.helping: Future | None = None
+        self.ahead = range(0)
+        """The groups that the helper is to draw."""
+        self.latest: tuple[int, Sequence[Array]] = -1, ()
+        """The group that was asked for last."""
         self.squares = np.full(depth, np.nan)
         """Sum of squares of G^(k), once it has been drawn."""
 
     def __call__(self, k: int, step: int) -> Array:
         """G^(k), shape (fan_in, width), on a walk up (step 1) or down (-1)."""
         at, place = divmod(k, self.group)
-        known = self.drawn.get(at)
-        if known and known.done() and place != (0 if step > 0 else self.group - 1):
-            return known.result()[place]  # the usual case, for which no lock is needed
+        here, matrices = self.latest
+        if here == at:
+            return matrices[place]
         group, mine = self._claim(at)
         if mine:
             self._draw(at, group)
-        if self.helper or not group.done():
-            following, mine = self._claim(at + step)
-            if mine and self.helper and group.done():
-                self.helper.submit(self._draw, at + step, following)
-            elif mine:
-                self._draw(at + step, following)
-        return group.result()[place]
+        ahead = range(at + step, at + (AHEAD + 1) * step, step)
+        if self.helper:
+            self.ahead = ahead
+            if self.helping is None or self.helping.done():
+                self.helping = self.helper.submit(self._help)
+        if not group.done():
+            self._draw_next(ahead)
+        matrices = group.result()
+        self.latest = at, matrices
+        return matrices[place]
+
+    def _help(self) -> None:
+        while self._draw_next(self.ahead):
+            pass
+
+    def _draw_next(self, groups: range) -> bool:
+        """Draw the first of these that nobody has begun; false if there is none."""
+        for at in groups:
+            group, mine = self._claim(at)
+            if mine:
+                self._draw(at, group)
+                return True
+        return False
 
     def _claim(self, at: int) -> tuple[Future | None, bool]:
         """A group of layers, and whether it is the caller's to draw; none beyond the ends."""

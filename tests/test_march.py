@@ -1,6 +1,8 @@
 """A march gives each network what it would get alone, on the same weights."""
 
+import itertools
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -219,6 +221,25 @@ def test_two_parts_on_two_threads_give_what_one_gives(monkeypatch, dtype):
     assert_array_equal(found.active_fraction, whole.active_fraction)
     again = study.profile(nets, [0, 1], 3, engine="dense")
     assert_array_equal(again[NORMS].to_numpy(), found[NORMS].to_numpy())
+
+
+@pytest.mark.parametrize("walkers", [1, 2])
+def test_whoever_draws_it_a_layer_has_its_own_weights(monkeypatch, walkers):
+    monkeypatch.setattr(weights, "GROUP_ENTRIES", 3 * 8 * 8)
+    net, depth = study.Network("relu", 40, 8, dtype="float32"), 40
+    unit = weights.Unit(0, net, 8, depth, walkers)
+    alone = [gaussian.fill_normal(unit.key, k, np.empty((8, 8), np.float32)) for k in range(depth)]
+
+    def walk(seed):
+        jumps = np.random.default_rng(seed).integers(0, depth, 40)
+        for start, end in itertools.pairwise([0, depth - 1, 0, *jumps]):
+            step = 1 if end > start else -1
+            for k in range(start, end + step, step):
+                assert_array_equal(unit(k, step), alone[k])
+
+    with ThreadPoolExecutor(walkers) as pool:
+        list(pool.map(walk, range(walkers)))
+    assert len(unit.drawn) <= unit.keep
 
 
 def test_an_error_while_drawing_reaches_the_caller(monkeypatch):

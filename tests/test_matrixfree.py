@@ -398,13 +398,15 @@ def test_kink(engine_name, kink):
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_blocks_threads_and_checkpoints_change_no_bit(monkeypatch, batch):
+def test_blocks_threads_checkpoints_and_kept_roots_change_no_bit(monkeypatch, batch):
     nets = [net for net in MIXED if net.depth == 7]
     nets += [Network("tanh", 40, 6, 1.0, 0.1, dtype="float32")]
     whole = profile(nets, seeds=range(7), batch=batch, engine="matrix_free")
     monkeypatch.setattr(mf, "BLOCK_BYTES", 1)
     exactly(whole, profile(nets, seeds=range(7), batch=batch, engine="matrix_free"))
     monkeypatch.setattr(mf.MatrixFree, "signal_bytes", 0)
+    exactly(whole, profile(nets, seeds=range(7), batch=batch, engine="matrix_free"))
+    monkeypatch.setattr(mf, "ROOT_BYTES", 0)
     exactly(whole, profile(nets, seeds=range(7), batch=batch, engine="matrix_free"))
 
 
