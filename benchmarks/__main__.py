@@ -28,6 +28,7 @@ from study.disk import make_folder
 
 REPEATS = 5
 THREADS = 2
+WIDTHS = (256, 512, 1024)
 PHI = {"relu": torch.relu, "sigmoid": torch.sigmoid}
 
 
@@ -107,9 +108,11 @@ def torch_batched(width: int, depth: int, batch: int, nets: Sequence[study.Netwo
 
 
 def sweep(
-    width: int, depths: Sequence[int], batch: int, scales: int, share: int
+    width: int, depths: Sequence[int], batch: int, scales: int, share: int, engine: str
 ) -> tuple[float, float, float]:
     """A sweep against torch one network at a time, weights drawn by both.
+
+    With ``engine`` "auto" it is the matrix-free engine that serves them: no weights at all.
 
     Torch runs every ``share``-th network and its time is multiplied by ``share``: its networks
     cost the same whatever their scale.
@@ -122,7 +125,7 @@ def sweep(
 
     # Every depth must be in the share alike.
     assert share == 1 or len(depths) == 1
-    ours = lambda: study.profile(nets, [0], batch, engine="dense")  # noqa: E731
+    ours = lambda: study.profile(nets, [0], batch, engine=engine)  # noqa: E731
     seconds, other, ratio = pairs(ours, rival, 3)
     return seconds, other * share, ratio * share
 
@@ -176,15 +179,15 @@ def cases() -> dict[str, list[tuple]]:
     ]  # fmt: skip
     depths = np.geomspace(10, 3000, 12).astype(int).tolist()
     f32 = "float32"
+    jobs = [("40 networks", width, 300, 1, 40, (width, [300], 1, 20, 10)) for width in WIDTHS] + [
+        ("20 networks", 256, 1000, 16, 20, (256, [1000], 16, 10, 5)),
+        ("12 depths", 256, 3000, 1, 24, (256, depths, 1, 1, 1)),
+    ]
     swept = [
-        ("40 networks, one at a time", width, 300, 1, 40, f32, THREADS, sweep,
-         (width, [300], 1, 20, 10))
-        for width in (256, 512, 1024)
+        (f"{job}, {how}", width, depth, batch, count, f32, THREADS, sweep, (*more, engine))
+        for how, engine in (("one at a time", "dense"), ("matrix-free", "auto"))
+        for job, width, depth, batch, count, more in jobs
     ] + [
-        ("20 networks, one at a time", 256, 1000, 16, 20, f32, THREADS, sweep,
-         (256, [1000], 16, 10, 5)),
-        ("12 depths, one at a time", 256, 3000, 1, 24, f32, THREADS, sweep,
-         (256, depths, 1, 1, 1)),
         ("40 networks, torch batched", 256, 100, 1, 40, f32, THREADS, sweep_against_batched,
          (256, 100, 20)),
         ("40 networks, the machine's limit", 1024, 300, 1, 40, f32, THREADS, share_of_limit,
