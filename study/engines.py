@@ -15,9 +15,9 @@ from study.weights import GROUP_ENTRIES, KEPT
 
 ENGINES = ("auto", "dense", "matrix_free")
 
-AUTO_WIDTH, AUTO_SHARE = 256, 8
+AUTO_WIDTH, AUTO_SHARE = {"gaussian": 1024, "orthogonal": 256}, 32
 """engine = "auto" takes the matrix-free engine for one example, and from AUTO_WIDTH on for a batch
-of up to width / AUTO_SHARE. Below, its factorisations cost more than the small matrices."""
+of up to width / AUTO_SHARE. Below, its factorisations cost more than drawing the matrices does."""
 
 
 def profile(
@@ -44,8 +44,9 @@ def profile(
         "matrix_free" draws only what the weights do to the batch, exact in law, for Gaussian and
         orthogonal weights; networks of a seed share those draws but no matrix, and
         ``log10_weight_norm`` is empty. "auto" takes matrix_free where it serves the law and is
-        the faster, which is for batch 1, and from width 256 on for a batch of up to width / 8; the
-        column ``engine`` says which. Ask for "dense" where networks must share their matrices.
+        the faster: for batch 1, and for a batch of up to width / 32 from width 1,024 on (of
+        orthogonal weights from 256 on); the column ``engine`` says which. Ask for "dense" where
+        networks must share their matrices.
     inputs : (batch, n_in) array, optional
         The first matrix then has n_in rows.
     targets : (batch, n_out) array, optional
@@ -118,8 +119,10 @@ def _engine(asked: str, law: str, width: int, batch: int) -> str:
         raise bad("weights", law, f"{' or '.join(LAWS)} with engine = 'matrix_free'")
     if asked != "auto":
         return asked
-    faster = batch == 1 or (width >= AUTO_WIDTH and batch <= width // AUTO_SHARE)
-    return "matrix_free" if valid and faster else "dense"
+    if not valid:
+        return "dense"
+    faster = batch == 1 or (width >= AUTO_WIDTH[law] and batch <= width // AUTO_SHARE)
+    return "matrix_free" if faster else "dense"
 
 
 def _plan(nets: list[Network], seeds: int, batch: int, n_in: int, engine: str) -> int:

@@ -50,6 +50,7 @@ norm of it. Memory and work are O(fan_in batch) and O(fan_in batch^2) a layer.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -207,9 +208,9 @@ def haar_back(c: Array, D: Array, Q: Array, F: Array, H: Array, out: Array) -> N
     D2[..., :n_out] += D
     H = np.broadcast_to(H, (*D.shape[:-2], *H.shape[-2:])).copy()
     H[..., :n_in] -= times(H[..., :n_in] @ Q.mT, Q)
-    S, _ = factor(D2, frame=False)
     _, E = factor(H)
-    out += times(c * S[..., : E.shape[-2]], E[..., :n_in])
+    S, _ = factor(D2, frame=False, rank=E.shape[-2])
+    out += times(c * S, E[..., :n_in])
 
 
 BACK = {"gaussian": gaussian_back, "orthogonal": haar_back}
@@ -242,13 +243,15 @@ def gram_root(R: Array) -> Root:
     return Root(norms, L, poor)
 
 
-def factor(R: Array, frame: bool = True, root: Root | None = None) -> tuple[Array, Array | None]:
+def factor(
+    R: Array, frame: bool = True, root: Root | None = None, rank: int | None = None
+) -> tuple[Array, Array | None]:
     """R = T Q, with orthonormal rows of Q even where R has lost rank.
 
     Works on the examples scaled to norm 1, in float64. Cholesky of their Gram matrix, T its root,
     is several times faster than LAPACK's QR but loses twice the digits that near dependence costs.
     So it serves while every example keeps a share PIVOT of its norm orthogonal to those before it;
-    covariances are then right to batch x eps / PIVOT^2, about 4e-9 batch. Beyond, column-pivoted
+    covariances are then right to batch x eps / PIVOT^2, about 4e-9 batch. Beyond,
     Householder QR gives what explicit float64 weights would: covariances of T' rows are those of
     examples moved by a few eps of their norm. In float32 either is below the rounding of R itself.
 
@@ -262,10 +265,12 @@ def factor(R: Array, frame: bool = True, root: Root | None = None) -> tuple[Arra
         Whether Q is wanted.
     root : Root, optional
         ``gram_root(R)``, where it is known.
+    rank : int, optional
+        What R's is at most, where no frame is wanted.
 
     Returns
     -------
-    T : (..., batch, m) array, m = min(batch, units)
+    T : (..., batch, m) array, m = min(batch, units, rank)
     Q : (..., m, units) array, or None
         As a function of R it commutes with rotations of R's rows where R has full rank: of normals
         it is uniformly distributed.
@@ -286,10 +291,11 @@ def factor(R: Array, frame: bool = True, root: Root | None = None) -> tuple[Arra
     T = L[..., :m].copy()
     unit = R / np.where(norms > 0, norms, 1) if frame or poor.any() else None
     Q = (np.linalg.inv(L) @ unit)[..., :m, :] if frame else None
-    for at in map(tuple, np.argwhere(poor)):
-        T[at], rows = _householder(unit[at])
+    if poor.any():
+        T[poor], rows = _householder(unit[poor], frame, pivot=rank is not None and rank < m)
         if frame:
-            Q[at] = rows
+            Q[poor] = rows
+    T = T[..., :rank]
     T *= norms
     return T.astype(R.dtype, copy=False), Q.astype(R.dtype, copy=False) if frame else None
 
@@ -314,17 +320,48 @@ def _cholesky(K: Array) -> Array:
         return np.concatenate([_cholesky(K[:half]), _cholesky(K[half:])])
 
 
-def _householder(unit: Array) -> tuple[Array, Array]:
-    """T and Q of one batch, by decreasing share of new directions; equal rows of T for equal."""
+def _householder(unit: Array, frame: bool, pivot: bool) -> tuple[Array, Array | None]:
+    """T and Q of a stack of batches; equal rows of T for equal examples.
+
+    With ``pivot``, without Q and by decreasing share of new directions, so that nothing is left in
+    the columns beyond the rank.
+    """
+    rows = None
+    if pivot:
+        T = np.stack([_pivoted(batch) for batch in unit])
+    else:
+        Q, right = np.linalg.qr(unit.mT) if frame else (None, np.linalg.qr(unit.mT, mode="r"))
+        sign = np.copysign(1, right.diagonal(axis1=-2, axis2=-1))
+        T = right.mT * sign[..., None, :]
+        if frame:
+            rows = Q.mT * sign[..., None]
+    return np.take_along_axis(T, _first_equal(unit), axis=-2), rows
+
+
+def _pivoted(unit: Array) -> Array:
+    """T of one batch."""
     import scipy.linalg  # not at the top: it takes longer to import than all else here
 
-    Q, right, order = scipy.linalg.qr(unit.T, mode="economic", pivoting=True, check_finite=False)
-    sign = np.copysign(1, right.diagonal())
-    T = np.empty(right.T.shape)
-    T[order] = right.T * sign
-    seen: dict[bytes, int] = {}
-    first = [seen.setdefault((row + 0.0).tobytes(), b) for b, row in enumerate(unit)]
-    return T[first], (Q * sign).T
+    right, order = scipy.linalg.qr(unit.T, mode="r", pivoting=True, check_finite=False)
+    T = np.empty((len(unit), min(unit.shape)))
+    T[order] = right[: min(unit.shape)].T
+    return T
+
+
+def _first_equal(rows: Array) -> Array:
+    """Of each row, (..., batch, units), the first with the same entries; (..., batch, 1).
+
+    By a multilinear hash: others have the same once in 2^64, or 2^33 if signs alone differ.
+    """
+    words = (rows + 0.0).view(np.uint32).astype(np.uint64)  # + 0.0: 0 and -0 are the same
+    keys = np.vecdot(words, _odd(words.shape[-1]))
+    return (keys[..., None] == keys[..., None, :]).argmax(axis=-1)[..., None]
+
+
+@functools.cache
+def _odd(count: int) -> Array:
+    """Odd 64-bit numbers, to hash rows with."""
+    return np.random.default_rng(0).integers(2**63, size=count, dtype=np.uint64) * 2 + 1
 
 
 def matrix_free(

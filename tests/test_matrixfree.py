@@ -322,6 +322,31 @@ def test_duplicates_stay_duplicates(dtype):
     np.testing.assert_allclose(two.log10_signal_norm - one.log10_signal_norm, np.log10(2) / 2)
 
 
+def test_only_equal_rows_are_taken_for_equal():
+    """Rows of the same entries in another order are others; 0 and -0 are the same."""
+    x = np.random.default_rng(0).standard_normal(7)
+    last = np.r_[x[:-1], np.nextafter(x[-1], 9)]
+    zero = np.r_[0.0, x[1:]]
+    rows = np.array([x, x[::-1], last, x, zero, -zero, zero * [-1, 1, 1, 1, 1, 1, 1], x[::-1]])
+    assert mf._first_equal(rows)[:, 0].tolist() == [0, 1, 2, 0, 4, 5, 4, 1]
+
+
+def test_a_stack_of_batches_is_factored_one_by_one():
+    """Whether Cholesky or Householder serves, in whatever company."""
+    rng = np.random.default_rng(0)
+    R = rng.standard_normal((6, 3, 10))
+    R[1, 2] = R[1, 0]
+    R[3] = R[3, :1] * [[1], [2], [1 + 1e-7]]
+    R[4] = 0
+    T, Q = mf.factor(R)
+    for one, own_T, own_Q in zip(R, T, Q, strict=True):
+        np.testing.assert_array_equal(mf.factor(one)[0], own_T)
+        np.testing.assert_array_equal(mf.factor(one)[1], own_Q)
+        np.testing.assert_array_equal(mf.factor(one, frame=False)[0], own_T)
+        np.testing.assert_allclose(own_T @ own_Q, one, atol=1e-14)
+        np.testing.assert_allclose(own_Q @ own_Q.T, np.eye(3), atol=2e-8)
+
+
 def test_a_dead_layer_and_examples_that_fall_together():
     for law, batch in itertools.product(LAWS, (1, 2)):
         df = profile(Network("relu", 60, 3, weights=law), range(4), batch, "matrix_free")
@@ -440,5 +465,8 @@ def test_what_is_refused_and_what_auto_takes():
         "orthogonal": ["matrix_free"],
     }
     assert set(profile(nets, batch=2).engine) == {"dense"}
-    wide = Network("relu", 2, 256)
-    assert [profile(wide, batch=batch).engine[0] for batch in (32, 33)] == ["matrix_free", "dense"]
+    for law, width in (("gaussian", 1024), ("orthogonal", 256)):
+        wide, narrow = (Network("relu", 2, n, weights=law) for n in (width, width - 1))
+        asked = [(wide, width // 32), (wide, width // 32 + 1), (narrow, 2)]
+        taken = [profile(net, batch=batch).engine[0] for net, batch in asked]
+        assert taken == ["matrix_free", "dense", "dense"]
