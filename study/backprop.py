@@ -6,7 +6,7 @@ For layer k with outputs r^(k+1) = phi(z^(k+1)), z^(k+1) = r^(k) W^(k) + b^(k) a
     (2)  dC/dr^(k)   = dC/dz^(k+1) W^(k)'
     (3)  dC/dW^(k)   = r^(k)' dC/dz^(k+1)
 
-(Rumelhart, Hinton & Williams 1986, eqs 5-7, batched by rows.) In the code ``r, z, W, b`` are
+(Rumelhart, Hinton & Williams 1986, batched by rows.) In the code ``r, z, W, b`` are
 these, ``dr`` is dC/dr^(k) and ``delta`` is dC/dz^(k+1). Signals have shape (networks, batch,
 units). Each row carries a power-of-two exponent (see ``scaled``), so no norm leaves the range at
 any depth, while in range every number is, bit for bit, what plain backpropagation gives.

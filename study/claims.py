@@ -172,7 +172,7 @@ def bootstrap_over_seeds(
 
     A seed brings all its rows, so what the networks of one seed share stays shared. A seed drawn
     twice counts as two seeds: the column is renumbered in each resample. The percentiles are
-    widened as Student's t is to the normal (Hesterberg 2015, section 5.3), without which 20 seeds
+    widened as Student's t is to the normal (Hesterberg 2015), without which 20 seeds
     give an interval that is too narrow. The same frame always gives the same interval.
 
     Parameters

@@ -5,7 +5,7 @@ keeps the largest singular value only; the rest is rounding error. So the produc
 
     J' = U diag(e^l) T        U orthonormal columns, T rows of norm 1 and well-conditioned,
 
-where no sizes mix (Loh et al. 1992, in quantum Monte Carlo; U and l alone are Benettin's method of
+where no sizes mix (Loh et al. 1989, in quantum Monte Carlo; U and l alone are Benettin's method of
 1980 for Lyapunov exponents): a few layers are multiplied onto U, then a QR step on columns sorted
 by size restores the form. Jacobi rotations of the rows of diag(e^l) T then find every value to full
 *relative* accuracy, however far apart they are (Demmel & Veselic 1992), as no library's SVD does.

@@ -1,6 +1,6 @@
 """Shattered gradients: how the gradients at two inputs lose their likeness with depth.
 
-Balduzzi et al. 2017 (theorems 1 to 3) let two inputs activate each ReLU independently, together
+Balduzzi et al. 2017 let two inputs activate each ReLU independently, together
 with probability 1/4: then gradients at two inputs have covariance 2^-L in a plain He network,
 (3/4)^L of the variance in a residual one, and ~1/sqrt(L) of it if batch normalisation scales the
 branches by 1/sqrt(l). The assumption holds where batch normalisation keeps inputs orthogonal; but
@@ -161,7 +161,7 @@ def plain_shattering(activation: str, sigma_w: float, depth: int, c_0: float = 0
 
     The squared gradient norm takes a factor sigma_w^2 E phi'(u1)^2 a layer, the inner product of
     two inputs' gradients sigma_w^2 E phi'(u1) phi'(u2), at the variance q_l and the correlation
-    c_l that the signals have there (Poole et al. 2016, eqs. 3 and 5).
+    c_l that the signals have there (Poole et al. 2016).
 
     Parameters
     ----------

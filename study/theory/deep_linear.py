@@ -96,7 +96,7 @@ def learning_time(depth: float, target: float, start: float, end: float) -> floa
     """Gradient descent's steps times eta, at learning rate eta / depth, from start to end.
 
     A mode u, the product of ``depth`` balanced weights, obeys du/dt = u^(2 - 2/depth) (s - u)
-    (Saxe et al. 2013, eq. 13, with time in units of 1 / depth). The time tends to a finite
+    (Saxe et al. 2013, eq. 15, with time in units of 1 / depth). The time tends to a finite
     limit as depth grows: depth = inf gives (1/s^2) ln[u_f (s - u_0) / (u_0 (s - u_f))] +
     (1/s) (1/u_0 - 1/u_f).
 

@@ -5,7 +5,7 @@ layer are active or not like fair coins, whatever the scale; so a layer is dead 
 2^-n, and that is independent of the other layers (Lu, Shin, Su and Karniadakis 2019).
 
 This is about ONE input. A network dead for every input is rarer: for it the same number is an
-upper bound only, reached in the limit of great depth (their theorem 3.3).
+upper bound only, reached in the limit of great depth.
 
 >>> round(born_dead([5] * 100), 4), round(born_dead([10] * 1000), 4)
 (0.9582, 0.6236)

@@ -20,7 +20,7 @@ the signals fluctuate as well, their fluctuations last for xi_q layers, and chi 
 So the variance of ln G is the sum of e + 2 K C + K^2 N, where K = kappa' + lambda' K' is what a
 change of ln q does to all layers above, and the mean loses half of e. Where the weights have
 another fourth moment, V, mu_1 and W'^2 given z get corrections of the same order, from the
-Edgeworth series. The method is that of Roberts, Yaida and Hanin (2022, chapters 4 and 9), for
+Edgeworth series. The method is that of Roberts, Yaida and Hanin (2022, from chapter 4 on), for
 every activation and off criticality. SQUARED norms, natural logarithms; depths well below width.
 
 >>> a, c = drift_and_spread("tanh", 1.5)       # measured: 1.76 and 4.8; a is not c / 2

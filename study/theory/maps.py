@@ -1,7 +1,7 @@
 """The maps from one layer to the next: variance, correlation, and the gradient's factor.
 
 At infinite width the pre-activations of a layer are normal with variance q, and two inputs'
-have a correlation c. One layer on (Poole et al. 2016, eqs. 3 and 5)
+have a correlation c. One layer on (Poole et al. 2016)
 
     q -> V(q) = sigma_w^2 E phi(sqrt(q) z)^2 + sigma_b^2,                          z ~ N(0, 1)
     c -> C(c) = (sigma_w^2 E phi(u1) phi(u2) + sigma_b^2) / V(q)
@@ -36,7 +36,7 @@ class Trajectory(NamedTuple):
 def variance_map(
     activation: str, q: float | Array, sigma_w: float, sigma_b: float = 0.0
 ) -> float | Array:
-    """V(q), the variance of the next layer's pre-activations (Poole et al. 2016, eq. 3).
+    """V(q), the variance of the next layer's pre-activations (Poole et al. 2016).
 
     ``q`` may be an array, and 0 or inf in it.
 
@@ -62,7 +62,7 @@ def gradient_factor(activation: str, q: float | Array, sigma_w: float) -> float 
 def correlation_map(
     activation: str, c: float | Array, q: float, sigma_w: float, sigma_b: float = 0.0
 ) -> float | Array:
-    """C(c), the next layer's correlation of two inputs of variance q (Poole et al. 2016, eq. 5).
+    """C(c), the next layer's correlation of two inputs of variance q (Poole et al. 2016).
 
     Normalised by V(q), hence a correlation off the fixed point as well. ``c`` may be an array.
 

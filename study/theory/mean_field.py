@@ -1,13 +1,13 @@
 """Mean-field theory: how a signal's and a gradient's size change per layer, at infinite width.
 
-Pre-activations of layer l are normal with variance q_l, and (Poole et al. 2016, eqs. 3 and 5)
+Pre-activations of layer l are normal with variance q_l, and (Poole et al. 2016)
 
     q_(l+1) = V(q_l),   V(q) = sigma_w^2 E phi(sqrt(q) z)^2 + sigma_b^2,       z ~ N(0, 1)
     c_(l+1) = C(c_l),   C(c) = (sigma_w^2 E phi(u1) phi(u2) + sigma_b^2) / V(q)
 
 with u1, u2 normal of variance q and correlation c. A gradient's squared norm takes, per layer,
 
-    chi = sigma_w^2 E phi'(sqrt(q) z)^2 = C'(1)     (at q = V(q); Schoenholz et al. 2017, eq. 9)
+    chi = sigma_w^2 E phi'(sqrt(q) z)^2 = C'(1)     (at q = V(q); Schoenholz et al. 2017)
 
 so that ln chi < 0 is a vanishing gradient, ln chi > 0 an exploding one. Natural logarithms.
 The maps themselves are in ``maps``; this module says where they lead to.
@@ -106,7 +106,7 @@ class MeanField:
 
     @cached_property
     def xi_c(self) -> float:
-        """-1 / ln C'(c_star); C' = sigma_w^2 E phi'(u1) phi'(u2) (Schoenholz 2017, eq. 9).
+        """-1 / ln C'(c_star); C' = sigma_w^2 E phi'(u1) phi'(u2) (Schoenholz et al. 2017).
 
         Equal to xi_grad in the ordered phase; inf wherever c moves by no exponential law: at
         criticality, and where phi acts as a scale-free function (see :attr:`c_star`).

@@ -14,7 +14,7 @@ covariance of the cotangents, which is a multiple of P after one layer,
     factor = B / ((B - 1) (B - 3)) * E tr[(P - u u') D P D] / (E phi_1^2 - E phi_1 phi_2)
 
 since 1 / ||P z||^2, independent of u, has mean 1 / (B - 3) in units of the variance. Without
-activation that is (B - 2) / (B - 3) (theorem 3.10 there), a factor of which the gradients'
+activation that is (B - 2) / (B - 3) (there, too), a factor of which the gradients'
 explosion in any network is a rough multiple: `linear_batch_factor`.
 
 >>> round(batch_norm_factor("relu"), 5), round(batch_norm_factor("relu", batch=8), 4)

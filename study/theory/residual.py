@@ -163,7 +163,7 @@ def first_step(depth: int, scale: float = 1.0, sigma_w: float = math.sqrt(2)) ->
 
     and what is returned is the second factor: in expectation, at any width. It is 1 at every
     depth L if the first layer of a branch is scaled by 1 / sqrt(L) (Fixup, Zhang et al. 2019,
-    theorem and rule 2 for branches of two layers), and L without.
+    rule 2 for branches of two layers), and L without.
 
     Parameters
     ----------
