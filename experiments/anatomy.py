@@ -157,8 +157,8 @@ def figure(tables: dict[str, pd.DataFrame]):
         + ("pay back" if set(pays) == {"supported"} else "do not always pay back")
         + " at each activation's critical scale",
         "Decades of gradient norm, summed over the layers passed: ▼ dashed, what the derivative "
-        "did, log10 ‖dC/dz‖ / ‖dC/dr‖; ▲ dotted, what the weights did; ● both.\nMarks: median of "
+        "did, log10 ‖dC/dz‖ / ‖dC/dr‖; ▲ dotted, what the weights did; ● both. Marks: median of "
         f"{layers.seed.nunique()} seeds with its 95 % interval, width {WIDTH}, Gaussian weights; "
         "filled: random inputs, open: MNIST digits, squared error; biases for tanh alone, σ_b² = "
-        "0.05.\nLines, mean-field theory, no free offset: ½ log10 E φ'², log10 σ_w, their sum.",
+        "0.05. Lines, mean-field theory, no free offset: ½ log10 E φ'², log10 σ_w, their sum.",
     )

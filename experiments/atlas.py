@@ -1,14 +1,16 @@
 """An atlas: networks by activation, weight scale, depth, width and weight law, layer by layer."""
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 
 import study
-from study.atlas import expected_norms, middle, shown_layers
+from study.atlas import expected_norms, middle, shown_layers, told_apart
 from study.claims import Claim, Estimate, above, below, bootstrap_over_seeds
 from study.estimators import worst
 from study.plotting.atlas import phase_maps
-from study.plotting.style import FLOAT32_DECADES
+from study.plotting.floats import FLOAT32_DECADES
 
 QUESTION = "What does the gradient do, layer by layer, in any of these networks?"
 
@@ -21,21 +23,23 @@ SCALES = {
     "selu": [0.2, 0.3, 0.5, 0.6, 0.690486, 0.75, 0.8, 1.0, 1.2, 1.5, 2.0, 3.0],
     "gelu": [0.5, 0.7, 1.0, 1.2, 1.3, 1.4, 1.468011, 1.5, 1.6, 1.8, 2.0, 4.0],
 }
-LAWS = ("gaussian", "orthogonal")
+LAWS = ("gaussian", "orthogonal", "uniform")
 NEAR = 6  # layers near either end of a profile
 SEED = 2000
 
 
 def _cells(pick: slice, depths: list[int], widths: list[int], seeds: int) -> list[dict]:
     """An activation, a width and a law a cell; its networks are numbered from ``first`` on."""
+    asked = [*product(SCALES, widths, LAWS[:2])]
+    # Uniform weights are drawn, which takes longest where wide: first, to share out well.
+    asked += [(name, width, LAWS[2]) for width in widths[::-1] for name in SCALES]
     cells, first = [], 0
-    for activation, scales in SCALES.items():
-        for width in widths:
-            for law in LAWS:
-                net = {"activation": activation, "width": width, "weights": law, "first": first}
-                more = {"scales": scales[pick], "depths": depths}
-                cells.append({**net, **more, "seeds": [*range(SEED, SEED + seeds)]})
-                first += len(scales[pick]) * len(depths)
+    for activation, width, law in asked:
+        net = {"activation": activation, "width": width, "weights": law, "first": first}
+        scales = SCALES[activation][pick]
+        more = {"scales": scales, "depths": depths}
+        cells.append({**net, **more, "seeds": [*range(SEED, SEED + seeds)]})
+        first += len(scales) * len(depths)
     return cells
 
 
@@ -58,8 +62,10 @@ COLUMNS = {
     "derivative": "log10_derivative_factor summed from the output down to this layer, its own "
     "included, median over the seeds, rounded to 0.01 [log10]",
     "weight": "log10_weight_factor summed likewise, median over the seeds, rounded to 0.01 [log10]",
-    "theory": f"what theory expects {_NORM}, no free offset: the exact law's median at this width "
-    "for relu and linear, else mean field of infinite width; rounded to 0.01 [log10]",
+    "theory": f"what theory expects {_NORM}, no free offset: for relu and linear the exact law's "
+    "median at this width, of Gaussian or orthogonal weights, for uniform ones that of Gaussian, "
+    "moved by their kurtosis to second order in 1 / width; else mean field of infinite width, the "
+    "same for all laws; rounded to 0.01 [log10]",
     "log10_gain": "‖dC/dr^(0)‖ / ‖dC/dr^(depth)‖, of the deepest networks, rounded to 0.01 [log10]",
     "log10_first_norm": "‖dC/dW^(0)‖, of the deepest networks, rounded to 0.01 [log10]",
 }
@@ -80,7 +86,7 @@ def measure(
         for sigma in scales
         for depth in depths
     ]
-    df = study.profile(asked, seeds, engine="matrix_free")
+    df = study.profile(asked, seeds)  # for one input: dense for uniform weights alone
     kept = ("log10_grad_norm", "log10_derivative_factor", "log10_weight_factor")
     columns = df[[*kept]].to_numpy()
     networks, layers, ends = [], [], []
@@ -114,11 +120,20 @@ def _rounded(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def cost(
-    width: int, scales: list[float], depths: list[int], seeds: list[int], **_: object
+    width: int,
+    weights: str,
+    scales: list[float],
+    depths: list[int],
+    seeds: list[int],
+    **_: object,
 ) -> tuple[float, int]:
-    """Rows of a profile, each a walk through a layer of that width."""
-    rows = len(scales) * len(seeds) * sum(depths)
-    return 0.1 + (3e-6 + 4e-8 * width) * rows, 2**24 + 600 * rows
+    """Rows of a profile, each a walk through a layer of that width; or matrices, drawn twice."""
+    layers, rows = max(depths), len(scales) * len(seeds) * sum(depths)
+    if weights != "uniform":
+        return 0.1 + (3e-6 + 4e-8 * width) * rows, 2**24 + 800 * rows
+    signals, matrices = 16 * len(scales) * width * layers, 96 * width**2
+    seconds = 0.1 + 6e-6 * rows + 7e-9 * len(seeds) * layers * width**2
+    return seconds, 2**24 + 360 * rows + signals + matrices
 
 
 def _wide(tables: dict[str, pd.DataFrame], column: str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -163,22 +178,32 @@ def _farthest_from_theory(tables: dict[str, pd.DataFrame]) -> Estimate:
     return worst((own["median"] - own.theory).abs(), tables["ends"].seed)
 
 
+def _pairs(tables: dict[str, pd.DataFrame], *laws: str) -> list[pd.DataFrame]:
+    """The gains under each law, a row a seed; networks of the same place in each are alike else."""
+    about, gains = _wide(tables, "log10_gain")
+    order = about.reset_index().sort_values(["activation", "sigma_w", "width"])
+    return [gains[order.network[order.weights == law]] for law in laws]
+
+
 def _spread_ratio(tables: dict[str, pd.DataFrame]) -> Estimate:
     """Orthogonal over Gaussian: the ratio of the spreads of a network's gain, the median of all."""
-    about, gains = _wide(tables, "log10_gain")
-    keys = ["activation", "sigma_w", "width"]
-    order = about.reset_index().sort_values([*keys, "weights"]).network
+    gaussian, orthogonal = _pairs(tables, "gaussian", "orthogonal")
 
     def ratio(gain: np.ndarray) -> float:
         _, low, high = middle(gain)
-        gaussian, orthogonal = (high - low).reshape(-1, len(LAWS)).T
-        return np.median(orthogonal / gaussian)
+        of_gaussian, of_orthogonal = np.split(high - low, 2)
+        return np.median(of_orthogonal / of_gaussian)
 
-    return _over_seeds(gains[order], ratio)
+    return _over_seeds(pd.concat([gaussian, orthogonal], axis=1), ratio)
+
+
+def _uniform_from_gaussian(tables: dict[str, pd.DataFrame]) -> Estimate:
+    return told_apart(*(own.to_numpy() for own in _pairs(tables, "uniform", "gaussian")))
 
 
 AWAY = 1.2  # a factor of the critical scale
 VANISHES = -3.0  # decades
+RIGHT = 2 / 3  # of all guesses
 
 CLAIMS = [
     Claim(name, statement, threshold, judge, about)
@@ -197,6 +222,12 @@ CLAIMS = [
         ("orthogonal weights make seeds more alike", "", below(0.8), _spread_ratio,
          "Middle 80 % of seeds of the decades gained in the deepest networks, orthogonal over "
          "Gaussian weights, the median of all pairs of networks; below 0.8."),
+        ("only the variance of the weights counts", "", below((2 * RIGHT - 1) ** 2),
+         _uniform_from_gaussian,
+         "How well the decades gained tell a deepest network of uniform weights from one of "
+         "Gaussian weights of the same variance: (2P - 1)^2, where P is the chance that the first "
+         "gains more; the mean of all pairs of networks, without bias, 0 where only the variance "
+         "counts; below 1/9, two right guesses in three."),
     )
 ]  # fmt: skip
 

@@ -157,10 +157,10 @@ def figure(tables: dict[str, pd.DataFrame]):
         f"The weight scale decides whether gradients vanish or explode, {which}",
         f"Above: ‖dC/dr‖ in {profiles.depth.max():,} layers, 1 at the output. Shaded: "
         "beyond a format's normal range, where a plain run shows 0 (below) or inf and then NaN "
-        "(above).\nBelow: what reaches the input of networks of each depth. Marks: median of "
+        "(above). Below: what reaches the input of networks of each depth. Marks: median of "
         f"{random} seeds, random inputs, matrix-free engine; large open marks: {IMAGES} MNIST "
-        f"digits, squared error, {digits} seeds,\ndense engine; bars: 95 % order-statistic "
+        f"digits, squared error, {digits} seeds, dense engine; bars: 95 % order-statistic "
         f"intervals. Width {WIDTH}, Gaussian weights, no bias. Lines, no free offset: for ReLU and "
-        "linear the median of the exact law at this width;\nfor sigmoid and tanh mean-field theory "
+        "linear the median of the exact law at this width; for sigmoid and tanh mean-field theory "
         "of infinite width, which great depth leaves. Numbers at the curves: σ_w.",
     )

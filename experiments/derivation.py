@@ -163,9 +163,9 @@ def figure(tables: dict[str, pd.DataFrame]):
         dict(zip(WITNESSES, (rounding(*at), rounding_of_differences(*at, 0)), strict=True)),
         f"The three equations are {'' if is_so else 'not '}the derivative of the cost, to rounding",
         f"Relative error, median of {seeds} seeds with its 95 % interval; float64, width {WIDTH}, "
-        f"σ_w critical for each activation; u = 2^-53.\na: depth {STEPS_DEPTH}; lines: theory with "
+        f"σ_w critical for each activation; u = 2^-53. a: depth {STEPS_DEPTH}; lines: theory with "
         f"factor 1. Complex steps stay as they are down to h = 2^{min(STEPS)}; ReLU's cost is "
-        f"quadratic in each weight: no truncation.\nb: depth {depth}, steps of 2^-100, differences "
+        f"quadratic in each weight: no truncation. b: depth {depth}, steps of 2^-100, differences "
         "of u^⅓. Dashed: what rounding allows, 4 (n + 4) depth u, and the same with u^⅔; more "
-        "where a network is ill-conditioned\nor its cost exceeds its gradient.",
+        "where a network is ill-conditioned or its cost exceeds its gradient.",
     )

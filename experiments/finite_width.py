@@ -55,7 +55,7 @@ def cost(width: int, narrow_width: int, depths: list, networks: int, **_) -> tup
     layers = networks * depths[-1]
     entries = 1.5e-8 * width if width == narrow_width else 1e-8 * width**2
     each = entries + (1e-5 if width <= 16 else 4e-6)
-    return 1.2e-4 * depths[-1] + layers * each, 2200 * layers + 150_000_000
+    return 1.2e-4 * depths[-1] + layers * each, 1550 * layers + 150_000_000
 
 
 def measure(
@@ -171,6 +171,6 @@ def figure(tables: dict[str, pd.DataFrame]):
         else "The typical gradient at finite width",
         "Marks: median over networks alive with its 95 % order-statistic interval (shares: 95 % "
         f"about the theory); {networks.seed.nunique()} networks, float32, no bias, critical scale "
-        "(σ_w = √2; linear 1).\nLines, no free offset: the median of the exact law of each width; "
-        "right, 1 − (1 − 2⁻ⁿ)^L. The mean of the squared gradient is 1 everywhere (dashed).",
+        "(√2; linear 1). Lines, no free offset: the median of the exact law of each width; "
+        "right, 1 − (1 − 2⁻ⁿ)^L. Dashed: the mean of the squared gradient, 1.",
     )

@@ -156,10 +156,10 @@ def figure(tables: dict[str, pd.DataFrame]):
         points,
         LAWS,
         "Orthogonal weights keep every direction of the gradient "
-        + ("until ReLU drops half of them in each layer" if kept else "in linear networks"),
-        f"Singular values k = 1, 2, ... of {WIDTH} of dr^depth/dr⁰, largest first. Marks: median "
-        f"over {tables['spectra'].seed.nunique()} seeds with its 95 % order-statistic interval; "
-        f"no mark: exactly zero. tanh: critical, q* = {Q:g}.\nLines, no free offset: Lyapunov "
+        + ("until ReLU drops half in each layer" if kept else "in linear networks"),
+        f"Singular values s_k, k = 1, 2, ... of {WIDTH} of dr^depth/dr⁰, largest first. Marks: "
+        f"median over {tables['spectra'].seed.nunique()} seeds, its 95 % order-statistic interval; "
+        f"no mark: exactly zero. tanh: critical, q* = {Q:g}. Lines, no free offset: Lyapunov "
         f"exponents from depth {4 * WIDTH} on; up to depth {WIDTH // 4} the largest value of free "
         "probability; 0 for orthogonal weights without ReLU.",
     )

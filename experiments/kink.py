@@ -160,13 +160,13 @@ def figure(tables: dict[str, pd.DataFrame]):
         differ,
         rates,
         trained,
-        f"In float32 ReLU′(0) makes a difference with: {some};\nnot with: {none}; accuracy after "
+        f"In float32 ReLU′(0) matters for: {some}; not for: {none}; accuracy after "
         f"training changes by {trained.value['float32']:.2g} points (float16 sums: "
         f"{trained.value['float16_narrow']:.2g})",
         f"Left: He-initialised ReLU, depth {DEPTH}, width {WIDTH}; largest change over the layer's "
         f"largest entry, median over {initial.seed.nunique()} seeds; black: dC/dW, grey and open: "
-        "dC/dz.\nMarks of formats as in the other panels; sums too: rounded term by term. Middle: "
-        f"random inputs. Right: {training.steps.max()} steps of gradient descent,\nwidths "
+        "dC/dz. Marks of formats as in the other panels; sums too: rounded term by term. Middle: "
+        f"random inputs. Right: {training.steps.max()} steps of gradient descent, widths "
         f"{'-'.join(map(str, TRAINED))}, {training.seed.nunique()} seeds; shaded: less than one "
         "point; parted: weights came to differ. Both: means over seeds with 95 % intervals.",
     )

@@ -148,11 +148,11 @@ def figure(tables: dict[str, pd.DataFrame]):
         lines,
         DEEPEST,
         "A format's range and χ give the depth at which a plain run loses the gradient, to 10 % in "
-        f"{near.sum()} of {lost.sum()} cases:\nfloat32 loses sigmoid (σ_w = 1) at "
+        f"{near.sum()} of {lost.sum()} cases: float32 loses sigmoid (σ_w = 1) at "
         f"{found.depth_lost.median():.0f} layers, theory {found.expected_depth.median():.0f}",
         "Marks: depth at which a plain run has lost dC/dW⁰ (all 0, or not finite), ReLU′(0) = 0, "
-        f"median over {depth.seed.nunique()} seeds with its 95 % interval, width {WIDTH}, no bias; "
-        f"open: not lost in {DEEPEST:,}\nlayers. Lines, no free offset: from χ and the format's "
-        "range with subnormals; for sigmoid and tanh of infinite width. A case: an activation, "
-        "scale and format.",
+        f"median over {depth.seed.nunique()} seeds, 95 % interval, width {WIDTH}, no bias; "
+        f"open: not lost in {DEEPEST:,} layers. Lines, no free offset: from χ and the format's "
+        "range with subnormals; for sigmoid and tanh of infinite width. Case: activation, "
+        "scale, format.",
     )

@@ -156,10 +156,10 @@ def figure(tables: dict[str, pd.DataFrame]):
         "within 100 layers",
         "Depth at which the median of |log10(‖dC/dr⁰‖ / ‖dC/dr^depth‖)| first exceeds "
         f"{DECADES:g}: a factor of 1,000 lost or gained. Whiskers: 95 % interval over "
-        f"{seeds['random']} seeds; open marks: MNIST digits, {seeds['digits']} seeds.\n"
+        f"{seeds['random']} seeds; open marks: MNIST digits, {seeds['digits']} seeds. "
         "Triangles: at least that, the deepest networks measured. Black: theory, no free offset "
         f"(ReLU of Gaussian or orthogonal weights: exact at width {WIDTH}; else infinite width); "
-        f"at the edge: beyond\n{DEPTHS[-1]:,} layers. l: the block, L: the number of blocks. "
+        f"at the edge: beyond {DEPTHS[-1]:,} layers. l: the block, L: the number of blocks. "
         f"BatchNorm over {EXAMPLES} examples. Clipping: of the gradients of all weights and "
         "signals together, to norm 1.",
     )

@@ -71,9 +71,9 @@ def cost(table: str, seeds: list[int], scales: list[float], **plane) -> tuple[fl
     """Growth: matrices drawn and a product a network. Phase: rows of a profile."""
     if table == "growth":
         nets = len(seeds) * len(scales) * len(TABLE)
-        return 0.3 + 0.01 * nets, 2**26 + 2**19 * nets
+        return 0.3 + 0.01 * nets, 2**25 + 950_000 * nets
     rows = len(seeds) * len(scales) * len(plane["biases"]) * sum(plane["depths"])
-    return 3e-4 * max(plane["depths"]) + 7e-6 * rows, 2**24 + 1450 * rows
+    return 3e-4 * max(plane["depths"]) + 7e-6 * rows, 2**24 + 2500 * rows
 
 
 def _crossing(activation: str, tables: dict[str, pd.DataFrame]) -> Estimate:
@@ -138,7 +138,7 @@ def _growth_figure(growth: pd.DataFrame):
         f"{which} a weight scale of its own above which gradients explode",
         f"Marks: mean log10 growth of ‖dC/dr‖ per layer, layers {FIRST} to {LAST} of {DEPTH}, "
         f"width {WIDTH}, over {seeds} seeds with 95 % intervals (mostly smaller than the marks), "
-        "float32, no bias.\nLines: ½ log10 χ(σ_w), mean-field theory of infinite width and depth, "
+        "float32, no bias. Lines: ½ log10 χ(σ_w), mean-field theory of infinite width and depth, "
         "no free offset. Dotted: the critical σ_w of theory.",
     )
 
@@ -160,8 +160,8 @@ def _phase_figure(points: pd.DataFrame, y: str, which: str):
         y,
         f"χ = 1 parts vanishing from exploding gradients in {right} of {len(points)} cases",
         f"Colour: decades gained by ‖dC/dr‖ from output to input, median of {points.n_seeds.max()} "
-        f"seeds a square (a case), width {PHASE_WIDTH}, matrix-free engine. {which}\nBlack: χ = 1, "
+        f"seeds a square (a case), width {PHASE_WIDTH}, matrix-free engine. {which} Black: χ = 1, "
         "mean-field theory of infinite width, no free offset; white, dashed: where the measured "
-        "median changes sign;\ndotted: float32's normal range, beyond which a plain run shows 0 "
+        "median changes sign; dotted: float32's normal range, beyond which a plain run shows 0 "
         "(left) or inf and then NaN (right).",
     )

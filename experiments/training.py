@@ -161,10 +161,10 @@ def figure(tables: dict[str, pd.DataFrame]):
         + ("leads back from large weights" if back else "does not lead back from large weights"),
         f"MNIST digits, width {WIDTH}, {course.step.max()} steps of batch {BATCH}, float32, no "
         f"biases, output layer at σ_w = 1. Medians over {networks.seed.nunique()} seeds; whiskers: "
-        "95 % order-statistic interval (their range, below 6 seeds).\nAbove: held-out accuracy, "
+        "95 % order-statistic interval (their range, below 6 seeds). Above: held-out accuracy, "
         "momentum 0.9, at that of three learning rates with the lowest training loss; div.: most "
-        "seeds diverged at all three. Red: 6 ξ_c of mean-field theory\n(6 ξ_grad where ordered), "
+        "seeds diverged at all three. Red: 6 ξ_c of mean-field theory (6 ξ_grad where ordered), "
         "no free offset; elsewhere it is infinite. Below: norm of all weights over what it was; "
-        "filled: from twice the critical σ_w, open: from the critical one;\na run that diverged "
+        "filled: from twice the critical σ_w, open: from the critical one; a run that diverged "
         "keeps the weights it had last. Right: open before, filled after training.",
     )

@@ -1,4 +1,4 @@
-"""Profiles of many networks in few rows: which layers stand for all, the seeds' middle, the theory.
+"""Profiles of many networks in few rows: layers that stand for all, the seeds' middle, the theory.
 
 The gradient at the output is a random unit vector, the input has entries of unit mean square, and
 there is no bias.
@@ -13,7 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from study.activations import Array
+from study.claims import Estimate
 from study.theory.finite_width import weight_gradient_law
+from study.theory.moments import KURTOSIS, kurtosis_shift
 from study.theory.weight_gradient import log10_norms
 
 
@@ -57,22 +59,69 @@ def middle(values: Array) -> tuple[Array, Array, Array]:
     return median, ordered[left], ordered[n - 1 - left]
 
 
+def told_apart(one: Array, other: Array) -> Estimate:
+    """How well a value tells two laws of weights apart: (2 P - 1)^2, the mean over networks.
+
+    P is the chance that a network of the first law has the larger value; who guesses by the value
+    which of two is which, is right with the larger of P and 1 - P. The estimate is a mean of
+    products of two comparisons that share no seed. So it has no bias: where the laws do alike its
+    mean is 0, whatever they do and whatever two networks of a seed have in common. Networks may
+    depend on one another.
+
+    Parameters
+    ----------
+    one, other : (seeds, networks) arrays, at least 5 seeds, the same in both; -inf is allowed
+
+    Returns
+    -------
+    Estimate, with the 95 % interval of the jackknife over seeds, whose variance is on average too
+    large (Efron and Stein 1981)
+
+    Examples
+    --------
+    >>> seeds = np.arange(6.0)[:, None]
+    >>> told_apart(seeds + 10, seeds).value, told_apart(seeds, seeds).value
+    (1.0, 0.0)
+    """
+    from scipy.special import stdtrit  # as slow to import as pandas
+
+    n = len(one)
+    larger = (one[:, None] > other).astype(float) - (one[:, None] < other)
+    larger[np.arange(n), np.arange(n)] = 0
+    found = _square(larger)
+    without = [_square(np.delete(np.delete(larger, i, 0), i, 1)) for i in range(n)]
+    half = stdtrit(n - 1, 0.975) * np.sqrt((n - 1) * np.var(without))
+    return Estimate(found, float(found - half), float(found + half), n)
+
+
+def _square(larger: Array) -> float:
+    """The mean product of two of the comparisons (seeds, seeds, networks), of four seeds."""
+    n = len(larger)
+    both = larger + larger.swapaxes(0, 1)
+    # All products, less those with a seed in common: counted once for either of the seeds.
+    total = both.sum((0, 1)) ** 2 / 4 - (both.sum(0) ** 2).sum(0) + (both**2).sum((0, 1)) / 2
+    return float(total.mean() / (n * (n - 1) * (n - 2) * (n - 3)))
+
+
 def expected_norms(
     activation: str, sigma_w: float, depth: int, width: int, weights: str, layers: Sequence[int]
 ) -> Array:
     """log10 of the ‖dC/dW^(layer)‖ that theory expects, for each of ``layers``; no free offset.
 
-    ReLU and linear: the median of the exact law at this width (`theory.finite_width`). Any other
-    activation: an infinitely wide network, the variance and chi of each layer by exact recursion
-    (`theory.weight_gradient`), whose weights may be Gaussian or orthogonal; the typical norm in a
-    network of finite width leaves that as exp(-a depth / width).
+    ReLU and linear: the median of the exact law at this width (`theory.finite_width`) for Gaussian
+    and orthogonal weights; for uniform ones that of Gaussian weights, moved by what their kurtosis
+    adds to the mean of the logarithm (`theory.moments.kurtosis_shift`), of order depth / width^2
+    and right to a relative order 1 / width. Any other activation: an infinitely wide network, the
+    variance and chi of each layer by exact recursion (`theory.weight_gradient`), the same for all
+    laws of weights; the typical norm in a network of finite width leaves that as
+    exp(-a depth / width).
 
     Parameters
     ----------
     activation : name in the table `study.activations`
     sigma_w : standard deviation of the weights, Var W = sigma_w^2 / fan_in
     depth, width : weight matrices; units in every layer
-    weights : "gaussian" or "orthogonal"
+    weights : "gaussian", "uniform" or "orthogonal"
     layers : k of W^(k), from 0 to depth - 1
 
     Examples
@@ -90,6 +139,18 @@ def expected_norms(
 
 @functools.cache
 def _unit_median(activation: str, depth: int, width: int, weights: str, layer: int) -> float:
-    """Of the exact law, for sigma_w = 1 and an input of norm 1: log10 of the median norm."""
-    law = weight_gradient_law([width] * (depth + 1), layer, activation, weights, sigma_w=1.0)
-    return law.median / 2 / math.log(10)
+    """For sigma_w = 1 and an input of norm 1: log10 of the median norm."""
+    known = "gaussian" if weights == "uniform" else weights
+    law = weight_gradient_law([width] * (depth + 1), layer, activation, known, sigma_w=1.0)
+    log_square = law.median
+    if weights == "uniform":  # of the layers beneath W^(layer) and of those above it
+        for layers in (layer, depth - 1 - layer):
+            log_square += _kurtosis_shift(activation, layers, width)
+    return log_square / 2 / math.log(10)
+
+
+def _kurtosis_shift(activation: str, layers: int, width: int) -> float:
+    """What uniform weights add to the mean of ln of a squared norm's factor over some layers."""
+    if not layers:
+        return 0.0
+    return kurtosis_shift([width] * (layers + 1), activation, KURTOSIS["uniform"]).mean

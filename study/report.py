@@ -12,8 +12,12 @@ from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from PIL import Image
+from scipy.spatial import cKDTree
 
 from study import findings, records
 from study.claims import COLUMNS, judge_all
@@ -21,6 +25,7 @@ from study.disk import make_folder, write_atomic, write_together
 from study.experiment import Experiment, discover, question
 from study.mending import made_by
 from study.plotting.bench import bars, seconds_against_depth
+from study.plotting.style import COLOURS
 from study.sweep import alone, read_results
 
 # Nothing that differs from run to run: no date, no random identifier.
@@ -29,7 +34,7 @@ _FORMATS = {
     "pdf": {"CreationDate": None},
     "png": {"Software": None},
 }
-_STYLE = {"svg.hashsalt": "study", "savefig.dpi": 120}
+_STYLE = {"svg.hashsalt": "study", "savefig.dpi": 200}
 _LINE = 100
 
 
@@ -56,9 +61,27 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
         for ending, metadata in _FORMATS.items():
             buffer = io.BytesIO()
             figure.savefig(buffer, format=ending, metadata=metadata)
-            files[Path(folder) / f"{name}.{ending}"] = buffer.getvalue()
+            made = buffer.getvalue()
+            files[Path(folder) / f"{name}.{ending}"] = _paletted(made) if ending == "png" else made
     write_together(files)
     return list(files)
+
+
+def _paletted(png: bytes) -> bytes:
+    """The picture in the 256 colours that suit it best, those of the activations among them."""
+    with Image.open(io.BytesIO(png)) as picture:
+        opaque, buffer = picture.convert("RGB"), io.BytesIO()
+    own = [to_rgb(colour) for colour in COLOURS.values()]
+    few = opaque.quantize(256 - len(own), kmeans=2, dither=Image.Dither.NONE).getpalette()
+    palette = np.vstack([np.reshape(few, (-1, 3)), np.multiply(own, 255).round()])
+    # Pillow's own search is off by up to three shades: white would turn grey.
+    pixels = np.asarray(opaque)
+    shades, which = np.unique(pixels.reshape(-1, 3), axis=0, return_inverse=True)
+    nearest = cKDTree(palette).query(shades)[1].astype(np.uint8)
+    flat = Image.fromarray(nearest[which].reshape(pixels.shape[:2]))
+    flat.putpalette(palette.astype(np.uint8).tobytes())
+    flat.save(buffer, format="png", optimize=True)
+    return buffer.getvalue()
 
 
 def _save(figure: Figure, folder: Path, name: str) -> list[Path]:

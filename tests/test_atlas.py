@@ -1,5 +1,7 @@
 """The atlas: the layers that stand for all, the theory beside them, verdicts both ways."""
 
+import itertools
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -7,7 +9,7 @@ import pytest
 
 import study
 from experiments import atlas
-from study.atlas import expected_norms, middle, shown_layers
+from study.atlas import expected_norms, middle, shown_layers, told_apart
 from study.claims import median_interval, verdict
 
 
@@ -33,7 +35,7 @@ def test_a_tenth_of_the_seeds_is_left_out_at_either_end_true_zeros_included():
     assert middle(np.array([3.0])) == (3.0, 3.0, 3.0)
 
 
-@pytest.mark.parametrize("weights", atlas.LAWS)
+@pytest.mark.parametrize("weights", ["gaussian", "orthogonal"])
 @pytest.mark.parametrize("activation", ["relu", "linear"])
 def test_the_exact_line_is_the_median_of_networks_and_a_wrong_scale_is_not(activation, weights):
     net = study.Network(activation, 12, 16, 1.3, weights=weights)
@@ -49,6 +51,37 @@ def test_the_exact_line_is_the_median_of_networks_and_a_wrong_scale_is_not(activ
         slack = 0.02  # the median of a product is not the product of medians
         assert found.low - slack < line < found.high + slack
         assert not found.low - slack < wrong < found.high + slack
+
+
+@pytest.mark.parametrize("activation", ["relu", "linear"])
+def test_uniform_weights_move_the_median_by_their_kurtosis_and_gaussian_ones_do_not(activation):
+    """20,000 networks of explicit uniform weights, by NumPy alone."""
+    depth, width, count, layer = 12, 24 if activation == "relu" else 12, 20_000, 5
+    rng = np.random.default_rng(3)
+
+    def start():
+        x = rng.normal(size=(count, 1, width)).astype(np.float32)
+        return x / np.linalg.norm(x, axis=2, keepdims=True)
+
+    def layers(r, many):
+        for _ in range(many):
+            W = rng.random((count, width, width), np.float32) * 2 - 1
+            r = r @ (W * np.float32((3 / width) ** 0.5))
+            r = np.maximum(r, 0) if activation == "relu" else r
+        return np.linalg.norm(r[:, 0], axis=1)
+
+    # On the way down the mask comes first: that of half of all units, whatever the gradient.
+    top = start() * (rng.random((count, 1, width)) < (0.5 if activation == "relu" else 1.0))
+    signal, gradient = (
+        layers(np.float32(width**0.5) * start(), layer),
+        layers(top, depth - 1 - layer),
+    )
+    found = np.median(np.log10(signal * gradient))
+    line, other = (
+        expected_norms(activation, 1.0, depth, width, weights, [layer])[0]
+        for weights in ("uniform", "gaussian")
+    )
+    assert abs(found - line) < 0.5 * (line - other) < abs(found - other)
 
 
 @pytest.mark.parametrize(
@@ -72,12 +105,15 @@ def test_mean_field_is_where_wide_networks_are_beyond_the_float_range_too(activa
     assert np.abs(median - wrong).max() > drift
 
 
-def test_measure_keeps_what_a_profile_says():
-    cell = atlas.GRID["quick"][2] | {"scales": [1.2], "depths": [4, 20]}
+@pytest.mark.parametrize("weights", atlas.LAWS)
+def test_measure_keeps_what_a_profile_says(weights):
+    cell = next(cell for cell in atlas.GRID["quick"] if cell["weights"] == weights)
+    cell = cell | {"scales": [1.2], "depths": [4, 20]}
+    engine = "dense" if weights == "uniform" else "matrix_free"
     with np.errstate(under="ignore"):
         tables = atlas.measure(**cell)
-        net = study.Network(cell["activation"], 20, cell["width"], 1.2, weights=cell["weights"])
-        df = study.profile(net, cell["seeds"], engine="matrix_free")
+        net = study.Network(cell["activation"], 20, cell["width"], 1.2, weights=weights)
+        df = study.profile(net, cell["seeds"], engine=engine)
     networks, layers, ends = (tables[name] for name in ("networks", "layers", "ends"))
     assert networks.network.tolist() == [cell["first"], cell["first"] + 1]
     own = layers[layers.network == cell["first"] + 1].set_index("layer")
@@ -118,6 +154,35 @@ def test_the_networks_are_numbered_once():
         assert scales == sorted(scales)
 
 
+def test_what_tells_laws_apart_has_no_bias_and_an_interval():
+    rng = np.random.default_rng(7)
+
+    def drawn(shift):
+        """20 seeds of 30 networks in ten kinds, of which those of a kind differ little."""
+        kinds = rng.normal(size=(20, 10, 1)) + 0.3 * rng.normal(size=(20, 10, 3))
+        return shift + kinds.reshape(20, 30)
+
+    alike = [told_apart(drawn(0.0), drawn(0.0)) for _ in range(100)]
+    assert abs(np.mean([found.value for found in alike])) < 0.006  # its own error is 0.002
+    assert np.mean([found.low <= 0 <= found.high for found in alike]) >= 0.95
+    # P = 2/3 where the shift is 0.431 standard deviations of the difference.
+    shift = 0.4307 * (2 * 1.09) ** 0.5
+    apart = [told_apart(drawn(shift), drawn(0.0)) for _ in range(100)]
+    assert abs(np.mean([found.value for found in apart]) - 1 / 9) < 0.025
+    assert np.mean([found.low <= 1 / 9 <= found.high for found in apart]) >= 0.85
+    assert np.mean([found.low <= 0 <= found.high for found in apart]) < 0.5
+    # Dead networks are ties.
+    dead = np.full((20, 3), -np.inf)
+    assert told_apart(dead, dead).value == 0
+
+
+def test_comparisons_that_share_a_seed_do_not_count():
+    one, other = np.random.default_rng(8).normal(size=(2, 6, 1))
+    sign = np.sign(one - other.T)
+    products = [sign[i, j] * sign[k, m] for i, j, k, m in itertools.permutations(range(6), 4)]
+    np.testing.assert_allclose(told_apart(one, other).value, np.mean(products), atol=1e-12)
+
+
 def synthetic(right):
     """Twelve seeds of small networks of which every claim can be made true or false."""
     rng, networks, layers, ends = np.random.default_rng(4), [], [], []
@@ -129,6 +194,7 @@ def synthetic(right):
                     number = len(networks)
                     sign = 0.0 if sigma == critical else np.sign(sigma - critical)
                     gain = 80.0 * sign if right else -10.0
+                    gain -= 5.0 * (law == "uniform" and not right)
                     spread = 0.3 if (law == "orthogonal") == right else 1.0
                     drawn = gain + spread * rng.normal(size=12)
                     about = {"activation": activation, "sigma_w": sigma, "depth": 100}

@@ -236,7 +236,8 @@ def test_choices_change_the_plotted_numbers(opened, tables):
     networks, _ = tables
     choice = dict(page.FIRST)
     for key, value in (
-        ("depth", 1000), ("width", 64), ("weights", "orthogonal"), ("depth", 10), ("width", 1024)
+        ("depth", 1000), ("width", 64), ("weights", "orthogonal"), ("depth", 10), ("width", 1024),
+        ("weights", "uniform"),
     ):  # fmt: skip
         select = Select(browser.find_element(By.NAME, key))
         assert {o.get_attribute("value") for o in select.options} == {
@@ -250,7 +251,7 @@ def test_choices_change_the_plotted_numbers(opened, tables):
         wait(lambda name=activation: plotted(browser, "phase", "chosen").activation[0] == name)
         net = networks[networks.network == shown_number(browser)].iloc[0]
         assert_shows(browser, tables, net)
-        assert (net.depth, net.width, net.weights) == (10, 1024, "orthogonal")
+        assert (net.depth, net.width, net.weights) == (10, 1024, "uniform")
 
 
 def test_what_is_critical_stays_critical_when_the_activation_changes(opened, tables):
@@ -272,6 +273,21 @@ def test_the_address_holds_the_view(opened, tables):
     Select(browser.find_element(By.NAME, "depth")).select_by_value("1000")
     wait(lambda: "depth=1000" in browser.current_url)
     assert_shows(opened("#activation=nonsense&depth=7"), tables, network(tables, **page.FIRST))
+
+
+def test_the_theory_is_named_for_the_law_of_the_weights(opened, tables):
+    browser = opened()
+    exact = "exact median at width 256"
+    for activation, weights, expected in (
+        ("relu", "gaussian", exact),
+        ("relu", "orthogonal", exact),
+        ("relu", "uniform", "exact Gaussian median at width 256, moved by kurtosis"),
+        ("sigmoid", "uniform", "mean field, infinite width, any law of weights"),
+        ("sigmoid", "gaussian", "mean field, infinite width, any law of weights"),
+    ):
+        for name, value in (("activation", activation), ("weights", weights)):
+            Select(browser.find_element(By.NAME, name)).select_by_value(value)
+        assert browser.find_element(By.ID, "theory-name").text == f"theory: {expected}"
 
 
 def test_a_click_on_the_map_opens_that_network(opened, tables):
@@ -314,18 +330,18 @@ def test_the_keyboard_is_enough(opened, tables):
 
 
 def test_the_download_has_the_rows_shown(opened, tables, tmp_path):
-    net = network(tables, activation="selu", sigma_w=1.0, depth=100, width=256, weights="gaussian")
+    net = network(tables, activation="selu", sigma_w=1.0, depth=100, width=256, weights="uniform")
     browser = opened(fragment(net))
     browser.execute_cdp_cmd(
         "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)}
     )
     browser.find_element(By.ID, "download").click()
     (path,) = wait(lambda: [*tmp_path.glob("*.csv")])
-    assert path.name == "atlas_selu_1_100_256_gaussian.csv"
+    assert path.name == "atlas_selu_1_100_256_uniform.csv"
     text = path.read_text()
     header, *lines = (RESULTS / "atlas/layers.csv").read_text().splitlines()
     kept = [line for line in lines if line.startswith(f"{net.network},")]
-    expected = [",".join([*KEYS, header]), *(f"selu,1.0,100,256,gaussian,{row}" for row in kept)]
+    expected = [",".join([*KEYS, header]), *(f"selu,1.0,100,256,uniform,{row}" for row in kept)]
     assert text.splitlines() == expected
     first = browser.find_element(By.ID, "lines").text
     assert first.startswith(f"lines {lines.index(kept[0]) + 2:,} to")

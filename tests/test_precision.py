@@ -105,5 +105,6 @@ def test_measure_agrees_with_the_run_and_with_the_scaled_engine():
 
 def test_the_title_counts_the_cases():
     """Theory expects sigmoid to be lost at 12, 64, 72 and 516, and ReLU much deeper or never."""
-    assert "in 4 of 8 cases" in precision.figure(frames(float64=500.0)).get_suptitle()
-    assert "in 0 of 8 cases" in precision.figure(frames(0.5, float64=250.0)).get_suptitle()
+    for words, tables in ("4 of 8", frames(float64=500.0)), ("0 of 8", frames(0.5, float64=250.0)):
+        title = precision.figure(tables).get_suptitle()
+        assert f"in {words} cases" in " ".join(title.split())  # whatever its lines are

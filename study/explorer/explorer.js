@@ -56,10 +56,13 @@ const count = (n) => n.toLocaleString("en-GB");
 const about = (net) => settings.activations[net.activation];
 const phi = (net) => about(net).name.replace(/^./, (first) => first.toUpperCase());
 const isCritical = (net) => ratio(net.sigma_w, about(net).critical) < 1e-5;
-const theoryName = (net) =>
-  ["relu", "linear"].includes(net.activation)
-    ? `theory: exact median at width ${count(net.width)}`
-    : "theory: mean field, infinite width";
+function theoryName(net) {
+  if (!["relu", "linear"].includes(net.activation)) {
+    return "theory: mean field, infinite width, any law of weights";
+  }
+  const median = (of) => `theory: exact ${of}median at width ${count(net.width)}`;
+  return net.weights === "uniform" ? `${median("Gaussian ")}, moved by kurtosis` : median("");
+}
 
 function shows(decades, format) {
   const [smallest, largest] = settings.formats[format];

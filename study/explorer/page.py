@@ -12,6 +12,7 @@ import numpy as np
 
 from study import records, theory
 from study.mending import made_by
+from study.plotting.floats import decades
 from study.plotting.style import COLOURS, NAMES
 
 NEEDED = {
@@ -90,13 +91,6 @@ def _charts():
     from study.explorer import charts
 
     return charts
-
-
-def decades(name: str) -> list[float]:
-    """log10 of the smallest and the largest normal number of a format."""
-    limits = np.finfo(name)
-    smallest, largest = (np.log10(np.longdouble(v)) for v in (limits.smallest_normal, limits.max))
-    return [float(smallest), float(largest)]
 
 
 def _own(name: str) -> str:

@@ -181,7 +181,7 @@ def _layer_norm(more: int, activation: str, networks: int) -> Finding:
 
 
 @law(
-    "Yang et al. 2019",
+    "After Yang et al. 2019",
     "Layer normalisation keeps a ReLU network's squared gradient: its factor is E phi'^2 / E phi^2",
     "ReLU, batch 16, width 128; factor of the squared gradient per layer; tolerance 2/n, relative",
     "5 % off",
@@ -204,7 +204,7 @@ def layer_norm_coefficient_relu(more: int) -> Finding:
 
 
 @law(
-    "Yang et al. 2019",
+    "After Yang et al. 2019",
     "Layer normalisation explodes a tanh network by E phi'^2 / E phi^2 = 1.178",
     "tanh, batch 16, width 128; factor of the squared gradient per layer; tolerance 2/n, relative",
     "5 % off",

@@ -110,7 +110,7 @@ def scaled_by_root_layer(more: int) -> Finding:
 
 
 @law(
-    "Hanin & Rolnick 2018",
+    "After Hanin & Rolnick 2018",
     "Lengths stay bounded if the squared branch scales have a finite sum: prod (1 + 1/l^2)",
     "x + V relu(W x) / l, He, width 128, 20 blocks; E of the squared signal's growth",
     "5 % off",

@@ -13,7 +13,7 @@ PARTS = {
     "weights": ("^", ":"),
     "both": ("o", "-"),
 }
-SCALES = {0.5: "half the critical σ_w", 1.0: "critical σ_w", 2.0: "twice the critical σ_w"}
+SCALES = {0.5: "half critical σ_w", 1.0: "critical σ_w", 2.0: "twice critical σ_w"}
 
 
 def derivative_and_weights(
@@ -30,7 +30,7 @@ def derivative_and_weights(
     scales, activations = sorted(set(points.scale)), list(dict.fromkeys(points.activation))
     with house_style():
         figure, axes = panels(
-            len(activations), len(scales), (10, 2.3 * len(activations)), sharex=True, sharey="row"
+            len(activations), len(scales), 1.48 * len(activations), sharex=True, sharey="row"
         )
         ends = {}
         for i, name in enumerate(activations):
@@ -42,9 +42,9 @@ def derivative_and_weights(
                 ends[i, j] = _panel(axes[i][j], own, line, COLOURS[name])
                 axes[i][j].set_title(
                     f"{NAMES[name]}, {SCALES.get(scale, scale)}: {own.sigma_w.iloc[0]:.4g}",
-                    color=COLOURS[name], fontsize=8, fontweight="bold",
+                    color=COLOURS[name], fontweight="bold",
                 )  # fmt: skip
-            axes[i][0].set_ylabel("decades of gradient norm")
+            axes[i][0].set_ylabel("decades gained")
         for ax in axes[-1]:
             ax.set_xlabel("layers passed on the way down")
         head(figure, title, note)
@@ -57,7 +57,7 @@ def derivative_and_weights(
 def _panel(ax, points: pd.DataFrame, lines: pd.DataFrame, colour: str) -> tuple[float, list]:
     """Draw one network; returns where its curves end, and with what to call them."""
     ends = []
-    ax.axhline(0, color="#888888", lw=0.6, zorder=0)
+    ax.plot([0, points.layers_passed.max()], [0, 0], color="#888888", lw=0.6, zorder=0)
     for part, (mark, dash) in PARTS.items():
         shown = colour if part == "both" else "#555555"
         own = lines[lines.part == part]
@@ -66,8 +66,8 @@ def _panel(ax, points: pd.DataFrame, lines: pd.DataFrame, colour: str) -> tuple[
             own = points[(points.part == part) & (points.inputs == inputs)]
             spread = np.abs([own.value - own.low, own.high - own.value])
             ax.errorbar(
-                own.layers_passed, own.value, spread, fmt=mark, color=shown, mfc=face, mew=0.8,
-                ms=5.5 if inputs == "digits" else 3, elinewidth=0.8, zorder=2,
+                own.layers_passed, own.value, spread, fmt=mark, color=shown, mfc=face, mew=0.7,
+                ms=4 if inputs == "digits" else 2.2, elinewidth=0.8, zorder=2,
             )  # fmt: skip
         last = own.loc[own.layers_passed.idxmax()]
         ends.append((float(last.value), part))

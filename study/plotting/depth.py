@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from study.plotting.style import (
     COLOURS,
@@ -38,13 +39,13 @@ def decades_by_layer_and_depth(
     random = points[points.inputs == "random"]
     digits = points[points.inputs == "digits"]
     rows = (
-        ("down", "layers below the output (log scale)", "layer by layer", profiles, None),
-        ("depth", "depth of the network (layers, log scale)", "at the input", random, digits),
+        ("down", "layers below the output\n(log scale)", "layer by layer", profiles, None),
+        ("depth", "depth of the network\n(layers, log scale)", "at the input", random, digits),
     )
     heights = np.abs(pd.concat([profiles, points])[["value", "theory"]].to_numpy())
     reach = heights[np.isfinite(heights)].max() * 2.5
     with house_style():
-        figure, axes = panels(2, len(activations), (11, 6.6), sharey=True)
+        figure, axes = panels(2, len(activations), 4.5, sharey=True)
         for (x, label, called, filled, hollow), line in zip(rows, axes, strict=True):
             for name, ax in zip(activations, line, strict=True):
                 _frame(ax, filled[x], reach, names=name == activations[-1])
@@ -52,7 +53,7 @@ def decades_by_layer_and_depth(
                 others = None if hollow is None else hollow[hollow.activation == name]
                 _curves(ax, x, name, own, others)
                 ax.set_xlabel(label)
-            line[0].set_ylabel(f"{called}\ndecades gained or lost (symlog scale)")
+            line[0].set_ylabel(f"{called}\ndecades (symlog scale)")
         for name, ax in zip(activations, axes[0], strict=True):
             ax.set_title(NAMES[name], color=COLOURS[name], fontweight="bold")
         head(figure, title, note)
@@ -67,15 +68,17 @@ def decades_by_layer_and_depth(
 
 def _frame(ax: Axes, depths: pd.Series, reach: float, names: bool) -> None:
     ax.set_xscale("log")
-    ax.set_yscale("symlog", linthresh=1, linscale=0.4)
+    ax.set_yscale("symlog", linthresh=1, linscale=0.8)
     ax.axhline(0, color="#888888", lw=0.6, zorder=0)
     ax.set_ylim(-reach, reach)
     ticks = [sign * 10**power for sign in (-1, 1) for power in range(5)]
     ticks = [0, *(tick for tick in ticks if abs(tick) < reach)]
     ax.set_yticks(ticks, [f"{tick:,d}".replace("-", "−") for tick in ticks])
     ax.set_yticks([], minor=True)
-    ax.set_xlim(depths.min() * 0.7, depths.max() * 2.6)
-    shade_float_ranges(ax, names, float16=True, place=1.02)
+    ax.set_xlim(depths.min() * 0.7, depths.max() * 4)
+    ax.xaxis.set_major_locator(LogLocator(numticks=9))
+    ax.xaxis.set_minor_locator(NullLocator())
+    shade_float_ranges(ax, names, float16=True, place=1.04)
 
 
 def _curves(ax: Axes, x: str, name: str, filled: pd.DataFrame, hollow: pd.DataFrame | None) -> None:
@@ -85,12 +88,12 @@ def _curves(ax: Axes, x: str, name: str, filled: pd.DataFrame, hollow: pd.DataFr
         own = filled[filled.sigma_w == sigma].sort_values(x)
         ax.plot(own[x], own.theory, color=colour, lw=1.1, zorder=1)
         drawn = {"fmt": MARKS[name], "color": colour, "elinewidth": 0.8, "zorder": 2}
-        size = 3.5 if x == "depth" else 2
+        size = 2.6 if x == "depth" else 1.6
         ax.errorbar(own[x], own.value, _spread(ax, own), ms=size, **drawn)
         if hollow is not None:
             own = hollow[hollow.sigma_w == sigma]
             own = own[np.isfinite(own.value)]  # a true zero is at no height
-            ax.errorbar(own[x], own.value, _spread(ax, own), ms=6, mfc="none", mew=0.7, **drawn)
+            ax.errorbar(own[x], own.value, _spread(ax, own), ms=4.4, mfc="none", mew=0.7, **drawn)
 
 
 def _spread(ax: Axes, own: pd.DataFrame) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from study.plotting.style import COLOURS, MARKS, NAMES, head, house_style, panels
+from study.plotting.style import COLOURS, MARKS, NAMES, SMALL, head, house_style, panels
 
 UNIT_ROUNDOFF = 2.0**-53
 
@@ -23,7 +23,7 @@ def errors_of_witnesses(
     allowed : witness -> the error that rounding may cause
     """
     with house_style():
-        figure, axes = panels(1, 2, (10, 4.6), width_ratios=[1.25, 1])
+        figure, axes = panels(1, 2, 3.6, width_ratios=[1.25, 1])
         _against_step(axes[0][0], steps[steps.log2_step >= -60])
         _of_activations(axes[0][1], checks, allowed)
         head(figure, title, note)
@@ -40,7 +40,9 @@ def _against_step(ax, steps: pd.DataFrame) -> None:
     ):
         ax.plot(h, line, color="#888888", lw=0.9, zorder=0)
         y = float(np.exp(np.interp(np.log(at), np.log(h), np.log(line))))
-        ax.annotate(text, (at, y), side, textcoords="offset points", color="#555555", fontsize=7)
+        ax.annotate(
+            text, (at, y), side, textcoords="offset points", color="#555555", fontsize=SMALL
+        )
     for (name, kind), own in steps.groupby(["activation", "witness"], sort=False):
         _marks(ax, 2.0**own.log2_step, own, name, kind)
     ax.set_xscale("log")
@@ -50,8 +52,8 @@ def _against_step(ax, steps: pd.DataFrame) -> None:
     ax.set_xlabel("step h (log scale)")
     ax.set_ylabel("relative error of the gradient (log scale)")
     ax.set_title("a  against the step of the witness", fontweight="bold")
-    ax.text(2.0**-36, 0.3, "central differences (open)", fontsize=7)
-    ax.text(2.0**-59, 1.5e-13, "complex steps (filled)", fontsize=7)
+    ax.text(2.0**-36, 0.3, "central differences (open)", fontsize=SMALL)
+    ax.text(2.0**-59, 1.5e-13, "complex steps (filled)", fontsize=SMALL)
     for i, name in enumerate(dict.fromkeys(steps.activation)):
         ax.text(
             2.0**-59, 10.0 ** (-4.2 - 1.1 * i), NAMES[name], color=COLOURS[name], fontweight="bold"
@@ -63,7 +65,7 @@ def _of_activations(ax, checks: pd.DataFrame, allowed: dict[str, float]) -> None
     for kind, limit in allowed.items():
         ax.axvline(limit, color="#444444", lw=0.9, ls="--", zorder=0)
         ax.text(
-            limit, 0.01, " allowed", fontsize=6.5, color="#444444",
+            limit, 0.01, " allowed", fontsize=SMALL, color="#444444",
             transform=ax.get_xaxis_transform(),
         )  # fmt: skip
         for i, name in enumerate(names):
@@ -86,7 +88,7 @@ def _marks(ax, x, y, name: str, kind: str, across: bool = False) -> None:
     spread = np.abs([value - own.low, own.high - value])
     places = (value, y) if across else (np.asarray(x), value)
     ax.errorbar(
-        *places, **{"xerr" if across else "yerr": spread}, fmt=MARKS[name], ms=3.5,
-        color=COLOURS[name], mfc=COLOURS[name] if kind == "error_complex" else "white", mew=0.8,
+        *places, **{"xerr" if across else "yerr": spread}, fmt=MARKS[name], ms=3,
+        color=COLOURS[name], mfc=COLOURS[name] if kind == "error_complex" else "white", mew=0.7,
         elinewidth=0.8, lw=0, zorder=2,
     )  # fmt: skip

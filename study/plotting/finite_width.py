@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from study.plotting.style import (
     COLOURS,
     MARKS,
+    SMALL,
     direct_labels,
     head,
     house_style,
@@ -36,7 +37,7 @@ def gradients_at_finite_width(
     deaths : columns width, depth, value, half, theory (shares of networks, half an interval)
     """
     with house_style():
-        figure, axes = panels(1, 3, (10, 3.6))
+        figure, axes = panels(1, 3, 2.7)
         at, labels = _against_depth(axes[0][0], points)
         _against_ratio(axes[0][1], points)
         _dead(axes[0][2], deaths)
@@ -62,7 +63,7 @@ def _against_depth(ax: Axes, points: pd.DataFrame) -> tuple[float, list[tuple[fl
     ax.set_xlim(he.layers.min() / 1.3, he.layers.max() * 3)
     ax.set_title("He-initialised ReLU, by width n")
     ax.set_xlabel("layers L (log scale)")
-    ax.set_ylabel("log10 of the typical gain of ‖dC/dr‖ (symlog)")
+    ax.set_ylabel("log10 of the typical gain\nof ‖dC/dr‖ (symlog scale)")
     return float(he.layers.max()), labels
 
 
@@ -76,13 +77,13 @@ def _against_ratio(ax: Axes, points: pd.DataFrame) -> None:
         same = own.width == own.narrow_width
         _marks(ax, own.ratio[same], own[same], colour, MARKS[activation], face, called)
         if not same.all():
-            _marks(ax, own.ratio[~same], own[~same], "black", "*", "white", "with bottlenecks", 8)
+            _marks(ax, own.ratio[~same], own[~same], "black", "*", "white", "with bottlenecks", 6.5)
     ax.axhline(0, color="#444444", lw=0.9, ls="--", zorder=0)
     ax.set_xscale("log")
     _decades(ax, points)
     ax.set_title("by depth over width: one line a kind")
-    ax.set_xlabel("Σ 1/n over layers, L/n if all are equal (log scale)")
-    ax.legend(loc="lower left", fontsize=7)
+    ax.set_xlabel("Σ 1/n over layers, L/n if equal (log scale)")
+    ax.legend(loc="lower left")
 
 
 def _dead(ax: Axes, deaths: pd.DataFrame) -> None:
@@ -90,23 +91,23 @@ def _dead(ax: Axes, deaths: pd.DataFrame) -> None:
         colour = shade(COLOURS["relu"], 1 - 0.1 * (width - 3))
         ax.plot(own.depth, own.theory, color=colour, zorder=1)
         ax.errorbar(
-            own.depth, own.value, own.half, fmt=MARKS["relu"], ms=3, color=colour, elinewidth=0.8,
+            own.depth, own.value, own.half, fmt=MARKS["relu"], ms=2.6, color=colour, elinewidth=0.8,
             capsize=1.5, zorder=2,
         )  # fmt: skip
         last = own.iloc[-1]
         ax.annotate(
             f"n = {width:g}" if width == deaths.width.min() else f"{width:g}",
-            (last.depth, last.theory), xytext=(0, 7), ha="center", textcoords="offset points",
-            fontsize=6.5,
+            (last.depth, last.theory), xytext=(3, 7), ha="right", textcoords="offset points",
+            fontsize=SMALL,
         )  # fmt: skip
     ax.set_xscale("log")
     ax.set_ylim(0, 1)
     ax.set_title("narrow ReLU of n units: born dead")
     ax.set_xlabel("layers L (log scale)")
-    ax.set_ylabel("share of networks with gradient zero")
+    ax.set_ylabel("share with gradient zero")
 
 
-def _marks(ax, x, own, colour, mark, face=None, label=None, size=3.2) -> None:
+def _marks(ax, x, own, colour, mark, face=None, label=None, size=2.8) -> None:
     spread = np.abs([own.value - own.low, own.high - own.value])
     ax.errorbar(
         x, own.value, spread, fmt=mark, ms=size, color=colour, mfc=face or colour, mew=0.8,

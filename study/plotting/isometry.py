@@ -36,7 +36,7 @@ def singular_values_against_depth(
     low = 3 * finite.low.min()
     with house_style():
         figure, axes = panels(
-            len(rows), len(activations), (10, 2.8 * len(rows)), sharex=True, sharey=True
+            len(rows), len(activations), 1.9 * len(rows) + 0.2, sharex=True, sharey=True
         )
         ends = {}
         for i, (weights, called) in enumerate(rows.items()):
@@ -44,6 +44,8 @@ def singular_values_against_depth(
                 ax = axes[i][j]
                 ax.set_xscale("log")
                 ax.set_yscale("symlog", linthresh=1, linscale=0.6)
+                ax.set_xlim(points.depth.min() / 1.4, points.depth.max() * 3)
+                ax.set_ylim(low, 10)
                 for n, rank in enumerate(ranks):
                     colour = shade(COLOURS[name], 1 - 0.7 * n / max(1, len(ranks) - 1))
                     own = points[
@@ -55,8 +57,8 @@ def singular_values_against_depth(
                     own = own.loc[own.index.isin(finite.index)]
                     spread = np.abs([own.value - own.low, own.high - own.value])
                     ax.errorbar(
-                        own.depth, own.value, spread, fmt=MARKS[name], ms=3.2, color=colour,
-                        mfc="white" if rank > 1 else colour, mew=0.8, elinewidth=0.8, capsize=1.5,
+                        own.depth, own.value, spread, fmt=MARKS[name], ms=2.6, color=colour,
+                        mfc="white" if rank > 1 else colour, mew=0.7, elinewidth=0.8, capsize=1.5,
                         zorder=2 + len(ranks) - n,
                     )  # fmt: skip
                     if len(own):
@@ -65,19 +67,17 @@ def singular_values_against_depth(
                             (place[1], f"k = {rank}" if rank == 1 else f"{rank}")
                         )
                 ax.axhline(0, color="#888888", lw=0.6, zorder=0)
-                ax.set_ylim(low, 10)
                 ticks = [-(10**power) for power in range(6) if -(10**power) > low]
                 ax.set_yticks(
                     [*ticks, 0, 1], [f"{tick:,d}".replace("-", "−") for tick in [*ticks, 0, 1]]
                 )
                 ax.set_yticks([], minor=True)
-                ax.set_xlim(points.depth.min() / 1.4, points.depth.max() * 3)
-                shade_float_ranges(ax, names=j == 0)
+                shade_float_ranges(ax, names=j == len(activations) - 1)
                 if i == 0:
                     ax.set_title(NAMES[name], color=COLOURS[name], fontweight="bold")
                 if i == len(rows) - 1:
                     ax.set_xlabel("depth (layers, log scale)")
-            axes[i][0].set_ylabel(f"{called}\nlog10 of singular values (symlog)")
+            axes[i][0].set_ylabel(f"{called}\nlog10 of s_k (symlog scale)")
         head(figure, title, note)
         figure.canvas.draw()  # the layout, which the labels need
         for (i, j, depth), labels in ends.items():

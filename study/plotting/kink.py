@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from study.plotting.style import FORMAT_MARKS, head, house_style, panels
+from study.plotting.style import FORMAT_MARKS, SMALL, head, house_style, panels
 
 NAMES = {
     "float16_narrow": "float16, sums too",
@@ -33,7 +33,7 @@ def three_looks(
     training : the same; points of accuracy; n, parted: runs, and how many have parted
     """
     with house_style():
-        figure, axes = panels(1, 3, (10, 4.6), width_ratios=[1.35, 1, 1.15])
+        figure, axes = panels(1, 3, 3.15, width_ratios=[1.35, 1, 1.15])
         _situations(axes[0][0], differ)
         _zeros(axes[0][1], zeros)
         _training(axes[0][2], training)
@@ -47,16 +47,25 @@ def _situations(ax: Axes, differ: pd.DataFrame) -> None:
     for i, situation in enumerate(situations):
         for j, (name, mark) in enumerate(FORMAT_MARKS.items()):
             own = differ[(differ.situation == situation) & (differ.format == name)].iloc[0]
-            height = -i + 0.15 * (2 - j)
-            ax.plot(own.delta, height, mark, ms=5.5, color="#888888", mfc="white", clip_on=False)
-            ax.plot(own.gradient, height, mark, ms=3.5, color="#222222", clip_on=False)
+            height = -i + 0.18 * (2 - j)
+            ax.plot(
+                own.delta,
+                height,
+                mark,
+                ms=4.2,
+                mew=0.8,
+                color="#888888",
+                mfc="white",
+                clip_on=False,
+            )
+            ax.plot(own.gradient, height, mark, ms=2.4, color="#222222", clip_on=False)
         ax.axhline(-i - 0.5, color="#e4e4e4", lw=0.6)
     ax.set_yticks([-i for i in range(len(situations))], situations)
     ax.set_ylim(-len(situations) + 0.4, 0.6)
     ax.set_xscale("symlog", linthresh=1e-3, linscale=0.5)
     ax.set_xlim(-3e-4, 1.6)
     ax.set_xticks([0, 1e-3, 1e-2, 1e-1, 1], ["0", "0.1 %", "1 %", "10 %", "100 %"])
-    ax.set_xlabel("largest change, relative (symlog scale)")
+    ax.set_xlabel("largest change, relative\n(symlog scale)")
     ax.set_title("ReLU′(0) = 0 or ½ instead of 1, at initialisation")
 
 
@@ -65,7 +74,7 @@ def _rows(ax: Axes, points: pd.DataFrame) -> None:
     for i, (name, mark) in enumerate(FORMAT_MARKS.items()):
         own = points.loc[name]
         spread = [[own.value - own.low], [own.high - own.value]]
-        ax.errorbar(own.value, -i, xerr=spread, fmt=mark, ms=5, color="#222222", capsize=2,
+        ax.errorbar(own.value, -i, xerr=spread, fmt=mark, ms=4, color="#222222", capsize=2,
                     elinewidth=0.8, clip_on=False)  # fmt: skip
     ax.set_yticks([-i for i in range(len(NAMES))], NAMES.values())
     ax.set_ylim(-len(NAMES) + 0.4, 0.6)
@@ -76,7 +85,7 @@ def _zeros(ax: Axes, zeros: pd.DataFrame) -> None:
     ax.set_xscale("symlog", linthresh=0.1, linscale=0.6)
     ax.set_xlim(-0.01, max(150, 1.5 * zeros.high.max()))
     ax.set_xticks([0, 0.1, 1, 10, 100], ["0", "0.1", "1", "10", "100"])
-    ax.set_xlabel("z exactly 0, per million (symlog scale)")
+    ax.set_xlabel("z exactly 0, per million\n(symlog scale)")
     ax.set_title("How often z is exactly 0")
 
 
@@ -88,8 +97,8 @@ def _training(ax: Axes, training: pd.DataFrame) -> None:
     ax.axvline(0, color="#888888", lw=0.6, zorder=0)
     for i, name in enumerate(FORMAT_MARKS):
         text = f"{training.parted[name]:.0f} of {training.n[name]:.0f} parted"
-        ax.annotate(text, (1.0, -i + 0.15), xycoords=("axes fraction", "data"), fontsize=6.5,
+        ax.annotate(text, (1.0, -i + 0.15), xycoords=("axes fraction", "data"), fontsize=SMALL,
                     ha="right", va="bottom", color="#444444")  # fmt: skip
-    ax.set_xlabel("accuracy, ReLU′(0) = 0 less 1 (points)")
+    ax.set_xlabel("accuracy, ReLU′(0) = 0 less 1\n(points)")
     ax.set_yticks(ax.get_yticks(), [])  # those of the panel to the left
     ax.set_title("In training on MNIST digits")

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from study.plotting.style import NAMES, head, house_style, panels
+from study.plotting.style import NAMES, SMALL, head, house_style, panels
 
 _RIGHT, _WRONG, _REFUTING = "#0072B2", "#444444", "#D55E00"
 _REACH = 300.0
@@ -34,17 +34,16 @@ def theory_against_measurement(table: pd.DataFrame, title: str) -> Figure:
     columns = _columns(_lines(table))
     tallest = max(len(column) for column in columns)
     with house_style():
-        size = (5.2 * len(columns), _ROW * tallest + 1.5)
-        figure, (axes,) = panels(1, len(columns), size)
+        figure, (axes,) = panels(1, len(columns), _ROW * tallest + 1.2)
         for ax, column in zip(axes, columns, strict=True):
             _draw(ax, column, tallest)
         head(
             figure,
             title,
             "Dots: numbers expected by theory. Diamonds: negative controls, wrong numbers; orange: "
-            "of a law that refutes a popular reading.\nDistance from the measurement, over the "
+            "of a law that refutes a popular reading. Distance from the measurement, over the "
             "distance at which it excludes a number: its interval plus tolerance."
-            f"\nGrey: not excluded. Log scale beyond 1; triangles: farther than {_REACH:.0f}. "
+            f" Grey: not excluded. Log scale beyond 1; triangles: farther than {_REACH:.0f}. "
             "Crosses: theory disagrees.",
         )
     return figure
@@ -76,10 +75,10 @@ def _draw(ax: Axes, lines: list[tuple[str, object]], tallest: int) -> None:
     for k, (text, row) in enumerate(lines):
         left = {"transform": ax.get_yaxis_transform(), "va": "center", "ha": "right"}
         if row is None:
-            ax.text(-0.02, k, text, fontsize=6.5, fontweight="bold", **left)
+            ax.text(-0.02, k, text, fontsize=SMALL, fontweight="bold", **left)
             continue
         colour = _REFUTING if row.popular_reading else _WRONG
-        ax.text(-0.02, k, text, fontsize=6.2, color=colour, **left)
+        ax.text(-0.02, k, text, fontsize=SMALL, color=colour, **left)
         ax.axhline(k, color="#eeeeee", lw=0.5, zorder=0.5)
         right, wrong = (_distance(row, number) for number in (row.expected, row.control_expected))
         mark = "o" if abs(right) <= 1 else "X"

@@ -35,14 +35,14 @@ def depth_by_format(
     """
     activations = list(dict.fromkeys(depths.activation))
     with house_style():
-        figure, axes = panels(1, len(activations), (10, 5.6), sharey=True)
+        figure, axes = panels(1, len(activations), 3.3, sharey=True)
         ends = {}
         for ax, name in zip(axes[0], activations, strict=True):
             _frame(ax, depths.sigma_w, deepest)
             own, theory = (frame[frame.activation == name] for frame in (depths, lines))
             ends[ax] = _curves(ax, own, theory, COLOURS[name], deepest)
             ax.set_title(NAMES[name], color=COLOURS[name], fontweight="bold")
-        axes[0][0].set_ylabel("depth at which dC/dW⁰ is lost (layers, log scale)")
+        axes[0][0].set_ylabel("depth at which dC/dW⁰ is lost\n(layers, log scale)")
         head(figure, title, note)
         figure.canvas.draw()  # the layout, which the labels need
         for ax, labels in ends.items():
@@ -58,9 +58,9 @@ def _height(deepest: int, row: int) -> float:
 def _frame(ax: Axes, scales: pd.Series, deepest: int) -> None:
     ax.set_xscale("log")
     ax.set_yscale("log")
-    ax.axhline(deepest, color="#888888", lw=0.6, zorder=0)
     ax.set_xlim(min(scales) * 0.85, max(scales) * 2.6)
     ax.set_ylim(4, _height(deepest, len(SHARES)))
+    ax.axhline(deepest, color="#888888", lw=0.6, zorder=0)
     ticks = [tick for tick in (0.5, 1, 2, 4, 10) if min(scales) <= tick <= 1.2 * max(scales)]
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.set_xticks([], minor=True)
@@ -81,9 +81,9 @@ def _curves(
         ax.plot(own.sigma_w, own.value.where(np.isfinite(own.value)), color=tone, zorder=1)
         own = points[points.format == name].sort_values("sigma_w")
         lost, kept = own[np.isfinite(own.value)], own[np.isinf(own.value)]
-        ax.plot(kept.sigma_w, [kept_at] * len(kept), mark, ms=5, color=tone, mfc="white")
+        ax.plot(kept.sigma_w, [kept_at] * len(kept), mark, ms=4, color=tone, mfc="white")
         spread = [lost.value - lost.low, lost.high.clip(upper=deepest) - lost.value]
-        ax.errorbar(lost.sigma_w, lost.value, spread, fmt=mark, ms=5, color=tone, elinewidth=0.8,
+        ax.errorbar(lost.sigma_w, lost.value, spread, fmt=mark, ms=4, color=tone, elinewidth=0.8,
                     capsize=1.5, zorder=2)  # fmt: skip
         ends.append((min(own.value.iloc[-1], kept_at), name))
     return ends

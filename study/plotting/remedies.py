@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from study.plotting.style import COLOURS, MARKS, NAMES, head, house_style, panels
+from study.plotting.style import COLOURS, MARKS, NAMES, SMALL, head, house_style, panels
 
 TITLES = {"initialiser": "initialisers of plain networks", "other": "other remedies"}
 
@@ -25,7 +25,7 @@ def layers_kept(summary: pd.DataFrame, horizon: int, title: str, note: str) -> F
     halves = {"initialiser": summary[first], "other": summary[~first]}
     rows = max(half.remedy.nunique() for half in halves.values())
     with house_style():
-        figure, axes = panels(1, 2, (10, 0.21 * rows + 1.6), sharex=True)
+        figure, axes = panels(1, 2, 0.134 * rows + 1.2, sharex=True)
         for ax, (half, own) in zip(axes[0], halves.items(), strict=True):
             _rows(ax, own, horizon)
             ax.set_ylim(*(own.remedy.nunique() - np.array([rows + 0.3, 0.3])))
@@ -45,15 +45,17 @@ def _rows(ax: Axes, own: pd.DataFrame, horizon: int) -> None:
         at, colour = random.loc[remedy], COLOURS[activation]
         ax.barh(y, at.value - 1, left=1, height=0.62, color=colour, alpha=0.35, lw=0)
         mark = ">" if at.fate == "kept" else MARKS[activation]
-        ax.plot(at.value, y, mark, color=colour, ms=4.5)
+        ax.plot(at.value, y, mark, color=colour, ms=3.2)
         if at.fate != "kept":
-            ax.text(1.06, y - 0.04, at.fate, fontsize=6, va="center", color="#444444")
+            # Within the bar, or beside the marks where that is too short.
+            x = 1.06 if at.value > 12 else 1.5 * max(at.value, at.high, at.expected)
+            ax.text(x, y - 0.04, at.fate, fontsize=SMALL, va="center", color="#444444")
         whisker = [[at.value - at.low], [min(at.high, edge) - at.value]]
         ax.errorbar(at.value, y, xerr=whisker, fmt="none", ecolor=colour, elinewidth=1)
         digits = own[(own.inputs == "digits") & (own.remedy == remedy)]
         mark = ">" if (digits.fate == "kept").all() else MARKS[activation]
-        ax.plot(digits.value, [y] * len(digits), mark, mfc="none", color=colour, ms=7.5, mew=0.7)
-        ax.plot(min(at.expected, edge), y, "|", color="black", ms=9, mew=1.4, zorder=5)
+        ax.plot(digits.value, [y] * len(digits), mark, mfc="none", color=colour, ms=5.4, mew=0.7)
+        ax.plot(min(at.expected, edge), y, "|", color="black", ms=7, mew=1.2, zorder=5)
         if np.isinf(at.expected):
             ax.plot(edge * 1.12, y, ">", color="black", ms=3, zorder=5)
     ax.set(xscale="log", xlim=(1, edge * 1.35))

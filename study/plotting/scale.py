@@ -8,11 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, SymLogNorm
 from matplotlib.figure import Figure
 
+from study.plotting.floats import FLOAT32_DECADES
 from study.plotting.style import (
     COLOURS,
-    FLOAT32_DECADES,
     MARKS,
     NAMES,
+    SMALL,
     head,
     house_style,
     panels,
@@ -22,8 +23,8 @@ from study.plotting.style import (
 DECADES = LinearSegmentedColormap.from_list(
     "decades", ["#08204d", "#3b6ea8", "#a9b1b8", "#f0a860", "#fff3d0"]
 )
-_LABELS = {"depth": "depth (layers, log scale)", "sigma_b": "bias scale σ_b (log scale)"}
-_SCALES = [0.25, 0.5, 1, 2, 4, 8, 16]
+_LABELS = {"depth": "depth in layers\n(log scale)", "sigma_b": "bias scale σ_b\n(log scale)"}
+_SCALES = [0.5, 1, 2, 4, 8, 16]
 
 
 def growth_against_scale(
@@ -45,7 +46,7 @@ def growth_against_scale(
     columns = 4
     count = -(-len(activations) // columns)
     with house_style():
-        figure, axes = panels(count, columns, (10, 2.1 * count), sharex=True, sharey=True)
+        figure, axes = panels(count, columns, 1.4 * count, sharex=True, sharey=True)
         for ax, name in zip(axes.flat, activations, strict=False):
             colour = COLOURS[name]
             ax.axhspan(0, 2, color="#fbf1ea", lw=0, zorder=-2)
@@ -56,22 +57,29 @@ def growth_against_scale(
             own = points[points.activation == name]
             spread = np.abs([own.value - own.low, own.high - own.value])
             ax.errorbar(
-                own.sigma_w, own.value, spread, fmt=MARKS[name], ms=3, color=colour, mfc="white",
-                mew=0.8, elinewidth=0.8, zorder=2,
+                own.sigma_w, own.value, spread, fmt=MARKS[name], ms=2.8, color=colour, mfc="white",
+                mew=0.6, elinewidth=0.8, zorder=2,
             )  # fmt: skip
             ax.set_xscale("log")
             ax.set_ylim(-1.05, 1.15)
             ax.set_title(NAMES[name], color=colour, fontweight="bold")
             ax.annotate(
-                f"critical {critical[name]:.4g}", (critical[name], -1.0), xytext=(3, 0),
-                textcoords="offset points", fontsize=6.5, color="#444444",
+                f"critical {critical[name]:.4g}", (critical[name], -1.0),
+                xytext=(3 if critical[name] < 4 else -3, 0),
+                textcoords="offset points", fontsize=SMALL, color="#444444",
                 ha="left" if critical[name] < 4 else "right",
             )  # fmt: skip
         axes[0][0].text(
-            0.03, 0.93, "explodes", transform=axes[0][0].transAxes, fontsize=7, va="top"
+            0.03, 0.93, "explodes", transform=axes[0][0].transAxes, fontsize=SMALL, va="top"
         )
         axes[0][0].text(
-            0.97, 0.42, "vanishes", transform=axes[0][0].transAxes, fontsize=7, ha="right", va="top"
+            0.97,
+            0.42,
+            "vanishes",
+            transform=axes[0][0].transAxes,
+            fontsize=SMALL,
+            ha="right",
+            va="top",
         )
         _scale_axis(axes[-1])
         for row in axes:
@@ -94,13 +102,13 @@ def phase_diagram(points: pd.DataFrame, y: str, title: str, note: str) -> Figure
     count = -(-len(activations) // columns)
     norm, ticks = decades_scale(points.value)
     with house_style():
-        figure, axes = panels(count, columns, (10, 2.1 * count), sharex=True, sharey=True)
+        figure, axes = panels(count, columns, 1.5 * count, sharex=True, sharey=True)
         for ax, name in zip(axes.flat, activations, strict=False):
             own = points[points.activation == name]
             grid = own.pivot(index=y, columns="sigma_w", values="value")
             mesh = _plane(ax, grid, norm)
             line = own.groupby(y).critical.first()
-            ax.plot(line, line.index, color="black", lw=1.4)
+            ax.plot(line, line.index, color="black", lw=1.2)
             ax.set_xscale("log")
             ax.set_yscale("log")
             ax.set_title(NAMES[name], color=COLOURS[name], fontweight="bold")

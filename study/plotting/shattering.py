@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from study.plotting.style import COLOURS, direct_labels, head, house_style, panels
+from study.plotting.style import COLOURS, SMALL, direct_labels, head, house_style, panels
 
 PANELS = {
     "without skip connections": {
@@ -24,7 +24,7 @@ PANELS = {
         "tanh 0.9": ("tanh σ_w 0.9", "tanh", "D"),
         "tanh 2": ("tanh σ_w 2", "tanh", "d"),
         "sigmoid 4": ("sigmoid σ_w 4", "sigmoid", "s"),
-        "sigmoid 16": ("sigmoid σ_w 16", "sigmoid", "P"),
+        "sigmoid 16": ("sigmoid\nσ_w 16", "sigmoid", "P"),
     },
 }
 FLOOR = 1e-4
@@ -42,9 +42,7 @@ def likeness_against_depth(
     seeds : networks behind each kind of inputs, a row of panels each
     """
     with house_style():
-        figure, axes = panels(
-            len(seeds), len(PANELS), (10, 2.9 * len(seeds)), sharex=True, sharey=True
-        )
+        figure, axes = panels(len(seeds), len(PANELS), 2.05 * len(seeds), sharex=True, sharey=True)
         deepest, labels = points.depth.max(), []
         for i, inputs in enumerate(seeds):
             for j, (family, kinds) in enumerate(PANELS.items()):
@@ -65,17 +63,17 @@ def likeness_against_depth(
                     ax.set_title(family, fontweight="bold")
                 if i == len(seeds) - 1:
                     ax.set_xlabel("layers or blocks (log scale)")
-            axes[i][0].set_ylabel(f"{inputs} inputs\nlikeness of gradients (log scale)")
+            axes[i][0].set_ylabel(f"{inputs} inputs\nlikeness (log scale)")
         counts = " and ".join(f"{n} networks ({inputs})" for inputs, n in seeds.items())
         head(
             figure,
             title,
             "Likeness: mean ⟨g₁, g₂⟩ / mean |g|², g = dC/dx at two inputs for one cotangent, means "
-            "over networks taken before the division.\n"
+            "over networks taken before the division. "
             f"Marks: {counts} of width {width}, 95 % bootstrap intervals. Triangles: upper ends of "
-            "intervals that reach zero, where the noise of\nfinite width, about 1/√n a network, "
+            "intervals that reach zero, where the noise of finite width, about 1/√n a network, "
             "hides the likeness. Lines: theory of infinite width, which great depth leaves; no "
-            "free offset. Coin-tossed:\nunits active at random for each input, as Balduzzi et al. "
+            "free offset. Coin-tossed: units active at random for each input, as Balduzzi et al. "
             "(2017) assume. BatchNorm: its statistics taken for constants on the way back.",
         )
         figure.canvas.draw()  # the layout, which the labels need
@@ -85,8 +83,8 @@ def likeness_against_depth(
             leaving = sorted((end for end in ends if end[1] < deepest), key=lambda end: end[1])
             for place, (y, x, name, _) in enumerate(leaving):
                 ax.annotate(
-                    name, (x, y), xytext=(6 if place else -6, 0), textcoords="offset points",
-                    ha="left" if place else "right", va="center", fontsize=6.5,
+                    name, (x, y), xytext=(6 if place else -6, 5), textcoords="offset points",
+                    ha="left" if place else "right", va="center", fontsize=SMALL,
                 )  # fmt: skip
     return figure
 
@@ -96,8 +94,8 @@ def _curve(ax: Axes, own: pd.DataFrame, colour: str, mark: str) -> None:
     seen = own[own.low > 0]
     spread = np.array([seen.value - seen.low, seen.high - seen.value])
     ax.errorbar(
-        seen.depth, seen.value, spread, fmt=mark, ms=3.5, color=colour, mfc="white", mew=0.9,
+        seen.depth, seen.value, spread, fmt=mark, ms=2.8, color=colour, mfc="white", mew=0.6,
         elinewidth=0.8, capsize=1.5, zorder=2,
     )  # fmt: skip
     hidden = own[(own.low <= 0) & (own.high > FLOOR)]
-    ax.plot(hidden.depth, hidden.high, "v", ms=3.5, color=colour, alpha=0.45, lw=0, zorder=2)
+    ax.plot(hidden.depth, hidden.high, "v", ms=2.8, color=colour, alpha=0.45, lw=0, zorder=2)

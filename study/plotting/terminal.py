@@ -15,10 +15,12 @@ from typing import NamedTuple, TextIO
 import numpy as np
 import pandas as pd
 
+from study.plotting.floats import FLOAT32_DECADES, FLOAT64_DECADES
+
 ROWS = 15
 WIDTHS = (60, 120)
 """Characters in a line, the fewest and the most."""
-ENDS = {"float32": (-37.93, 38.53), "float64": (-307.65, 308.25)}
+ENDS = {"float32": FLOAT32_DECADES, "float64": FLOAT64_DECADES}
 """log10 of the smallest and the largest normal number of a format."""
 
 _LEFT = 8  # characters for the numbers of the axis, and the axis

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from study.plotting.style import COLOURS, MARKS, NAMES, head, house_style, panels
+from study.plotting.style import COLOURS, MARKS, NAMES, SMALL, head, house_style, panels
 
 
 def maps_and_courses(
@@ -35,28 +35,30 @@ def maps_and_courses(
     """
     activations, methods = list(cells.activation.unique()), list(growth.method.unique())
     with house_style():
-        figure, axes = panels(2, 4, (11, 6.2))
+        figure, axes = panels(2, 4, 4.4)
         for ax, name in zip(axes[0], activations, strict=False):
             _map(ax, cells[cells.activation == name], rules[rules.activation == name])
             ax.set_title(NAMES[name], color=COLOURS[name], fontweight="bold")
         axes[0][0].set_ylabel("depth (layers, log scale)")
+        for ax in (*axes[0][1:3], *axes[1][1:3]):  # on the scale of the first in the row
+            ax.tick_params(labelleft=False)
         ax = axes[0][3]
         ax.set_title(titles["critical"])
         for name in activations:
             own = cells[(cells.activation == name) & cells.critical]
             _marks(ax, own.depth, own, name, label=NAMES[name])
         ax.axhline(0.1, color="#888888", lw=0.6, ls=":")
-        ax.annotate("chance", (0.01, 0.085), xycoords="axes fraction", fontsize=6.5, va="top")
+        ax.annotate("chance", (0.01, 0.085), xycoords="axes fraction", fontsize=SMALL, va="top")
         ax.set(xscale="log", ylim=(0, 1), xlabel="depth (layers, log scale)")
         ax.set_ylabel("held-out accuracy")
         ax.set_xticks(sorted(cells.depth.unique()), sorted(cells.depth.unique()))
         ax.set_xticks([], minor=True)
-        ax.legend(fontsize=7, loc="upper right")
+        ax.legend(fontsize=SMALL, loc="upper right", labelspacing=0.2, borderaxespad=0)
         for ax, method in zip(axes[1], methods, strict=False):
             _growth(ax, growth[growth.method == method])
             ax.set_title(titles[method])
         axes[1][0].annotate(
-            "back at the critical norm", (0.98, -np.log10(2) * 1.15), fontsize=6.5, ha="right",
+            "back at the critical norm", (0.98, -np.log10(2) * 1.15), fontsize=SMALL, ha="right",
             va="top", xycoords=axes[1][0].get_yaxis_transform(),
         )  # fmt: skip
         axes[1][0].set_ylabel("decades the weight norm has grown\n(symlog scale)")
@@ -85,20 +87,20 @@ def _map(ax: Axes, cells: pd.DataFrame, rules: pd.DataFrame) -> None:
             diverged = lost.loc[depth, sigma] > 0.5
             ax.annotate(
                 "div." if diverged else f"{value:.0%}", (column, depth), ha="center", va="center",
-                fontsize=7, color="black" if value > 0.6 and not diverged else "white", zorder=4,
-                bbox={"fc": cmap(shades(value)), "lw": 0, "pad": 0.8},
+                fontsize=SMALL, color="black" if value > 0.6 and not diverged else "white",
+                zorder=4, bbox={"fc": cmap(shades(value)), "lw": 0, "pad": 0.8},
             )  # fmt: skip
     ends = _edges(scales)
     anchors = np.log([ends[0], *scales, ends[-1]]), [-0.5, *columns, columns[-1] + 0.5]
     rules = rules[rules.sigma_w.between(ends[0], ends[-1])]
     x = np.interp(np.log(rules.sigma_w), *anchors)
-    ax.plot(x, rules.value, color="white", lw=3.2)
-    ax.plot(x, rules.value, color="#C00000", lw=1.6)
+    ax.plot(x, rules.value, color="white", lw=2.6)
+    ax.plot(x, rules.value, color="#C00000", lw=1.3)
     ax.set(yscale="log", xlim=(-0.5, columns[-1] + 0.5), ylim=(edges[0], edges[-1]))
     ax.set_xticks(columns, [f"{sigma:.3g}" for sigma in scales])
     ax.set_yticks(depths, [f"{depth:g}" for depth in depths])
     ax.tick_params(which="minor", length=0, labelleft=False)
-    ax.set_xlabel("weight scale σ_w (columns evenly spaced)")
+    ax.set_xlabel("weight scale σ_w\n(columns evenly spaced)")
 
 
 def _edges(middles: np.ndarray) -> np.ndarray:
@@ -112,10 +114,11 @@ def _growth(ax: Axes, growth: pd.DataFrame) -> None:
     ax.axhline(0, color="#888888", lw=0.6, zorder=0)
     ax.axhline(-np.log10(2), color="#888888", lw=0.8, ls="--", zorder=0)
     ax.set_yscale("symlog", linthresh=1e-3, linscale=0.5)
-    ax.set_ylim(-1, 100)
+    ax.set_ylim(-2, 100)
     ax.set_yticks([-0.1, -0.01, -0.001, 0, 0.001, 0.01, 0.1, 1, 10])
     ax.set_yticks([], minor=True)
     ax.yaxis.set_major_formatter(lambda tick, _: f"{tick:g}".replace("-", "−"))
+    ax.locator_params(axis="x", nbins=4)
     ax.set_xlabel("step of training")
 
 
@@ -124,7 +127,7 @@ def _marks(
 ) -> None:
     spread = np.abs([own.value - own.low, own.high - own.value])
     ax.errorbar(
-        x, own.value, spread, marker=MARKS[name], ms=4, color=COLOURS[name], lw=1,
+        x, own.value, spread, marker=MARKS[name], ms=3.2, color=COLOURS[name], lw=1,
         mfc=COLOURS[name] if filled else "white", ls="-" if filled else ":", elinewidth=0.7,
         capsize=1.5, label=label or None,
     )  # fmt: skip
