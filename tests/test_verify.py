@@ -8,8 +8,20 @@ import pytest
 from toyhouse import Here, run, stored
 
 import study
-from study import experiment, identities, march, nudge, records, report, verify
+from study import (
+    blocks,
+    experiment,
+    formats,
+    identities,
+    jacobian,
+    march,
+    nudge,
+    records,
+    report,
+    verify,
+)
 from study.experiment import Experiment
+from study.plain import PlainRun
 
 
 @pytest.fixture
@@ -349,3 +361,270 @@ def test_a_chaotic_number_that_alone_differs_is_no_other_machines(layered):
     rewrite(layered, frame)
     (check,) = [c for c in of_layers(layered) if c.wrong]
     assert "active_fraction: 1 of 160 differ" in check.wrong
+
+
+CHOOSING = """
+import pandas as pd
+import study
+from study import gaussian
+from study.formats import FORMATS
+from study.plain import PlainRun
+
+COLUMNS = {"rate": "a name [-]", "chosen": "whether train_loss is lowest [-]",
+           "train_loss": "a chaotic number [-]", "half": "of a float16 run [-]"}
+GRID = {"quick": [{"seed": 0}, {"seed": 1}], "paper": [{"seed": 0}]}
+CLAIMS = []
+
+def measure(seed):
+    def losses(net, seeds):
+        frame = study.profile(net, seeds, engine="dense").query("layer == 0")
+        return frame.log10_grad_norm.to_numpy()
+    chaos = losses(study.Network("tanh", 90, 16, sigma_w=8.0), [seed, seed + 10, seed + 20])
+    tame = losses(study.Network("relu", 9, 16, sigma_w=1.4), [seed, seed + 10, seed + 20])
+    W = [gaussian.normal(gaussian.key(seed), k, (64, 64)) / 8 for k in range(9)]
+    run = PlainRun(W, gaussian.normal(gaussian.key(seed), 9, (32, 64)), "tanh", FORMATS["float16"])
+    nets = pd.DataFrame({"activation": ["tanh"] * 3 + ["relu"] * 3, "seed": seed,
+                         "rate": [1.0, 2.0, 3.0] * 2, "train_loss": [*(1e6 * chaos % 1), *tame],
+                         "half": [float(row.sum()) for row in run.r[-1][:6]]})
+    best = nets.groupby("activation").train_loss.idxmin()
+    nets.insert(3, "chosen", nets.index.isin(best))
+    return {"nets": nets, "best": nets.loc[best, ["activation", "rate", "train_loss"]]}
+
+def cost(seed):
+    return 0.01, 2**20
+"""
+
+
+def choosing(seed, number=None):
+    """What another machine makes of a cell: its last bits are those of a nudge of no check."""
+    space = {}
+    exec(CHOOSING, space)
+    if number is None:
+        return space["measure"](seed)
+    with nudge.nudged(number):
+        return space["measure"](seed)
+
+
+@pytest.fixture
+def chosen(toy, results):
+    """Tables of a choice by chaotic numbers, and of float16 runs, of two cells."""
+    exec(CHOOSING, vars(toy))
+    run(toy, results, executor=Here())
+    forget_parts(results)
+    for left in (results / "toy").glob("*"):
+        if left.stem in ("decay", "ends"):
+            left.unlink()
+    return results / "toy"
+
+
+def kept_from(folder, tables, **change):
+    """Keep the tables of two cells, with numbers of the first changed: column -> (row, by)."""
+    frame = pd.concat([cell["nets"] for cell in tables], ignore_index=True)
+    for column, (row, by) in change.items():
+        frame.loc[row, column] += by
+    rewrite(folder / "nets.csv", frame)
+    best = pd.concat([cell["best"] for cell in tables], ignore_index=True)
+    rewrite(folder / "best.csv", best)
+    return [c for c in of_layers(folder / "nets.csv") if c.wrong]
+
+
+def test_a_choice_by_chaotic_numbers_may_be_another_on_another_machine(chosen):
+    plain = choosing(0)["nets"]
+    others = {n: choosing(0, n) for n in range(50, 60)}
+    flipped = [n for n, t in others.items() if not t["nets"].chosen.equals(plain.chosen)]
+    assert flipped
+    for number in flipped[:2]:
+        tables = [others[number], choosing(1, number)]
+        assert not np.array_equal(tables[0]["nets"].half, plain.half)
+        assert kept_from(chosen, tables) == []
+
+
+def test_what_chaos_does_not_reach_is_held_though_choices_flip(chosen):
+    """Negative controls, each a small but real amount, in a cell full of chaos."""
+    tables = [choosing(seed, 50) for seed in (0, 1)]
+    plain = tables[0]["nets"]
+    row = plain.index[(plain.activation == "relu") & ~plain.chosen][0]
+    found = kept_from(chosen, tables, train_loss=(row, 1e-6))
+    assert any("nets.train_loss: 1 of 6 differ" in c.wrong for c in found)
+    found = kept_from(chosen, tables, half=(2, 0.5))
+    assert any("nets.half: 1 of 6 differ" in c.wrong for c in found)
+    tables[0]["nets"].loc[plain.activation == "relu", "chosen"] = [True, True, True]
+    found = kept_from(chosen, tables)
+    assert any(c.what == "choice" for c in found)
+
+
+def survey(number):
+    """Five networks as a machine may see them: tame, tame, diverged, chaotic, near its end."""
+    noise = np.random.default_rng(number).normal(size=5)
+    still, chaos = np.array([1e-8, 1e-8, 0, 0, 0]), np.array([0, 0, 0, 0.2, 0.2])
+    frame = pd.DataFrame({"rate": [1e-4, 3e-4, 0.03, 1e-3, 0.01], "status": "ok", "steps": 150})
+    frame["train_loss"] = 2 + (still + chaos) * noise
+    frame["accuracy"] = [0.11, 0.12, np.nan, *(0.4 + 0.03 * noise[3:].round())]
+    frame["growth"] = [1e-6, 1e-6, 9.7, 1e-3, 0.1] + 1e-7 * noise
+    return diverged(frame, 2, 3)
+
+
+def diverged(frame, row, step, growth=9.7):
+    frame = frame.copy()
+    frame.loc[row, ["status", "steps", "train_loss", "accuracy"]] = "diverged", step, np.inf, np.nan
+    frame.loc[row, "growth"] = growth + 1e-7
+    return frame
+
+
+def of_survey(kept, first=None, tame=False):
+    """What is wrong with it beside nudged runs; if tame, as if none had found chaos."""
+    runs = [survey(0) if first is None else first, *map(survey, range(1, 9))]
+    reach = nudge.Reach(runs)
+    if tame:
+        reach.chaotic[:] = False
+    return verify._compare("nets", kept, runs[0], 1e-9, reach)
+
+
+def test_an_event_of_a_chaotic_network_may_be_another_on_another_machine():
+    plain, late = survey(50), diverged(survey(50), 4, 56, 2.7)
+    assert of_survey(plain) == ""
+    assert of_survey(late) == ""  # which no nudge found
+    assert "status" in of_survey(late, tame=True)
+    assert of_survey(plain, first=late) == ""
+    assert of_survey(diverged(survey(50), 4, 70, 3.1), first=late) == ""
+
+
+@pytest.mark.parametrize(
+    ("row", "change", "column"),
+    [
+        (0, {"status": "diverged"}, "status"),
+        (0, {"steps": 149}, "steps"),
+        (0, {"train_loss": np.inf}, "train_loss"),
+        (0, {"train_loss": 2.0001}, "train_loss"),
+        (0, {"accuracy": 0.61}, "accuracy"),
+        (2, {"status": "ok"}, "status"),
+        (2, {"steps": 4}, "steps"),
+        (2, {"train_loss": 2.0}, "train_loss"),
+        (4, {"status": "exploded"}, "status"),
+        (4, {"status": "diverged"}, "status"),  # and yet it has a loss
+        (4, {"train_loss": np.inf}, "train_loss"),  # of no run that ended
+        (4, {"train_loss": 1e9}, "train_loss"),
+    ],
+)
+def test_an_event_that_no_nudge_makes_plausible_is_found(row, change, column):
+    """Negative controls: events of tame networks, and events of chaotic ones that no run knows."""
+    kept = survey(50)
+    kept.loc[row, [*change]] = [*change.values()]
+    assert f"nets.{column}: " in of_survey(kept)
+
+
+def test_a_network_that_is_tame_does_not_diverge_on_another_machine():
+    assert "nets.status: " in of_survey(diverged(survey(50), 0, 56))
+    recovered = survey(50)
+    recovered.loc[2] = recovered.loc[3].where(recovered.columns != "rate", 0.03)
+    assert "nets.status: " in of_survey(recovered.astype(survey(50).dtypes))
+
+
+@pytest.mark.parametrize(("column", "value"), [("steps", 151), ("steps", -1), ("growth", 1e3),
+                                               ("rate", 0.011)])  # fmt: skip
+def test_the_numbers_of_an_event_are_held_to_what_the_runs_span(column, value):
+    late = diverged(survey(50), 4, 56, 2.7)
+    late.loc[4, column] = value
+    assert f"nets.{column}: " in of_survey(late)
+
+
+def test_a_number_in_float32_may_leap_as_its_like_do():
+    """A unit that passes its kink in one run of twenty; in float64 it does not."""
+    runs = [pd.DataFrame({"spread": np.array([0.8, 0.9, 0.7])}) for _ in range(9)]
+    for n, frame in enumerate(runs):
+        frame.spread += np.array([1e-7, 1e-7, 1e-15]) * n
+    runs[5].loc[1, "spread"] += 1e-3
+    reach = nudge.Reach(runs)
+    for row, off, found in ((0, 5e-4, ""), (0, 5e-3, "nets.spread"), (2, 5e-4, "nets.spread")):
+        kept = runs[0].copy()
+        kept.loc[row, "spread"] += off
+        wrong = verify._compare("nets", kept, runs[0], 1e-9, reach)
+        assert wrong.partition(":")[0] == found
+
+
+def test_a_nudge_that_makes_a_cell_fail_excuses_nothing(toy, chosen, monkeypatch):
+    tables = [choosing(seed, 50) for seed in (0, 1)]
+    monkeypatch.setattr(nudge, "compute", lambda *part: (b"", "ValueError: a fault", (0, 0)))
+    found = kept_from(chosen, tables)
+    assert [c.wrong for c in found] == [
+        "with its last bits flipped, the cell fails: ValueError: a fault"
+    ] * 2
+
+
+def test_a_nudge_moves_what_is_rounded_after_its_sum_and_no_prescribed_order():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 200, 200))
+    for name, number in formats.FORMATS.items():
+        one, two = number.rounded(a), number.rounded(b)
+        plain = number.matmul(one, two)
+        with nudge.nudged(1):
+            assert np.array_equal(number.matmul(one, two), plain) == (name == "float16_narrow")
+        assert np.array_equal(number.matmul(one, two), plain)
+
+
+# --- Plain runs, blocks and Jacobians ------------------------------------------------------------
+
+
+def plain_run(kink):
+    rng = np.random.default_rng(1)
+    for number in formats.FORMATS.values():
+        W = [rng.normal(size=(24, 24)) / 4 for _ in range(6)]
+        W[2][:, :5] = 0  # z = 0, at the kink
+        run = PlainRun(W, rng.normal(size=(5, 24)), "relu", number)
+        for k, delta in enumerate(run.backward(np.ones((5, 24)), kink)):
+            run.gradient(k, delta)
+
+
+def blocks_run():
+    rng = np.random.default_rng(2)
+    W = (rng.normal(size=(12, 32, 32)) / 32**0.5).astype(np.float32)
+    x, u = rng.normal(size=(2, 8, 32)).astype(np.float32)
+    for block in (
+        blocks.Block("relu", sigma_w=2**0.5),
+        blocks.Block("tanh", residual=True),
+        blocks.Block("relu", blocks.BATCH, frozen=True),
+        blocks.Block("relu", blocks.BATCH, residual=True),
+    ):
+        blocks.gradient_overlaps(block, W.__getitem__, [6, 3], x, u[:1])
+
+
+def jacobians():
+    nets = [study.Network(a, 1, 16, sigma_w=1.5) for a in ("linear", "tanh", "relu")]
+    jacobian.log10_singular_values(nets, 0, [3, 40])
+
+
+OTHERS = [
+    (lambda: plain_run(0.5), PlainRun, "backward", "Euler in 55 layers"),
+    (lambda: plain_run(0.0), PlainRun, "gradient", "Euler in 55 layers"),
+    (blocks_run, blocks.Block, "backward", "Euler in 36 layers"),
+    (jacobians, jacobian.Product, "log_singular_values", "direction of 6 Jacobians"),
+    (jacobians, jacobian.Product, "_restore", "direction of 6 Jacobians"),
+]
+
+
+@pytest.mark.parametrize(("compute", "owner", "name", "said"), OTHERS)
+def test_other_engines_obey_their_identities_and_what_breaks_them_is_found(
+    compute, owner, name, said, monkeypatch
+):
+    with identities.watched() as seen:
+        compute()
+    assert seen.said.endswith(said)
+    assert seen.wrong == ""
+    plain = getattr(owner, name)
+
+    def off(self, *args):
+        found = plain(self, *args)
+        if name == "backward" and owner is PlainRun:
+            found[1] = 4 * found[1]
+        elif name == "log_singular_values":
+            found[0] += 1e-5
+        elif name == "_restore":  # a QR step that loses a direction's size
+            self.log[0] += 1e-5
+        else:
+            found = found * (1.5 if owner is blocks.Block else 4)
+        return found
+
+    monkeypatch.setattr(owner, name, off)
+    with identities.watched() as seen:
+        compute()
+    assert "times what is allowed" in seen.wrong

@@ -1,4 +1,4 @@
-"""What the norms of one network must obey, layer by layer, whoever computed them."""
+"""Networks that are measured again, held to what every layer of them must obey."""
 
 from __future__ import annotations
 
@@ -7,73 +7,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from study import backprop, march, records
+from study import backprop, march
 from study.backprop import Linear, Stretch
+from study.blocks import Block
+from study.identities.columns import TOLERANCE
+from study.identities.onlookers import of_blocks, of_plain_runs, of_products
+from study.jacobian import Product
+from study.plain import PlainRun
 from study.scaled import Array, ldexp, spread, sum_of_squares
-
-TOLERANCE = 1e-9
-"""What a number may differ by, relative or absolute; see `Walks`."""
-_NETWORK = [*records.PROFILE_COLUMNS][:9]  # what names a network
-
-
-def check(frame: pd.DataFrame) -> Iterator[tuple[str, str]]:
-    """Yield each identity that the columns of a table allow, and what is wrong: empty if nothing.
-
-    Per row: the two ways a norm is written agree. Of neighbouring layers: the factors telescope,
-    and ‖dC/dW^(k)‖ is at most ‖dC/dz^(k+1)‖ ‖r^(k)‖ (equal for one example). Norms alone determine
-    <W, dC/dW>, which Euler's identity makes equal in all layers, only where a layer has one unit;
-    `watched` holds the layers themselves to it.
-
-    Examples
-    --------
-    >>> import study
-    >>> frame = study.profile(study.Network("relu", depth=4, width=8), [0])
-    >>> [*check(frame)]
-    [('mantissa and exponent', ''), ('telescoping, 3 pairs', ''), ('gradient, 3 pairs', '')]
-    """
-    names = set(frame)
-    if {"grad_norm_mantissa", "grad_norm_exponent", "log10_grad_norm"} <= names:
-        with np.errstate(divide="ignore"):
-            log = np.log10(frame["grad_norm_mantissa"].abs())
-        two = log + frame["grad_norm_exponent"] * np.log10(2)
-        yield ("mantissa and exponent", differ(two, frame["log10_grad_norm"]))
-    factors = ["log10_derivative_factor", "log10_weight_factor", "log10_delta_norm"]
-    if not {"layer", *factors} <= names:
-        return
-    # Rows k and k + 1 of one network: dC/dz^(k+1) is dC/dz^(k+2) through the weights and phi'.
-    keys = frame[[n for n in frame if n in _NETWORK or n not in records.PROFILE_COLUMNS]]
-    keys = keys.loc[:, [t != "float64" or n in _NETWORK for n, t in records.schema(keys).items()]]
-    same = (keys.iloc[1:].to_numpy() == keys.iloc[:-1].to_numpy()).all(axis=1)
-    next_ = same & (np.diff(frame["layer"]) == 1)
-    phi, weight, delta = (frame[name].to_numpy() for name in factors)
-    known = next_ & np.isfinite(phi[:-1] + weight[1:] + delta[1:])
-    walked = (delta[1:] + weight[1:] + phi[:-1])[known]
-    yield (f"telescoping, {known.sum()} pairs", differ(walked, delta[:-1][known]))
-    if {"log10_grad_norm", "log10_signal_norm"} <= names:
-        grad = frame["log10_grad_norm"].to_numpy()[1:]
-        most = delta[1:] + frame["log10_signal_norm"].to_numpy()[:-1]
-        known = next_ & np.isfinite(grad) & np.isfinite(most)
-        grad, most = grad[known], most[known]
-        yield (f"gradient, {known.sum()} pairs", differ(np.maximum(grad, most), most))
-    if {"log10_grad_norm", "log10_weight_norm", "activation", "width", "sigma_b"} <= names:
-        plain = frame["activation"].isin(["relu", "leaky_relu", "linear"]) & frame["sigma_b"].eq(0)
-        one = (plain & frame["width"].eq(1)).to_numpy()
-        both = (frame["log10_grad_norm"] + frame["log10_weight_norm"]).to_numpy()
-        pair = same & one[1:] & np.isfinite(both[1:]) & np.isfinite(both[:-1])
-        if pair.any():
-            yield ("Euler", differ(both[1:][pair], both[:-1][pair]))
-
-
-def differ(one: Any, two: Any, tolerance: float = TOLERANCE) -> str:
-    """Where two columns differ by more than the tolerance, in words."""
-    one, two = np.asarray(one, float), np.asarray(two, float)
-    bad = ~np.isclose(one, two, rtol=tolerance, atol=tolerance, equal_nan=True)
-    if not bad.any():
-        return ""
-    i = int(np.flatnonzero(bad)[0])
-    return f"{bad.sum()} of {len(one)} differ, the first {float(one[i])!r}, not {float(two[i])!r}"
 
 
 class Walks:
@@ -81,11 +23,16 @@ class Walks:
 
     def __init__(self) -> None:
         self._seen: list[tuple[int, float, float]] = []  # appended to by the engines' threads
+        self._products: list[float] = []
 
-    def add(self, gaps: list[Array], promise: float) -> None:
+    def add(self, gaps: list[Array], promise: float = 0.0) -> None:
         """Take in some layers: each network's gap, as a share of what is allowed."""
         found = np.concatenate([*gaps, []], axis=None)
         self._seen.append((found.size, found.max(initial=0.0), promise))
+
+    def add_product(self, gap: float) -> None:
+        """Take in a product of layers: its worst gap, as a share of what is allowed."""
+        self._products.append(gap)
 
     @property
     def layers(self) -> int:
@@ -93,9 +40,17 @@ class Walks:
         return sum(count for count, _, _ in self._seen)
 
     @property
+    def said(self) -> str:
+        """What was held to what; empty if nothing was."""
+        euler = f"Euler in {self.layers:,} layers" if self.layers else ""
+        products = len(self._products)
+        spectra = f"norm, determinant, direction of {products:,} Jacobians" if products else ""
+        return "; ".join(filter(None, (euler, spectra)))
+
+    @property
     def wrong(self) -> str:
-        """How far Euler's identity is off in the worst layer, if that is more than allowed."""
-        worst = np.max([gap for _, gap, _ in self._seen], initial=0.0)
+        """How far an identity is off where it is worst, if that is more than allowed."""
+        worst = np.max([*(gap for _, gap, _ in self._seen), *self._products], initial=0.0)
         return "" if worst <= 1 else f"off by {worst:.3g} times what is allowed"
 
     @property
@@ -118,8 +73,10 @@ def watched() -> Iterator[Walks]:
     In each layer sum_ij W_ij dC/dW_ij = sum_j (z_j - b_j) dC/dz_j = sum_i r_i dC/dr_i, example by
     example: what went up through the weights must match what comes down, whichever engine it is,
     with a matrix or without. They may differ by half the digits of the format, of which rounding
-    takes a few in wide layers and more where a matrix-free draw lies near 0. Networks that
-    `study.backprop` does not walk are not seen.
+    takes a few in wide layers and more where a matrix-free draw lies near 0. So are plain runs in
+    any format and blocks, and Jacobians to theirs (see `study.identities.onlookers`). What
+    `study.training` steps is seen where its layers' norms are taken; its steps
+    are only computed again.
 
     Examples
     --------
@@ -138,11 +95,17 @@ def watched() -> Iterator[Walks]:
         seen.add([*beside.gaps.values()], 4 * depth * float(u))
         return below
 
-    backprop.backward = march.backward = backward
-    try:
+    with contextlib.ExitStack() as undo:
+        for owner, name, other in (
+            (backprop, "backward", backward),
+            (march, "backward", backward),
+            *of_plain_runs(PlainRun, seen.add),
+            *of_blocks(Block, seen.add),
+            *of_products(Product, seen.add_product),
+        ):
+            undo.callback(setattr, owner, name, getattr(owner, name))
+            setattr(owner, name, other)
         yield seen
-    finally:
-        backprop.backward = march.backward = walk
 
 
 class _Beside:
