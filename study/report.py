@@ -75,10 +75,13 @@ def _paletted(png: bytes) -> bytes:
     few = opaque.quantize(256 - len(own), kmeans=2, dither=Image.Dither.NONE).getpalette()
     palette = np.vstack([np.reshape(few, (-1, 3)), np.multiply(own, 255).round()])
     # Pillow's own search is off by up to three shades: white would turn grey.
-    pixels = np.asarray(opaque)
-    shades, which = np.unique(pixels.reshape(-1, 3), axis=0, return_inverse=True)
-    nearest = cKDTree(palette).query(shades)[1].astype(np.uint8)
-    flat = Image.fromarray(nearest[which].reshape(pixels.shape[:2]))
+    shade = np.asarray(opaque).astype(np.uint32) @ np.array([2**16, 2**8, 1], np.uint32)
+    place = np.zeros(2**24, np.uint8)
+    place[shade] = 1
+    shades = np.flatnonzero(place)
+    colours = np.stack([shades >> 16, shades >> 8 & 255, shades & 255], axis=-1)
+    place[shades] = cKDTree(palette).query(colours)[1]
+    flat = Image.fromarray(place[shade])
     flat.putpalette(palette.astype(np.uint8).tobytes())
     flat.save(buffer, format="png", optimize=True)
     return buffer.getvalue()
