@@ -17,7 +17,6 @@ import pandas as pd
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
-from scipy.spatial import cKDTree
 
 from study import findings, records
 from study.claims import COLUMNS, judge_all
@@ -80,7 +79,9 @@ def _paletted(png: bytes) -> bytes:
     place[shade] = 1
     shades = np.flatnonzero(place)
     colours = np.stack([shades >> 16, shades >> 8 & 255, shades & 255], axis=-1)
-    place[shades] = cKDTree(palette).query(colours)[1]
+    # Squared distances, but for that of the shade from black; exact.
+    far = (palette**2).sum(axis=1) - 2 * colours @ palette.T
+    place[shades] = far.argmin(axis=1)
     flat = Image.fromarray(place[shade])
     flat.putpalette(palette.astype(np.uint8).tobytes())
     flat.save(buffer, format="png", optimize=True)
