@@ -235,7 +235,7 @@ class Root(NamedTuple):
 def gram_root(R: Array) -> Root:
     """Cholesky's root for `factor`, of examples R, (..., batch, units)."""
     norms = np.sqrt(sum_of_squares(R))[..., None]
-    unit = R / np.where(norms > 0, norms, 1)
+    unit = _unit(R, norms)
     K = unit @ unit.mT
     L = _cholesky(K.reshape(-1, *K.shape[-2:])).reshape(K.shape)
     poor = L.diagonal(axis1=-2, axis2=-1).min(axis=-1, initial=1) < PIVOT
@@ -289,7 +289,7 @@ def factor(
     norms, L, poor = root or gram_root(R)
     m = min(batch, units)
     T = L[..., :m].copy()
-    unit = R / np.where(norms > 0, norms, 1) if frame or poor.any() else None
+    unit = _unit(R, norms) if frame or poor.any() else None
     Q = (np.linalg.inv(L) @ unit)[..., :m, :] if frame else None
     if poor.any():
         T[poor], rows = _householder(unit[poor], frame, pivot=rank is not None and rank < m)
@@ -298,6 +298,11 @@ def factor(
     T = T[..., :rank]
     T *= norms
     return T.astype(R.dtype, copy=False), Q.astype(R.dtype, copy=False) if frame else None
+
+
+def _unit(R: Array, norms: Array) -> Array:
+    """The examples scaled to norm 1, in float64; 0 where R is 0."""
+    return R / np.where(norms > 0, norms, 1)
 
 
 def _direction(R: Array, norm: Array) -> Array:

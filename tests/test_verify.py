@@ -276,16 +276,21 @@ def cost(seed):
 """
 
 
-@pytest.fixture
-def layered(toy, results):
-    """Tables of layers, of a chaotic and of a tame network; no parts are kept."""
-    exec(LAYERED, vars(toy))
+def measured_anew(toy, results, source):
+    """The toy's tables when it measures as ``source`` says; neither its own nor parts are left."""
+    exec(source, vars(toy))
     run(toy, results, executor=Here())
     forget_parts(results)
     for left in (results / "toy").glob("*"):
         if left.stem in ("decay", "ends"):
             left.unlink()
-    return results / "toy" / "layers.csv"
+    return results / "toy"
+
+
+@pytest.fixture
+def layered(toy, results):
+    """Tables of layers, of a chaotic and of a tame network; no parts are kept."""
+    return measured_anew(toy, results, LAYERED) / "layers.csv"
 
 
 def of_layers(path, recompute=2):
@@ -408,13 +413,7 @@ def choosing(seed, number=None):
 @pytest.fixture
 def chosen(toy, results):
     """Tables of a choice by chaotic numbers, and of float16 runs, of two cells."""
-    exec(CHOOSING, vars(toy))
-    run(toy, results, executor=Here())
-    forget_parts(results)
-    for left in (results / "toy").glob("*"):
-        if left.stem in ("decay", "ends"):
-            left.unlink()
-    return results / "toy"
+    return measured_anew(toy, results, CHOOSING)
 
 
 def kept_from(folder, tables, **change):

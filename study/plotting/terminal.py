@@ -15,13 +15,12 @@ from typing import NamedTuple, TextIO
 import numpy as np
 import pandas as pd
 
-from study.plotting.floats import FLOAT32_DECADES, FLOAT64_DECADES
+from study.plotting.floats import decades
 
 ROWS = 15
 WIDTHS = (60, 120)
 """Characters in a line, the fewest and the most."""
-ENDS = {"float32": FLOAT32_DECADES, "float64": FLOAT64_DECADES}
-"""log10 of the smallest and the largest normal number of a format."""
+ENDS = {name: decades(name) for name in ("float32", "float64")}
 
 _LEFT = 8  # characters for the numbers of the axis, and the axis
 _BITS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])  # of a braille letter
