@@ -2,4 +2,4 @@
 
 import importlib.util
 
-collect_ignore = [] if importlib.util.find_spec("torch") else ["study/torch.py", "study/bridge"]
+collect_ignore = [] if importlib.util.find_spec("torch") else ["study/torch"]

@@ -23,8 +23,10 @@ from threadpoolctl import threadpool_limits
 import study
 from benchmarks import capacity
 from benchmarks.networks import networks
-from study import gaussian, records, report
-from study.disk import make_folder
+from study.records import tables as records
+from study.records.disk import make_folder
+from study.report import publish
+from study.sampling import gaussian
 
 REPEATS = 5
 THREADS = 2
@@ -237,13 +239,13 @@ def main(groups: Sequence[str]) -> None:
         path = Path("results") / "bench" / "bench.csv"
         make_folder(path.parent)
         records.write_described(path, table, COLUMNS, about)
-        report.draw_more("bench", Path("results"), Path("figures"))
+        publish.draw_more("bench", Path("results"), Path("figures"))
     if not groups or "capacity" in groups:
         large = capacity.measure()
         path = Path("results") / "capacity" / "capacity.csv"
         make_folder(path.parent)
         records.write_described(path, large, capacity.COLUMNS, about)
-        report.draw_more("capacity", Path("results"), Path("figures"))
+        publish.draw_more("capacity", Path("results"), Path("figures"))
 
 
 if __name__ == "__main__":

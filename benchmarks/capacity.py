@@ -32,7 +32,7 @@ def run(engine: str, width: int, scales: int, seeds: int, depth: int) -> tuple[f
     """Profile, and return seconds and peak gigabytes of this process."""
     import study
     from benchmarks.networks import networks
-    from study.plan import peak_memory  # a spawned process inherits its parent's ru_maxrss
+    from study.runs.plan import peak_memory
 
     if scales:
         job = lambda depth: networks(width, [depth], scales)  # noqa: E731

@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from study import cluster, parts, records, sweep
-from study.disk import make_folder, write_atomic
-from study.experiment import Experiment
+from study.records import tables as records
+from study.records.disk import make_folder, write_atomic
+from study.runs import cluster, parts, sweep
+from study.runs.experiment import Experiment
 
 QUESTION = "How many parts can a driver serve?"
 COLUMNS = {"value": "a number [1]"}

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 
 import study
-from study import images
-from study.claims import Claim, Estimate, above, below, verdict, within
-from study.estimators import farthest, mean, medians, worst
-from study.gains import FACTORS, mean_factors, running_factors
-from study.plotting.anatomy import derivative_and_weights
+from study.plot.anatomy import derivative_and_weights
+from study.sampling import digits
+from study.statistics.claims import Claim, Estimate, above, below, verdict, within
+from study.statistics.estimators import farthest, mean, medians, worst
+from study.statistics.gains import FACTORS, mean_factors, running_factors
 from study.theory.decay import derivative_decades
 
 QUESTION = "What did the derivative take from the gradient, and what did the weights give back?"
@@ -54,7 +54,7 @@ def measure(inputs: str, seed: int, scales: list[float]) -> dict[str, pd.DataFra
         study.Network(name, DEPTH, WIDTH, sigma_w=scale * CRITICAL[name], sigma_b=SIGMA_B[name])
         for name, scale in cells
     ]
-    x, y = images.sample(seed, BATCH[inputs]) if inputs == "digits" else (None, None)
+    x, y = digits.sample(seed, BATCH[inputs]) if inputs == "digits" else (None, None)
     df = study.profile(nets, [seed], BATCH[inputs], engine="dense", inputs=x, targets=y)
     df = df.assign(inputs=inputs, scale=np.repeat([scale for _, scale in cells], DEPTH))
     layers = running_factors(df, KEYS)

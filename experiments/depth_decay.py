@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 
 import study
-from study import images
-from study.claims import Claim, Estimate, above, below, median_interval, within
-from study.estimators import medians
-from study.plotting.depth import decades_by_layer_and_depth
+from study.plot.depth import decades_by_layer_and_depth
+from study.sampling import digits
+from study.statistics.claims import Claim, Estimate, above, below, median_interval, within
+from study.statistics.estimators import medians
 from study.theory.decay import gradient_decades
 
 QUESTION = "How much of the gradient reaches the input, by activation, weight scale and depth?"
@@ -58,7 +58,7 @@ def measure(
     if inputs == "random":
         df = study.profile(asked, seeds, engine="matrix_free")
     else:
-        x, y = images.sample(seeds[0], IMAGES)
+        x, y = digits.sample(seeds[0], IMAGES)
         df = study.profile(asked, seeds, engine="dense", inputs=x, targets=y)
     both = df[["log10_derivative_factor", "log10_weight_factor"]]
     factors = both.fillna(0.0).sum(axis=1).to_numpy()  # 0 / 0 beneath a true zero, itself -inf

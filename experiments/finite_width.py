@@ -4,10 +4,16 @@ import numpy as np
 import pandas as pd
 
 import study
-from study.claims import Claim, above, below, median_interval, within
-from study.estimators import distance_interval, least_p_value, log10_mean_square, mean, medians
-from study.gains import deaths_at_half_life, deaths_by_depth, gains, he_profile
-from study.plotting.finite_width import gradients_at_finite_width
+from study.plot.finite_width import gradients_at_finite_width
+from study.statistics.claims import Claim, above, below, median_interval, within
+from study.statistics.estimators import (
+    distance_interval,
+    least_p_value,
+    log10_mean_square,
+    mean,
+    medians,
+)
+from study.statistics.gains import deaths_at_half_life, deaths_by_depth, gains, he_profile
 from study.theory import finite_width
 
 QUESTION = "How far does the typical gradient fall in networks of finite width, and what decides?"

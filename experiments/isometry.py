@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 
 import study
-from study import gaussian
-from study.claims import Claim, Estimate, below, median_interval
-from study.estimators import medians, root_mean_square
-from study.jacobian import log10_singular_values
-from study.plotting.isometry import singular_values_against_depth
+from study.engines.jacobian import log10_singular_values
+from study.plot.isometry import singular_values_against_depth
+from study.sampling import gaussian
+from study.statistics.claims import Claim, Estimate, below, median_interval
+from study.statistics.estimators import medians, root_mean_square
 from study.theory import deep_linear, spectra
 
 QUESTION = "Do orthogonal weights keep the directions of the gradient that Gaussian weights lose?"

@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 
 import study
-from study import gaussian
-from study.backprop import unit_cotangent
-from study.claims import Claim, Estimate, above, median_interval, within
-from study.estimators import medians
-from study.formats import FORMATS
-from study.plain import PlainRun, depths_lost
-from study.plotting.precision import depth_by_format
+from study.arithmetic.formats import FORMATS
+from study.arithmetic.plain import PlainRun, depths_lost
+from study.engines.explicit import unit_cotangent
+from study.plot.precision import depth_by_format
+from study.sampling import gaussian
+from study.statistics.claims import Claim, Estimate, above, median_interval, within
+from study.statistics.estimators import medians
 from study.theory.reach import lost_depth
 
 QUESTION = "How deep does each number format carry the gradient?"

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 
 import study
-from study.activations import TABLE
-from study.claims import Claim, Estimate, above, below, bootstrap_over_seeds, within
-from study.estimators import mean, root_mean_square
-from study.phase import beside_critical, critical_scale, lasting_growth, mean_growth
-from study.plotting.scale import growth_against_scale, phase_diagram
+from study.core.activations import TABLE
+from study.plot.scale import growth_against_scale, phase_diagram
+from study.statistics.claims import Claim, Estimate, above, below, bootstrap_over_seeds, within
+from study.statistics.estimators import mean, root_mean_square
+from study.statistics.phase import beside_critical, critical_scale, lasting_growth, mean_growth
 
 QUESTION = "At which weight scale does the gradient stop vanishing and start to explode?"
 

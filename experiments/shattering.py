@@ -5,10 +5,10 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
-from study.blocks import BATCH, Block, gradient_overlaps
-from study.claims import Claim, Estimate, above, bootstrap_over_seeds, within
-from study.draws import Draws
-from study.plotting.shattering import likeness_against_depth
+from study.engines.blocks import BATCH, Block, gradient_overlaps
+from study.plot.shattering import likeness_against_depth
+from study.sampling.draws import Draws
+from study.statistics.claims import Claim, Estimate, above, bootstrap_over_seeds, within
 from study.theory import correlation
 from study.theory.residual import branch_scales, normalised_scales
 

@@ -51,16 +51,16 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from study import theory
-    from study.backprop import backpropagate
-    from study.engines import profile
-    from study.network import Network
+    from study.core.network import Network
+    from study.engines.explicit import backpropagate
+    from study.engines.profile import profile
 
 __all__ = ["Network", "backpropagate", "profile", "theory"]
 
 _HOME = {
-    "Network": "study.network",
-    "backpropagate": "study.backprop",
-    "profile": "study.engines",
+    "Network": "study.core.network",
+    "backpropagate": "study.engines.explicit",
+    "profile": "study.engines.profile",
 }
 
 

@@ -51,8 +51,8 @@ def test_rooms_that_must_not_meet_do_not(path):
         assert not {n for n in found if n.startswith("experiments")}
     if name.startswith("study.theory"):
         assert not {n for n in found if n.split(".")[-1] in ENGINES}
-    if name.startswith("study.plotting"):
-        assert all(n.startswith("study.plotting") for n in found)
+    if name.startswith("study.plot"):
+        assert all(n.startswith("study.plot") for n in found)
     if name.startswith("experiments."):
         assert not {n for n in found if n.startswith("experiments")}
 
@@ -62,7 +62,7 @@ def test_every_module_says_what_it_is(path):
     assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
 
 
-@pytest.mark.parametrize("command", ["import study", "import study.cli"])
+@pytest.mark.parametrize("command", ["import study", "import study.cli.main"])
 def test_the_front_door_opens_quickly(command):
     slow = "{'pandas', 'matplotlib', 'numba', 'scipy'}"
     code = f"{command}; import sys; print(sorted({slow} & set(sys.modules)))"

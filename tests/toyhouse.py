@@ -8,16 +8,16 @@ import time
 from concurrent.futures import Executor, Future
 from pathlib import Path
 
-from study import sweep
-from study.experiment import Experiment
+from study.runs import sweep
+from study.runs.experiment import Experiment
 
-ROOT = Path(sweep.__file__).parents[1]
+ROOT = Path(sweep.__file__).parents[2]
 EXTRA = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p and Path(p) != ROOT]
 
 TOY = """
 import os, signal, time
 import pandas as pd
-from study.claims import Claim, Estimate, above, below
+from study.statistics.claims import Claim, Estimate, above, below
 
 QUESTION = "Does the toy decay?"
 COLUMNS = {"scale": "factor per step [1]", "value": "what is left [1]"}

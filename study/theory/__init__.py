@@ -53,13 +53,7 @@ from study.theory import (
     spectra,
 )
 from study.theory.fixed_point import CRITICAL
-from study.theory.maps import (
-    Trajectory,
-    correlation_map,
-    gradient_factor,
-    trajectory,
-    variance_map,
-)
+from study.theory.maps import Trajectory, correlation_map, gradient_factor, trajectory, variance_map
 from study.theory.mean_field import MeanField, critical_sigma_w, mean_field
 
 __all__ = [

@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from study.activations import Array
+from study.core.activations import Array
 from study.theory import checks
 from study.theory.maps import LARGEST, checked, half_square_step, trajectory, variance_at
 from study.theory.quadrature import break_points, pair_expectation

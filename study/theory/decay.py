@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from study.activations import Array
+from study.core.activations import Array
 from study.theory.finite_width import backward_law
 from study.theory.maps import trajectory
 
@@ -24,7 +24,7 @@ def gradient_decades(
 
     Parameters
     ----------
-    activation : name in the table `study.activations`
+    activation : name in the table `study.core.activations`
     sigma_w : standard deviation of the weights, Var W = sigma_w^2 / fan_in; no bias
     depth, width : weight matrices, all Gaussian; units in every layer
     down : numbers of layers below the output, from 1 to depth

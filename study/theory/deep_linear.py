@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-from study.activations import Array
-from study.network import one_of
+from study.checks import one_of
+from study.core.activations import Array
 from study.theory import checks, layer_law
 from study.theory.quadrature import panels
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from study.network import one_of
+from study.checks import one_of
 from study.theory import checks
 from study.theory.norm_law import NormLaw
 

@@ -4,7 +4,7 @@ V increases, so the sequence q, V(q), V(V(q)), ... goes one way and ends at the 
 point in that direction. It is bracketed and solved for in ln q: iterating would take for ever
 next to criticality, and would mistake slow travel for arrival.
 
->>> from study.activations import activation
+>>> from study.core.activations import activation
 >>> round(fixed_point(activation("erf"), 1.6873614079, 0.05), 8)
 0.58797837
 """
@@ -17,7 +17,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import optimize
 
-from study.activations import Activation, Array
+from study.core.activations import Activation, Array
 from study.theory.maps import LARGEST, variance_at
 
 CRITICAL = 1e-9

@@ -37,7 +37,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from study.activations import Activation, Array
+from study.core.activations import Activation, Array
 from study.theory import checks
 from study.theory.fixed_point import fixed_point
 from study.theory.maps import LARGEST, checked, trajectory

@@ -26,7 +26,7 @@ from functools import lru_cache
 import numpy as np
 from scipy import special
 
-from study.activations import Array
+from study.core.activations import Array
 
 # B outside ten standard deviations of its mean has less than 1e-22 of the probability.
 _REACH = 5.0

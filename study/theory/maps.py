@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from study.activations import Activation, Array
-from study.activations import activation as _row
+from study.core.activations import Activation, Array
+from study.core.activations import activation as _row
 from study.theory import checks
 from study.theory.quadrature import break_points, expectation, pair_expectation
 

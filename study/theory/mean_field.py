@@ -22,8 +22,8 @@ from functools import cached_property
 import numpy as np
 from scipy import optimize
 
-from study.activations import Array
-from study.activations import activation as _row
+from study.core.activations import Array
+from study.core.activations import activation as _row
 from study.theory.fixed_point import CRITICAL, NOISE, fixed_point
 from study.theory.maps import checked, gradient_factor_at, half_square_step
 from study.theory.quadrature import break_points, expectation, pair_expectation
@@ -131,7 +131,7 @@ def mean_field(activation: str, sigma_w: float, sigma_b: float = 0.0) -> MeanFie
     Parameters
     ----------
     activation : str
-        A name in the table ``study.activations``.
+        A name in the table ``study.core.activations``.
     sigma_w, sigma_b : float
         Standard deviations: Var W = sigma_w^2 / fan_in, Var b = sigma_b^2; from 0 to 1e50.
 

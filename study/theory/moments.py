@@ -21,8 +21,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from study.activations import TABLE
-from study.network import one_of
+from study.checks import one_of
+from study.core.activations import TABLE
 from study.theory import checks
 
 KURTOSIS = {"gaussian": 3.0, "uniform": 1.8}

@@ -19,7 +19,7 @@ from functools import cached_property
 import numpy as np
 from scipy import optimize, special
 
-from study.activations import Array
+from study.core.activations import Array
 from study.theory import checks, layer_law
 from study.theory.dying import log_alive
 

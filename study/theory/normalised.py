@@ -29,8 +29,8 @@ import math
 
 import numpy as np
 
-from study.activations import Array
-from study.activations import activation as _row
+from study.core.activations import Array
+from study.core.activations import activation as _row
 from study.theory import checks
 from study.theory.maps import gradient_factor, variance_map
 from study.theory.quadrature import break_points, expectation, panels

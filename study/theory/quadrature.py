@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from study.activations import Activation, Array
+from study.core.activations import Activation, Array
 
 _UNIT_NODES, _UNIT_WEIGHTS = np.polynomial.legendre.leggauss(20)
 
@@ -39,7 +39,7 @@ def break_points(row: Activation) -> tuple[Array, Array]:
 
     Zero is among the kinks: phi' or phi'' may jump there (ELU's second derivative does).
 
-    >>> from study.activations import activation
+    >>> from study.core.activations import activation
     >>> erf = activation("erf")         # E phi'^4 = 1 / sqrt(1 + 2 pi q), Pennington et al. 2018
     >>> float(expectation(lambda x: erf.derivative(x) ** 4, 2.0, break_points(erf)[0]).round(12))
     0.19561741518

@@ -26,9 +26,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from study.activations import Array
-from study.activations import activation as activation_row
-from study.network import one_of
+from study.checks import one_of
+from study.core.activations import Array
+from study.core.activations import activation as activation_row
 from study.theory import checks
 from study.theory.maps import checked, gradient_factor_at, variance_at
 from study.theory.quadrature import break_points, expectation

@@ -31,8 +31,8 @@ import math
 import numpy as np
 from scipy import special
 
-from study.activations import Array
-from study.network import one_of
+from study.checks import one_of
+from study.core.activations import Array
 from study.theory import checks
 from study.theory.quadrature import panels
 

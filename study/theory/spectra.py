@@ -29,9 +29,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy import optimize
 
-from study.activations import Array
-from study.activations import activation as _row
-from study.network import one_of
+from study.checks import one_of
+from study.core.activations import Array
+from study.core.activations import activation as _row
 from study.theory import checks
 from study.theory.quadrature import break_points, gaussian_nodes
 

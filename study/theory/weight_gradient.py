@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from study.activations import Array
+from study.core.activations import Array
 from study.theory import checks
 from study.theory.fluctuations import fluctuations
 from study.theory.maps import trajectory, variance_map
@@ -39,7 +39,7 @@ def log10_norms(
 
     Parameters
     ----------
-    activation : name in the table `study.activations`
+    activation : name in the table `study.core.activations`
     sigma_w, sigma_b : Var W = sigma_w^2 / width, sigma_w above 0; Var b = sigma_b^2, which at
         finite width must leave the weights a share of each pre-activation above 10^-12
     depth, width : number of weight matrices; units in every layer

@@ -1,0 +1,176 @@
+"""Whether the choice of ReLU'(0) matters: at initialisation, where z is 0 by structure, trained."""
+
+from itertools import pairwise, product
+
+import numpy as np
+import pandas as pd
+
+from experiments.kink.choices import descend, differences, zeros
+from study.arithmetic.formats import FORMATS
+from study.arithmetic.plain import PlainRun
+from study.engines.explicit import unit_cotangent
+from study.plot.kink import three_looks
+from study.sampling import digits, gaussian
+from study.statistics.claims import Claim, Estimate, below, median_interval, within
+from study.statistics.estimators import mean
+
+QUESTION = "Does the choice of ReLU'(0) make a difference?"
+
+KINKS = [0.0, 0.5, 1.0]
+WIDTH, DEPTH, SPECIAL = 64, 10, 3  # at initialisation; k of the special layer
+EXAMPLES = 8  # where zeros are there by structure
+GENERIC = ["random inputs", "MNIST digits"]
+SITUATIONS = [*GENERIC, "blank image", "dead layer", "zero-initialised layer"]
+TRAINED, RATE, TRAINING_BATCH, TRAINING_IMAGES = [784, 32, 32, 10], 0.25, 16, 4000
+CONTRAST = 0.125  # of the training images; a power of two is exact in every format
+WEIGHTS, DELTA = "gradient_difference", "delta_difference"
+
+GRID = {
+    preset: [{"part": "initialisation", "seed": i, "batch": batch} for i in range(seeds)]
+    + [{"part": "training", "seed": i, "steps": steps} for i in range(trained)]
+    for preset, seeds, batch, trained, steps in (("quick", 3, 8, 2, 10), ("paper", 10, 256, 8, 100))
+}
+
+COLUMNS = {
+    "format": "number format of the plain run; float16_narrow rounds its sums term by term [-]",
+    "situation": "which ReLU network and inputs [-]",
+    "preactivations": "number of entries of all z [-]",
+    "zeros": "how many of them were exactly 0 [-]",
+    WEIGHTS: "largest difference of dC/dW at ReLU'(0) = 0 or 1/2 from that at 1, in "
+    "units of the layer's largest entry; the largest of all layers [1]",
+    DELTA: "the same of dC/dz, for every example; its sum is a bias's gradient [1]",
+    "steps": "steps of gradient descent [steps]",
+    "accuracy": "share of 1,000 held-out images classified rightly [%]",
+    "step_parted": "first step after which a weight is not what it is with ReLU'(0) = 1; inf: none "
+    "[steps]",
+}
+
+
+def measure(part: str, seed: int, **size) -> dict[str, pd.DataFrame]:
+    """One of the two parts, for one seed."""
+    return {part: {"initialisation": _initialisation, "training": _training}[part](seed, **size)}
+
+
+def cost(part: str, seed: int, **size) -> tuple[float, int]:
+    """Rounding the sums of float16_narrow, of training the held-out images' too; to read images."""
+    initial = part == "initialisation"
+    return 0.3 + 0.009 * size["batch"] if initial else 0.9 + 0.05 * size["steps"], 10**8
+
+
+def he(seed: int, purpose: str, widths: list[int]) -> list[np.ndarray]:
+    """He-initialised matrices."""
+    key, shapes = gaussian.key(seed, "precision", purpose), pairwise(widths)
+    return [gaussian.normal(key, k, n) * (2 / n[0]) ** 0.5 for k, n in enumerate(shapes)]
+
+
+def _initialisation(seed: int, batch: int) -> pd.DataFrame:
+    """What ReLU'(0) = 0 and 1/2 change against 1."""
+    lines = []
+    for situation, name in product(SITUATIONS, FORMATS):
+        count = batch if situation in GENERIC else EXAMPLES
+        x = gaussian.normal(gaussian.key(seed, "precision", "inputs"), 0, (count, WIDTH))
+        x = digits.sample(seed, count)[0] if situation == "MNIST digits" else x
+        x = 0 * x if situation == "blank image" else x
+        weights = he(seed, situation, [x.shape[1]] + DEPTH * [WIDTH])
+        if situation == "dead layer":
+            weights[SPECIAL] = -np.abs(weights[SPECIAL])  # as r >= 0, every z < 0
+        if situation == "zero-initialised layer":
+            weights[SPECIAL] = 0 * weights[SPECIAL]
+        run = PlainRun(weights, x, "relu", FORMATS[name])
+        dr = unit_cotangent(gaussian.key(seed, "precision"), run.z[-1].shape, np.float64)
+        differ = differences(run, dr, KINKS)
+        lines.append((situation, name, seed, sum(z.size for z in run.z), zeros(run.z), *differ))
+    columns = ["situation", "format", "seed", "preactivations", "zeros", WEIGHTS, DELTA]
+    return pd.DataFrame(lines, columns=columns)
+
+
+def _training(seed: int, steps: int) -> pd.DataFrame:
+    """Gradient descent from the same weights on the same digits, for each ReLU'(0)."""
+    sampled, start = digits.digits(), he(seed, "training", TRAINED)
+    x, y, layers = (
+        CONTRAST * sampled.images,
+        np.eye(10)[sampled.classes],
+        ["relu", "relu", "linear"],
+    )
+    rng = np.random.default_rng(gaussian.key(seed, "precision", "batches"))
+    chosen = rng.integers(TRAINING_IMAGES, size=(steps, TRAINING_BATCH))
+    batches, lines = [(x[rows], y[rows]) for rows in chosen], []
+    for name, number in FORMATS.items():
+        for kink, own in descend(start, batches, layers, number, KINKS, RATE).items():
+            shown = PlainRun(own.weights, x[TRAINING_IMAGES:], layers, number).r[-1]
+            right = shown.argmax(axis=1) == digits.classes[TRAINING_IMAGES:]
+            lines.append((name, kink, seed, steps, own.zeros, own.parted, 100 * right.mean()))
+    columns = ["format", "kink", "seed", "steps", "zeros", "step_parted", "accuracy"]
+    return pd.DataFrame(lines, columns=columns)
+
+
+def accuracy_difference(training: pd.DataFrame, name: str) -> Estimate:
+    """Mean accuracy with ReLU'(0) = 0 less that with 1, paired by seed."""
+    own = training[training.format == name].pivot(index="seed", columns="kink", values="accuracy")
+    return mean(own[0.0] - own[1.0])
+
+
+def _difference(name: str, situations: list[str], number: str, column: str = WEIGHTS) -> Claim:
+    def largest(tables: dict[str, pd.DataFrame]) -> Estimate:
+        own = tables["initialisation"].groupby("format").get_group(number)
+        return median_interval(own[own.situation.isin(situations)].groupby("seed")[column].max())
+
+    return Claim(
+        f"ReLU'(0) makes no difference {name}",
+        f"{'dC/dW' if column == WEIGHTS else 'dC/dz'}, {number}: the largest difference that "
+        "ReLU'(0) = 0 or 1/2 makes from 1, relative to the layer's largest entry, median over "
+        "seeds; below the format's unit roundoff.",
+        below(float(np.finfo(number.removesuffix("_narrow")).epsneg)),
+        largest,
+        "C",
+    )
+
+
+CALLED = {n: n for n in ("float64", "float32", "float16")} | {"float16_narrow": "float16 sums"}
+CLAIMS = [
+    *(_difference(f"at initialisation, {CALLED[name]}", GENERIC, name) for name in CALLED),
+    _difference("to weights around a dead layer", ["dead layer"], "float64"),
+    _difference("to biases above a dead layer", ["dead layer"], "float64", DELTA),
+    _difference("to a zero-initialised layer", ["zero-initialised layer"], "float64"),
+    *(
+        Claim(
+            f"ReLU'(0) makes no difference in training, {CALLED[name]}",
+            "Held-out accuracy on MNIST digits with ReLU'(0) = 0 less that with 1, paired by seed, "
+            "mean; less than one point.",
+            within(-1, 1),
+            lambda t, name=name: accuracy_difference(t["training"], name),
+            "C",
+        )
+        for name in ("float32", "float16_narrow")
+    ),
+]
+
+
+def figure(tables: dict[str, pd.DataFrame]):
+    """What ReLU'(0) changes by situation, how often z is 0, and accuracy after training."""
+    initial, training = tables["initialisation"], tables["training"]
+    differ = initial.groupby(["situation", "format"], sort=False)[[WEIGHTS, DELTA]].median()
+    differ = differ.set_axis(["gradient", "delta"], axis=1).reset_index()
+    random = initial[initial.situation == GENERIC[0]].set_index("seed")
+    rates = (1e6 * random.zeros / random.preactivations).groupby(random.format)
+    rates = pd.DataFrame({name: vars(mean(own)) for name, own in rates}).T
+    trained = pd.DataFrame({name: vars(accuracy_difference(training, name)) for name in FORMATS}).T
+    parted = training[np.isfinite(training.step_parted)].groupby("format").seed.nunique()
+    trained["parted"] = parted.reindex(trained.index, fill_value=0)
+    own = differ[differ.format == "float32"]
+    matters = (own.gradient > 0) | (own.delta > 0)
+    some, none = (", ".join(own.situation[matters == is_so]) or "–" for is_so in (True, False))
+    return three_looks(
+        differ,
+        rates,
+        trained,
+        f"In float32 ReLU′(0) matters for: {some}; not for: {none}; accuracy after "
+        f"training changes by {trained.value['float32']:.2g} points (float16 sums: "
+        f"{trained.value['float16_narrow']:.2g})",
+        f"Left: He-initialised ReLU, depth {DEPTH}, width {WIDTH}; largest change over the layer's "
+        f"largest entry, median over {initial.seed.nunique()} seeds; black: dC/dW, grey and open: "
+        "dC/dz. Marks of formats as in the other panels; sums too: rounded term by term. Middle: "
+        f"random inputs. Right: {training.steps.max()} steps of gradient descent, widths "
+        f"{'-'.join(map(str, TRAINED))}, {training.seed.nunique()} seeds; shaded: less than one "
+        "point; parted: weights came to differ. Both: means over seeds with 95 % intervals.",
+    )

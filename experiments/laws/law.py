@@ -1,0 +1,141 @@
+"""A law: what a paper says, the number that theory expects, and how it is held against networks.
+
+Each law names, before anything is measured, its regime, its tolerance and a WRONG number that the
+same statistic must be able to tell from the right one: a test that cannot fail says nothing.
+
+- agrees: the interval of the measurement, widened by the tolerance, holds the expected number.
+  The tolerance is 0 where the law is exact at the width and depth measured.
+- without chance (identities, bounds, training): every network is within the tolerance.
+
+Intervals have the level 1 - `FALSE_ALARM`, so that the family of all laws raises a false alarm
+with at most the sum of these (Bonferroni, whatever the dependence between laws). Independent are
+the networks of different seeds alone: each value below is one seed's. Squared norms are heavy
+tailed, so their logarithms are averaged, or medians taken.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special
+
+from study.statistics.claims import Estimate, median_interval
+
+FALSE_ALARM = 5e-6
+"""Probability that a law that holds is said to disagree."""
+
+OFF = 1.05
+"""The factor of the usual wrong number."""
+
+FIRST_SEED = 10_000
+"""The first seed of the table: rows were designed on seeds from 0, and are judged on fresh ones."""
+
+
+def seeds(count: int) -> range:
+    """The first ``count`` seeds that judge."""
+    return range(FIRST_SEED, FIRST_SEED + count)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One law, measured."""
+
+    expected: float
+    estimate: Estimate
+    tolerance: float
+    wrong: float
+    random: bool = True
+
+    def agrees(self, number: float) -> bool:
+        """Whether the measurement is compatible with this number."""
+        low, high = self.estimate.low, self.estimate.high
+        if not self.random:  # all of the networks
+            low, high = high, low
+        return low - self.tolerance <= number <= high + self.tolerance
+
+
+@dataclass(frozen=True)
+class Law:
+    """A row of the table of laws.
+
+    Parameters
+    ----------
+    name : short, unique
+    paper : who found it
+    statement : the law in a sentence, with what is measured
+    regime : the networks it is measured on
+    control : what the wrong number is
+    measure : from how many times as many networks as in the quick preset to a `Finding`
+    popular : the reading that the law refutes, if there is one
+    """
+
+    name: str
+    paper: str
+    statement: str
+    regime: str
+    control: str
+    measure: Callable[[int], Finding]
+    popular: str = ""
+
+
+def law(
+    paper: str, statement: str, regime: str, control: str, popular: str = ""
+) -> Callable[[Callable[[int], Finding]], Law]:
+    """Make a `Law` of the function that measures it, and give it the function's name."""
+
+    def made(measure: Callable[[int], Finding]) -> Law:
+        name = measure.__name__.replace("_", " ")
+        return Law(name, paper, statement, regime, control, measure, popular)
+
+    return made
+
+
+def mean_of(values: np.ndarray, expected: float, wrong: float, tolerance: float = 0.0) -> Finding:
+    """The mean of the seeds' values, with Student's interval."""
+    values = np.asarray(values, float)
+    n = len(values)
+    half = -special.stdtrit(n - 1, FALSE_ALARM / 2) * values.std(ddof=1) / math.sqrt(n)
+    middle = float(values.mean())
+    return Finding(expected, Estimate(middle, middle - half, middle + half, n), tolerance, wrong)
+
+
+def variance_of(
+    values: np.ndarray, expected: float, wrong: float, tolerance: float = 0.0
+) -> Finding:
+    """The variance of the seeds' values, sums of many logarithms and so nearly normal.
+
+    The interval of a chi^2, with fewer degrees of freedom where the tails are heavier: an excess
+    kurtosis k multiplies the variance of the estimate by 1 + k / 2 (Box 1953).
+    """
+    values = np.asarray(values, float)
+    n = len(values)
+    variance = float(values.var(ddof=1))
+    kurtosis = float(np.mean((values - values.mean()) ** 4)) / variance**2
+    freedom = 2 * (n - 1) / max(2.0, kurtosis - 1)
+    low = freedom * variance / special.chdtri(freedom, FALSE_ALARM / 2)
+    high = freedom * variance / special.chdtri(freedom, 1 - FALSE_ALARM / 2)
+    return Finding(expected, Estimate(variance, low, high, n), tolerance, wrong)
+
+
+def median_of(values: np.ndarray, expected: float, wrong: float) -> Finding:
+    """The median of the seeds' values, with an interval that assumes nothing of their law."""
+    return Finding(expected, median_interval(values, 1 - FALSE_ALARM), 0.0, wrong)
+
+
+def share_of(count: int, n: int, expected: float, wrong: float) -> Finding:
+    """A share of the seeds, with the interval of Clopper and Pearson (1934)."""
+    low = special.betaincinv(count, n - count + 1, FALSE_ALARM / 2) if count else 0.0
+    high = special.betaincinv(count + 1, n - count, 1 - FALSE_ALARM / 2) if count < n else 1.0
+    return Finding(expected, Estimate(count / n, float(low), float(high), n), 0.0, wrong)
+
+
+def every(values: np.ndarray, expected: float, wrong: float, tolerance: float) -> Finding:
+    """What holds for each network: the interval is the range of the values."""
+    values = np.atleast_1d(np.asarray(values, float))
+    estimate = Estimate(
+        float(np.median(values)), float(values.min()), float(values.max()), values.size
+    )
+    return Finding(expected, estimate, tolerance, wrong, random=False)

@@ -1,0 +1,204 @@
+"""Which networks learn real digits, at which rate, and what training did to their weights.
+
+Networks of one width in float32 without biases, on 5,000 MNIST digits, softmax and cross-entropy.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection
+
+import numpy as np
+import pandas as pd
+
+from study import theory
+from study.engines.training import Course, gaussian_weights, train
+from study.sampling import digits, gaussian
+from study.statistics.claims import Estimate, bootstrap_over_seeds
+from study.statistics.estimators import medians
+
+WIDTH, BATCH, TRAIN, HELD_OUT = 64, 32, 4000, 300
+CHANCE = 0.1
+"""What an accuracy is that no learning was needed for."""
+CRITICAL = {n: round(theory.critical_sigma_w(n), 9) for n in ("relu", "tanh", "sigmoid")}
+METHODS = {
+    "momentum": {"optimiser": "momentum"},
+    "clipped": {"optimiser": "momentum", "clip": 1.0},
+    "adam": {"optimiser": "adam"},
+}
+# Half decades around what a pilot with another seed found best at 10 layers.
+RATES = {
+    "momentum": {"relu": [0.01, 0.003, 0.001], "sigmoid": [0.3, 0.1, 0.03]},
+    "adam": {"relu": [0.003, 0.001, 0.0003], "sigmoid": [0.01, 0.003, 0.001]},
+}
+for grid in RATES.values():
+    grid["tanh"] = grid["relu"]
+RATES["clipped"] = RATES["momentum"]
+NET = ["activation", "method", "depth", "sigma_w", "seed", "rate"]
+
+OUTCOMES = {
+    "method": "momentum (0.9); clipped: the same, its gradient's norm clipped at 1; adam [-]",
+    "rate": "learning rate [1]",
+    "status": "ok; or diverged: loss or gradient were no longer finite [-]",
+    "steps": "steps taken [steps]",
+    "chosen": "whether of the rates this one has the lowest train_loss; the largest where all "
+    "diverged [-]",
+    "train_loss": "cross-entropy, mean over the last 20 batches; inf where it diverged [nat]",
+    "accuracy": f"share of {HELD_OUT} held-out digits told right; nan where it diverged [1]",
+    "log10_weight_growth": "norm of all weights over what it was before training; where the run "
+    "diverged, of the last finite weights [log10]",
+    "spread_before": "largest over smallest ‖dC/dW^(k)‖ of the layers, before training [log10]",
+    "spread_after": "the same after training; nan where it diverged [log10]",
+    "active_after": "active_fraction after training, mean over the hidden layers; nan where it "
+    "diverged [1]",
+    "step": "steps taken so far [steps]",
+    "loss": "cross-entropy of the next batch; nan at the step that failed [nat]",
+}
+"""Columns of what `outcomes` returns."""
+
+
+def train_on_digits(nets: pd.DataFrame, steps: int, layered: Collection[int]) -> Course:
+    """Train a network a row, all from the same unit weights and on the same batches.
+
+    Parameters
+    ----------
+    nets : columns `NET`; they differ in sigma_w and rate only
+    layered : steps at which every layer's gradient norm is taken
+    """
+    first, depth = nets.iloc[0], int(nets.depth.iloc[0])
+    key, (x, classes) = gaussian.key(int(first.seed), "training"), digits.digits()
+    x, y = x.astype(np.float32), np.eye(10, dtype=np.float32)[classes]
+    picked = np.random.default_rng(key).integers(TRAIN, size=(steps + 1, BATCH))
+    widths = [x.shape[1], *[WIDTH] * (depth - 1), 10]
+    return train(
+        gaussian_weights([key] * len(nets), widths, nets.sigma_w, "float32"),
+        nets.rate,
+        lambda step: (x[picked[step]], y[picked[step]]),
+        steps,
+        [first.activation] * (depth - 1) + ["linear"],
+        held_out=(x[TRAIN : TRAIN + HELD_OUT], classes[TRAIN : TRAIN + HELD_OUT]),
+        logged=[0, steps // 10, steps // 4, steps // 2, steps],
+        layered=layered,
+        **METHODS[first.method],
+    )
+
+
+def outcomes(nets: pd.DataFrame, course: Course) -> dict[str, pd.DataFrame]:
+    """The tables of an experiment; of the course and five layers, at the chosen rates alone.
+
+    Returns
+    -------
+    dict of ``networks``, a row a network; ``course``, a row a logged step; and ``layers``, of the
+    networks at the critical scale. Columns: `NET` and `OUTCOMES`.
+    """
+    log, layers, (steps, _) = course.log, course.layers, course.losses.shape
+    start = log.groupby("network").log10_weight_norm.transform("first")
+    log["log10_weight_growth"] = log.log10_weight_norm - start
+    last = log.drop_duplicates("network", keep="last").set_index("network")
+    spread = layers.groupby(["step", "network"]).log10_grad_norm.agg(_spread)
+    depth, loss = len(course.weights), course.losses[-20:].mean(axis=0)
+    hidden = layers[(layers.layer < depth - 1) & (layers.step == steps)]
+    networks = nets.assign(
+        status=course.networks.status,
+        steps=course.networks.steps,
+        train_loss=np.where(np.isnan(loss), np.inf, loss),
+        accuracy=last.accuracy,
+        log10_weight_growth=last.log10_weight_growth,
+        spread_before=spread.get(0),
+        spread_after=spread.get(steps),
+        active_after=hidden.groupby("network").active_fraction.mean(),
+    ).astype({"spread_before": float, "spread_after": float})
+    best = networks.groupby("sigma_w").train_loss.idxmin()
+    networks.insert(len(NET), "chosen", networks.index.isin(best))
+    shown = layers.layer.isin(np.linspace(0, depth - 1, 5).round().astype(int))
+    log, layers = (
+        nets.loc[best].merge(found, left_index=True, right_on="network")
+        for found in (log, layers[shown])
+    )
+    norms = ["log10_grad_norm", "log10_weight_norm", "active_fraction"]
+    critical = layers.sigma_w == layers.activation.map(CRITICAL)
+    return {
+        "networks": networks,
+        "course": log[[*NET, "step", "loss", "accuracy", "log10_weight_growth"]],
+        "layers": layers[critical][[*NET, "step", "layer", *norms]],
+    }
+
+
+def _spread(norms: pd.Series) -> float:
+    return norms.max() - norms.min() if norms.max() > -np.inf else np.nan
+
+
+@functools.cache
+def reach(activation: str, sigma_w: float) -> float:
+    """How deep a network can be trained by the rule of Schoenholz et al. 2017: 6 xi_c, in layers.
+
+    In the ordered phase that is 6 xi_grad: without biases q may go to 0, where xi_c is infinite.
+    """
+    field = theory.mean_field(activation, sigma_w)
+    return 6 * (field.xi_grad if field.phase == "ordered" else field.xi_c)
+
+
+def chosen(
+    networks: pd.DataFrame, activation: str, depth: float, share: float, method: str
+) -> pd.DataFrame:
+    """The networks at the chosen rate, a row a seed; one that diverged tells digits by chance.
+
+    Parameters
+    ----------
+    depth : layers, or more than any network has: the deepest
+    share : sigma_w over the critical one
+    """
+    found = networks[networks.chosen & (networks.activation == activation)]
+    found = found[found.method == method]
+    found = found[found.depth == min(depth, found.depth.max())]
+    found = found[np.isclose(found.sigma_w, share * CRITICAL[activation])]
+    return found.fillna({"accuracy": CHANCE}).sort_values("seed").reset_index(drop=True)
+
+
+def share_trained(networks: pd.DataFrame, low: float, high: float, accuracy: float) -> Estimate:
+    """The share with more than that accuracy among networks with depth / reach in these bounds."""
+    limit = [reach(*pair) for pair in zip(networks.activation, networks.sigma_w, strict=True)]
+    networks = networks[(networks.depth / limit).between(low, high)]
+    return bootstrap_over_seeds(networks, lambda f: float((f.accuracy > accuracy).mean()))
+
+
+def accuracies(networks: pd.DataFrame) -> pd.DataFrame:
+    """Median accuracy by activation, sigma_w and depth, with the share of networks that diverged.
+
+    Returns
+    -------
+    DataFrame with these, value, low, high, diverged [1] and critical (whether sigma_w is).
+    """
+    keys = ["activation", "sigma_w", "depth"]
+    cells = medians(networks.fillna({"accuracy": CHANCE}), keys, ["accuracy"])
+    lost = networks.assign(diverged=networks.status == "diverged").groupby(keys).diverged.mean()
+    critical = np.isclose(cells.sigma_w, cells.activation.map(CRITICAL))
+    return cells.join(lost, on=keys).assign(critical=critical)
+
+
+def reaches(cells: pd.DataFrame, count: int = 150) -> pd.DataFrame:
+    """`reach` at scales about those of the cells, with activation and sigma_w, as value."""
+    rows = [
+        (name, sigma, reach(name, sigma))
+        for name, own in cells.groupby("activation", sort=False)
+        for sigma in np.geomspace(own.sigma_w.min() / 2, own.sigma_w.max() * 2, count)
+    ]
+    return pd.DataFrame(rows, columns=["activation", "sigma_w", "value"])
+
+
+def weight_growth(course: pd.DataFrame) -> pd.DataFrame:
+    """Median decades that weight norms have grown, from the critical scale and from twice that.
+
+    Returns
+    -------
+    DataFrame with method, activation, start ("critical" or "twice critical"), step, value, low
+    and high. A run that diverged keeps the weights it had last.
+    """
+    starts = {1.0: "critical", 2.0: "twice critical"}
+    share = np.round(course.sigma_w / course.activation.map(CRITICAL), 6)
+    course = course.assign(start=share.map(starts))[share.isin(starts)]
+    keys = ["method", "activation", "start"]
+    wide = course.pivot(index=[*keys, "seed"], columns="step", values="log10_weight_growth")
+    wide = wide.ffill(axis=1)[sorted(course.step[course.accuracy.notna()].unique())]
+    growth = medians(wide.stack().rename("decades").reset_index(), [*keys, "step"], ["decades"])
+    return growth.sort_values("method", key=lambda m: m.map([*METHODS].index), kind="stable")

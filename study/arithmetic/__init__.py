@@ -1,0 +1,1 @@
+"""Number types that go under the equations: plain, scaled and rounded."""

@@ -1,1 +1,0 @@
-"""What `study.torch` is made of; needs PyTorch."""

@@ -1,0 +1,158 @@
+"""``profile``: one network, layer by layer."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import shlex
+import sys
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from study.cli.shared import count, number, real, whole, writable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from study.core.network import Network
+
+HELP = "Profile one network: what its gradients do, layer by layer."
+FOLDER = Path("build/profile")
+"""Where the rows go if nobody says where."""
+_WIDE = "infinite width"
+
+
+def _sigma(text: str) -> float | str:
+    return text if text == "critical" else number(float, "a number or critical")(text)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the network's own words, and what to do with its rows."""
+    parser.add_argument("--activation", required=True, metavar="PHI", help="for example relu")
+    parser.add_argument("--depth", type=whole, required=True, metavar="N", help="weight matrices")
+    parser.add_argument(
+        "--width", type=whole, default=256, metavar="N", help="units a layer; default: %(default)s"
+    )
+    parser.add_argument(
+        "--sigma-w", type=_sigma, required=True, metavar="S",
+        help="Var W = S^2 / fan_in; critical: where gradients neither vanish nor explode",
+    )  # fmt: skip
+    parser.add_argument(
+        "--sigma-b", type=real, default=0.0, metavar="S", help="Var b = S^2; default: %(default)s"
+    )
+    parser.add_argument(
+        "--weights", default="gaussian", metavar="LAW",
+        help="gaussian, uniform or orthogonal; default: %(default)s",
+    )  # fmt: skip
+    parser.add_argument(
+        "--dtype",
+        default="float64",
+        metavar="TYPE",
+        help="float32 or float64; default: %(default)s",
+    )
+    parser.add_argument(
+        "--kink", type=real, default=1.0, metavar="K", help="phi' at a kink; default: %(default)s"
+    )
+    parser.add_argument(
+        "--seeds", type=count, default=10, metavar="N", help="networks drawn; default: %(default)s"
+    )
+    parser.add_argument(
+        "--batch", type=count, default=1, metavar="B", help="examples; default: %(default)s"
+    )
+    parser.add_argument(
+        "--engine", default="auto", metavar="NAME",
+        help="auto, dense or matrix_free; default: %(default)s",
+    )  # fmt: skip
+    parser.add_argument(
+        "--csv", type=Path, metavar="FILE",
+        help="where the rows go (.csv), and what they are (the .json beside it); default: a file "
+        f"in {FOLDER}, named for the network",
+    )  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> int:
+    """Profile, write the rows, and say what comes out."""
+    import study
+    import study.theory
+    from study.plot import terminal
+    from study.records import tables as records
+    from study.report import summary
+    from study.report.advice import advice
+
+    critical = study.theory.critical_sigma_w(args.activation, args.sigma_b)
+    words = {k: v for k, v in vars(args).items() if k not in ("csv", "command", "run")}
+    words["sigma_w"] = critical if args.sigma_w == "critical" else args.sigma_w
+    fields = {field.name for field in dataclasses.fields(study.Network)}
+    net = study.Network(**{name: words[name] for name in fields})
+    path = _path(args.csv, words)
+
+    def measured(net: Network) -> pd.DataFrame:
+        return study.profile(net, seeds=range(args.seeds), batch=args.batch, engine=args.engine)
+
+    frame = measured(net)
+    about = {"configuration": words, "versions": [records.versions()]}
+    records.write_table(path, frame, about)
+    found = best = summary.summarise(frame)
+    if found.verdict != "keeps" and net.sigma_w != critical:
+        best = summary.summarise(measured(dataclasses.replace(net, sigma_w=critical)))
+
+    on = terminal.screen(sys.stdout, os.environ)
+    expected, of = _theory(net, args.batch)
+    legend = {"theory": f"theory, {of}"}
+    if args.seeds > 1:
+        legend["band"] = f"lowest to highest of {args.seeds} seeds"
+    print(textwrap.fill(summary.in_words(found), on.width), end="\n\n")
+    print(summary.table(found, expected, on.width), end="\n\n")
+    print(terminal.plot(found.layers, expected, legend, on), end="\n\n")
+    chi = study.theory.mean_field(args.activation, net.sigma_w, args.sigma_b).chi
+    for head, text in (
+        ("theory", f"chi = {chi:.6g}, the factor of the squared norm per layer at {_WIDE}"),
+        ("critical", f"chi = 1 at sigma_w = {critical:.10g} (here {net.sigma_w:.10g})"),
+        ("to do", advice(found, best, net, critical)),
+    ):
+        start = f"{head:<10}"
+        print(textwrap.fill(text, on.width, initial_indent=start, subsequent_indent=" " * 10))
+    print(f"rows      {path}")
+    return 0
+
+
+def _path(asked: Path | None, words: dict[str, Any]) -> Path:
+    """Where the rows go: never over another network's, nor over anything else."""
+    from study.records import tables as records
+
+    if asked is None:
+        name = "{activation}_depth{depth}_width{width}_sigma_w{sigma_w:.6g}".format(**words)
+        whole = records.digest(records.canonical(words))  # what the name leaves out
+        return writable("--csv", FOLDER) / f"{name}_{whole[:8]}.csv"
+    if asked.suffix != ".csv":
+        raise ValueError(f"--csv '{asked}' is not allowed; allowed: a name that ends in .csv")
+    writable("--csv", asked.parent)
+    if asked.exists():
+        try:
+            same = records.read_about(asked)["configuration"] == words
+        except (OSError, ValueError, KeyError):
+            same = False
+        if not same:
+            raise ValueError(
+                f"--csv '{asked}' holds something else; allowed: a new name, or a file of this "
+                f"very network; it is removed by: rm {shlex.quote(str(asked))}"
+            )
+    return asked
+
+
+def _theory(net: Network, batch: int) -> tuple[pd.DataFrame, str]:
+    """The norms that theory expects in some layers, and of which width."""
+    import pandas as pd
+
+    from study.report.summary import ROWS, chosen
+    from study.theory.moments import KURTOSIS
+    from study.theory.weight_gradient import log10_norms
+
+    drowned = net.sigma_b > 0 and net.sigma_w < max(1e-3, 1e-5 * net.sigma_b)  # by the bias
+    law = net.weights if net.weights in KURTOSIS and batch == 1 and not drowned else None
+    of = (net.activation, net.sigma_w, net.sigma_b, net.depth, net.width)
+    layers = chosen(net.depth, ROWS) if net.sigma_w > 0 else []
+    values = log10_norms(*of, layers, law) if layers else []
+    return pd.DataFrame({"layer": layers, "value": values}), f"width {net.width}" if law else _WIDE

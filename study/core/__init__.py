@@ -1,0 +1,1 @@
+"""The derivation, alone: activations, the three equations, blocks, networks, the frame."""

@@ -1,0 +1,152 @@
+"""Singular values of the input-output Jacobian, all of them, at any depth.
+
+J = dr^(d)/dr^(0) = W^(0) diag(phi') W^(1) diag(phi') ... multiplied out over thousands of layers
+keeps the largest singular value only; the rest is rounding error. So the product is kept as
+
+    J' = U diag(e^l) T        U orthonormal columns, T rows of norm 1 and well-conditioned,
+
+where no sizes mix (Loh et al. 1989, in quantum Monte Carlo; U and l alone are Benettin's method of
+1980 for Lyapunov exponents): a few layers are multiplied onto U, then a QR step on columns sorted
+by size restores the form. Jacobi rotations of the rows of diag(e^l) T then find every value to full
+*relative* accuracy, however far apart they are (Demmel & Veselic 1992), as no library's SVD does.
+
+A unit with phi' = 0 removes a dimension. How many are left is counted, not guessed from small
+numbers: the other singular values are exactly 0, their logarithms -inf.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from study.arithmetic.nonlinearity import Block, derivative, phi
+from study.arithmetic.scaled import Scaled, add, settle
+from study.checks import array, bad
+from study.core.activations import Array
+from study.core.activations import activation as activation_row
+from study.core.network import Network
+from study.sampling import gaussian
+
+GROUP = 4  # layers between QR steps: their product's condition number costs as many digits
+_VANISHING = np.errstate(under="ignore", divide="ignore")  # beside its row, or with a dimension
+
+
+class Product:
+    """The product of the layers so far, M_L ... M_1, as U diag(e^l) T."""
+
+    def __init__(self, n: int):
+        self.U, self.log, self.T, self.rank, self.waiting = np.eye(n), np.zeros(n), np.eye(n), n, 0
+
+    @_VANISHING
+    def multiply(self, W: Array, slopes: Array) -> None:
+        """Take in the layer r -> phi(r W) with phi' = ``slopes``: M = diag(slopes) W'."""
+        self.U = slopes[:, None] * (W.T @ self.U)
+        self.rank = min(self.rank, int(np.count_nonzero(slopes)))
+        self.waiting += 1
+        if self.waiting == GROUP:
+            self._restore()
+
+    @_VANISHING
+    def log_singular_values(self) -> Array:
+        """Natural logarithms, decreasing; -inf where a dimension has been lost."""
+        self._restore()
+        found = np.full(len(self.U), -np.inf)
+        found[: self.rank] = _by_rotation(self.log, self.T)
+        return found
+
+    def _restore(self) -> None:
+        self.U, self.log, T = _sorted_qr(self.U, self.log, self.rank)
+        self.log, self.T = _unit_rows(self.log, T @ self.T)
+        self.waiting = 0
+
+
+def _sorted_qr(X: Array, log: Array, rank: int) -> tuple[Array, Array, Array]:
+    """X diag(e^log) = Q diag(e^log') T, where Q has ``rank`` columns."""
+    order = np.argsort(-(log + np.log(np.linalg.norm(X, axis=0))), kind="stable")
+    (Q, R), log = np.linalg.qr(X[:, order]), log[order]
+    # Sorted, no ratio of sizes above the diagonal is large; a small one may well be 0.
+    T = R[:rank] * np.exp(np.triu(log - log[:rank, None]))
+    return Q[:, :rank], log[:rank], T[:, np.argsort(order)]
+
+
+def _unit_rows(log: Array, T: Array) -> tuple[Array, Array]:
+    size = np.linalg.norm(T, axis=1)
+    return log + np.log(size), T / size[:, None]
+
+
+def _by_rotation(log: Array, T: Array) -> Array:
+    """ln of the singular values of diag(e^log) T: rotate pairs of rows until all are orthogonal."""
+    for _ in range(2):  # brings the rows near their final directions
+        log, T = _unit_rows(*_sorted_qr(T.T, log, len(log))[1:])
+    worst, sweeps = 1.0, 0
+    while worst > 1e-15 * T.shape[1] and sweeps < 60:
+        worst, sweeps = 0.0, sweeps + 1
+        for pairs in _tournament(len(log)):
+            i, j = pairs[np.arange(len(pairs)), np.argsort(-log[pairs], axis=1).T]
+            cosine = np.vecdot(T[i], T[j])
+            worst = max(worst, np.abs(cosine).max(initial=0.0))
+            p = np.exp(log[j] - log[i])  # row j is p <= 1 times as long
+            b = (1 - p) * (1 + p)
+            root = b + np.hypot(b, 2 * cosine * p)
+            a = np.divide(2 * cosine, root, out=np.zeros_like(root), where=root > 0)
+            cos = 1 / np.hypot(1, a * p)[:, None]  # tan = a p
+            turned = T[i] + (a * p**2)[:, None] * T[j], T[j] - a[:, None] * T[i]
+            log[i], T[i] = _unit_rows(log[i], cos * turned[0])
+            log[j], T[j] = _unit_rows(log[j], cos * turned[1])
+    return np.sort(log)[::-1]
+
+
+def _tournament(n: int) -> list[Array]:
+    """Rounds of disjoint pairs in which everybody meets everybody once."""
+    players = [*range(n), *[-1] * (n % 2)]
+    half, rounds = len(players) // 2, []
+    for _ in range(len(players) - 1):
+        pairs = zip(players[:half], players[: half - 1 : -1], strict=True)
+        rounds.append(np.array([pair for pair in pairs if -1 not in pair], int).reshape(-1, 2))
+        players.insert(1, players.pop())
+    return rounds
+
+
+def log10_singular_values(
+    nets: Sequence[Network], seed: int, depths: Sequence[int], inputs: Array | None = None
+) -> Array:
+    """Singular values of dr^(d)/dr^(0) of networks at initialisation, for each d of ``depths``.
+
+    The networks, of one width, share the weights, biases and inputs that ``study.profile(nets,
+    [seed], engine="dense")`` gives them; their own depths play no part. ``inputs``, (1, width), is
+    where the Jacobian is taken. Returns (nets, depths, width): base-10 logarithms of the singular
+    values (not squared), decreasing, -inf for true zeros; in float64, with a relative error of
+    about sqrt(depth) x eps x the condition number of `GROUP` layers.
+
+    >>> nets = [Network(activation=a, depth=1, width=32, sigma_w=s, weights="orthogonal")
+    ...         for a, s in (("linear", 1.0), ("relu", 2**0.5))]
+    >>> linear, relu = log10_singular_values(nets, seed=0, depths=[1000])[:, 0]
+    >>> bool(np.abs(linear).max() < 1e-12), bool(relu[0] - relu[1] > 5), bool(relu[31] == -np.inf)
+    (True, True, True)
+    """
+    n, law = nets[0].width, nets[0].weights
+    if law == "uniform" or any((net.width, net.weights) != (n, law) for net in nets):
+        raise bad("nets", nets, "of one width and one weight law, gaussian or orthogonal")
+    weights, biases, start = (gaussian.key(seed, w) for w in ("weights", "biases", "inputs"))
+    x = gaussian.normal(start, 0, (1, n)) if inputs is None else array("inputs", inputs, 2, float)
+    blocks = [[Block(slice(0, 1), activation_row(net.activation), net.kink)] for net in nets]
+    products, signals = [Product(n) for _ in nets], [settle(x[None], 0)[0] for _ in nets]
+    found = np.empty((len(nets), len(depths), n))
+    for k in range(max(depths)):
+        if law == "orthogonal":
+            G = gaussian.haar(weights, k, n, n)
+        else:
+            G = gaussian.normal(weights, k, (n, n)) / math.sqrt(n)
+        b = gaussian.normal(biases, k, (1, n))
+        for j, net in enumerate(nets):
+            r, W = signals[j], net.sigma_w * G
+            z = Scaled(r.mantissa @ W, r.exponent)
+            z = add(z, net.sigma_b * b) if net.sigma_b else z
+            products[j].multiply(W, derivative(z[None], blocks[j])[0, 0, 0])
+            above = np.empty_like(z.mantissa)
+            signals[j] = settle(above, phi(z, blocks[j], above))[0]
+            for at in np.flatnonzero(np.equal(depths, k + 1)):
+                found[j, at] = products[j].log_singular_values() / math.log(10)
+    return found

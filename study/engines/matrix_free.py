@@ -1,0 +1,397 @@
+"""The matrix-free engine: the law of every gradient, without a weight matrix.
+
+A layer's weights act on the few directions that the batch spans, forwards and backwards, and on
+nothing else. So draw those actions, each from its law given what has been drawn before.
+
+In one layer write R = r^(k), D = dC/dz^(k+1) (rows are examples), W = c G, and
+
+    R = T Q,   Q with m = min(batch, fan_in) orthonormal rows.
+
+**Gaussian.** G has independent N(0, 1) entries, c = sigma_w / sqrt(fan_in). With G1 and H of
+independent N(0, 1) entries, fresh in every layer, and S any root of D D' = S S',
+
+    forward    R W  = c T G1
+    backward   D W' = c [(D G1') Q + S (H - (H Q') Q)]
+
+have, over all layers, jointly, the law that the matrices G give.
+
+*Proof.* Let F be all that has been drawn when layer k is reached on the way up (W^(0..k-1), the
+inputs, the biases): R and Q are functions of F, and G is independent of F. Rotating the rows of G
+does not change its law, so given F, G1 := Q G is N(0, 1) and independent of the remainder
+(I - Q'Q) G, which the rest of the forward pass does not see: r^(k+1) depends on W^(k) through G1.
+On the way down let F* be the whole forward pass and W^(l), l > k. D is a function of F*, and given
+F* the remainder of G has the law it had. Write D = S P, P with orthonormal rows. Then
+D G' = D (QG)' Q + S (P G') (I - Q'Q), and given F*, P G' (I - Q'Q) has the law of H (I - Q'Q): rows
+of G' turned by P, a function of F*. Finally W^(k) is not met again: layers are not tied. []
+
+**Orthogonal.** W = c O, O the first fan_in rows and width columns of a Haar matrix of size
+N = max(fan_in, width), c = sigma_w sqrt(N / fan_in); zeros appended to R and D make it square. O
+maps Q to F = Q O, given the past a uniformly distributed orthonormal frame: normals,
+orthonormalised. The complement of F then goes back to that of Q by an isometry that is Haar and
+independent of F. Split D = (D F') F + D2: the first part returns to Q exactly, and D2 = S P to S E,
+where E is a uniform frame within the complement of Q, at most N - m directions:
+
+    forward    R W  = c T F,                     F = frame(G1)
+    backward   D W' = c [(D F') Q + S E],        E = frame(H - (H Q') Q),   S S' = D2 D2'
+
+**What is shared.** G1 and H come from counters named by (seed, layer), so all networks of a seed
+use the same, whatever their activation, sigma_w or depth. Each network's own law is exact; the
+networks of a seed are dependent (common random numbers), but do *not* share a weight matrix, so
+statements about two networks on the same matrix need the dense engine. Intervals resample over
+seeds. Inputs, biases and the cotangent of a seed are those of the dense engine.
+
+**Lost rank.** Nothing above asks R to have full rank: Q may span more than R does. `factor` says
+what accuracy in law nearly dependent examples, duplicates and dead layers get.
+
+**Limits.** The weights must be Gaussian or orthogonal, at initialisation, each matrix used once:
+uniform, given, trained or tied weights have another law. No matrix is formed, so there is no
+norm of it. Memory and work are O(fan_in batch) and O(fan_in batch^2) a layer.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+
+from study.arithmetic.scaled import Array, sum_of_squares
+from study.core.network import Network
+from study.engines.dense import Layers, March
+from study.engines.explicit import Stretch
+from study.engines.weights import CORES, one_blas_thread
+from study.sampling import gaussian
+
+LAWS = ("gaussian", "orthogonal")
+"""The laws of weights that this engine serves."""
+
+PIVOT = 2.0**-12
+"""Householder takes over from Cholesky where an example's part that is orthogonal to those before
+it has less than this share of its norm."""
+
+BLOCK_BYTES = 2**18
+"""Signals of one layer that are walked together: what a core's cache holds."""
+
+ROOT_BYTES = 2**26
+"""Roots of Gram matrices are kept for the backward pass if those of all layers take no more."""
+
+GROUP_BYTES = 2**17
+"""About so much is drawn at a time: a call for every layer would take longer than small draws."""
+
+
+class Draws:
+    """Normals of each layer, (seeds, directions, units), drawn a few layers at a time.
+
+    The latest group is kept, or all are.
+    """
+
+    def __init__(
+        self, keys: Array, dtype: np.dtype, depth: int, shapes: Sequence[tuple], keep: bool
+    ):
+        self.keys, self.dtype, self.depth, self.keep = keys, dtype, depth, keep
+        self.shapes = shapes
+        """Of layer 0, and of the others."""
+        layer = math.prod(shapes[1]) * dtype.itemsize
+        self.count = max(1, GROUP_BYTES // max(layer, 1))
+        self.groups: dict[int, Array] = {}
+
+    def __call__(self, k: int) -> Array:
+        at, place = divmod(k - 1, self.count)
+        group = self.groups.get(at)
+        if group is None:
+            if not self.keep:
+                self.groups.clear()
+            group = self.groups[at] = self._group(at)
+        return group[place if k else 0]
+
+    def _group(self, at: int) -> Array:
+        first = 1 + at * self.count
+        layers = range(first, min(first + self.count, self.depth)) if at >= 0 else range(1)
+        shape = (len(layers), *self.shapes[at >= 0])
+        keys = np.tile(self.keys, (len(layers), 1))
+        draws = np.empty((len(keys), *shape[2:]), self.dtype)
+        return gaussian.fill_normals(keys, np.repeat(layers, len(self.keys)), draws).reshape(shape)
+
+
+class Frames(Draws):
+    """Uniform frames, with orthonormal rows, for normals."""
+
+    def _group(self, at: int) -> Array:
+        return factor(super()._group(at))[1]
+
+
+class MatrixFree(Layers):
+    """Layers whose G^(k) is known by its action alone."""
+
+    signal_bytes = 2**27  # to draw again costs no more than to fetch what has left the cache
+
+    def __init__(
+        self, trunks: list[Network], seeds: Sequence[int], n_in: int, batch: int, depth: int
+    ):
+        super().__init__(trunks, seeds, n_in, batch, depth)
+        # The factorisations of a batch want every layer's signals in range.
+        self.most = 32 if batch == 1 else 1
+        self.back = BACK[self.law]
+        known = Draws
+        up, down = zip(*map(self._shapes, (n_in, self.units)), strict=True)
+        if self.law == "orthogonal":
+            known = Frames
+            for scale, fan_in in zip(self.scales, (n_in, self.units), strict=True):
+                scale *= self.dtype.type(math.sqrt(max(fan_in, self.units)))
+        keys = (
+            np.stack([gaussian.key(seed, "matrix_free", way) for seed in seeds])
+            for way in ("forward", "backward")
+        )
+        size = len(seeds) * batch * max(n_in, self.units) * self.dtype.itemsize
+        keep = size * depth <= self.signal_bytes
+        self.known = known(next(keys), self.dtype, depth, up, keep)
+        """Q G^(k), which the forward pass reveals: normals, or a uniform frame."""
+        self.fresh = Draws(next(keys), self.dtype, depth, down, keep=False)
+        self.framed: Stretch | None = None
+        """The layers whose directions Q of r^(k) are in ``frames``."""
+        keep = batch > 1 and 8 * len(self.sigma_w) * batch**2 * depth <= ROOT_BYTES
+        self.roots: dict[int, Root] | None = {} if keep else None
+        """Of r^(k), from the forward to the backward pass."""
+
+    def forward(self, k: int, r: Array, out: Array) -> None:
+        root = None
+        if self.roots is not None:
+            root = self.roots[k] = gram_root(r)
+        T, _ = factor(r, frame=False, root=root)
+        T *= self.scale(k)
+        times(self._by_seed(T), self.known(k)[..., : self.units], self._by_seed(out))
+
+    def backward(self, k: int, delta: Array, out: Array) -> None:
+        if self.framed is not self.stretch:
+            r, root = self.stretch.r.mantissa, None
+            if self.roots is not None:
+                root = Root(*(x[None] for x in self.roots.pop(k)))  # a stretch is one layer
+            self.framed, self.frames = self.stretch, factor(r, root=root)[1]
+        Q = self.frames[k - self.stretch.first][self.trunk]
+        c, D, Q, out = map(self._by_seed, (self.scale(k)[self.trunk], delta, Q, out))
+        self.back(c, D, Q, self.known(k), self.fresh(k), out)
+
+    def log10_norms(self, depth: int, n_out: int) -> Array:
+        return np.full((depth, len(self.sigma_w)), np.nan)
+
+    def _by_seed(self, x: Array) -> Array:
+        """(networks, seeds, ...), or (seeds, ...) of one, which broadcast against the draws."""
+        return x if len(x) == self.seeds else x.reshape(-1, self.seeds, *x.shape[1:])
+
+    def _shapes(self, n_in: int) -> tuple[tuple, tuple]:
+        """Draws of the forward and of the backward pass: (seeds, directions, units)."""
+        n_out, m = self.units, min(self.batch, n_in)
+        if self.law == "gaussian":
+            return (self.seeds, m, n_out), (self.seeds, min(self.batch, n_out), n_in)
+        size = max(n_in, n_out)
+        return (self.seeds, m, size), (self.seeds, min(self.batch, size - m), size)
+
+
+def gaussian_back(c: Array, D: Array, Q: Array, G1: Array, H: Array, out: Array) -> None:
+    """D W' = c [S (H - (H Q') Q) + (D G1') Q]."""
+    S, _ = factor(D, frame=False)
+    times(c * S, H, out)
+    out += times(c * (D @ G1.mT - times(S, H @ Q.mT)), Q)
+
+
+def haar_back(c: Array, D: Array, Q: Array, F: Array, H: Array, out: Array) -> None:
+    """D W' = c [S E + (D F') Q]."""
+    n_in, n_out = out.shape[-1], D.shape[-1]
+    A = D @ F[..., :n_out].mT
+    times(c * A, Q, out)
+    if not H.size:  # O is known
+        return
+    D2 = times(-A, F)
+    D2[..., :n_out] += D
+    H = np.broadcast_to(H, (*D.shape[:-2], *H.shape[-2:])).copy()
+    H[..., :n_in] -= times(H[..., :n_in] @ Q.mT, Q)
+    _, E = factor(H)
+    S, _ = factor(D2, frame=False, rank=E.shape[-2])
+    out += times(c * S, E[..., :n_in])
+
+
+BACK = {"gaussian": gaussian_back, "orthogonal": haar_back}
+
+
+def times(T: Array, Q: Array, out: Array | None = None) -> Array:
+    """T @ Q; for a single direction BLAS is several times slower than the outer product."""
+    return (np.multiply if T.shape[-1] == 1 else np.matmul)(T, Q, out=out)
+
+
+class Root(NamedTuple):
+    """Of the Gram matrix of examples scaled to norm 1."""
+
+    norms: Array
+    """(..., batch, 1), of the examples."""
+    L: Array
+    """(..., batch, batch), lower triangular; the identity where ``poor``."""
+    poor: Array
+    """(...), where examples depend so nearly on one another that Householder takes over."""
+
+
+def gram_root(R: Array) -> Root:
+    """Cholesky's root for `factor`, of examples R, (..., batch, units)."""
+    norms = np.sqrt(sum_of_squares(R))[..., None]
+    unit = _unit(R, norms)
+    K = unit @ unit.mT
+    L = _cholesky(K.reshape(-1, *K.shape[-2:])).reshape(K.shape)
+    poor = L.diagonal(axis1=-2, axis2=-1).min(axis=-1, initial=1) < PIVOT
+    L[poor] = np.eye(L.shape[-1])
+    return Root(norms, L, poor)
+
+
+def factor(
+    R: Array, frame: bool = True, root: Root | None = None, rank: int | None = None
+) -> tuple[Array, Array | None]:
+    """R = T Q, with orthonormal rows of Q even where R has lost rank.
+
+    Works on the examples scaled to norm 1, in float64. Cholesky of their Gram matrix, T its root,
+    is several times faster than LAPACK's QR but loses twice the digits that near dependence costs.
+    So it serves while every example keeps a share PIVOT of its norm orthogonal to those before it;
+    covariances are then right to batch x eps / PIVOT^2, about 4e-9 batch. Beyond,
+    Householder QR gives what explicit float64 weights would: covariances of T' rows are those of
+    examples moved by a few eps of their norm. In float32 either is below the rounding of R itself.
+
+    A zero example (a dead layer) has a zero row in T, equal examples have equal rows; Q is then
+    completed by any orthonormal directions, a function of R like the others.
+
+    Parameters
+    ----------
+    R : (..., batch, units) array
+    frame : bool
+        Whether Q is wanted.
+    root : Root, optional
+        ``gram_root(R)``, where it is known.
+    rank : int, optional
+        What R's is at most, where no frame is wanted.
+
+    Returns
+    -------
+    T : (..., batch, m) array, m = min(batch, units, rank)
+    Q : (..., m, units) array, or None
+        As a function of R it commutes with rotations of R's rows where R has full rank: of normals
+        it is uniformly distributed.
+
+    Examples
+    --------
+    >>> R = np.array([[3.0, 4.0, 0.0], [3.0, 4.0, 0.0], [0.0, 0.0, 0.0]])
+    >>> T, Q = factor(R)
+    >>> bool(np.allclose(T @ Q, R) and np.allclose(Q @ Q.T, np.eye(3))), bool((T[0] == T[1]).all())
+    (True, True)
+    """
+    batch, units = R.shape[-2:]
+    if batch == 1:
+        T = np.sqrt(np.vecdot(R, R))[..., None]
+        return T, _direction(R, T) if frame else None
+    norms, L, poor = root or gram_root(R)
+    m = min(batch, units)
+    T = L[..., :m].copy()
+    unit = _unit(R, norms) if frame or poor.any() else None
+    Q = (np.linalg.inv(L) @ unit)[..., :m, :] if frame else None
+    if poor.any():
+        T[poor], rows = _householder(unit[poor], frame, pivot=rank is not None and rank < m)
+        if frame:
+            Q[poor] = rows
+    T = T[..., :rank]
+    T *= norms
+    return T.astype(R.dtype, copy=False), Q.astype(R.dtype, copy=False) if frame else None
+
+
+def _unit(R: Array, norms: Array) -> Array:
+    """The examples scaled to norm 1, in float64; 0 where R is 0."""
+    return R / np.where(norms > 0, norms, 1)
+
+
+def _direction(R: Array, norm: Array) -> Array:
+    """R / norm; the first axis where R is 0."""
+    if norm.all():
+        return R / norm
+    Q = R / np.where(norm > 0, norm, norm.dtype.type(1))
+    Q[..., :1] += norm == 0
+    return Q
+
+
+def _cholesky(K: Array) -> Array:
+    """Lower roots of a stack of Gram matrices (stack, batch, batch); zeros where there is none."""
+    try:
+        return np.linalg.cholesky(K)
+    except np.linalg.LinAlgError:
+        if len(K) == 1:
+            return np.zeros_like(K)
+        half = len(K) // 2
+        return np.concatenate([_cholesky(K[:half]), _cholesky(K[half:])])
+
+
+def _householder(unit: Array, frame: bool, pivot: bool) -> tuple[Array, Array | None]:
+    """T and Q of a stack of batches; equal rows of T for equal examples.
+
+    With ``pivot``, without Q and by decreasing share of new directions, so that nothing is left in
+    the columns beyond the rank.
+    """
+    rows = None
+    if pivot:
+        T = np.stack([_pivoted(batch) for batch in unit])
+    else:
+        Q, right = np.linalg.qr(unit.mT) if frame else (None, np.linalg.qr(unit.mT, mode="r"))
+        sign = np.copysign(1, right.diagonal(axis1=-2, axis2=-1))
+        T = right.mT * sign[..., None, :]
+        if frame:
+            rows = Q.mT * sign[..., None]
+    return np.take_along_axis(T, _first_equal(unit), axis=-2), rows
+
+
+def _pivoted(unit: Array) -> Array:
+    """T of one batch."""
+    import scipy.linalg  # not at the top: it takes longer to import than all else here
+
+    right, order = scipy.linalg.qr(unit.T, mode="r", pivoting=True, check_finite=False)
+    T = np.empty((len(unit), min(unit.shape)))
+    T[order] = right[: min(unit.shape)].T
+    return T
+
+
+def _first_equal(rows: Array) -> Array:
+    """Of each row, (..., batch, units), the first with the same entries; (..., batch, 1).
+
+    By a multilinear hash: others have the same once in 2^64, or 2^33 if signs alone differ.
+    """
+    words = (rows + 0.0).view(np.uint32).astype(np.uint64)  # + 0.0: 0 and -0 are the same
+    keys = np.vecdot(words, _odd(words.shape[-1]))
+    return (keys[..., None] == keys[..., None, :]).argmax(axis=-1)[..., None]
+
+
+@functools.cache
+def _odd(count: int) -> Array:
+    """Odd 64-bit numbers, to hash rows with."""
+    return np.random.default_rng(0).integers(2**63, size=count, dtype=np.uint64) * 2 + 1
+
+
+def matrix_free(
+    nets: Sequence[Network],
+    seeds: Sequence[int],
+    batch: int,
+    inputs: Array | None = None,
+    targets: Array | None = None,
+) -> list[list[dict[str, Array]]]:
+    """The columns of each network of each seed; parameters as in `study.engines.dense.march`.
+
+    Seeds are walked in blocks, side by side, and blocks on as many threads as there are cores.
+    Neither changes a bit of the result.
+    """
+    first = nets[0]
+    batch, n_in = (batch, first.width) if inputs is None else inputs.shape
+    row = len(nets) * batch * max(n_in, first.width) * np.dtype(first.dtype).itemsize
+    size = max(1, min(BLOCK_BYTES // row, -(-len(seeds) // CORES)))
+    blocks = [seeds[i : i + size] for i in range(0, len(seeds), size)]
+
+    def walk(block: Sequence[int]) -> list[list[dict[str, Array]]]:
+        return March(MatrixFree, nets, block, batch, inputs, targets).columns()
+
+    with one_blas_thread():
+        if len(blocks) == 1:
+            return walk(blocks[0])
+        with ThreadPoolExecutor(CORES) as pool:
+            return [columns for part in pool.map(walk, blocks) for columns in part]

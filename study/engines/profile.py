@@ -1,0 +1,176 @@
+"""profile: from specifications of networks to the tidy frame, by the engine that serves best."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from study.checks import array, bad, check_memory, integer, items, one_of
+from study.core.network import Network
+from study.engines.dense import Layers, march
+from study.engines.matrix_free import LAWS, matrix_free
+from study.engines.weights import GROUP_ENTRIES, KEPT
+from study.records.tables import PROFILE_COLUMNS
+
+ENGINES = ("auto", "dense", "matrix_free")
+
+AUTO_WIDTH, AUTO_SHARE = {"gaussian": 1024, "orthogonal": 256}, 32
+"""engine = "auto" takes the matrix-free engine for one example, and from AUTO_WIDTH on for a batch
+of up to width / AUTO_SHARE. Below, its factorisations cost more than drawing the matrices does."""
+
+
+def profile(
+    nets: Network | Sequence[Network],
+    seeds: Iterable[int] = (0,),
+    batch: int = 1,
+    engine: str = "auto",
+    inputs: np.ndarray | None = None,
+    targets: np.ndarray | None = None,
+) -> pd.DataFrame:
+    """Gradient norms, layer by layer, of networks at initialisation.
+
+    Parameters
+    ----------
+    nets : Network or sequence of Network
+        Networks of the same width, weight law and dtype share their draws, so that they are
+        compared in pairs: resample over seeds, never over networks.
+    seeds : iterable of int
+        One realisation of weights, random inputs and cotangent each.
+    batch : int
+        Number of random inputs (standard normal entries), where ``inputs`` is None.
+    engine : str
+        "dense" draws the weights: networks of a seed walk through the same matrices.
+        "matrix_free" draws only what the weights do to the batch, exact in law, for Gaussian and
+        orthogonal weights; networks of a seed share those draws but no matrix, and
+        ``log10_weight_norm`` is empty. "auto" takes matrix_free where it serves the law and is
+        the faster: for batch 1, and for a batch of up to width / 32 from width 1,024 on (of
+        orthogonal weights from 256 on); the column ``engine`` says which. Ask for "dense" where
+        networks must share their matrices.
+    inputs : (batch, n_in) array, optional
+        The first matrix then has n_in rows.
+    targets : (batch, n_out) array, optional
+        The cost is the batch mean of 1/2 |r - y|^2; the output layer then has n_out <= width units.
+        Without, dC/dr at the output is a random direction of Frobenius norm 1, the same for every
+        network of a seed.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a layer, times seed, times network; columns `study.records.PROFILE_COLUMNS`. Norms
+        are Frobenius norms (not squared), over the batch; logarithms are base 10.
+
+    Raises
+    ------
+    ValueError
+        Naming the field, the value and what is allowed, before anything is computed.
+
+    Examples
+    --------
+    Sigmoid's gradient leaves the float32 range within a hundred layers; no float shows this one:
+
+    >>> net = Network(activation="sigmoid", depth=1000, width=64, sigma_w=1.0)
+    >>> df = profile(net, seeds=range(3))
+    >>> bool((df.log10_grad_norm[df.layer == 0] < -550).all()), df.status[0]
+    (True, 'float64_underflow')
+    """
+    wanted = "a study.Network, or a non-empty sequence of them"
+    nets = [nets] if isinstance(nets, Network) else items("nets", nets, wanted)
+    if not nets or not all(isinstance(net, Network) for net in nets):
+        raise bad("nets", nets, wanted)
+    seeds = items("seeds", seeds, "an iterable of integers >= 0")
+    seeds = [integer("seeds", seed, 0, 2**63 - 1) for seed in seeds]
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise bad("seeds", seeds, "at least one, each once")
+    batch = integer("batch", batch, 1)
+    one_of("engine", engine, ENGINES)
+
+    groups: dict[tuple, list[int]] = {}
+    for j, net in enumerate(nets):
+        groups.setdefault((net.width, net.weights, net.dtype), []).append(j)
+    data = {dtype: _data(inputs, targets, nets, dtype) for _, _, dtype in groups}
+    examples = batch if inputs is None else len(data[nets[0].dtype][0])
+    chosen = [_engine(engine, law, width, examples) for width, law, _ in groups]
+    for ((width, *_), members), name in zip(groups.items(), chosen, strict=True):
+        n_in = width if inputs is None else np.shape(inputs)[1]
+        needed = _plan([nets[j] for j in members], len(seeds), examples, n_in, name)
+        depth = max(nets[j].depth for j in members)
+        check_memory(needed, depth=depth, width=width, batch=examples, nets=len(nets))
+    parts: dict[tuple[int, int], dict] = {}
+    engines = [""] * len(nets)
+    for ((_, _, dtype), members), name in zip(groups.items(), chosen, strict=True):
+        x, y = data[dtype]
+        together = [nets[j] for j in members]
+        if name == "matrix_free":
+            columns = matrix_free(together, seeds, batch, x, y)
+        else:
+            columns = [march(together, seed, batch, x, y) for seed in seeds]
+        for seed, own in zip(seeds, columns, strict=True):
+            parts.update({(j, seed): c for j, c in zip(members, own, strict=True)})
+        for j in members:
+            engines[j] = name
+    return _frame(nets, seeds, parts, engines)
+
+
+def _engine(asked: str, law: str, width: int, batch: int) -> str:
+    """The engine that serves networks of that law and width."""
+    valid = law in LAWS
+    if asked == "matrix_free" and not valid:
+        raise bad("weights", law, f"{' or '.join(LAWS)} with engine = 'matrix_free'")
+    if asked != "auto":
+        return asked
+    if not valid:
+        return "dense"
+    faster = batch == 1 or (width >= AUTO_WIDTH[law] and batch <= width // AUTO_SHARE)
+    return "matrix_free" if faster else "dense"
+
+
+def _plan(nets: list[Network], seeds: int, batch: int, n_in: int, engine: str) -> int:
+    """Bytes that one march takes at its peak, about; with its frame for every seed."""
+    first = nets[0]
+    depth, width = max(net.depth for net in nets), max(first.width, n_in)
+    size = np.dtype(first.dtype).itemsize
+    rows = len(nets) * batch
+    frame = 8 * len(PROFILE_COLUMNS) * seeds * sum(net.depth for net in nets)
+    squares = 8 * depth * (8 * rows + (first.width if engine == "dense" else 0))
+    # r and z of the layers that are kept, and the copies of a layer being walked
+    layer = 2 * rows * width * size
+    kept = min(layer * depth, Layers.signal_bytes + layer * round(2 * depth**0.5))
+    group = max(first.width * width, GROUP_ENTRIES) * size
+    matrices = KEPT * group if engine == "dense" else 0
+    return frame + squares + kept + 4 * layer + matrices
+
+
+def _data(inputs, targets, nets: list[Network], dtype: str) -> tuple:
+    """Inputs and targets in ``dtype``, if they fit one another and every network."""
+    if inputs is None:
+        if targets is not None:
+            raise bad("targets", "given without inputs", "inputs and targets together")
+        return None, None
+    x = array("inputs", inputs, 2, np.dtype(dtype))
+    if targets is None:
+        return x, None
+    y = array("targets", targets, 2, np.dtype(dtype))
+    narrowest = min(net.width for net in nets)
+    if len(y) != len(x) or y.shape[1] > narrowest:
+        raise ValueError(
+            f"targets has shape {y.shape}; allowed: ({len(x)}, n), n at most {narrowest}, the width"
+        )
+    return x, y
+
+
+def _frame(nets: list[Network], seeds: list[int], parts: dict, engines: list[str]) -> pd.DataFrame:
+    """One frame from the columns of every (network, seed), in the order they were asked for."""
+    cells = [(j, seed) for j in range(len(nets)) for seed in seeds]
+    rows = [nets[j].depth for j, _ in cells]
+    fields = [{**nets[j].fields(), "seed": seed, "engine": engines[j]} for j, seed in cells]
+    columns = {}
+    for name in PROFILE_COLUMNS:
+        if name in fields[0]:
+            values = [field[name] for field in fields]
+            kind = object if isinstance(values[0], str) else None
+            columns[name] = np.repeat(np.array(values, kind), rows)
+        else:
+            columns[name] = np.concatenate([parts[cell][name] for cell in cells])
+    return pd.DataFrame(columns)

@@ -1,0 +1,1 @@
+"""From the CSVs to what people read."""

@@ -1,0 +1,165 @@
+"""One cell of a grid as a file: its configuration, and the tables that `measure` made of it.
+
+::
+
+    {"configuration":...,"format":1,"sha256":...,"tables":[...],"versions":...}   one line of JSON
+    layer,log10_grad_norm                                                         then the CSVs
+    0,-3.25
+
+The file is named by the hash of the configuration, so a finished part is found again by asking for
+the same numbers. The checksum covers header and tables, and the configuration must be the one asked
+for: a part that is truncated, altered, stale or empty is never used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import traceback
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+from threadpoolctl import threadpool_limits
+
+from study.records import tables as records
+from study.runs import plan
+
+PART_FORMAT = 1
+_SHARED = ("data_dictionary", "claims")  # file names that are not an experiment's to use
+
+
+class Part(NamedTuple):
+    """One cell: the module that measures it, and the configuration that names its numbers."""
+
+    module: str
+    configuration: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        """The name of its file: a hash of the configuration, 64 hexadecimal digits."""
+        return records.digest(records.canonical(self.configuration))
+
+
+class Table(NamedTuple):
+    """One table inside a part: its CSV, the type of each column, and its rows."""
+
+    csv: bytes
+    types: dict[str, str]
+    rows: int
+
+
+def check_name(name: str) -> None:
+    """Refuse a table's name that could leave the folder or hide a file of the study's own."""
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in _SHARED:
+        raise ValueError(
+            f"table name {name!r} is not allowed; allowed: a-z, 0-9 and _, not {_SHARED}"
+        )
+
+
+def encode_part(configuration: dict[str, Any], tables: dict[str, pd.DataFrame]) -> bytes:
+    """Return the file of one part."""
+    bodies, index = [], []
+    for name, frame in tables.items():
+        check_name(name)
+        body, types = records.encode(frame), records.schema(frame)
+        bodies.append(body)
+        index.append(
+            {"name": name, "schema": [*types.items()], "rows": len(frame), "bytes": len(body)}
+        )
+    about = {
+        "format": PART_FORMAT,
+        "configuration": configuration,
+        "versions": records.versions(),
+        "tables": index,
+    }
+    body = b"".join(bodies)
+    sealed = {**about, "sha256": records.digest(records.canonical(about) + b"\n" + body)}
+    return records.canonical(sealed) + b"\n" + body
+
+
+class Found(NamedTuple):
+    """What a sound part says of itself."""
+
+    configuration: dict[str, Any]
+    tables: dict[str, Table]
+    versions: dict[str, str]
+    """What computed it."""
+
+
+def read_part(data: bytes) -> Found:
+    """Return what is in a part, whatever it is of.
+
+    Raises
+    ------
+    ValueError
+        Saying in a few words why the part must not be used.
+    """
+    line, _, body = data.partition(b"\n")
+    try:
+        about = json.loads(line)
+        sum_ = about.pop("sha256")
+        intact = records.canonical({**about, "sha256": sum_}) == line
+        intact = intact and records.digest(records.canonical(about) + b"\n" + body) == sum_
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        intact = False
+    if not intact:
+        raise ValueError("empty" if not data else "checksum does not agree")
+    if about.get("format") != PART_FORMAT:
+        raise ValueError(f"format {about.get('format')}, not {PART_FORMAT}")
+    tables, start = {}, 0
+    for entry in about["tables"]:
+        check_name(entry["name"])  # whoever wrote the file, it stays in its folder
+        csv = body[start : start + entry["bytes"]]
+        tables[entry["name"]] = Table(csv, dict(map(tuple, entry["schema"])), entry["rows"])
+        start += entry["bytes"]
+    return Found(about["configuration"], tables, about["versions"])
+
+
+def decode_part(
+    data: bytes, configuration: dict[str, Any]
+) -> tuple[dict[str, Table], dict[str, str]]:
+    """Return the tables of a part of that configuration, and the versions that computed it.
+
+    Raises
+    ------
+    ValueError
+        Saying in a few words why the part must not be used.
+    """
+    found = read_part(data)
+    if records.canonical(found.configuration) != records.canonical(configuration):
+        raise ValueError("stale configuration")
+    return found.tables, found.versions
+
+
+def compute(module: str, configuration: dict[str, Any]) -> tuple[bytes, str, tuple[int, int]]:
+    """Measure one cell, in a worker: its part and "", or nothing and the reason in one line.
+
+    Last come the worker's process id and the most bytes it has held so far.
+
+    Raises
+    ------
+    MemoryError
+        When memory ran out, which may be the fault of whoever shared it.
+    """
+    try:
+        experiment = importlib.import_module(module)
+        here = [records.NUMERICS_VERSION, getattr(experiment, "VERSION", 0)]
+        if here != configuration["numerics"]:
+            raise ValueError(
+                f"this worker has numerics {here}, not {configuration['numerics']}; "
+                "allowed: the study of the driver on every worker"
+            )
+        with threadpool_limits(limits=1):
+            tables = experiment.measure(**configuration["cell"])
+        data, reason = encode_part(configuration, tables), ""
+    except MemoryError as error:  # NumPy's own does not travel
+        raise MemoryError(f"out of memory: {error}") from None
+    except (Exception, SystemExit) as error:  # what a cell does wrong must not cost the others
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        words = " ".join(str(error).split())
+        reason = f"{type(error).__name__}: {words} ({Path(place.filename).name}:{place.lineno})"
+        data = b""
+    return data, reason, (os.getpid(), plan.peak_memory())

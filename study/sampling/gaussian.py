@@ -1,0 +1,269 @@
+"""Random weights by counter: (key, layer, entry) -> one draw, in any order, on any thread.
+
+A network of 10,000 layers is walked forwards and then backwards, and its weights do not fit in
+memory; so they are a function, not a sequence. Entry e of a layer is word ``e % 4`` of
+
+    Threefry-4x32-20 (key, counter = (e // 4, layer, law))        Salmon et al. 2011
+
+transformed to the law asked for. The cipher is a permutation of its 128-bit counter under a 128-bit
+key, so different (key, layer, block) never meet by construction; two *keys* are unrelated but for
+a collision of 128-bit hashes. Normal and uniform draws of the same entry use different blocks.
+
+- The bits do not depend on the order, the chunks, the threads or the processor (why:
+  `study.sampling.kernels`). `haar` is the exception: it goes through LAPACK.
+- float32 and float64 are the *same* draw, resolved to 32 or 64 bits of radius: 6e-8 rms apart, and
+  more only in the far tail (1e-4 once in 10^7), so number formats are compared on one network.
+- Normals reach 6.76 sigma in float32 (the true law goes further once in 7e10 draws) and 9.42 in
+  float64. The mass beyond 6 and 8 sigma is right to 0.2 %. No draw is 0, infinite or NaN.
+- Each call runs on one thread without the GIL: spread layers, seeds or chunks over threads.
+
+References
+----------
+J. K. Salmon, M. A. Moraes, R. O. Dror and D. E. Shaw, "Parallel random numbers: as easy as 1, 2,
+3", SC'11. G. E. P. Box and M. E. Muller, Ann. Math. Statist. 29 (1958) 610. F. Mezzadri, "How to
+generate random matrices from the classical compact groups", Notices of the AMS 54 (2007) 592.
+"""
+
+import hashlib
+
+import numpy as np
+
+__all__ = ["fill_normal", "fill_normals", "fill_uniform", "haar", "key", "normal", "uniform"]
+
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+_BLOCK = 4  # entries that one block of the cipher gives
+
+
+def key(*words):
+    """Hash what names a stream of weights, such as a seed and a purpose, to a cipher key.
+
+    Parameters
+    ----------
+    *words : int, float or str
+        At least one. Types and boundaries count: 1, 1.0 and "1" differ, as do ("ab", "c") and
+        ("a", "bc"). NumPy scalars count as their Python counterparts.
+
+    Returns
+    -------
+    ndarray of uint32, shape (4,)
+        128 bits of BLAKE2b of the words' canonical encoding.
+
+    Examples
+    --------
+    >>> key(7, "weights")
+    array([3298393386, 3772859966, 3437034654, 1584915597], dtype=uint32)
+    >>> bool((key(7, "weights") == key("7", "weights")).any())
+    False
+    """
+    if not words:
+        raise ValueError("words: got none, need at least one int, float or str")
+    encoded = b"".join(b"%d:%b" % (len(text), text) for text in map(_encode, words))
+    digest = hashlib.blake2b(encoded, digest_size=16, person=b"study.gaussian 1").digest()
+    return np.frombuffer(digest, dtype="<u4").astype(np.uint32)
+
+
+def fill_normal(key, layer, out, start=0):
+    """Fill an array with independent standard normal draws.
+
+    Parameters
+    ----------
+    key : ndarray of uint32, shape (4,)
+        From `key`.
+    layer : int
+        0 <= layer < 2^32.
+    out : ndarray of float32 or float64
+        C-contiguous, of any shape. ``out.ravel()[i]`` becomes entry ``start + i`` of the layer.
+    start : int
+        0 <= start and start + out.size <= 2^62. Multiples of 4 save a few microseconds.
+
+    Returns
+    -------
+    ndarray
+        `out`.
+
+    Examples
+    --------
+    >>> whole = fill_normal(key(7), 3, np.empty((2, 5)))
+    >>> part = fill_normal(key(7), 3, np.empty(5), start=5)
+    >>> bool((part == whole[1]).all())
+    True
+    """
+    return _fill("normal", key, layer, out, start)
+
+
+def fill_normals(keys, layers, out):
+    """Fill ``out[i]`` as ``fill_normal(keys[i], layers[i], out[i])`` would, in one call for all i.
+
+    Parameters
+    ----------
+    keys : ndarray of uint32, shape (n, 4)
+        Rows from `key`.
+    layers : int, or sequence of n
+        0 <= layer < 2^32; one int is every row's.
+    out : ndarray of float32 or float64, shape (n, ...)
+        C-contiguous.
+
+    Returns
+    -------
+    ndarray
+        `out`.
+
+    Examples
+    --------
+    >>> both = fill_normals(np.stack([key(7), key(8)]), 3, np.empty((2, 5)))
+    >>> bool((both[1] == fill_normal(key(8), 3, np.empty(5))).all())
+    True
+    """
+    from study.sampling.kernels import KERNELS
+
+    _check_out(out)
+    shape = (*out.shape[:1], 4)
+    if getattr(keys, "dtype", None) != np.uint32 or keys.shape != shape:
+        raise ValueError(f"keys = {keys!r} is not allowed, need a uint32 array of shape {shape}")
+    if isinstance(layers, int | np.integer):
+        layers = np.full(len(out), _integer("layers", layers, 0, 2**32), np.uint32)
+    else:
+        layers = np.array([_integer("layers", k, 0, 2**32) for k in layers], np.uint32)
+        if len(layers) != len(out):
+            raise ValueError(f"layers: {len(layers)} of them are not allowed, need {len(out)}")
+    if out.size:
+        KERNELS["normals", out.dtype](keys, layers, out.reshape(len(out), -1))
+    return out
+
+
+def fill_uniform(key, layer, out, start=0):
+    """Fill an array with independent draws of unit variance, uniform on [-sqrt 3, sqrt 3].
+
+    Parameters and returns as `fill_normal`.
+
+    Examples
+    --------
+    >>> out = fill_uniform(key(7), 3, np.empty(100_000, dtype=np.float32))
+    >>> bool(abs(out).max() <= np.float32(3**0.5)), round(float(out.var()), 1)
+    (True, 1.0)
+    """
+    return _fill("uniform", key, layer, out, start)
+
+
+def normal(key, layer, shape, dtype=np.float64):
+    """Allocate an array of `shape` and `dtype` and fill it by `fill_normal` from entry 0.
+
+    Examples
+    --------
+    >>> normal(key(7), 0, (2, 2), np.float32)
+    array([[ 1.2720091,  1.3558961],
+           [ 0.5090737, -1.829887 ]], dtype=float32)
+    """
+    return fill_normal(key, layer, np.empty(shape, _checked_dtype(dtype)))
+
+
+def uniform(key, layer, shape, dtype=np.float64):
+    """Allocate an array of `shape` and `dtype` and fill it by `fill_uniform` from entry 0.
+
+    Examples
+    --------
+    >>> uniform(key(7), 0, (2, 2), np.float32)
+    array([[-1.4616644 , -1.5388178 ],
+           [-0.22803411, -0.01876285]], dtype=float32)
+    """
+    return fill_uniform(key, layer, np.empty(shape, _checked_dtype(dtype)))
+
+
+def haar(key, layer, rows, cols, dtype=np.float64):
+    """Draw a matrix with orthonormal columns (rows >= cols) or rows (rows <= cols), Haar.
+
+    Let m >= n be the two sizes. G is m x n, its column j entries j m ... j m + m - 1 of `normal`,
+    and G = Q R with R_ii > 0. That Q is a function of G with Q(U G) = U Q(G) for every orthogonal
+    U, so like G its law does not change under U: it is *the* uniform law on the m x n matrices
+    with orthonormal columns (on the orthogonal group O(n) if m = n, both determinants alike).
+    LAPACK alone leaves the signs of R_ii to its reflections, which is not Haar (Mezzadri 2007).
+    Returned is Q (rows > cols) or its transpose.
+
+    The bits depend on the LAPACK that SciPy uses, and may on its number of threads.
+
+    Parameters
+    ----------
+    key, layer
+        As `fill_normal`, whose entries are used: the two are not independent draws.
+    rows, cols : int
+        At least 1.
+    dtype : float32 or float64
+
+    Returns
+    -------
+    ndarray, shape (rows, cols)
+        C-contiguous. Norms are 1: an entry has variance 1 / max(rows, cols).
+
+    Examples
+    --------
+    >>> q = haar(key(7), 0, 5, 3)
+    >>> bool(np.allclose(q.T @ q, np.eye(3)))
+    True
+    """
+    import scipy.linalg  # not at the top: it takes longer to import than the rest of the module
+
+    rows, cols = _integer("rows", rows, 1, 2**31), _integer("cols", cols, 1, 2**31)
+    short, long = sorted((rows, cols))
+    g = normal(key, layer, (short, long), dtype).T  # the column order that LAPACK works in
+    q, r = scipy.linalg.qr(g, mode="economic", overwrite_a=True, check_finite=False)
+    q *= np.copysign(1, r.diagonal())
+    return np.ascontiguousarray(q) if rows > cols else np.ascontiguousarray(q.T)
+
+
+def _fill(law, key, layer, out, start):
+    from study.sampling.kernels import KERNELS
+
+    words = _checked_key(key)
+    layer = _integer("layer", layer, 0, 2**32)
+    _check_out(out)
+    start = _integer("start", start, 0, 2**62 - out.size + 1)
+    kernel = KERNELS[law, out.dtype]
+    # Whole blocks go straight into `out`, the ragged ends through a block of their own.
+    flat = out.reshape(-1)
+    head = min(-start % _BLOCK, flat.size)
+    tail = head + (flat.size - head) // _BLOCK * _BLOCK
+    kernel(words, layer, (start + head) // _BLOCK, flat[head:tail])
+    for begin, end in ((0, head), (tail, flat.size)):
+        if begin < end:
+            first, skip = divmod(start + begin, _BLOCK)
+            block = np.empty(_BLOCK, out.dtype)
+            kernel(words, layer, first, block)
+            flat[begin:end] = block[skip : skip + end - begin]
+    return out
+
+
+def _encode(word):
+    if isinstance(word, str):
+        return b"str" + word.encode()
+    if isinstance(word, float | np.float32) and not np.isnan(word):
+        return b"float" + float(word).hex().encode()
+    if isinstance(word, int | np.integer) and not isinstance(word, bool):
+        return b"int%d" % word
+    raise ValueError(f"words: {word!r} is not allowed, need an int, a float (not NaN) or a str")
+
+
+def _integer(name, value, low, high):
+    if not isinstance(value, int | np.integer) or not low <= value < high:
+        raise ValueError(f"{name} = {value!r} is not allowed, need an integer in [{low}, {high})")
+    return int(value)
+
+
+def _checked_key(key):
+    if getattr(key, "dtype", None) != np.uint32 or key.shape != (4,):
+        raise ValueError(f"key = {key!r} is not allowed, need a uint32 array of shape (4,)")
+    return tuple(key)
+
+
+def _checked_dtype(dtype):
+    if dtype is None or dtype not in _FLOATS:
+        raise ValueError(f"dtype = {dtype!r} is not allowed, need float32 or float64")
+    return np.dtype(dtype)
+
+
+def _check_out(out):
+    if not isinstance(out, np.ndarray) or out.dtype not in _FLOATS:
+        given = getattr(out, "dtype", type(out).__name__)
+        raise ValueError(f"out: {given} is not allowed, need an array of float32 or float64")
+    if not (out.flags.c_contiguous and out.flags.writeable):
+        given = f"strides {out.strides} for shape {out.shape}, writeable {out.flags.writeable}"
+        raise ValueError(f"out: {given} is not allowed, need a C-contiguous writeable array")

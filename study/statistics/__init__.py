@@ -1,0 +1,1 @@
+"""Estimates, intervals, claims and verdicts."""

@@ -1,0 +1,268 @@
+"""Statistics and verdicts: a claim, the threshold it was made with, and what the data say.
+
+A verdict compares an interval with a threshold stated before the data were seen:
+
+- supported: the whole interval lies where the claim is true,
+- refuted: the whole interval lies where it is false,
+- inconclusive: the interval has a foot on either side.
+
+Networks with the same seed share their weights, so their rows are not independent: only the seeds
+are. Resampling is over seeds, never over rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from study.runs.experiment import Experiment
+
+
+COLUMNS = {
+    "experiment": "which experiment's claim [-]",
+    "claim": "its short name [-]",
+    "about": "the part of the derivation it bears on, A, B or C; saying: a popular saying; or "
+    "nothing [-]",
+    "statement": "the claim in a sentence, with what is estimated [-]",
+    "threshold": "where the claim is true, stated beforehand [that of the estimate]",
+    "estimate": "the estimate [as the statement says]",
+    "low": "lower end of its confidence interval [that of the estimate]",
+    "high": "upper end of its confidence interval [that of the estimate]",
+    "n_seeds": "independent seeds behind the estimate [seeds]",
+    "verdict": "supported, refuted or inconclusive [-]",
+}
+"""The table of claims: what `judge_all` returns."""
+
+
+ABOUT = ("", "A", "B", "C", "saying")
+"""What a claim may be about; `study.report.findings` says what the letters stand for."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number from data and its confidence interval.
+
+    Parameters
+    ----------
+    value : the estimate
+    low, high : its interval, low <= high; infinities are allowed, NaN is not
+    n : number of independent seeds behind it
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def __post_init__(self) -> None:
+        if math.isnan(self.value) or not self.low <= self.high:
+            raise ValueError(
+                f"estimate {self.value} in [{self.low}, {self.high}] is not allowed; "
+                "allowed: numbers with low <= high"
+            )
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """The values for which a claim is true: those from `low` to `high`."""
+
+    low: float = -math.inf
+    high: float = math.inf
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high or (math.isinf(self.low) and math.isinf(self.high)):
+            raise ValueError(
+                f"threshold [{self.low}, {self.high}] is not allowed; "
+                "allowed: low < high, at least one of them finite"
+            )
+
+    def __str__(self) -> str:
+        if math.isinf(self.low):
+            return f"below {self.high:.6g}"
+        if math.isinf(self.high):
+            return f"above {self.low:.6g}"
+        return f"within {self.low:.6g} to {self.high:.6g}"
+
+
+def below(limit: float) -> Threshold:
+    """The claim is true of values below `limit`."""
+    return Threshold(high=limit)
+
+
+def above(limit: float) -> Threshold:
+    """The claim is true of values above `limit`."""
+    return Threshold(low=limit)
+
+
+def within(low: float, high: float) -> Threshold:
+    """The claim is true of values between `low` and `high`."""
+    return Threshold(low, high)
+
+
+def verdict(estimate: Estimate, threshold: Threshold) -> str:
+    """Return "supported", "refuted" or "inconclusive".
+
+    Examples
+    --------
+    >>> verdict(Estimate(0.20, 0.18, 0.22, 20), below(0.25))
+    'supported'
+    >>> verdict(Estimate(0.30, 0.28, 0.32, 20), below(0.25))
+    'refuted'
+    >>> verdict(Estimate(0.24, 0.22, 0.26, 20), below(0.25))
+    'inconclusive'
+    """
+    # An infinite bound is no boundary: a gradient of exactly zero, log10 = -inf, is below any.
+    clears_low = threshold.low < estimate.low or math.isinf(threshold.low)
+    clears_high = estimate.high < threshold.high or math.isinf(threshold.high)
+    if clears_low and clears_high:
+        return "supported"
+    if estimate.high <= threshold.low or estimate.low >= threshold.high:
+        return "refuted"
+    return "inconclusive"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement that data can support or refute.
+
+    Parameters
+    ----------
+    name : short name, unique in its experiment
+    statement : the claim in a sentence, with what `judge` estimates
+    threshold : where the claim is true, stated beforehand: `below`, `above` or `within`
+    judge : from the experiment's tables to the `Estimate` that the threshold is compared with
+    about : the claim of the derivation that it bears on, "A", "B" or "C", or "saying" if it is a
+        popular saying as its holders would put it, so that "refuted" contradicts them
+    """
+
+    name: str
+    statement: str
+    threshold: Threshold
+    judge: Callable[[Mapping[str, pd.DataFrame]], Estimate]
+    about: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.threshold, Threshold):
+            raise ValueError(
+                f"threshold {self.threshold!r} of claim {self.name!r} is not allowed; "
+                "allowed: below(x), above(x), within(x, y)"
+            )
+        if self.about not in ABOUT:
+            raise ValueError(
+                f"about {self.about!r} of claim {self.name!r} is not allowed; "
+                f"allowed: {', '.join(map(repr, ABOUT))}"
+            )
+
+
+def bootstrap_over_seeds(
+    frame: pd.DataFrame,
+    statistic: Callable[[pd.DataFrame], float],
+    seed_column: str = "seed",
+    resamples: int = 2000,
+    level: float = 0.95,
+) -> Estimate:
+    """Estimate a statistic and its interval by resampling seeds with replacement.
+
+    A seed brings all its rows, so what the networks of one seed share stays shared. A seed drawn
+    twice counts as two seeds: the column is renumbered in each resample. The percentiles are
+    widened as Student's t is to the normal (Hesterberg 2015), without which 20 seeds
+    give an interval that is too narrow. The same frame always gives the same interval.
+
+    Parameters
+    ----------
+    frame : rows of any number of networks; reduce it first, it is copied once a resample
+    statistic : from such a frame to a float; infinite is allowed, NaN is not
+    seed_column : what names the independent draws
+    resamples : number of resamples
+    level : confidence, between 0 and 1
+
+    Raises
+    ------
+    ValueError
+        When there are fewer than 2 seeds, or the statistic is NaN.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> frame = pd.DataFrame({"seed": range(20), "x": np.linspace(0.0, 1.0, 20)})
+    >>> bootstrap_over_seeds(frame, lambda f: f["x"].mean()).value
+    0.5
+    """
+    from scipy.special import ndtr, stdtrit  # as slow to import as pandas
+
+    rows = list(frame.groupby(seed_column, sort=True).indices.values())
+    n = len(rows)
+    if n < 2:
+        raise ValueError(f"{seed_column} has {n} different values; allowed: at least 2")
+    rng = np.random.default_rng(0)
+    draws = np.empty(resamples)
+    for i, picked in enumerate(rng.integers(n, size=(resamples, n))):
+        sample = frame.take(np.concatenate([rows[k] for k in picked]))
+        sample[seed_column] = np.repeat(np.arange(n), [len(rows[k]) for k in picked])
+        draws[i] = statistic(sample)
+    if np.isnan(draws).any():
+        raise ValueError("statistic is NaN in a resample; allowed: numbers and infinities")
+    tail = ndtr(math.sqrt(n / (n - 1)) * stdtrit(n - 1, (1 - level) / 2))
+    # An observed value, not a mean of two: infinities have no mean.
+    low, high = np.quantile(draws, [tail, 1 - tail], method="inverted_cdf")
+    return Estimate(float(statistic(frame)), float(low), float(high), n)
+
+
+def median_interval(values: np.ndarray, level: float = 0.95) -> Estimate:
+    """The median of independent values and its order-statistic interval.
+
+    The interval between the k-th smallest and the k-th largest value holds the median of the law
+    with probability at least ``level`` whatever the law, heavy tails and infinities included
+    (David & Nagaraja 2003, section 7.1). Below 6 values, k = 1 gives less than 0.95: the range.
+
+    Examples
+    --------
+    >>> median_interval(np.arange(1.0, 21.0))
+    Estimate(value=10.5, low=6.0, high=15.0, n=20)
+    """
+    from scipy.special import bdtr  # as slow to import as pandas
+
+    ordered = np.sort(np.asarray(values, np.float64))
+    n = len(ordered)
+    k = 1
+    while 2 * bdtr(k, n, 0.5) <= 1 - level and k + 1 <= n // 2:
+        k += 1
+    middle = ordered[(n - 1) // 2], ordered[n // 2]
+    value = middle[0] if middle[0] == middle[1] else 0.5 * (middle[0] + middle[1])
+    return Estimate(float(value), float(ordered[k - 1]), float(ordered[n - k]), n)
+
+
+def judge_all(experiment: Experiment, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Judge every claim of an experiment by its tables.
+
+    Returns
+    -------
+    DataFrame with the columns of `COLUMNS`, one row a claim.
+    """
+    import pandas as pd  # half a second, which `study list` need not wait for
+
+    rows = []
+    for claim in experiment.claims:
+        found = claim.judge(tables)
+        rows.append(
+            {
+                "experiment": experiment.name,
+                "claim": claim.name,
+                "about": claim.about,
+                "statement": claim.statement,
+                "threshold": str(claim.threshold),
+                "estimate": float(found.value),
+                "low": float(found.low),
+                "high": float(found.high),
+                "n_seeds": int(found.n),
+                "verdict": verdict(found, claim.threshold),
+            }
+        )
+    return pd.DataFrame(rows)

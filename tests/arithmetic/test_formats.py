@@ -1,0 +1,185 @@
+"""Number formats, bit for bit against torch, and plain backpropagation in them."""
+
+import numpy as np
+import pytest
+import torch
+
+import study
+from study.arithmetic.formats import FORMATS
+from study.arithmetic.plain import PlainRun, is_lost, printed_norm
+from study.engines.explicit import unit_cotangent
+
+TORCH = {
+    "float16": torch.float16,
+    "float16_narrow": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "float32": torch.float32,
+    "float64": torch.float64,
+}
+
+
+def every_kind_of_float32():
+    """Random bit patterns, and every neighbourhood of a tie, a subnormal and an overflow."""
+    rng = np.random.default_rng(0)
+    some = rng.integers(2**32, size=200_000, dtype=np.uint64).astype(np.uint32)
+    upper = np.arange(0, 2**16, 7, dtype=np.uint32) << 16
+    near = [upper | np.uint32(low) for low in (0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF)]
+    half = np.arange(0, 2**16, 3, dtype=np.uint16).view(np.float16).astype(np.float32)
+    ties = (half + np.nextafter(half.astype(np.float16), np.float16(0)).astype(np.float32)) / 2
+    return np.concatenate([some, *near, half.view(np.uint32), ties.view(np.uint32)]).view(
+        np.float32
+    )
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_rounding_is_torchs_bit_for_bit(name):
+    with np.errstate(all="ignore"):
+        x = every_kind_of_float32()
+        ours = FORMATS[name].rounded(x)
+    theirs = torch.from_numpy(x).to(TORCH[name]).to(torch.float32).numpy()
+    number = ~np.isnan(x)
+    assert number.sum() > 200_000
+    np.testing.assert_array_equal(np.isnan(ours), ~number)
+    np.testing.assert_array_equal(ours[number].view(np.uint32), theirs[number].view(np.uint32))
+
+
+def test_cutting_off_is_told_from_rounding():
+    """The negative control: bfloat16 by truncation is not what torch does."""
+    with np.errstate(all="ignore"):
+        x = every_kind_of_float32()
+    x = x[np.isfinite(x)]
+    cut = (x.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+    theirs = torch.from_numpy(x).to(torch.bfloat16).to(torch.float32).numpy()
+    assert (cut != theirs).mean() > 0.2
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_range_is_the_formats(name):
+    number, limits = FORMATS[name], torch.finfo(TORCH[name])
+    assert number.largest == limits.max
+    assert number.smallest == limits.smallest_normal * limits.eps
+    with np.errstate(all="ignore"):
+        x = number.rounded(np.array([number.smallest, number.smallest / 2, number.largest]))
+        assert x.tolist() == [number.smallest, 0, number.largest]
+        top = np.array([number.largest]).astype(x.dtype)
+        assert np.isinf(number.rounded(top * x.dtype.type(1.01)))
+
+
+@pytest.mark.parametrize("activation", ["relu", "sigmoid", "tanh", "linear", "gelu"])
+@pytest.mark.parametrize("name", ["float32", "float64"])
+def test_gradients_are_autograds(name, activation):
+    rng = np.random.default_rng(1)
+    weights = [rng.normal(0, n**-0.5, (n, m)) for n, m in ((7, 5), (5, 6), (6, 3))]
+    x, dr = rng.normal(size=(4, 7)), rng.normal(size=(4, 3))
+    number = FORMATS[name]
+    run = PlainRun(weights, x, activation, number)
+    ours = [run.gradient(k, delta) for k, delta in enumerate(run.backward(dr))]
+    W = [torch.tensor(w, dtype=TORCH[name], requires_grad=True) for w in weights]
+    phi = {"linear": lambda z: z, "gelu": torch.nn.functional.gelu}.get(
+        activation, getattr(torch, activation, None)
+    )
+    r = torch.tensor(x, dtype=TORCH[name])
+    for w in W:
+        r = phi(r @ w)
+    theirs = torch.autograd.grad(r, W, torch.tensor(dr, dtype=TORCH[name]))
+    eps = torch.finfo(TORCH[name]).eps
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b.numpy(), rtol=0, atol=40 * eps * float(b.abs().max()))
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_sixteen_bits_are_torchs_up_to_the_order_of_the_sums(name):
+    """torch on a CPU sums in float32, too, and rounds once; a sum's order may move its last bit."""
+    rng = np.random.default_rng(2)
+    weights = [rng.normal(0, n**-0.5, (n, m)) for n, m in ((40, 30), (30, 20))]
+    x, dr = rng.normal(size=(6, 40)), rng.normal(size=(6, 20))
+    run = PlainRun(weights, x, "relu", FORMATS[name])
+    ours = [run.gradient(k, delta) for k, delta in enumerate(run.backward(dr))]
+    W = [torch.tensor(w).to(TORCH[name]).requires_grad_() for w in weights]
+    r = torch.tensor(x).to(TORCH[name])
+    for w in W:
+        r = torch.relu(r @ w)
+    theirs = torch.autograd.grad(r, W, torch.tensor(dr).to(TORCH[name]))
+    eps = torch.finfo(TORCH[name]).eps
+    for a, b in zip(ours, theirs, strict=True):
+        b = b.to(torch.float32).numpy()
+        np.testing.assert_allclose(a, b, rtol=0, atol=2 * eps * np.abs(b).max())
+        assert (a == b).mean() > 0.9
+
+
+@pytest.mark.parametrize("name", TORCH)
+def test_the_printed_norm_is_torchs(name):
+    number = FORMATS[name]
+    limits = torch.finfo(TORCH[name])
+    with np.errstate(all="ignore"):
+        for size in (1.0, number.smallest * 4, limits.tiny, limits.tiny**0.5, limits.max / 2):
+            dW = number.rounded(np.array([[1.0, -2.0], [0.5, 0.0]]) * size)
+            theirs = torch.from_numpy(dW).to(TORCH[name]).norm().item()
+            np.testing.assert_allclose(printed_norm(dW, number), theirs, rtol=limits.eps)
+
+
+def test_narrow_sums_lose_what_wide_sums_keep():
+    ones = np.ones((1, 4097))
+    wide, narrow = FORMATS["float16"], FORMATS["float16_narrow"]
+    assert wide.matmul(wide.rounded(ones), wide.rounded(ones.T)).item() == 4096  # 4097 to nearest
+    assert narrow.matmul(narrow.rounded(ones), narrow.rounded(ones.T)).item() == 2048  # 2048 + 1
+
+
+@pytest.mark.parametrize(
+    ("dW", "lost"),
+    [([[0, 0]], True), ([[0, 1e-300]], False), ([[1, np.inf]], True), ([[0, np.nan]], True)],
+)
+def test_a_gradient_is_lost_when_nothing_or_too_much_is_left(dW, lost):
+    assert is_lost(np.array(dW)) is lost
+
+
+@pytest.mark.parametrize(("activation", "sigma"), [("relu", 2**0.5), ("sigmoid", 4), ("tanh", 1.0)])
+def test_in_range_it_is_the_scaled_engine(activation, sigma):
+    """On the weights, input and cotangent of `study.profile`."""
+    depth, width, seed = 12, 32, 3
+    key = study.sampling.gaussian.key(seed, "weights")
+    weights = [
+        sigma / width**0.5 * study.sampling.gaussian.normal(key, k, (width, width))
+        for k in range(depth)
+    ]
+    x = study.sampling.gaussian.normal(study.sampling.gaussian.key(seed, "inputs"), 0, (1, width))
+    dr = unit_cotangent(study.sampling.gaussian.key(seed, "cotangent"), (1, width), np.float64)
+    number = FORMATS["float64"]
+    run = PlainRun(weights, x, activation, number)
+    plain = [run.gradient(k, delta) for k, delta in enumerate(run.backward(dr))]
+    net = study.Network(activation, depth, width, sigma, kink=0.0)
+    true = study.profile(net, [seed], engine="dense")
+    norms = [printed_norm(dW, number) for dW in plain]
+    np.testing.assert_allclose(np.log10(norms), true.log10_grad_norm, atol=1e-12)
+    assert not any(map(is_lost, plain))
+
+
+def test_depth_takes_the_first_layers():
+    rng = np.random.default_rng(4)
+    weights = [rng.normal(0, 0.5, (6, 6)) for _ in range(5)]
+    x, dr = rng.normal(size=(2, 6)), rng.normal(size=(2, 6))
+    whole = PlainRun(weights, x, "tanh", FORMATS["bfloat16"]).backward(dr, depth=3)
+    short = PlainRun(weights[:3], x, "tanh", FORMATS["bfloat16"]).backward(dr)
+    for a, b in zip(whole, short, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_above_a_dead_layer_kink_one_is_a_linear_network_and_kink_zero_is_dead(name):
+    rng = np.random.default_rng(5)
+    weights = [rng.normal(0, 2**0.5 * 8**-0.5, (8, 8)) for _ in range(6)]
+    weights[2] = -np.abs(weights[2])
+    x, dr = rng.normal(size=(3, 8)), rng.normal(size=(3, 8))
+    run = PlainRun(weights, x, "relu", FORMATS[name])
+    assert not any(z.any() for z in run.z[3:])
+    linear = PlainRun(weights, x, "linear", FORMATS[name]).backward(dr)
+    for k, (zero, one, line) in enumerate(
+        zip(run.backward(dr, 0.0), run.backward(dr, 1.0), linear, strict=True)
+    ):
+        assert not zero.any()
+        np.testing.assert_array_equal(one, line if k > 2 else 0 * line)
+        assert not run.gradient(k, one).any()  # a weight learns nothing in either case
+
+
+def test_every_format_is_compared_with_torchs():
+    assert set(FORMATS) == set(TORCH)

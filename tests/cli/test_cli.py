@@ -1,0 +1,268 @@
+"""The commands as a user meets them: real processes, real signals, one line for every mistake."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from toyhouse import ROOT, TOY, alive, children, files, parts, start, study, wait_until
+
+from study.cli import main
+
+
+def test_list_and_help_are_quick_and_import_nothing_heavy(house):
+    for command in (["list"], ["--help"], ["run", "--help"], ["profile", "--help"]):
+        code, out, err = study(house, *command)
+        assert (code, err) == (0, "")
+        assert out
+    code, out, _ = study(house, "list")
+    assert out == "toy\n    Does the toy decay?\n"
+    script = (
+        "import sys; from study.cli.main import main; main(['list']);"
+        "print(sorted({'pandas', 'matplotlib', 'numba', 'scipy'} & set(sys.modules)))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=house, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    assert found.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_quick_run_leaves_the_paper_results_alone_and_figures_come_from_the_csvs(house):
+    code, out, err = study(house, "run", "--preset", "quick", "--workers", 2)
+    assert code == 0
+    planned, begun, took = err.splitlines()
+    assert planned.startswith("study: toy (quick): 3 parts, 0 done: about 2 s and 0.")
+    assert begun == "study: toy (quick): 3 parts, 0 done, 3 to compute, 2 workers"
+    assert took.startswith("study: toy (quick): 3 parts, 3 done: took ")
+    assert all(line.endswith(" GiB with 2 workers") for line in (planned, took))
+    assert "\x1b" not in out + err
+    assert "\r" not in err  # no progress bar without a terminal
+    assert max(map(len, out.splitlines())) <= 100
+    assert "supported     toy / finite" in out
+    assert "refuted       toy / large" in out
+    assert not (house / "results").exists()
+    made = files(house / "build" / "quick")
+    assert set(made) == {
+        *(f"toy/{n}.{e}" for n in ("decay", "ends", "data_dictionary") for e in ("csv", "json")),
+        *(f"{n}.{e}" for n in ("claims", "data_dictionary") for e in ("csv", "json")),
+        *(f"figures/toy.{e}" for e in ("svg", "pdf", "png")),
+        "docs/findings.md",
+    }
+    page = made["docs/findings.md"].decode()
+    assert "![toy: Does the toy decay?](../figures/toy.png)" in page
+    assert "**2 claims: 1 supported, 1 refuted.**" in page
+    for part in parts(house / "build" / "quick"):
+        part.unlink()
+    for name in ("figures/toy.svg", "docs/findings.md", "claims.csv", "claims.json"):
+        (house / "build" / "quick" / name).unlink()
+    code, again, err = study(house, "figures", "--results", "build/quick")
+    assert (code, err) == (0, "")
+    assert again == out
+    assert files(house / "build" / "quick") == made
+
+
+def test_several_experiments_are_planned_together_and_each_has_its_own_bar(house):
+    other = TOY.replace("for i in range(n)", "for i in range(n + 1)")
+    (house / "experiments" / "other.py").write_text(other)
+    code, out, err = study(house, "run", "--preset", "quick", "--workers", 2, "--progress")
+    assert code == 0
+    lines = [line for line in err.replace("\r", "\n").splitlines() if line.strip()]
+    plans = [line for line in lines if ": about " in line]
+    names = ["other (quick): 4", "toy (quick): 3", "all (quick): 7"]
+    assert [line.startswith(f"study: {n} parts, 0 done") for line, n in
+            zip(plans, names, strict=True)] == [True] * 3  # fmt: skip
+    assert max(map(lines.index, plans)) == 2  # before any work
+    assert [line.split()[1] for line in lines if ": took " in line] == ["other", "toy"]
+    for name, parts_ in (("other", 4), ("toy", 3)):
+        bars = [line for line in lines if line.startswith(f"{name}: ")]
+        assert bars[0].startswith(f"{name}:   0%")
+        assert bars[-1].startswith(f"{name}: 100%")
+        assert f" {parts_}/{parts_} [" in bars[-1]
+    assert "other / finite" in out
+    assert "toy / finite" in out
+    page = (house / "build" / "quick" / "docs" / "findings.md").read_text()
+    assert page.index("### other") < page.index("### toy")
+
+
+def test_a_run_that_does_not_fit_the_memory_is_refused_before_work(house):
+    toy = house / "experiments" / "toy.py"
+    toy.write_text(TOY + "\ndef cost(**cell):\n    return 1.0, 2**50\n")
+    code, out, err = study(house, "run", "--preset", "quick", "--workers", 2)
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1].startswith("study: error: experiment = 'toy', workers = 2: 2.1e+06")
+    assert err.endswith("the memory available\n")
+    assert not (house / "build" / "quick" / "toy").exists()
+
+
+def test_a_figure_for_each_of_several_messages(house):
+    toy = house / "experiments" / "toy.py"
+    many = "\none = figure\ndef figure(tables):\n"
+    many += "    return {'low': one(tables), 'high': one(tables)}\n"
+    toy.write_text(TOY + many)
+    (house / "experiments" / "toy_low.py").write_text(TOY)  # whose name is that of a figure
+    assert study(house, "run", "toy", "--preset", "quick", "--workers", 2)[0] == 0
+    made = {path.name for path in (house / "build" / "quick" / "figures").glob("*.png")}
+    assert made == {"toy_low.png", "toy_high.png"}
+    page = (house / "build" / "quick" / "docs" / "findings.md").read_text()
+    assert "](../figures/toy_high.png)" in page
+
+
+def test_claims_of_an_older_study_are_judged_again(house):
+    assert study(house, "run", "--preset", "quick", "--workers", 2)[0] == 0
+    results = house / "build" / "quick"
+    from study.records.tables import read_table, write_described
+    from study.statistics.claims import COLUMNS
+
+    old = read_table(results / "claims.csv").drop(columns="about")
+    write_described(results / "claims.csv", old, COLUMNS, {"versions": []})
+    code, _, err = study(house, "figures", "--results", "build/quick")
+    assert code == 0
+    assert (
+        "claims.csv is of an older study; all is judged again by: "
+        "python -m study figures --results build/quick"
+    ) in err
+    assert list(read_table(results / "claims.csv").columns) == list(COLUMNS)
+
+
+def test_results_survive_a_driver_killed_at_any_moment(house):
+    assert study(house, "run", "--workers", 2, "--results", "calm")[0] == 0
+    calm = files(house / "calm")
+    for finished in (0, 4):
+        results = house / f"killed {finished}"
+        process = start(house, "run", "--workers", 2, "--results", results.name)
+        wait_until(lambda r=results, n=finished: len(parts(r)) >= n and (r / "toy").exists(), 30)
+        workers = children(process.pid)
+        process.kill()
+        process.communicate()
+        wait_until(lambda w=workers: not any(map(alive, w)), 5)  # no orphan
+        assert not (results / "toy" / "decay.csv").exists()
+        code, _, err = study(house, "run", "--workers", 2, "--results", results.name)
+        assert code == 0
+        done = int(err.split("8 parts, ")[1].split()[0])
+        assert finished <= done < 8
+        assert files(results) == calm
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_stops_at_once_and_leaves_no_orphan(house, number):
+    process = start(house, "run", "--workers", 2, "--results", "r")
+    wait_until(lambda: parts(house / "r"), 30)
+    workers = children(process.pid)
+    assert len(workers) >= 2
+    asked = time.monotonic()
+    os.killpg(process.pid, number) if number == signal.SIGINT else process.terminate()
+    _, err = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert time.monotonic() - asked < 5
+    assert err.splitlines()[-1].startswith("study: interrupted")
+    assert "Traceback" not in err
+    wait_until(lambda: not any(map(alive, workers)), 5)
+    assert set(files(house / "r")) <= {"toy/lock"}
+    assert not list((house / "r").rglob("*.tmp"))
+
+
+def test_two_runs_in_one_folder_wait_for_each_other(house):
+    both = [start(house, "run", "--workers", 1, "--results", "r") for _ in range(2)]
+    errors = [process.communicate(timeout=60)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert any("waiting for another run" in err for err in errors)
+    assert sum("8 parts, 8 done, 0 to compute" in err for err in errors) == 1
+
+
+def test_a_failing_cell_gives_status_3_and_its_own_line(house):
+    toy = house / "experiments" / "toy.py"
+    toy.write_text(TOY + "\nGRID['quick'][1]['fault'] = 'raise'\n")
+    code, out, err = study(house, "run", "toy", "--preset", "quick", "--workers", 2)
+    assert code == 3
+    (line,) = [line for line in err.splitlines() if "part failed" in line]
+    assert line.startswith('study: part failed: toy {"fault":"raise"')
+    assert "RuntimeError: the toy broke" in line
+    assert out == ""
+    assert len(parts(house / "build" / "quick")) == 2
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ([], ["COMMAND"]),
+        (["walk"], ["COMMAND", "'walk'", "allowed: ", "list", "profile"]),
+        (["run", "tyo"], ["experiment 'tyo'", "allowed: toy"]),
+        (["run", "../toy"], ["experiment '../toy'", "allowed: toy"]),
+        (["run", "--preset", "long"], ["--preset", "'long'", "allowed: ", "quick", "paper"]),
+        (["run", "--workers", "0"], ["--workers", "'0'", "allowed: a whole number, at least 1"]),
+        (["run", "--workers", "two"], ["--workers", "'two'", "allowed: a whole number"]),
+        (["run", "--wrokers", "2"], ["--wrokers", "allowed: what"]),
+        (["run", "--results", "file"], ["--results 'file'", "allowed: a folder"]),
+        (["run", "--results", "file/below"], ["--results 'file/below'", "allowed: a folder"]),
+        (["run", "--results", "/proc/study"], ["--results '/proc/study'", "allowed: a folder"]),
+        (["run", "--figures", "file"], ["--figures 'file'", "allowed: a folder"]),
+        (["figures"], ["--results 'results'", "made by: python -m study run"]),
+        (["figures", "toy"], ["missing", "python -m study run toy"]),
+        (["profile", "--depth", "ten"], ["--depth", "'ten'", "allowed: a whole number"]),
+        (["profile", "--sigma-w", "big"], ["--sigma-w", "'big'", "allowed: a number or critical"]),
+        (["profile", "--depth", "3"], ["--activation", "required"]),
+    ],
+)
+def test_every_mistake_is_one_line_and_status_2(house, args, words):
+    (house / "file").write_text("kept")
+    before = {p for p in house.rglob("*") if "__pycache__" not in p.parts}
+    code, out, err = study(house, *args)
+    assert code == 2
+    assert out == ""
+    assert err.startswith("study: error: ")
+    assert err.count("\n") == 1
+    for word in words:
+        assert word in err
+    assert (house / "file").read_text() == "kept"
+    made = {p for p in house.rglob("*") if "__pycache__" not in p.parts} - before
+    assert not [path for path in made if path.is_file()]
+
+
+PROFILE = ["profile", "--activation", "sigmoid", "--depth", "80", "--width", "32"]
+PROFILE += ["--sigma-w", "1", "--seeds", "3"]
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--activation", "relo"], ["activation", "relo", "relu"]),
+        (["--depth", "0"], ["depth", "0"]),
+        (["--width", "0"], ["width", "0"]),
+        (["--sigma-w", "-1"], ["sigma_w", "-1"]),
+        (["--sigma-w", "nan"], ["sigma_w", "nan"]),
+        (["--weights", "levy"], ["weights", "levy", "gaussian"]),
+        (["--dtype", "float16"], ["dtype", "float16", "float32"]),
+        (["--engine", "steam"], ["engine", "steam", "dense"]),
+        (["--csv", "mine.txt"], ["--csv", "mine.txt", ".csv"]),
+        (["--csv", "none/mine"], ["--csv", "none/mine", ".csv"]),
+    ],
+)
+def test_a_network_that_is_not_allowed_is_one_line_and_status_2(capsys, args, words):
+    assert main.main([*PROFILE, *args]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("study: error: ")
+    assert err.count("\n") == 1
+    assert all(word in err for word in words)
+
+
+def test_verify_says_what_is_wrong_by_its_status(house):
+    assert study(house, "run", "--preset", "quick", "--workers", 1, "--results", "r")[0] == 0
+    before = files(house)
+    code, out, err = study(house, "verify", "--results", "r", "--recompute", 1)
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-1] == "12 checks, all well"
+    assert files(house) == before
+    path = house / "r" / "toy" / "decay.csv"
+    path.write_bytes(path.read_bytes()[:-1])
+    code, out, err = study(house, "verify", "--results", "r")
+    assert (code, err) == (3, "")
+    assert "WRONG  r/toy/decay.csv: checksum, rows, versions: table r/toy/decay.csv is" in out
+    assert out.splitlines()[-1].endswith("checks, 1 wrong")
+    code, out, err = study(house, "verify", "--results", "none")
+    assert (code, out) == (2, "")
+    assert err.startswith("study: error: --results 'none' has no results; they are made by: ")

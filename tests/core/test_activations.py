@@ -1,0 +1,261 @@
+"""Every row of the table against arbitrary precision, and what textbook formulas lose."""
+
+import math
+
+import numpy as np
+import pytest
+import witness_arb as witness
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import special
+
+from study.arithmetic.nonlinearity import Block, active_fraction
+from study.core.activations import LEAKY_SLOPE, SELU_ALPHA, SELU_LAMBDA, TABLE, activation
+
+NAMES = tuple(TABLE)
+DTYPES = ("float32", "float64")
+DECAYING = tuple(name for name, row in TABLE.items() if row.decay is not None)
+SMOOTH = ("sigmoid", "tanh", "linear", "gelu", "silu", "softplus", "erf")
+EXACT_SLOPES = ("relu", "linear", "hard_tanh")
+
+# Largest error of phi'(z) in units of u (2^-24, 2^-53).
+ALLOWED = dict.fromkeys(NAMES, 6.0) | dict.fromkeys(EXACT_SLOPES, 0.0)
+ALLOWED["leaky_relu"] = 1.0
+
+ZEROS = {"gelu": -0.7517915246935645, "silu": -1.278464542761074}
+"""Where phi' crosses zero: right there as if z were right to a few ulps."""
+
+
+def arguments(dtype: str, rng: np.random.Generator) -> np.ndarray:
+    """Of either sign: the bulk, and every size from 1e-6 to where phi' stays normal."""
+    top = np.log10(80 if dtype == "float32" else 700)
+    spread = rng.choice([-1, 1], 600) * 10 ** rng.uniform(-6, top, 600)
+    return np.concatenate([3 * rng.normal(size=500), spread, [0.0]]).astype(dtype)
+
+
+def errors(row, values, exponents, z, kink=1.0):
+    """Relative errors of phi', in units of u times its condition."""
+    found = [
+        witness.relative_error(v, k, witness.slope(row.name, x, kink))
+        for v, k, x in zip(values.tolist(), exponents.tolist(), z.tolist(), strict=True)
+    ]
+    zero = ZEROS.get(row.name, 0.0)
+    condition = 1 + np.abs(zero / (z.astype(np.float64) - zero)) if zero else 1
+    return np.array(found) / condition / witness.UNIT_ROUNDOFF[z.dtype.name]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", NAMES)
+def test_derivative_is_right_to_a_few_units_in_the_last_place(name, dtype):
+    row, z = TABLE[name], arguments(dtype, np.random.default_rng(1))
+    with np.errstate(under="ignore"):
+        d = row.derivative(z)
+    assert d.dtype == dtype
+    normal = (np.abs(d) >= np.finfo(dtype).tiny) | (d == 0)  # below, a float has fewer bits
+    underflowed = (d == 0) & (name not in EXACT_SLOPES)
+    keep = normal & ~underflowed
+    found = errors(row, d[keep], np.zeros(len(d), int)[keep], z[keep])
+    assert found.max() <= ALLOWED[name], f"{found.max():.2f} u at z = {z[keep][found.argmax()]}"
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", NAMES)
+def test_scaled_derivative_is_right_in_the_deepest_saturation(name, dtype):
+    row, rng = TABLE[name], np.random.default_rng(2)
+    z = rng.choice([-1, 1], 300) * 10 ** rng.uniform(-3, 4, 300)
+    z = np.concatenate([z, [-1e4, 1e4, 0]]).astype(dtype)
+    m, k = row.scaled_derivative(z)
+    assert m.dtype == dtype
+    assert k.dtype == np.int64
+    found = errors(row, m, k, z)
+    allowed = 2.0 if dtype == "float32" else 12.0  # float32 goes through float64
+    assert found.max() <= allowed, f"{found.max():.2f} u at z = {z[found.argmax()]}"
+
+
+@pytest.mark.parametrize("name", DECAYING)
+def test_scaled_derivative_has_the_logarithm_of_exponents_that_no_float_holds(name):
+    z = np.array([-1000.0, -1e4])
+    m, k = TABLE[name].scaled_derivative(z)
+    got = np.log10(np.abs(m)) + k * math.log10(2)
+    for g, x in zip(got.tolist(), z.tolist(), strict=True):
+        assert g == pytest.approx(witness.log10(abs(witness.slope(name, x))), rel=1e-15)
+
+
+def test_the_seed_number_sigmoid_of_1000_has_derivative_1e_minus_434():
+    m, k = activation("sigmoid").scaled_derivative(np.array([1000.0, -1000.0]))
+    assert np.log10(m) + k * math.log10(2) == pytest.approx(-1000 / math.log(10), rel=1e-15)
+
+
+def test_beyond_2_to_the_52_the_derivative_is_given_as_a_bound_and_never_fails():
+    for name in DECAYING:
+        m, k = TABLE[name].scaled_derivative(np.array([-(2.0**60)]))
+        assert np.isfinite(m[0])
+        assert m[0] != 0
+        assert k[0] < -(2**52)
+
+
+@pytest.mark.parametrize(
+    ("name", "z"), [("sigmoid", 37.0), ("sigmoid", 40.0), ("tanh", 19.1), ("tanh", 25.0)]
+)
+def test_negative_control_the_textbook_forms_are_exactly_zero_there(name, z):
+    z = np.array([z])
+    s = 1 / (1 + np.exp(-z)) if name == "sigmoid" else np.tanh(z)
+    textbook = s * (1 - s) if name == "sigmoid" else 1 - s * s
+    assert textbook[0] == 0
+    d = TABLE[name].derivative(z)
+    assert witness.relative_error(d[0], 0, witness.slope(name, z[0])) < 6 * 2.0**-53
+
+
+# gelu's forward pass squares z in SciPy's ndtr, which costs its far tail digits: not a promise.
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", NAMES)
+def test_phi_is_right_to_a_few_units_in_the_last_place(name, dtype):
+    row, z = TABLE[name], arguments(dtype, np.random.default_rng(3))
+    with np.errstate(under="ignore"):
+        r = row.phi(z)
+    assert r.dtype == dtype
+    allowed = 4.0 if name != "gelu" else 20_000.0 if dtype == "float64" else 1000.0
+    u = witness.UNIT_ROUNDOFF[dtype]
+    for value, x in zip(r.tolist(), z.tolist(), strict=True):
+        if abs(value) >= np.finfo(dtype).tiny or value == 0 == x:
+            error = witness.relative_error(value, 0, witness.value(name, x))
+            assert error <= allowed * u, f"{error / u:.2f} u at z = {x}"
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", [name for name, row in TABLE.items() if row.tail is not None])
+def test_the_tail_of_phi_is_right_where_phi_underflows(name, dtype):
+    z = np.array([-120.0, -800.0, -1234.5, -1e4], dtype)
+    m, k = TABLE[name].scaled_tail(z)
+    for v, e, x in zip(m.tolist(), k.tolist(), z.tolist(), strict=True):
+        error = witness.relative_error(v, e, witness.value(name, x))
+        assert error <= 8 * witness.UNIT_ROUNDOFF[dtype], x
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kink", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize(
+    ("name", "at", "left", "right"),
+    [
+        ("relu", 0.0, 0.0, 1.0),
+        ("leaky_relu", 0.0, LEAKY_SLOPE, 1.0),
+        ("selu", 0.0, SELU_LAMBDA * SELU_ALPHA, SELU_LAMBDA),
+        ("hard_tanh", -1.0, 0.0, 1.0),
+        ("hard_tanh", 1.0, 1.0, 0.0),
+    ],
+)
+def test_the_slope_at_a_kink_is_the_weighted_mean_and_leaves_its_neighbours_alone(
+    name, at, left, right, kink, dtype
+):
+    row, least = TABLE[name], np.finfo(dtype).eps if at else np.finfo(dtype).tiny
+    z = np.array([at - least, at, at + least], dtype)
+    expected = np.array([left, (1 - kink) * left + kink * right, right], dtype)
+    with np.errstate(under="ignore"):
+        slopes = row.derivative(z, kink)
+    np.testing.assert_allclose(slopes, expected, rtol=2 * np.finfo(dtype).eps, atol=0)
+    assert at in row.kinks
+
+
+def test_kinks_are_where_the_table_says_and_nowhere_else():
+    assert {name for name, row in TABLE.items() if row.kinks} == {
+        *("relu", "leaky_relu", "selu", "hard_tanh")
+    }
+    z = np.array([-1.0, -0.0, 0.0, 1.0])
+    for name, row in TABLE.items():
+        jumps = set(z[row.derivative(z, 0.0) != row.derivative(z, 1.0)])
+        assert jumps == set(row.kinks), name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_slopes_at_zero_and_infinity_are_the_limits(name):
+    row = TABLE[name]
+    with np.errstate(under="ignore"):
+        near = row.derivative(np.array([-1e-300, 1e-300]))
+        far = row.derivative(np.array([-1e30, -1e5, 1e5, 1e30]))
+    np.testing.assert_allclose(near, row.slopes_at_zero, rtol=1e-15)
+    np.testing.assert_allclose(far, np.repeat(row.slopes_at_infinity, 2), rtol=1e-15, atol=1e-300)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", NAMES)
+def test_no_argument_whatever_gives_nan(name, dtype):
+    top = np.finfo(dtype).max
+    z = np.array([-top, -1e30, -1e10, -0.0, 0.0, 1e10, 1e30, top], dtype)
+    with np.errstate(under="ignore", over="ignore"):
+        assert np.isfinite(TABLE[name].derivative(z)).all()
+        if name != "selu":  # whose slope 1.05 takes the largest float to infinity
+            assert np.isfinite(TABLE[name].phi(z)).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_max_slope_is_the_supremum(name):
+    row = TABLE[name]
+    z = np.concatenate([np.linspace(-12, 12, 200_001), [2**0.5, -1e-12, 1e-12]])
+    with np.errstate(under="ignore"):
+        largest = np.abs(row.derivative(z)).max()
+    assert largest <= row.max_slope * (1 + 1e-15)
+    assert largest >= row.max_slope * (1 - (1e-9 if name != "softplus" else 1e-5))  # at infinity
+
+
+def complex_phi(name: str, z: np.ndarray) -> np.ndarray:
+    """phi of a complex argument, from the definitions."""
+    match name:
+        case "sigmoid":
+            return 1 / (1 + np.exp(-z))
+        case "tanh":
+            return np.tanh(z)
+        case "linear":
+            return z
+        case "gelu":
+            return z * special.erfc(-z / math.sqrt(2)) / 2
+        case "silu":
+            return z / (1 + np.exp(-z))
+        case "softplus":
+            return np.log(1 + np.exp(z))
+        case "erf":
+            return special.erf(math.sqrt(math.pi) / 2 * z)
+        case "elu":
+            return np.exp(z) - 1
+        case "selu":
+            return SELU_LAMBDA * SELU_ALPHA * (np.exp(z) - 1)
+    raise ValueError(name)
+
+
+@pytest.mark.parametrize("name", [*SMOOTH, "elu", "selu"])
+def test_a_complex_step_gives_the_same_derivative(name):
+    z = np.linspace(-6, 6 if name in SMOOTH else -1e-3, 241)
+    step = 1e-30
+    with np.errstate(under="ignore"):
+        slope = complex_phi(name, z + 1j * step).imag / step
+    np.testing.assert_allclose(TABLE[name].derivative(z), slope, rtol=5e-14, atol=5e-15)
+
+
+@given(st.sampled_from(NAMES), st.floats(-30, 30), st.sampled_from(DTYPES))
+def test_derivative_and_scaled_derivative_agree(name, z, dtype):
+    z = np.array([z], dtype)
+    m, k = TABLE[name].scaled_derivative(z, 0.5)
+    with np.errstate(under="ignore"):
+        d = TABLE[name].derivative(z, 0.5)[0]
+        assert d == pytest.approx(np.ldexp(m[0], int(k[0])), rel=3e-6, abs=1e-37)
+
+
+def test_scale_free_rows_are_those_that_commute_with_positive_factors():
+    z = np.array([-3.0, -0.5, 0.0, 0.25, 2.0])
+    for name, row in TABLE.items():
+        commutes = np.array_equal(row.phi(4 * z), 4 * row.phi(z))
+        assert row.scale_free == commutes, name
+
+
+def test_active_means_above_a_hundredth_of_the_largest_slope():
+    blocks = [
+        Block(slice(0, 1), activation("relu"), 1.0),
+        Block(slice(1, 2), activation("tanh"), 1),
+    ]
+    slopes = np.array([[[[0.0, 1.0, 0.011, 0.01]], [[0.5, 0.009, 0.02, 0.0]]]])
+    assert active_fraction(slopes, blocks).tolist() == [[0.5, 0.5]]
+
+
+@pytest.mark.parametrize("name", ["step", "", "ReLU", None, 3, ["relu"], {}])
+def test_an_unknown_name_is_refused_with_the_names_there_are(name):
+    with pytest.raises(ValueError, match=r"activation = .*allowed: relu, sigmoid, tanh"):
+        activation(name)

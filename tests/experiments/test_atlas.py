@@ -1,0 +1,229 @@
+"""The atlas: the layers that stand for all, the theory beside them, verdicts both ways."""
+
+import itertools
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+import study
+from experiments import atlas
+from experiments.atlas.profiles import expected_norms, middle, shown_layers, told_apart
+from study.statistics.claims import median_interval, verdict
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 10, 100, 1000, 10000])
+def test_both_ends_are_shown_and_few_between(depth):
+    layers = shown_layers(depth, 7)
+    assert (layers[0], layers[-1]) == (0, depth - 1)
+    assert (np.diff(layers) > 0).all()
+    assert len(layers) <= 15
+    if depth <= 10:
+        assert layers.tolist() == list(range(depth))
+
+
+def test_a_tenth_of_the_seeds_is_left_out_at_either_end_true_zeros_included():
+    values = np.random.default_rng(1).permutation(20.0 + np.arange(20))
+    assert [*middle(values)] == [29.5, 22.0, 37.0]
+    values[values < 31] = -np.inf
+    assert [*middle(values)] == [-np.inf, -np.inf, 37.0]
+    both = np.stack([values, -values], axis=1)
+    assert [end.tolist() for end in middle(both)] == [
+        [-np.inf, np.inf], [-np.inf, -37.0], [37.0, np.inf]
+    ]  # fmt: skip
+    assert middle(np.array([3.0])) == (3.0, 3.0, 3.0)
+
+
+@pytest.mark.parametrize("weights", ["gaussian", "orthogonal"])
+@pytest.mark.parametrize("activation", ["relu", "linear"])
+def test_the_exact_line_is_the_median_of_networks_and_a_wrong_scale_is_not(activation, weights):
+    net = study.Network(activation, 12, 16, 1.3, weights=weights)
+    df = study.profile(net, range(800), engine="matrix_free")
+    # The line is for an input of norm sqrt(width); the norm drawn is a factor of every layer.
+    start = np.random.default_rng(2).chisquare(16, 100_000)
+    shift = np.median(0.5 * np.log10(start / 16))
+    for layer in (0, 5, 11):
+        own = df[df.layer == layer].log10_grad_norm - shift
+        found = median_interval(own, level=1 - 1e-6)
+        (line,) = expected_norms(activation, 1.3, 12, 16, weights, [layer])
+        (wrong,) = expected_norms(activation, 1.3 * 1.05, 12, 16, weights, [layer])
+        slack = 0.02  # the median of a product is not the product of medians
+        assert found.low - slack < line < found.high + slack
+        assert not found.low - slack < wrong < found.high + slack
+
+
+@pytest.mark.parametrize("activation", ["relu", "linear"])
+def test_uniform_weights_move_the_median_by_their_kurtosis_and_gaussian_ones_do_not(activation):
+    """20,000 networks of explicit uniform weights, by NumPy alone."""
+    depth, width, count, layer = 12, 24 if activation == "relu" else 12, 20_000, 5
+    rng = np.random.default_rng(3)
+
+    def start():
+        x = rng.normal(size=(count, 1, width)).astype(np.float32)
+        return x / np.linalg.norm(x, axis=2, keepdims=True)
+
+    def layers(r, many):
+        for _ in range(many):
+            W = rng.random((count, width, width), np.float32) * 2 - 1
+            r = r @ (W * np.float32((3 / width) ** 0.5))
+            r = np.maximum(r, 0) if activation == "relu" else r
+        return np.linalg.norm(r[:, 0], axis=1)
+
+    # On the way down the mask comes first: that of half of all units, whatever the gradient.
+    top = start() * (rng.random((count, 1, width)) < (0.5 if activation == "relu" else 1.0))
+    signal, gradient = (
+        layers(np.float32(width**0.5) * start(), layer),
+        layers(top, depth - 1 - layer),
+    )
+    found = np.median(np.log10(signal * gradient))
+    line, other = (
+        expected_norms(activation, 1.0, depth, width, weights, [layer])[0]
+        for weights in ("uniform", "gaussian")
+    )
+    assert abs(found - line) < 0.5 * (line - other) < abs(found - other)
+
+
+@pytest.mark.parametrize(
+    ("activation", "sigma_w"),
+    [
+        ("sigmoid", 1.0), ("sigmoid", 15.0), ("tanh", 0.5), ("tanh", 2.0), ("selu", 3.0),
+        ("gelu", 4.0), ("gelu", 0.5),
+    ],
+)  # fmt: skip
+def test_mean_field_is_where_wide_networks_are_beyond_the_float_range_too(activation, sigma_w):
+    with np.errstate(under="ignore"):
+        depth, width = (700, 512) if sigma_w in (0.5, 3.0, 4.0) else (60, 1024)
+        net = study.Network(activation, depth, width, sigma_w, weights="orthogonal")
+        df = study.profile(net, range(8), engine="matrix_free")
+        at = shown_layers(depth, 5)
+        line = expected_norms(activation, sigma_w, depth, width, "orthogonal", at)
+        wrong = expected_norms(activation, 1.1 * sigma_w, depth, width, "orthogonal", at)
+    median = df.groupby("layer").log10_grad_norm.median().to_numpy()[at]
+    drift = 0.02 + 10 * depth / width / np.log(10)  # of the typical norm, at finite width
+    assert np.abs(median - line).max() < drift
+    assert np.abs(median - wrong).max() > drift
+
+
+@pytest.mark.parametrize("weights", atlas.LAWS)
+def test_measure_keeps_what_a_profile_says(weights):
+    cell = next(cell for cell in atlas.GRID["quick"] if cell["weights"] == weights)
+    cell = cell | {"scales": [1.2], "depths": [4, 20]}
+    engine = "dense" if weights == "uniform" else "matrix_free"
+    with np.errstate(under="ignore"):
+        tables = atlas.measure(**cell)
+        net = study.Network(cell["activation"], 20, cell["width"], 1.2, weights=weights)
+        df = study.profile(net, cell["seeds"], engine=engine)
+    networks, layers, ends = (tables[name] for name in ("networks", "layers", "ends"))
+    assert networks.network.tolist() == [cell["first"], cell["first"] + 1]
+    own = layers[layers.network == cell["first"] + 1].set_index("layer")
+    assert own.index.tolist() == shown_layers(20, atlas.NEAR).tolist()
+    by_layer = df.groupby("layer").log10_grad_norm.median()[own.index]
+    np.testing.assert_allclose(own["median"], by_layer, rtol=0, atol=0.00501)
+    assert (own.low <= own["median"]).all()
+    assert (own["median"] <= own.high).all()
+    for column, factor in (("derivative", "derivative"), ("weight", "weight")):
+        down = df[::-1].groupby("seed")[f"log10_{factor}_factor"].cumsum()
+        summed = down.groupby(df.layer).median()[own.index]
+        np.testing.assert_allclose(own[column], summed, rtol=0, atol=0.00501)
+    assert ends.network.unique().tolist() == [cell["first"] + 1]
+    at_input = df[df.layer == 0].log10_grad_norm
+    np.testing.assert_allclose(ends.log10_first_norm, at_input, rtol=0, atol=0.00501)
+
+
+def test_a_dead_network_is_a_true_zero():
+    """ReLU networks two units wide: most die within thirty layers, and nothing is NaN."""
+    cell = {"activation": "relu", "width": 2, "weights": "gaussian", "first": 0}
+    with np.errstate(under="ignore"):
+        tables = atlas.measure(**cell, scales=[2.0], depths=[30], seeds=[*range(20)])
+    assert 0 < np.isneginf(tables["ends"].log10_gain).sum() <= 20
+    assert tables["networks"].gain.tolist() == [-np.inf]
+    assert np.isneginf(tables["layers"]["median"]).all()
+    for table in tables.values():
+        assert not table.isna().any(axis=None)
+
+
+def test_the_networks_are_numbered_once():
+    for cells in atlas.GRID.values():
+        many = [len(cell["scales"]) * len(cell["depths"]) for cell in cells]
+        firsts = [cell["first"] for cell in cells]
+        assert firsts == [0, *np.cumsum(many)[:-1]]
+    for activation, scales in atlas.SCALES.items():
+        critical = study.theory.critical_sigma_w(activation)
+        assert np.isclose(scales, critical, rtol=1e-6).sum() == 1
+        assert scales == sorted(scales)
+
+
+def test_what_tells_laws_apart_has_no_bias_and_an_interval():
+    rng = np.random.default_rng(7)
+
+    def drawn(shift):
+        """20 seeds of 30 networks in ten kinds, of which those of a kind differ little."""
+        kinds = rng.normal(size=(20, 10, 1)) + 0.3 * rng.normal(size=(20, 10, 3))
+        return shift + kinds.reshape(20, 30)
+
+    alike = [told_apart(drawn(0.0), drawn(0.0)) for _ in range(100)]
+    assert abs(np.mean([found.value for found in alike])) < 0.006  # its own error is 0.002
+    assert np.mean([found.low <= 0 <= found.high for found in alike]) >= 0.95
+    # P = 2/3 where the shift is 0.431 standard deviations of the difference.
+    shift = 0.4307 * (2 * 1.09) ** 0.5
+    apart = [told_apart(drawn(shift), drawn(0.0)) for _ in range(100)]
+    assert abs(np.mean([found.value for found in apart]) - 1 / 9) < 0.025
+    assert np.mean([found.low <= 1 / 9 <= found.high for found in apart]) >= 0.85
+    assert np.mean([found.low <= 0 <= found.high for found in apart]) < 0.5
+    # Dead networks are ties.
+    dead = np.full((20, 3), -np.inf)
+    assert told_apart(dead, dead).value == 0
+
+
+def test_comparisons_that_share_a_seed_do_not_count():
+    one, other = np.random.default_rng(8).normal(size=(2, 6, 1))
+    sign = np.sign(one - other.T)
+    products = [sign[i, j] * sign[k, m] for i, j, k, m in itertools.permutations(range(6), 4)]
+    np.testing.assert_allclose(told_apart(one, other).value, np.mean(products), atol=1e-12)
+
+
+def synthetic(right):
+    """Twelve seeds of small networks of which every claim can be made true or false."""
+    rng, networks, layers, ends = np.random.default_rng(4), [], [], []
+    for activation in ("relu", "tanh"):
+        critical = study.theory.critical_sigma_w(activation)
+        for sigma in (0.5, critical, 4.0):
+            for width in (64, 256):
+                for law in atlas.LAWS:
+                    number = len(networks)
+                    sign = 0.0 if sigma == critical else np.sign(sigma - critical)
+                    gain = 80.0 * sign if right else -10.0
+                    gain -= 5.0 * (law == "uniform" and not right)
+                    spread = 0.3 if (law == "orthogonal") == right else 1.0
+                    drawn = gain + spread * rng.normal(size=12)
+                    about = {"activation": activation, "sigma_w": sigma, "depth": 100}
+                    about |= {"width": width, "weights": law, "n_seeds": 12, "gain": gain}
+                    networks.append({"network": number, **about})
+                    off = 0.1 if right else 2.0
+                    levels = {"median": gain, "low": gain - 1, "high": gain + 1}
+                    layers.append({"network": number, "layer": 0, **levels, "theory": gain + off})
+                    both = {"log10_gain": drawn, "log10_first_norm": drawn}
+                    ends.append(pd.DataFrame({"network": number, "seed": range(12), **both}))
+    return {
+        "networks": pd.DataFrame(networks),
+        "layers": pd.DataFrame(layers),
+        "ends": pd.concat(ends),
+    }
+
+
+def test_each_claim_can_be_supported_and_refuted():
+    with np.errstate(all="ignore"):
+        for right, expected in ((True, "supported"), (False, "refuted")):
+            tables = synthetic(right)
+            for claim in atlas.CLAIMS:
+                assert verdict(claim.judge(tables), claim.threshold) == expected, claim.name
+
+
+def test_the_title_counts_the_networks_that_leave_float32():
+    figure = atlas.figure(synthetic(True))
+    assert figure.get_suptitle().startswith("At 100 layers 4 of 6 networks leave")
+    plt.close(figure)
+    figure = atlas.figure(synthetic(False))
+    assert figure.get_suptitle().startswith("At 100 layers 0 of 6 networks leave")
+    plt.close(figure)

@@ -1,0 +1,221 @@
+"""The witnesses against torch, exact fractions and each other; the verdicts of `derivation`."""
+
+import io
+import itertools
+import os
+from fractions import Fraction
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+import study
+from experiments import derivation
+from experiments.derivation import witness
+from experiments.derivation.witness import UNIT_ROUNDOFF, relative_error
+from study.core.activations import TABLE
+from study.statistics.claims import verdict
+
+U = UNIT_ROUNDOFF
+WITNESSES = {
+    "equations": (witness.equations, 300 * U),
+    "complex_step": (witness.complex_step, 300 * U),
+    "central_difference": (witness.central_difference, 300 * U ** (2 / 3)),
+}
+
+
+def network(seed, widths, batch=3, scale=1.0):
+    rng = np.random.default_rng(seed)
+    weights = [scale * rng.normal(size=(m, n)) / m**0.5 for m, n in itertools.pairwise(widths)]
+    return weights, rng.normal(size=(batch, widths[0])), rng.normal(size=(batch, widths[-1]))
+
+
+def import_torch():
+    if os.environ.get("STUDY_WITNESSES") == "all":
+        import torch
+    else:
+        torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)
+    return torch
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_every_witness_has_the_entries_of_torch_autograd(name):
+    torch = import_torch()
+    f = torch.nn.functional
+    phi = {
+        "leaky_relu": lambda z: f.leaky_relu(z, 0.01),
+        "linear": lambda z: z,
+        "hard_tanh": f.hardtanh,
+        "erf": lambda z: torch.erf(np.sqrt(np.pi) / 2 * z),
+        "softplus": lambda z: f.softplus(z, threshold=700),
+    }.get(name) or getattr(f if name in ("selu", "elu", "gelu", "silu") else torch, name)
+    weights, x, y = network(3, [4, 6, 5, 3])
+    Ws, r = [torch.tensor(W, requires_grad=True) for W in weights], torch.tensor(x)
+    for W in Ws:
+        r = phi(r @ W)
+    cost = 0.5 * ((r - torch.tensor(y)) ** 2).sum() / len(x)
+    cost.backward()
+    true = [W.grad.numpy() for W in Ws]
+    for called, (of, tolerance) in WITNESSES.items():
+        with np.errstate(under="ignore"):
+            found = of(weights, x, y, name)
+        assert [g.shape for g in found] == [W.shape for W in weights]
+        for got, expected in zip(found, true, strict=True):
+            size = np.linalg.norm(expected)
+            lost = max(1, float(cost.detach()) / size) if "difference" in called and size else 1
+            assert relative_error([got], [expected]) < tolerance * lost, called
+    norms = study.backpropagate(weights, x, name, targets=y)
+    got = np.ldexp(norms.grad_norm_mantissa, norms.grad_norm_exponent)
+    np.testing.assert_allclose(got, [np.linalg.norm(g) for g in true], rtol=300 * U)
+
+
+def test_a_relu_networks_gradient_equals_the_exact_one_in_fractions():
+    """Its cost is quadratic in each weight alone: the central difference of fractions is exact."""
+    rng = np.random.default_rng(2)
+    widths = [3, 4, 4, 2]
+    weights = [rng.integers(-800, 801, (m, n)) / 1024 for m, n in itertools.pairwise(widths)]
+    x, y = rng.integers(-8, 9, (1, 3)) / 4, rng.integers(-8, 9, (1, 2)) / 4
+
+    def exact_cost(Ws):
+        r = [Fraction(v) for v in x[0]]
+        for W in Ws:
+            z = [sum(r[i] * W[i][j] for i in range(len(r))) for j in range(len(W[0]))]
+            assert all(v != 0 for v in z)
+            r = [max(v, Fraction(0)) for v in z]
+        return sum((a - Fraction(b)) ** 2 for a, b in zip(r, y[0], strict=True)) / 2
+
+    exact = [[[Fraction(v) for v in row] for row in W] for W in weights]
+    h, true = Fraction(1, 2**40), [np.zeros(W.shape) for W in weights]
+    for k, W in enumerate(exact):
+        for i, j in np.ndindex(true[k].shape):
+            here, costs = W[i][j], []
+            for step in (h, -h):
+                W[i][j] = here + step
+                costs.append(exact_cost(exact))
+            W[i][j] = here
+            true[k][i, j] = float((costs[0] - costs[1]) / (2 * h))
+    assert all(g.any() for g in true)
+    for of in (witness.equations, witness.complex_step):
+        for got, expected in zip(of(weights, x, y, "relu"), true, strict=True):
+            np.testing.assert_allclose(got, expected, rtol=20 * U, atol=0)
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "tanh", "erf"])
+def test_errors_of_differences_go_as_the_square_of_the_step_and_complex_steps_need_none(name):
+    weights, x, y = network(5, [4, 5, 3])
+    true = witness.equations(weights, x, y, name)
+    for of, sign in ((witness.central_difference, 1), (witness.complex_step, -1)):
+        found = [of(weights, x, y, name, step) for step in (2.0**-9, 2.0**-10)]
+        off = [
+            np.concatenate([(a - b).ravel() for a, b in zip(f, true, strict=True)]) for f in found
+        ]
+        np.testing.assert_allclose(off[0], 4 * off[1], rtol=0.01, atol=1e-11)
+        if sign == 1:
+            first = off[0]
+    np.testing.assert_allclose(off[0], -first, rtol=0.01, atol=1e-11)  # h^2 C'''/6 and its negative
+    tiny = witness.complex_step(weights, x, y, name, 2.0**-900)
+    for a, b in zip(tiny, witness.complex_step(weights, x, y, name), strict=True):
+        assert np.array_equal(a, b)
+
+
+def test_a_difference_across_a_kink_is_left_out():
+    W, x, y = np.array([[1e-9]]), np.array([[1.0]]), np.array([[1.0]])
+    assert np.isnan(witness.central_difference([W], x, y, "relu", 1e-6)[0]).all()
+    assert witness.complex_step([W], x, y, "relu")[0] == pytest.approx(-1, rel=1e-8)
+    assert not np.isnan(witness.central_difference([W], x, y, "tanh", 1e-6)[0]).any()
+    assert np.isnan(relative_error([np.array([np.nan])], [np.array([1.0])]))
+    assert relative_error([np.array([1.0])], [np.array([0.0])]) == np.inf
+    assert relative_error([np.array([0.0])], [np.array([0.0])]) == 0
+
+
+def test_witnesses_see_what_norms_do_not():
+    """The negative control: a transposed gradient, and one that is off in its twelfth digit."""
+    weights, x, y = network(7, [5, 5, 5])
+    ours = witness.equations(weights, x, y, "tanh")
+    true = witness.complex_step(weights, x, y, "tanh")
+    assert relative_error(ours, true) < 100 * U
+    assert relative_error([g.T for g in ours], true) > 0.1
+    assert relative_error([g * (1 + 1e-12) for g in ours], true) > 1000 * U
+
+
+@pytest.mark.parametrize("kink", [0.0, 0.5, 1.0])
+def test_one_neuron_is_its_closed_form_also_on_the_kink(kink):
+    rng = np.random.default_rng(2)
+    for W in (rng.normal(size=(4, 1)), -rng.normal(size=(4, 1)), np.zeros((4, 1))):
+        x, y = rng.normal(size=(1, 4)), rng.normal(size=(1, 1))
+        z = (x @ W).item()
+        formula = (max(z, 0) - y.item()) * np.heaviside(z, kink) * x.T
+        np.testing.assert_allclose(
+            witness.equations([W], x, y, "relu", kink)[0], formula, rtol=4 * U, atol=0
+        )
+        df = study.backpropagate([W], x, "relu", targets=y, kink=kink)
+        got = np.ldexp(df.grad_norm_mantissa[0], df.grad_norm_exponent[0])
+        np.testing.assert_allclose(got, np.linalg.norm(formula), rtol=8 * U, atol=0)
+
+
+def frames(error=1e-16, differing=0, off=5.0, first=1.0):
+    """Tables of two seeds, all their errors given."""
+    rows = [("sigmoid", 1.0), ("sigmoid", 10.1), ("relu", 2**0.5)]
+    checks = [
+        {"activation": name, "sigma_w": sigma, "depth": depth, "seed": seed}
+        for name, sigma in rows
+        for depth in (1, 10)
+        for seed in (0, 1)
+    ]
+    checks = pd.DataFrame(checks).assign(
+        error_complex=error, error_norm=error, error_difference=error * U ** (-1 / 3),
+        error_difference_first=first, condition=1.0, cost_over_gradient=0.5,
+    )  # fmt: skip
+    swaps = [
+        {"signals": a, "code": b, "seed": seed, "layers_differing": differing, "log10_off": off}
+        for a in ("sigmoid", "relu")
+        for b in ("sigmoid", "relu")
+        for seed in (0, 1)
+    ]
+    neurons = pd.DataFrame({"seed": [0, 1], "error_neuron": error})
+    steps = checks[checks.depth == 10].assign(log2_step=-9)
+    return {"checks": checks, "steps": steps, "swaps": pd.DataFrame(swaps), "neurons": neurons}
+
+
+def verdicts(tables):
+    return {c.name: verdict(c.judge(tables), c.threshold) for c in derivation.CLAIMS}
+
+
+def test_verdicts_go_either_way():
+    assert set(verdicts(frames()).values()) == {"supported"}
+    worse = frames(error=1e-9, differing=1, off=-0.3, first=1e-4)
+    assert set(verdicts(worse).values()) == {"refuted"}
+
+
+def test_one_network_refutes_what_is_said_of_all():
+    tables = frames()
+    tables["checks"].loc[3, "error_norm"] = 1e-9
+    found = verdicts(tables)
+    assert found.pop("complex steps confirm the equations") == "refuted"
+    assert set(found.values()) == {"supported"}
+
+
+def test_an_ill_conditioned_network_or_a_cost_above_its_gradient_is_allowed_more():
+    tables = frames()
+    tables["checks"].loc[3, ["error_complex", "error_difference"]] = 1e-11, 1e-5
+    names = "complex steps confirm the equations", "finite differences confirm the equations"
+    assert [verdicts(tables)[name] for name in names] == ["refuted", "refuted"]
+    tables["checks"].loc[3, "condition"] = 1e5
+    assert [verdicts(tables)[name] for name in names] == ["supported", "supported"]
+    tables["checks"].loc[3, ["error_complex", "condition", "cost_over_gradient"]] = 0, 1, 1e5
+    assert [verdicts(tables)[name] for name in names] == ["supported", "supported"]
+
+
+def test_the_figure_says_what_the_tables_say_and_is_the_same_bytes_twice():
+    drawn = []
+    for tables in (frames(), frames(), frames(error=1e-9)):
+        figure, out = derivation.figure(tables), io.BytesIO()
+        if len(drawn) < 2:
+            figure.savefig(out, format="png", metadata={"Software": None})
+        drawn.append((figure.get_suptitle(), out.getvalue()))
+        plt.close(figure)
+    assert drawn[0] == drawn[1]
+    assert " not " not in drawn[0][0]
+    assert " not " in drawn[2][0]

@@ -1,0 +1,153 @@
+"""Remedies: where a curve crosses, what theory expects, and verdicts both ways."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments import remedies
+from experiments.remedies.catalogue import CAPS, DECADES, expected_decay, reach, summary
+from study.statistics.claims import verdict
+from study.statistics.depths import lost_at, median_lost_at
+
+DECADE = 2 * math.log(10)
+
+
+# --- Depths --------------------------------------------------------------------------------
+
+
+def test_a_straight_curve_crosses_where_it_should():
+    depths = np.array([1, 2, 4, 8, 16])
+    assert lost_at(depths, 0.5 * depths, DECADES) == (pytest.approx(6.0), False)
+    assert lost_at(depths, 5.0 * depths, DECADES) == (pytest.approx(0.6), False)
+    assert lost_at(depths, 0.1 * depths, DECADES) == (16.0, True)
+    assert lost_at(depths, [0, 0, 0, np.inf, np.inf], DECADES) == (4.0, False)
+
+
+@pytest.mark.parametrize(
+    ("remedy", "log_factor"),
+    [
+        ("relu, PyTorch default", math.log(6)),
+        ("relu, Xavier", math.log(2)),
+        ("relu, residual", math.log(2)),
+        ("selu, LeCun", 0.0691296),
+        ("sigmoid, LeCun", -math.log(0.05572)),
+    ],
+)
+def test_expected_depths_in_closed_form(remedy, log_factor):
+    """3 decades of the norm at a constant factor of the squared one; half-octaves interpolated."""
+    assert remedies.expected_depth(remedy) == pytest.approx(3 * DECADE / log_factor, rel=0.06)
+
+
+@pytest.mark.parametrize(
+    ("remedy", "factor", "first"),
+    [("tanh, LayerNorm", 1.17781, 0.46441), ("relu, LayerNorm", 1.0, 0.5)],
+)
+def test_the_first_normalisation_divides_by_the_inputs_spread(remedy, factor, first):
+    decay = (9 * math.log(factor) + math.log(first)) / DECADE
+    assert expected_decay(remedy, 10) == pytest.approx(decay, rel=1e-4)
+
+
+def test_what_theory_never_loses():
+    for remedy in ("relu, residual × 1/√L", "relu, residual × 0", "relu, LayerNorm", "tanh, LeCun"):
+        assert remedies.expected_depth(remedy) == np.inf
+        assert reach(remedy) == CAPS[remedies.GROUP[remedy]]
+    he = remedies.expected_depth("relu, He")  # 5/2n a layer at width 256
+    assert he == pytest.approx(3 * DECADE / 0.00982866, rel=0.01)
+    assert remedies.expected_depth(remedies.CLIPPED) == remedies.expected_depth("sigmoid, LeCun")
+
+
+def test_schedules_that_depend_on_depth_are_not_cut_short():
+    for depth in (3, 700):
+        decay = expected_decay("relu, residual × 1/√L", depth)
+        assert decay == pytest.approx(depth * math.log1p(1 / depth) / DECADE, rel=1e-12)
+
+
+def test_networks_decay_as_theory_says():
+    tables = [remedies.measure("random", seed, [4, 6, 8]) for seed in range(3)]
+    decays = pd.concat([table["decays"] for table in tables])
+    median = decays[decays.depth == 8].groupby("remedy").log10_decay.median()
+    for remedy in ("sigmoid, LeCun", "relu, Xavier", "relu, BatchNorm", "tanh, PyTorch default"):
+        if remedy in median:
+            expected = expected_decay(remedy, 8)
+            assert median[remedy] * np.sign(expected) > 0 or remedy == "relu, BatchNorm"
+            assert abs(abs(median[remedy]) - abs(expected)) < 0.25
+            assert abs(abs(median[remedy]) - 2 * abs(expected)) > 0.25  # the control
+    assert (decays[decays.remedy == "relu, residual × 0"].log10_decay.abs() < 1e-6).all()
+    clips = pd.concat([table["clipping"] for table in tables])
+    assert (clips.clip_factor < 1).all()  # it does clip
+    assert clips.ratio_change.max() < 1e-12
+    kept = pd.concat([table["remedies"] for table in tables])
+    assert set(kept.remedy) == set(remedies.GROUP)
+    assert kept[kept.remedy == "relu, residual × 0"].censored.all()
+    assert not kept[kept.remedy == "sigmoid, PyTorch default"].censored.any()
+
+
+# --- Verdicts ------------------------------------------------------------------------------
+
+
+def frames(rate, change=1e-16, off=1.0, on_images=1.0):
+    """Networks that lose ``rate`` decades a layer, give or take, whatever the remedy."""
+    rng = np.random.default_rng(0)
+    decays, kept, clips = [], [], []
+    for inputs in ("random", "digits"):
+        for remedy in remedies.GROUP:
+            for seed in range(12):
+                own = rate * rng.uniform(0.99, 1.01) / (on_images if inputs == "digits" else 1)
+                decays += [(inputs, remedy, d, seed, -own * d) for d in remedies.DEPTHS[:23]]
+                expected = 20.0 if "residual" in remedy else np.inf
+                depth = off * 20.0 * rng.uniform(0.99, 1.01)
+                kept.append((inputs, remedy, remedies.GROUP[remedy], seed, depth, expected))
+        clips += [(inputs, seed, change) for seed in range(12)]
+    columns = ["inputs", "remedy", "depth", "seed", "log10_decay"]
+    names = ["inputs", "remedy", "group", "seed", "depth_kept", "expected_depth"]
+    return {
+        "decays": pd.DataFrame(decays, columns=columns),
+        "remedies": pd.DataFrame(kept, columns=names),
+        "clipping": pd.DataFrame(clips, columns=["inputs", "seed", "ratio_change"]),
+    }
+
+
+def verdicts(tables):
+    return {claim.name: verdict(claim.judge(tables), claim.threshold) for claim in remedies.CLAIMS}
+
+
+def test_if_nothing_decays_the_sayings_are_supported():
+    found = verdicts(frames(1e-9))
+    assert found.pop("sigmoid vanishes at any weight scale") == "refuted"
+    assert found.pop("images do not change the depth") == "inconclusive"  # nothing is lost
+    assert set(found.values()) == {"supported"}
+
+
+def test_if_everything_decays_they_are_refuted():
+    found = verdicts(frames(0.2, change=1e-3, off=1.3, on_images=2.0))
+    assert found.pop("sigmoid vanishes at any weight scale") == "supported"
+    assert set(found.values()) == {"refuted"}
+    assert verdicts(frames(0.2))["images do not change the depth"] == "supported"
+
+
+def test_depths_are_at_least_those_measured():
+    (own,) = (frames(1e-9)["decays"].query("inputs == 'random' and remedy == 'relu, He'"),)
+    found = median_lost_at(own, DECADES)
+    assert (found.value, found.low, found.high) == (own.depth.max(), own.depth.max(), np.inf)
+
+
+def test_rows_left_out_after_the_loss_count_as_lost():
+    own = frames(0.2)["decays"].query("inputs == 'random' and remedy == 'relu, He'")
+    cut = own[own.log10_decay.abs() < 7]
+    assert median_lost_at(cut, DECADES) == median_lost_at(own, DECADES)
+
+
+@pytest.mark.parametrize(("rate", "lost"), [(1e-9, 0), (0.2, len(remedies.GROUP))])
+def test_the_title_follows_from_the_tables(rate, lost):
+    title = remedies.figure(frames(rate)).get_suptitle()
+    assert title.startswith(f"{lost} of {len(remedies.GROUP)} remedies")
+
+
+def test_the_summary_names_the_fate():
+    for rate, fate in ((1e-9, "kept"), (0.2, "vanishes"), (-0.2, "explodes")):
+        decays = frames(rate)["decays"]
+        found = summary(decays, dict.fromkeys(remedies.GROUP, np.inf))
+        assert set(found.fate) == {fate}
+        assert len(found) == 2 * len(remedies.GROUP)

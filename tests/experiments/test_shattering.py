@@ -1,0 +1,142 @@
+"""Shattered gradients: theory in closed form, networks against it, and verdicts both ways."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose
+
+from experiments import shattering
+from study.statistics.claims import verdict
+from study.theory import correlation, residual
+
+# --- Theory --------------------------------------------------------------------------------
+
+
+def test_erf_in_closed_form():
+    """phi' = exp(-pi x^2 / 4), so that every mean over two normals is elementary."""
+    sw2, q, c = 4.0, 4.0, 0.3
+    log_variance = log_covariance = 0.0
+    found = correlation.plain_shattering("erf", 2.0, 12, c_0=c)
+    for k in range(12):
+        t = math.pi * q / 2
+        log_variance += math.log(sw2 / math.sqrt((1 + t) ** 2 - t**2))
+        log_covariance += math.log(sw2 / math.sqrt((1 + t) ** 2 - (t * c) ** 2))
+        assert_allclose(found.log_variance[k], log_variance, rtol=1e-9)
+        assert_allclose(found.log_covariance[k], log_covariance, rtol=1e-9)
+        q, both = (sw2 * 2 / math.pi * math.asin(t * x / (1 + t)) for x in (1.0, c))
+        c = both / q
+
+
+@pytest.mark.parametrize("c_0", [0.0, 0.6])
+def test_relu_by_quadrature_is_relu_in_closed_form(c_0):
+    general = correlation.plain_shattering("relu", 2**0.5, 30, c_0)
+    assert_allclose(
+        general.log_covariance, correlation.shattering(30, c_0=c_0).log_covariance, rtol=1e-9
+    )
+    assert_allclose(general.log_variance, 0, atol=1e-12)
+
+
+def test_where_signals_have_arrived_the_rates_stay():
+    """Stopping early changes nothing: sigmoid's likeness tends to a limit, chaotic tanh's falls."""
+    ordered = correlation.plain_shattering("sigmoid", 4.0, 60).correlation
+    assert ordered[-1] == pytest.approx(ordered[40], rel=1e-9)
+    assert 0.1 < ordered[-1] < 0.9
+    chaotic = correlation.plain_shattering("tanh", 2.0, 60)
+    fall = np.diff(chaotic.log_covariance - chaotic.log_variance)
+    assert_allclose(fall[-1], fall[30], rtol=1e-9)
+    assert fall[-1] < -0.2
+
+
+def test_scales_of_batch_normalisation_in_closed_form():
+    """Var relu = (1 - 1/pi) / 2, so the spread grows by 1 - 1/pi a block of unit mean square."""
+    scales = residual.normalised_scales(50)
+    assert_allclose(scales**-2, 1 + np.arange(50) * (1 - 1 / math.pi), rtol=1e-12)
+    assert_allclose(residual.normalised_scales(50, batch=32), scales * (32 / 29) ** 0.5)
+    linear = residual.normalised_scales(9, "linear", 1.0)
+    assert_allclose(linear, residual.branch_scales("1/sqrt(l)", 9), rtol=1e-12)
+
+
+# --- Networks ------------------------------------------------------------------------------
+
+
+def test_networks_follow_theory():
+    tables = [shattering.measure("orthogonal", seed, [4, 2]) for seed in range(10)]
+    overlaps = pd.concat([table["overlaps"] for table in tables])
+    for (kind, depth), own in overlaps.groupby(["kind", "depth"]):
+        expected = own.expected.iloc[0]
+        off = abs(shattering.likeness(own) - expected)
+        spread = (own.covariance.std() + expected * own.variance.std()) / own.variance.mean()
+        # Three finite-width and finite-batch corrections of some 1 / 32 beside the noise.
+        assert off < 4 * spread / 10**0.5 + 0.1 * expected, (kind, depth)
+    at = overlaps[overlaps.depth == 4].groupby("kind").apply(shattering.likeness)
+    assert at["relu"] > 1.5 * at["relu, coins"]  # the control: the two theories are told apart
+    assert at["residual"] > 1.1 * at["residual, coins"]
+
+
+def test_digits_are_not_at_right_angles():
+    found = shattering.measure("digits", 0, [1])["overlaps"].set_index("kind")
+    right = shattering.expected("relu", 1, 0.0)[0]
+    assert found.expected["relu"] > 1.1 * right
+    assert_allclose(found.expected["relu, coins"], right, rtol=1e-12)
+
+
+# --- Verdicts ------------------------------------------------------------------------------
+
+
+def frames(change=lambda kind, depth, expected: expected):
+    """Networks whose likeness is theory's, or a change of it, with a little noise."""
+    rng, rows = np.random.default_rng(0), []
+    for kind in shattering.KINDS:
+        expected = shattering.expected(kind, 16, 0.0)
+        for depth in (4, 6, 8, 16):
+            value = change(kind, depth, expected[depth - 1])
+            rows += [
+                ("orthogonal", kind, depth, seed, value * rng.uniform(0.95, 1.05), 1.0,
+                 expected[depth - 1])
+                for seed in range(10)
+            ]  # fmt: skip
+    columns = ["inputs", "kind", "depth", "seed", "covariance", "variance", "expected"]
+    return {"overlaps": pd.DataFrame(rows, columns=columns)}
+
+
+def verdicts(tables):
+    return {
+        claim.name: verdict(claim.judge(tables), claim.threshold) for claim in shattering.CLAIMS
+    }
+
+
+SHATTER = "gradients of plain ReLU networks shatter as 2^-L"
+
+
+def test_if_theory_holds_the_saying_is_refuted_and_the_rest_supported():
+    found = verdicts(frames())
+    assert found.pop(SHATTER) == "refuted"
+    assert set(found.values()) == {"supported"}
+
+
+def test_if_all_gradients_halve_the_saying_is_supported_and_the_laws_are_refuted():
+    found = verdicts(frames(lambda kind, depth, expected: 2.0**-depth))
+    assert found[SHATTER] == "supported"
+    assert found["they follow the mean-field product"] == "refuted"
+    assert found["they follow it further down"] == "refuted"
+    assert found["the weight scale decides on shattering"] == "refuted"
+    slower = frames(lambda kind, depth, e: 0.9 * e if kind == "residual" and depth == 8 else 1.0)
+    found = verdicts(slower)
+    assert found["skip connections slow the shattering"] == "refuted"
+    assert found["units active independently give 2^-L"] == "refuted"
+    assert found["BatchNorm makes them so"] == "refuted"
+
+
+def test_averages_are_taken_before_the_division():
+    frame = pd.DataFrame({"covariance": [1.0, 0.0], "variance": [1.0, 9.0]})
+    assert shattering.likeness(frame) == 0.1
+
+
+def test_the_title_follows_from_the_tables():
+    for tables, words in (
+        (frames(), "lose their likeness more slowly"),
+        (frames(lambda kind, depth, expected: 2.0**-depth), "no more slowly"),
+    ):
+        assert words in shattering.figure(tables).get_suptitle()

@@ -1,0 +1,192 @@
+"""A table comes back bit for bit, and a damaged one does not come back at all."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from study.records import disk
+from study.records import tables as records
+
+FLOATS = st.floats(allow_nan=True, allow_infinity=True, allow_subnormal=True, width=64)
+TEXTS = st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+VALUES = {
+    "float64": FLOATS,
+    "int64": st.integers(-(2**63), 2**63 - 1),
+    "bool": st.booleans(),
+    "string": TEXTS | st.sampled_from(["", "nan", "a,b", '"', '""', "\r\n", ',"",', "é∂ℒ", " x "]),
+}
+
+
+@st.composite
+def frames(draw):
+    names = draw(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=4,
+                          unique=True))  # fmt: skip
+    rows = draw(st.integers(0, 6))
+    columns = {}
+    for name in names:
+        kind = draw(st.sampled_from(list(VALUES)))
+        values = draw(st.lists(VALUES[kind], min_size=rows, max_size=rows))
+        columns[name] = pd.Series(values, dtype=records._TEXT if kind == "string" else kind)
+    return pd.DataFrame(columns)
+
+
+def assert_same_bits(left, right):
+    assert list(left.columns) == list(right.columns)
+    for name in left.columns:
+        assert left[name].dtype == right[name].dtype
+        a, b = left[name].to_numpy(), right[name].to_numpy()
+        if a.dtype == np.float64:
+            assert (np.isnan(a) == np.isnan(b)).all()
+            a, b = (x[~np.isnan(x)].view(np.int64) for x in (a, b))  # tells -0.0 from 0.0
+        pd.testing.assert_series_equal(pd.Series(a), pd.Series(b), check_exact=True)
+
+
+@given(frames())
+@settings(max_examples=300, deadline=None)
+def test_any_frame_comes_back_bit_for_bit(frame):
+    again = records.decode(records.encode(frame), records.schema(frame))
+    assert_same_bits(frame, again)
+    assert records.encode(again) == records.encode(frame)
+
+
+def test_many_random_bit_patterns_come_back(tmp_path):
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame(
+        {
+            "any bits": rng.integers(-(2**63), 2**63, 100_000).view(np.float64),
+            "subnormal": rng.integers(0, 2**52, 100_000).view(np.float64),
+            "integer": rng.integers(-(2**63), 2**63, 100_000),
+        }
+    )
+    records.write_table(tmp_path / "t.csv", frame, {})
+    assert_same_bits(frame, records.read_table(tmp_path / "t.csv"))
+
+
+def test_nan_inf_and_missing_are_told_apart():
+    frame = pd.DataFrame(
+        {
+            "x": [np.nan, np.inf, -np.inf, -0.0],
+            "log10_weight_norm": [np.nan, np.inf, -np.inf, 5e-324],
+            "text": ["nan", "", None, "inf"],
+        }
+    )
+    expected = 'x,log10_weight_norm,text\nnan,,nan\ninf,inf,""\n-inf,-inf,\n-0.0,5e-324,inf\n'
+    assert records.encode(frame).decode() == expected
+    assert_same_bits(frame, records.decode(expected.encode(), records.schema(frame)))
+
+
+@pytest.mark.parametrize(
+    ("frame", "word"),
+    [
+        (pd.DataFrame({"x": np.zeros(1, np.float32)}), "'x' has dtype float32"),
+        (pd.DataFrame({"x": [1, "a"]}), "'x' has dtype object"),
+        (pd.DataFrame({"x": pd.to_datetime(["2020-01-01"])}), "'x' has dtype datetime"),
+        (pd.DataFrame({0: [1]}), "column 0"),
+        (pd.DataFrame([[1, 2]], columns=["a", "a"]), "'a'"),
+        (pd.DataFrame(), "no columns"),
+    ],
+)
+def test_what_would_not_come_back_is_refused(frame, word):
+    with pytest.raises(ValueError, match=word):
+        records.encode(frame)
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "toy" / "t.csv"
+    path.parent.mkdir()
+    frame = pd.DataFrame({"layer": [0, 1], "status": ["ok", "dead"]})
+    records.write_table(path, frame, {"configuration": {"preset": "quick"}})
+    return path
+
+
+def test_every_prefix_and_every_bit_flip_of_a_table_is_refused(table):
+    data = table.read_bytes()
+    broken = [data[:n] for n in range(len(data))]
+    for i in range(8 * len(data)):
+        flipped = bytearray(data)
+        flipped[i // 8] ^= 1 << i % 8
+        broken.append(bytes(flipped))
+    for content in broken:
+        table.write_bytes(content)
+        with pytest.raises(ValueError, match=r"damaged.*python -m study run toy"):
+            records.read_table(table)
+    table.write_bytes(data)
+    assert len(records.read_table(table)) == 2
+
+
+def test_every_prefix_of_the_file_beside_it_is_refused(table):
+    beside = table.with_suffix(".json")
+    data = beside.read_bytes()
+    for n in range(len(data) - 1):  # the last byte is only the line's end
+        beside.write_bytes(data[:n])
+        with pytest.raises(ValueError, match="damaged"):
+            records.read_table(table)
+
+
+@pytest.mark.parametrize("gone", [".csv", ".json"])
+def test_a_missing_table_names_the_command_that_makes_it(table, gone):
+    table.with_suffix(gone).unlink()
+    with pytest.raises(FileNotFoundError, match=r"missing.*python -m study run toy"):
+        records.read_table(table)
+
+
+def test_what_stands_beside_a_table(table):
+    about = json.loads(table.with_suffix(".json").read_text("utf-8"))
+    assert about["schema"] == {"layer": "int64", "status": "string"}
+    assert about["rows"] == 2
+    assert about["conventions"] == records.CONVENTIONS
+    assert about["configuration"] == {"preset": "quick"}
+    assert set(records.versions()) == {"study", "numpy", "scipy", "numba", "python", "blas"}
+
+
+def test_every_common_column_has_a_type_a_unit_and_a_meaning():
+    assert all(all(column) for column in records.PROFILE_COLUMNS.values())
+    names = list(records.PROFILE_COLUMNS)
+    assert names[:4] == ["activation", "depth", "width", "sigma_w"]
+    assert names[4:8] == ["sigma_b", "weights", "dtype", "kink"]
+    assert names[8:10] == ["seed", "layer"]
+    assert names[-2:] == ["status", "engine"]
+
+
+def test_the_data_dictionary_explains_every_column_or_refuses():
+    own = {"rate": "growth per layer [log10]", "label": "a name"}
+    frame = records.data_dictionary(
+        {"t": {"layer": "int64", "rate": "float64", "label": "string"}}, own
+    )
+    assert frame["meaning"].tolist() == [
+        records.PROFILE_COLUMNS["layer"].meaning,
+        "growth per layer",
+        "a name",
+    ]
+    assert frame["unit"].tolist()[1] == "log10"
+    assert_same_bits(frame, records.decode(records.encode(frame), records.schema(frame)))
+    with pytest.raises(ValueError, match=r"'rat' .*table 't'"):
+        records.data_dictionary({"t": {"rat": "float64"}}, own)
+    with pytest.raises(ValueError, match=r"'layer' \(float64"):
+        records.data_dictionary({"t": {"layer": "float64"}}, own)
+
+
+def test_a_failed_write_leaves_the_old_files_and_nothing_else(tmp_path, monkeypatch):
+    old = {tmp_path / "a": b"old a", tmp_path / "b": b"old b"}
+    disk.write_together(old)
+    calls = []
+
+    def full(handle):
+        calls.append(handle)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(disk.os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left.*b'"):
+        disk.write_together(dict.fromkeys(old, b"new"))
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == old
+
+
+def test_a_write_to_a_folder_that_is_not_there_fails(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        disk.write_atomic(tmp_path / "none" / "x", b"")

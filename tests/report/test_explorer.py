@@ -1,0 +1,369 @@
+"""The explorer, opened in a real browser: what it plots is what the tables hold."""
+
+import json
+import os
+import re
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from study.cli import main
+from study.records import tables as records
+
+if os.environ.get("STUDY_WITNESSES") == "all":  # where nothing may be skipped, nothing is
+    import altair  # noqa: F401
+    import vl_convert  # noqa: F401
+    from selenium import webdriver
+else:
+    pytest.importorskip("altair")
+    pytest.importorskip("vl_convert")
+    webdriver = pytest.importorskip("selenium.webdriver")
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select
+
+from study.report.explorer import page
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "results"
+ALL = os.environ.get("STUDY_WITNESSES") == "all"
+FAR = "far" * 30  # where the results lie: the page shows the way there, which breaks nowhere
+CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
+KEYS = ["activation", "sigma_w", "depth", "width", "weights"]
+FLAGS = (
+    "headless=new no-sandbox disable-gpu disable-background-networking disable-component-update "
+    "disable-sync no-first-run disable-dev-shm-usage window-size=1280,900"
+)
+
+
+@pytest.fixture(scope="module")
+def tables():
+    networks, layers = (records.read_table(RESULTS / f"atlas/{n}.csv") for n in page.NEEDED)
+    return networks, layers
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("figures")
+    (folder / FAR).symlink_to(RESULTS)
+    path = folder / "explorer.html"
+    path.write_text(page.build(folder / FAR, folder), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    if not (CHROMIUM and DRIVER):
+        if ALL:
+            pytest.fail("chromium or chromedriver is missing")
+        pytest.skip("chromium or chromedriver is missing")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in FLAGS.split():
+        options.add_argument(f"--{flag}")
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('profile')}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def opened(chromium, built):
+    """Opens the page at a hash; afterwards: no word on the console, no request to a network."""
+
+    def open_at(fragment=""):
+        chromium.get("about:blank")
+        chromium.get(f"{built.as_uri()}{fragment}")
+        wait(lambda: chromium.execute_script("return !!window.explorer"))
+        return chromium
+
+    for kind in ("browser", "performance"):
+        chromium.get_log(kind)
+    yield open_at
+    assert chromium.get_log("browser") == []
+    events = [json.loads(entry["message"])["message"] for entry in chromium.get_log("performance")]
+    asked = [
+        event["params"]["request"]["url"]
+        for event in events
+        if event["method"] == "Network.requestWillBeSent"
+    ]
+    assert any(url.startswith("file:") for url in asked)  # the log does record requests
+    assert [url for url in asked if not re.match("file:|data:|blob:|about:", url)] == []
+
+
+def wait(until, seconds=20):
+    end = time.monotonic() + seconds
+    while not (found := until()):
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.05)
+    return found
+
+
+def plotted(browser, chart, data):
+    return pd.DataFrame(browser.execute_script(f"return explorer.views.{chart}.data({data!r})"))
+
+
+DRAWN = """
+const [chart, mark] = arguments, view = explorer.views[chart], found = [];
+(function walk(node) {
+  if (node.name === `${mark}_marks`) found.push(...node.items);
+  else for (const one of node.items ?? []) walk(one);
+})(view.scenegraph().root);
+const [x, y] = [view.scale("x"), view.scale("y")];
+return found.map((one) => [x.invert(one.x), y.invert(one.y), y.invert(one.y2 ?? one.y)]);
+"""
+"""The marks of a chart, from their places on the screen back to numbers."""
+
+
+def network(tables, **wanted):
+    """The row of the table networks that a choice names."""
+    networks = tables[0]
+    own = networks[np.logical_and.reduce([networks[key] == v for key, v in wanted.items()])]
+    assert len(own) == 1
+    return own.iloc[0]
+
+
+def fragment(net):
+    return "#" + "&".join(f"{key}={net[key]}" for key in KEYS)
+
+
+def shown_number(browser):
+    return browser.execute_script("return explorer.state().network")
+
+
+def assert_shows(browser, tables, net):
+    """Profile, factors, map, table and words are those of that network."""
+    wait(lambda: shown_number(browser) == net.network)
+    browser.execute_async_script("explorer.views.phase.runAfter(() => arguments[0]())")
+    networks, layers = tables
+    rows = layers[layers.network == net.network]
+    for chart, mark, column, end in (
+        ("profile", "median", "median", "median"),
+        ("profile", "theory", "theory", "theory"),
+        ("profile", "band", "low", "high"),
+        ("factors", "derivative", "derivative", "derivative"),
+        ("factors", "weight", "weight", "weight"),
+    ):
+        names = ["layer", column, end]
+        expected = rows[names].to_numpy(float)
+        data = plotted(browser, chart, "rows")
+        np.testing.assert_array_equal(data[names].to_numpy(float), expected)
+        drawn = sorted(browser.execute_script(DRAWN, chart, mark))
+        np.testing.assert_allclose(drawn, expected, rtol=1e-9, atol=1e-9)
+    same = networks[["activation", "width", "weights"]] == net[["activation", "width", "weights"]]
+    wide = networks[same.all(axis=1)]
+    found = plotted(browser, "phase", "networks")
+    found = found.set_index("network").gain.sort_index()
+    pd.testing.assert_series_equal(found, wide.set_index("network").gain, check_dtype=False)
+    assert plotted(browser, "phase", "chosen").network.tolist() == [net.network]
+    cells = browser.execute_script(
+        "return [...document.querySelectorAll('#rows tbody tr')].map("
+        "(row) => [...row.children].map((cell) => cell.textContent))"
+    )
+    names = ["layer", "median", "low", "high", "derivative", "weight", "theory"]
+    assert [[float(cell) for cell in row[:7]] for row in cells] == rows[names].values.tolist()
+    for place, name in ((7, "float32"), (8, "float64")):
+        decades, (smallest, largest) = rows["median"], page.decades(name)
+        seen = np.select([decades < smallest, decades > largest], ["0", "inf"], "ok")
+        assert [row[place] for row in cells] == seen.tolist()
+    words = browser.find_element(By.ID, "words").text
+    assert f"{net.depth:,} layers of {net.width:,} units, {net.weights} weights" in words
+
+
+# --- The file ------------------------------------------------------------------------------------
+
+
+def test_the_page_is_one_small_file_and_the_same_twice(built, tmp_path):
+    data = built.read_bytes()
+    assert len(data) < 5e6
+    text = data.decode()
+    assert page.build(built.parent / FAR, built.parent) == text
+    own = re.sub(r"(?s)<script.*?</script>", "", text)
+    assert not re.search(r"(?i)<(script|link|img|iframe)[^>]*(src|href)=.(?!data:)", own)
+    for table in page.NEEDED:
+        assert (RESULTS / f"atlas/{table}.csv").read_text() in text
+
+
+def test_the_committed_page_holds_the_committed_tables():
+    text = (ROOT / "figures" / "explorer.html").read_text(encoding="utf-8")
+    for table in page.NEEDED:
+        assert (RESULTS / f"atlas/{table}.csv").read_text() in text
+        assert f'href="../results/atlas/{table}.csv"' in text
+
+
+def test_a_request_that_cannot_be_met_says_what_mends_it(tmp_path, monkeypatch, capsys):
+    def complaint(*more):
+        assert main.main(["explorer", "--results", str(tmp_path), *more]) == 2
+        return capsys.readouterr().err
+
+    assert "missing; it is made by: python -m study run atlas" in complaint()
+    shutil.copytree(RESULTS / "atlas", tmp_path / "atlas", ignore=shutil.ignore_patterns(".*"))
+    path = tmp_path / "atlas" / "layers.csv"
+    frame = records.read_table(path)
+    records.write_table(path, frame.drop(columns="theory"), {})
+    assert "lacks theory" in complaint()
+    records.write_table(path, frame, {})
+    monkeypatch.setitem(__import__("sys").modules, "altair", None)
+    assert 'make explorer, or pip install "study[explorer]"' in complaint()
+    assert not (tmp_path / "figures").exists()
+    path.write_bytes(path.read_bytes()[:-20])
+    assert "damaged (checksum)" in complaint()
+
+
+# --- The page ------------------------------------------------------------------------------------
+
+
+def test_it_is_quick_and_every_control_has_a_name(opened, tables):
+    browser = opened()
+    milliseconds = browser.execute_script(
+        "return performance.getEntriesByName('shown')[0].startTime"  # since the navigation began
+    )
+    assert milliseconds < 10_000  # under 2,000 where the machine does nothing else
+    assert_shows(browser, tables, network(tables, **page.FIRST))
+    for control in browser.find_elements(By.CSS_SELECTOR, "select, input, button, [tabindex]"):
+        assert control.accessible_name or not control.is_displayed()
+    for chart in ("profile", "formats", "factors"):
+        assert browser.find_element(By.ID, chart).accessible_name
+
+
+def test_choices_change_the_plotted_numbers(opened, tables):
+    browser = opened()
+    networks, _ = tables
+    choice = dict(page.FIRST)
+    for key, value in (
+        ("depth", 1000), ("width", 64), ("weights", "orthogonal"), ("depth", 10), ("width", 1024),
+        ("weights", "uniform"),
+    ):  # fmt: skip
+        select = Select(browser.find_element(By.NAME, key))
+        assert {o.get_attribute("value") for o in select.options} == {
+            str(v) for v in networks[key].unique()
+        }
+        select.select_by_value(str(value))
+        choice[key] = value
+        assert_shows(browser, tables, network(tables, **choice))
+    for activation in networks.activation.unique():
+        Select(browser.find_element(By.NAME, "activation")).select_by_value(activation)
+        wait(lambda name=activation: plotted(browser, "phase", "chosen").activation[0] == name)
+        net = networks[networks.network == shown_number(browser)].iloc[0]
+        assert_shows(browser, tables, net)
+        assert (net.depth, net.width, net.weights) == (10, 1024, "uniform")
+
+
+def test_what_is_critical_stays_critical_when_the_activation_changes(opened, tables):
+    browser = opened(fragment(network(tables, **page.FIRST | {"sigma_w": 10.149264})))
+    for activation, critical in (("relu", 2**0.5), ("gelu", 1.468011), ("tanh", 1.0)):
+        Select(browser.find_element(By.NAME, "activation")).select_by_value(activation)
+        net = network(tables, **page.FIRST | {"activation": activation, "sigma_w": critical})
+        assert_shows(browser, tables, net)
+        assert "(critical)" in browser.find_element(By.ID, "scale").text
+
+
+def test_the_address_holds_the_view(opened, tables):
+    net = network(tables, activation="relu", sigma_w=2.0, depth=300, width=64, weights="orthogonal")
+    browser = opened(fragment(net))
+    assert_shows(browser, tables, net)
+    other = network(tables, activation="tanh", sigma_w=0.5, depth=30, width=256, weights="gaussian")
+    browser.execute_script(f"location.hash = {fragment(other)!r}")
+    assert_shows(browser, tables, other)
+    Select(browser.find_element(By.NAME, "depth")).select_by_value("1000")
+    wait(lambda: "depth=1000" in browser.current_url)
+    assert_shows(opened("#activation=nonsense&depth=7"), tables, network(tables, **page.FIRST))
+
+
+def test_the_theory_is_named_for_the_law_of_the_weights(opened, tables):
+    browser = opened()
+    exact = "exact median at width 256"
+    for activation, weights, expected in (
+        ("relu", "gaussian", exact),
+        ("relu", "orthogonal", exact),
+        ("relu", "uniform", "exact Gaussian median at width 256, moved by kurtosis"),
+        ("sigmoid", "uniform", "mean field, infinite width, any law of weights"),
+        ("sigmoid", "gaussian", "mean field, infinite width, any law of weights"),
+    ):
+        for name, value in (("activation", activation), ("weights", weights)):
+            Select(browser.find_element(By.NAME, name)).select_by_value(value)
+        assert browser.find_element(By.ID, "theory-name").text == f"theory: {expected}"
+
+
+def test_a_click_on_the_map_opens_that_network(opened, tables):
+    browser = opened()
+    target = network(tables, **page.FIRST | {"sigma_w": 15.0, "depth": 30})
+    squares = browser.find_elements(By.CSS_SELECTOR, "#phase .squares_marks path")
+    same = plotted(browser, "phase", "networks")
+    assert len(squares) == len(same)
+    at = squares[same.network.tolist().index(target.network)]
+    ActionChains(browser).move_to_element(at).click().perform()
+    assert_shows(browser, tables, target)
+
+
+def test_the_keyboard_is_enough(opened, tables):
+    browser = opened()
+    active, seen = browser.find_element(By.TAG_NAME, "body"), []
+
+    def tab_to(name):
+        nonlocal active
+        while name not in seen:
+            active.send_keys(Keys.TAB)
+            active = browser.switch_to.active_element
+            seen.append(active.get_attribute("name") or active.get_attribute("id"))
+            assert len(seen) < 15
+        return active
+
+    tab_to("sigma_w").send_keys(Keys.ARROW_RIGHT)
+    at_slider = network(tables, **page.FIRST | {"sigma_w": 2.0})
+    assert_shows(browser, tables, at_slider)
+    assert active.get_attribute("aria-valuetext") == "2"
+    tab_to("phase").send_keys(Keys.ARROW_UP, Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
+    target = network(tables, **page.FIRST | {"sigma_w": 6.0, "depth": 300})
+    wait(lambda: plotted(browser, "phase", "cursor").network.tolist() == [target.network])
+    assert "σ_w 6, 300 layers" in browser.find_element(By.ID, "words").text
+    assert shown_number(browser) == at_slider.network  # nothing is chosen yet
+    active.send_keys(Keys.ENTER)
+    assert_shows(browser, tables, target)
+    tab_to("download")
+    assert seen[:7] == ["activation", "sigma_w", "depth", "width", "weights", "phase", "source"]
+
+
+def test_the_download_has_the_rows_shown(opened, tables, tmp_path):
+    net = network(tables, activation="selu", sigma_w=1.0, depth=100, width=256, weights="uniform")
+    browser = opened(fragment(net))
+    browser.execute_cdp_cmd(
+        "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)}
+    )
+    browser.find_element(By.ID, "download").click()
+    (path,) = wait(lambda: [*tmp_path.glob("*.csv")])
+    assert path.name == "atlas_selu_1_100_256_uniform.csv"
+    text = path.read_text()
+    header, *lines = (RESULTS / "atlas/layers.csv").read_text().splitlines()
+    kept = [line for line in lines if line.startswith(f"{net.network},")]
+    expected = [",".join([*KEYS, header]), *(f"selu,1.0,100,256,uniform,{row}" for row in kept)]
+    assert text.splitlines() == expected
+    first = browser.find_element(By.ID, "lines").text
+    assert first.startswith(f"lines {lines.index(kept[0]) + 2:,} to")
+
+
+def test_it_fits_a_phone(opened, tables):
+    browser = opened()
+    phone = {"width": 360, "height": 780, "deviceScaleFactor": 2, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    try:
+        opened()
+        assert browser.execute_script("return innerWidth") == 360
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
+        for fonts in ("130% monospace", "110% serif"):  # whatever fonts the phone has
+            browser.execute_script("document.body.style.font = arguments[0]", fonts)
+            assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
+        browser.execute_script("document.body.style.font = ''")
+        for chart in ("profile", "formats", "factors", "phase"):
+            svg = browser.find_element(By.CSS_SELECTOR, f"#{chart} svg")
+            assert 250 < svg.size["width"] <= 340
+        Select(browser.find_element(By.NAME, "depth")).select_by_value("1000")
+        assert_shows(browser, tables, network(tables, **page.FIRST | {"depth": 1000}))
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -1,0 +1,254 @@
+"""The paper says what the tables say: no number typed, no verdict misquoted, the same bytes."""
+
+import argparse
+import re
+import shutil
+import sys
+import tomllib
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from study.cli import paper as command
+from study.report.paper import press
+from study.report.paper.numbers import STATISTICS, encode, gather
+
+ROOT = Path(__file__).parents[2]
+SOURCE, RESULTS, FIGURES = ROOT / "paper", ROOT / "results", ROOT / "figures"
+TEXT = (SOURCE / "paper.typ").read_text(encoding="utf-8")
+STYLE = (SOURCE / "style.typ").read_text(encoding="utf-8")
+QUANTITIES = tomllib.loads((SOURCE / "quantities.toml").read_text(encoding="utf-8"))
+
+# Where a digit may stand in the text: what names or lists a generated number or a law, labels and
+# citations, number formats, ReLU′(0), and the appendices' own numbering.
+_ALLOWED = (
+    r"(?m)//.*$",
+    r"#(num|version|quoted)\(\"[^\"]*\"\)",
+    r"#claim\(\s*\"[^\"]*\",\s*\"[^\"]*\",\s*\"[^\"]*\"\)",
+    r"#(laws|bench)\((\s*\"[^\"]*\",?)*\s*\)",
+    r"@[\w-]+",
+    r"<[\w-]+>",
+    r"[Ff]loat(16|32|64)\b",
+    r"ReLU′\(0\)",
+    r"#counter\(heading\)\.update\(0\)",
+)
+# And within formulas: constants of one digit, the base of a logarithm, the level of an interval.
+_IN_FORMULAS = r"log_10|\b0\.95\b|(?<![\d.])\d(?![\d.]*\d)"
+_IN_WORDS = (
+    r"\b(?:eleven|twelve|\w{3,5}teen|(?:twen|thir|for|fif|six|seven|eigh|nine)ty|hundred|thousand)"
+)
+
+
+def typed(text):
+    """The numbers in a text of the paper that are not generated."""
+    for pattern in _ALLOWED:
+        text = re.sub(pattern, " ", text)
+    text = re.sub(r"\$.*?\$", lambda m: re.sub(_IN_FORMULAS, " ", m[0]), text, flags=re.S)
+    return re.findall(rf"\d[\d.,]*|{_IN_WORDS}", text)
+
+
+@pytest.fixture(scope="module")
+def numbers():
+    return gather(RESULTS, QUANTITIES)
+
+
+@pytest.fixture(scope="module")
+def files(numbers):
+    text = press.read_text(SOURCE)
+    figures = press.read_figures(text["paper.typ"], FIGURES)
+    return text | figures | {"numbers.json": encode(numbers)}
+
+
+def test_no_number_is_typed():
+    assert typed(TEXT) == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "explodes beyond 10.15",
+        "explodes beyond $sigma_w = 10.15$",
+        "lost at $71$ layers",
+        "after $2.5$ layers",
+        '#plate("kink", alt: "lost at 71 layers")[What 3 panels show.]',
+        "lost at seventy-one layers",
+        '#claim("kink", "a claim", "refuted")[in 8 of them]',
+    ],
+)
+def test_a_typed_number_is_found(words):
+    assert typed(f"{TEXT}\n{words}\n")
+
+
+def test_no_semicolon_is_swallowed():
+    """Behind a call Typst takes a semicolon for its end and prints none: it is written \\;."""
+    assert re.findall(r"[\])];", TEXT) == []
+
+
+def test_layout_has_lengths_and_no_numbers():
+    code = re.sub(r"(?m)//.*$|regex\(\"[^\"]*\"\)|rgb\(\"[^\"]*\"\)", "", STYLE)
+    for words in re.findall(r"\"([^\"]*)\"", code):
+        assert not re.search(r"\d", words) or words in ("a4", "1", "1.1", "(1)"), words
+    code = re.sub(r"\"[^\"]*\"|luma\(\d+\)", "", code)
+    assert re.findall(r"(?<![\w.])(?:\d{2,}|\d*\.\d+)(?![\d.]|pt|mm|em|%|fr)", code) == []
+
+
+def test_each_number_that_is_named_is_used():
+    used = set(re.findall(r"#num\(\"([^\"]*)\"\)", TEXT))
+    assert used == set(QUANTITIES["numbers"])
+
+
+def test_each_reference_is_cited_and_each_citation_is_there():
+    entries = re.findall(r"^@\w+\{(\w+),", (SOURCE / "references.bib").read_text(), flags=re.M)
+    labels = set(re.findall(r"<([\w-]+)>", TEXT))
+    cited = set(re.findall(r"@([\w-]+)", TEXT)) - labels
+    cited |= {key for keys in QUANTITIES["papers"].values() for key in keys}
+    assert len(entries) == len(set(entries))
+    assert set(entries) == cited
+
+
+def test_each_figure_is_there_and_referred_to():
+    shown = press.figures_of(TEXT)
+    assert len(shown) == len(set(shown)) >= 8
+    assert all((FIGURES / f"{name}.svg").is_file() for name in shown)
+    for label in re.findall(r"<([\w-]+)>", TEXT):
+        assert re.search(rf"@{label}\b", TEXT), label
+
+
+def test_verdicts_in_the_text_are_those_of_the_table():
+    claims = pd.read_csv(RESULTS / "claims.csv", keep_default_na=False)
+    verdicts = {(r.experiment, r.claim): r.verdict for r in claims.itertuples()}
+    quoted = re.findall(r"#claim\(\s*\"([^\"]*)\",\s*\"([^\"]*)\",\s*\"([^\"]*)\"\)", TEXT)
+    wrong = [q for q in quoted if verdicts.get(q[:2]) != q[2]]
+    assert wrong == []
+    must = {(r.experiment, r.claim) for r in claims.itertuples() if r.about}
+    assert must <= {q[:2] for q in quoted}
+
+
+def test_a_misquoted_verdict_stops_the_press(files):
+    old = '"sigmoid\'s derivative alone decides", "refuted"'
+    text = files["paper.typ"].decode()
+    assert text.count(old) == 1
+    wrong = text.replace(old, old.replace("refuted", "supported"))
+    with pytest.raises(ValueError, match="is refuted, and the text says supported"):
+        press.press(files | {"paper.typ": wrong.encode()})
+
+
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        ('#num("not there")', 'number "not there" is not in numbers.json'),
+        ('#claim("kink", "not there", "refuted")[x]', 'claim "not there" is not in numbers.json'),
+        ('#laws("not there")', 'law "not there" is not in numbers.json'),
+        ("@nobody1999", "nobody1999"),
+        ('@fig-kink #text(font: "No Such Font")[x]', "unknown font family"),
+    ],
+)
+def test_what_is_not_there_stops_the_press(files, words, match):
+    text = files["paper.typ"] + f"\n{words}\n".encode()
+    with pytest.raises(ValueError, match=match):
+        press.press(files | {"paper.typ": text})
+
+
+def test_the_generated_file_is_that_of_the_results(numbers):
+    message = "paper/numbers.json is stale: make paper"
+    assert (SOURCE / "numbers.json").read_bytes() == encode(numbers), message
+
+
+def test_each_number_is_what_its_rows_say(numbers):
+    """From the raw CSV, by the provenance that the generated file gives."""
+    for key, entry in numbers["numbers"].items():
+        frame = pd.read_csv(RESULTS / f"{entry['table']}.csv", keep_default_na=False)
+        rows = []
+        for span in entry["rows"].split(", "):
+            first, _, last = span.partition("-")
+            rows += range(int(first), int(last or first) + 1)
+        found = STATISTICS[entry["of"]](frame[entry["column"]].iloc[rows])
+        assert found == pytest.approx(entry["value"], rel=1e-15), key
+        where = QUANTITIES["numbers"][key].get("where", {})
+        text = [name for name, wanted in where.items() if isinstance(wanted, str)]
+        for name in text:
+            assert set(frame[name].iloc[rows]) == {where[name]}, key
+
+
+def test_claims_and_laws_are_those_of_their_rows(numbers):
+    frame = pd.read_csv(RESULTS / "claims.csv", keep_default_na=False)
+    claims = [(e, n, row) for e, own in numbers["claims"].items() for n, row in own.items()]
+    assert len(claims) == len(frame)
+    for experiment, name, row in claims:
+        source = frame.iloc[row["row"]]
+        assert (source.experiment, source.claim, source.verdict) == (
+            experiment, name, row["verdict"],
+        )  # fmt: skip
+        assert float(row["estimate"]["value"]) == source.estimate
+    laws = pd.read_csv(RESULTS / "laws" / "laws.csv")
+    assert [row["law"] for row in numbers["laws"]] == list(laws.law)
+    assert [row["measured"]["value"] for row in numbers["laws"]] == list(laws.measured)
+
+
+def test_the_same_bytes_twice_anywhere_without_a_display(files, tmp_path, monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.chdir(tmp_path)
+    moved = tmp_path / "a hoüse" / "of paper"
+    shutil.copytree(SOURCE, moved / "source")
+    (moved / "made").mkdir()
+    made = press.write(RESULTS, FIGURES, moved / "made", moved / "source")
+    assert made[1].read_bytes() == press.press(files)
+    assert made[0].read_bytes() == files["numbers.json"]
+
+
+def test_the_paper_under_version_control_is_this_one(files):
+    pdf = (SOURCE / "paper.pdf").read_bytes()
+    assert pdf == press.press(files), "paper/paper.pdf is stale: make paper"
+    assert len(pdf) < 2_000_000
+    assert 8 <= len(re.findall(rb"/Type\s*/Page\b", pdf)) <= 12
+
+
+@pytest.mark.parametrize(("kept", "made_by"), [("", "study run"), ("experiments", "study laws")])
+def test_missing_results_say_which_command_makes_them(tmp_path, kept, made_by):
+    results = tmp_path / "results"
+    if kept:
+        ignored = shutil.ignore_patterns("laws", ".parts")
+        shutil.copytree(RESULTS, results, ignore=ignored)
+    args = argparse.Namespace(results=results, figures=FIGURES)
+    with pytest.raises((FileNotFoundError, ValueError), match=made_by):
+        command.run(args)
+    assert not list(tmp_path.rglob("paper.pdf"))
+
+
+def test_a_missing_figure_says_which_command_draws_it(tmp_path):
+    with pytest.raises(FileNotFoundError, match="make figures"):
+        press.read_figures(TEXT.encode(), tmp_path)
+
+
+def test_without_a_checkout_there_is_no_text(tmp_path):
+    with pytest.raises(FileNotFoundError, match="comes with a checkout"):
+        press.write(RESULTS, FIGURES, tmp_path, tmp_path)
+
+
+def test_without_typst_it_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "typst", None)
+    args = argparse.Namespace(results=RESULTS, figures=FIGURES)
+    with pytest.raises(ImportError, match=r'make paper, or pip install "study\[paper\]"'):
+        command.run(args)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"of": "mode"}, "of 'mode' of 'x'; allowed: only, median"),
+        ({"column": "height"}, "column 'height' of 'x'; allowed: activation"),
+        ({"where": {"format": "float8"}}, "where of 'x' holds for no row"),
+        ({"of": "only"}, "different values; allowed: 1"),
+    ],
+)
+def test_a_quantity_that_is_not_there_is_refused(change, match):
+    asked = {"table": "precision/depth", "column": "depth_lost", "of": "median"} | change
+    with pytest.raises(ValueError, match=match):
+        gather(RESULTS, QUANTITIES | {"numbers": {"x": asked}})
+
+
+def test_a_law_of_an_unknown_paper_is_refused():
+    papers = dict(list(QUANTITIES["papers"].items())[1:])
+    with pytest.raises(ValueError, match="paper 'Hanin & Nica 2018' of law"):
+        gather(RESULTS, {"numbers": {}, "papers": papers})

@@ -1,0 +1,218 @@
+"""The same sweep on a real scheduler and two workers of this machine, one of them killed."""
+
+import ast
+import contextlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from toyhouse import EXTRA, ROOT, TOY, Here, alive, children, files, parts, start, study, wait_until
+
+from study.records import tables as records
+from study.runs import cluster, sweep
+
+pytestmark = pytest.mark.faults
+MISSING = importlib.util.find_spec("distributed") is None
+ALL = os.environ.get("STUDY_WITNESSES") == "all"  # where nothing may be skipped, nothing is
+needs_dask = pytest.mark.skipif(MISSING and not ALL, reason="Dask is missing (extra cluster)")
+
+RUN = ("run", "--results")
+
+
+class Cluster:
+    """A scheduler on the loopback address, without a dashboard, and its workers."""
+
+    def __init__(self, house, path=(str(ROOT), *EXTRA)):
+        self.house, self.started = house, []
+        self.environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
+        file = house / "scheduler.json"
+        self.scheduler = self.start("scheduler", "--port", "0", "--scheduler-file", str(file))
+        wait_until(file.exists, 60)
+        self.address = json.loads(file.read_text())["address"]
+
+    def start(self, what, *args):
+        # `python -m` puts the house in the path: workers find its experiments there.
+        module = f"distributed.cli.dask_{what}"
+        command = [sys.executable, "-m", module, *args, "--host", "127.0.0.1", "--no-dashboard"]
+        log = open(self.house / f"{what} {len(self.started)}.log", "wb")  # noqa: SIM115
+        with log:
+            process = subprocess.Popen(
+                command, cwd=self.house, env=self.environment, stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
+        self.started.append(process)
+        return process
+
+    def worker(self, nanny=True, nthreads=1):
+        return self.start(
+            "worker", self.address, "--nthreads", str(nthreads), "--nworkers", "1",
+            "--nanny" if nanny else "--no-nanny", "--local-directory", str(self.house / "scratch"),
+        )  # fmt: skip
+
+    def close(self):
+        for process in reversed(self.started):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@pytest.fixture
+def dask(house):
+    cluster = Cluster(house)
+    yield cluster
+    cluster.close()
+
+
+@needs_dask
+def test_the_same_bytes_from_a_cluster_one_worker_killed_in_the_middle(house, dask):
+    assert study(house, *RUN, "calm", "--workers", 2)[0] == 0
+    first, _ = dask.worker(nanny=False), dask.worker()
+    process = start(house, *RUN, "r", "--scheduler", dask.address, "--workers", 2)
+    wait_until(lambda: len(parts(house / "r")) >= 2, 60)
+    first.kill()
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert first.wait() == -signal.SIGKILL
+    assert files(house / "r") == files(house / "calm")
+    assert {p.name: p.read_bytes() for p in parts(house / "r")} == {
+        p.name: p.read_bytes() for p in parts(house / "calm")
+    }
+    assert "tables    r" in out.replace("r/toy", "r")
+
+
+@needs_dask
+def test_a_part_that_kills_its_workers_is_quarantined_and_the_others_are_saved(house, dask):
+    toy = house / "experiments" / "toy.py"
+    toy.write_text(TOY + "\nGRID['quick'] = cells(6)\nGRID['quick'][2]['fault'] = 'die'\n")
+    for _ in range(2):
+        dask.worker()
+    command = ("run", "--preset", "quick", "--results", "r", "--scheduler", dask.address)
+    code, out, err = study(house, *command)
+    assert (code, out) == (3, ""), err
+    (line,) = [line for line in err.splitlines() if "part failed" in line]
+    assert '"fault":"die"' in line
+    assert "quarantined: KilledWorker" in line
+    assert len(parts(house / "r")) == 5
+
+
+@needs_dask
+def test_an_interrupt_stops_in_time_and_a_lost_scheduler_is_one_line(house, dask):
+    dask.worker()
+    process = start(house, *RUN, "r", "--scheduler", dask.address, "--workers", 1)
+    wait_until(lambda: parts(house / "r"), 60)
+    asked = time.monotonic()
+    process.terminate()
+    _, err = process.communicate(timeout=10)
+    assert time.monotonic() - asked < 5
+    assert process.returncode == 130
+    assert "study: interrupted" in err
+    assert not alive(process.pid)
+    assert children(dask.started[1].pid)  # the cluster's worker is not ours to stop
+
+    (house / "experiments" / "toy.py").write_text(TOY.replace("pause=0.15", "pause=1.5"))
+    process = start(house, *RUN, "r", "--scheduler", dask.address, "--workers", 1)
+    wait_until(lambda: process.stderr.readline().count("to compute"), 60)
+    dask.scheduler.kill()
+    _, err = process.communicate(timeout=90)
+    assert process.returncode == 2
+    assert err.splitlines()[-1].startswith("study: error: the scheduler is gone")
+    assert parts(house / "r")
+
+
+@needs_dask
+def test_workers_that_would_not_compute_the_same_are_refused(house, dask, tmp_path):
+    dask.worker(nthreads=2)
+    code, _, err = study(house, *RUN, "r", "--scheduler", dask.address)
+    assert code == 2
+    assert "2 parts at a time; allowed: 1, so start it as: dask worker --nthreads 1" in err
+    assert not (house / "r" / "toy").exists()
+
+
+@needs_dask
+@pytest.mark.skipif(importlib.util.find_spec("study").origin != str(ROOT / "study" / "__init__.py"),
+                    reason="the study is installed, so every scheduler has it")  # fmt: skip
+def test_a_scheduler_without_the_study_is_refused(house):
+    bare = Cluster(house, EXTRA)
+    try:
+        bare.environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *EXTRA])
+        bare.worker()
+        code, out, err = study(house, *RUN, "r", "--scheduler", bare.address)
+    finally:
+        bare.close()
+    assert (code, out) == (2, "")
+    assert "cannot import the study (No module named 'study'); allowed: one that was started" in err
+    assert not (house / "r" / "toy").exists()
+
+
+@needs_dask
+@pytest.mark.parametrize("fault", ["numerics", "address"])
+def test_what_cannot_be_a_cluster_is_one_line(house, fault, request):
+    address = "http://here"
+    if fault == "numerics":
+        dask = request.getfixturevalue("dask")
+        other = house / "other"
+        other.mkdir()
+        shutil.copytree(ROOT / "study", other / "study")
+        records = other / "study" / "records.py"
+        text = records.read_text().replace("NUMERICS_VERSION = ", "NUMERICS_VERSION = 9")
+        records.write_text(text)
+        dask.environment["PYTHONPATH"] = os.pathsep.join([str(other), *EXTRA])
+        dask.worker()
+        address = dask.address
+    code, out, err = study(house, *RUN, "r", "--scheduler", address)
+    assert (code, out) == (2, "")
+    (line,) = [line for line in err.splitlines() if line.startswith("study: error")]
+    words = {"numerics": "allowed: [", "address": "allowed: tcp://"}
+    assert words[fault] in line
+    assert "Traceback" not in err
+
+
+@needs_dask
+def test_where_no_scheduler_is_that_is_said(monkeypatch):
+    monkeypatch.setattr(cluster, "SECONDS", 1)  # to wait for it
+    with pytest.raises(ConnectionError, match=r"127\.0\.0\.1:9: no scheduler answers"), \
+            cluster.connect("tcp://127.0.0.1:9"):  # fmt: skip
+        pass
+
+
+def test_without_dask_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ImportError, match=r"pip install 'study\[cluster\]'"), \
+            cluster.connect("tcp://127.0.0.1:1"):  # fmt: skip
+        pass
+
+
+def test_the_limits_on_the_page_are_those_that_were_measured():
+    from benchmarks import parts as limits
+
+    table = records.read_table(ROOT / "results" / "limits" / "limits.csv")
+    page = (ROOT / limits.PAGE).read_text(encoding="utf-8")
+    assert f"<!-- limits -->{limits.markdown(table)}<!-- /limits -->" in page
+    assert page.count("tcp://") >= 3
+
+
+def test_what_the_page_runs_on_a_cluster_is_python():
+    """Slurm is not here to try it; the names in it are those of dask-jobqueue 0.9."""
+    page = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
+    (script,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (call,) = [n for n in ast.walk(ast.parse(script)) if isinstance(n, ast.Call)
+               and getattr(n.func, "id", "") == "SLURMCluster"]  # fmt: skip
+    known = {"cores", "processes", "memory", "walltime", "interface", "scheduler_options",
+             "job_script_prologue"}  # fmt: skip
+    assert {argument.arg for argument in call.keywords} == known
+
+
+def test_a_synthetic_part_is_a_part_like_any_other(tmp_path):
+    from benchmarks import parts as limits
+
+    found = limits.experiment(3)
+    assert sweep.run(found, "quick", tmp_path, 1, Here()) == []
+    rows = sweep.read_results(tmp_path, "parts")["rows"]
+    assert len(rows) == 3 * limits.ROWS

@@ -1,0 +1,157 @@
+"""Hostile configurations: refused in one line, before work, and nothing outside the results."""
+
+import ast
+import re
+import time
+from pathlib import Path
+
+import pytest
+from toyhouse import ROOT, TOY, build, children, start, study, wait_until
+
+from study.runs import experiment
+
+pytestmark = pytest.mark.faults
+QUICK = ("run", "--preset", "quick", "--workers", 1, "--results", "r")
+
+
+def written(folder):
+    return {p for p in folder.rglob("*") if "__pycache__" not in p.parts}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("GRID['quick'] = [{'scale': float('nan'), 'seed': 1}]", ["cell", "not JSON"]),
+        ("GRID['quick'] = [{'scale': float('inf'), 'seed': 1}]", ["cell", "not JSON"]),
+        ("GRID['quick'] = [{'scale': 1.0, 'seed': 1, '__class__': 2}]", ["__class__"]),
+        ("GRID['quick'] = cells(1) * 2_000_001", ["2,000,001 cells", "at most 2,000,000"]),
+        ("GRID['quick'] = range(10**9)", ["GRID", "non-empty list of dicts"]),
+        ("GRID['quick'] = ({} for _ in iter(int, 1))", ["GRID", "non-empty list of dicts"]),
+        ("GRID['quick'] = cells(1); GRID['quick'][0]['fault'] = '\\ud800'", ["cell", "surrogates"]),
+        ("def cost(**cell): return float('nan'), 1", ["cost", "core-seconds above 0"]),
+        ("def cost(**cell): return 1.0, 10**18", ["experiment = 'toy'", "memory available"]),
+        ("raise ImportError('no\\nsuch thing')", ["no such thing"]),
+    ],
+)
+def test_a_hostile_grid_is_refused_before_work(house, change, words):
+    (house / "experiments" / "toy.py").write_text(f"{TOY}\n{change}\n")
+    before = written(house.parent)
+    begun = time.monotonic()
+    code, out, err = study(house, *QUICK)
+    assert time.monotonic() - begun < 60
+    assert (code, out) == (2, ""), err
+    assert "Traceback" not in err
+    (line,) = [line for line in err.splitlines() if "error" in line]
+    assert all(word in line for word in words), line
+    made = written(house.parent) - before
+    assert {p.relative_to(house).parts[0] for p in made} <= {"r"}
+    assert not [p for p in made if p.is_file()]
+
+
+@pytest.mark.parametrize("name", ["../../out", "/tmp/out", "a/b", "..", "a.b", "x\\ny", "\\0"])
+def test_a_figure_cannot_leave_its_folder(house, name):
+    change = f'one = figure\ndef figure(tables):\n    return {{"{name}": one(tables)}}\n'
+    (house / "experiments" / "toy.py").write_text(f"{TOY}\n{change}")
+    before = {p for p in written(house.parent) if house / "r" not in p.parents}
+    code, _, err = study(house, *QUICK)
+    assert code == 2
+    assert "figure name" in err.splitlines()[-1]
+    assert "is not allowed; allowed: a-z, 0-9 and _" in err.splitlines()[-1]
+    after = {p for p in written(house.parent) if house / "r" not in p.parents}
+    assert after - before <= {house / "r"}
+
+
+@pytest.mark.parametrize(
+    "name", ["../toy", "/etc/passwd", "toy/../toy", "..", ".", "", "toy.py", "toy\0", "os", "-"]
+)
+def test_a_name_that_is_a_path_is_no_experiment(name):
+    with pytest.raises(ValueError, match="is unknown; allowed:"):
+        experiment.load(name)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--depth", "1000000000"],
+        ["--width", "1000000000"],
+        ["--depth", "1" + "0" * 400],
+        ["--seeds", "1000000000000"],
+        ["--batch", "1000000000000"],
+        ["--sigma-w", "nan"],
+        ["--sigma-w", "-inf"],
+        ["--sigma-b", "1e999"],
+        ["--kink", "nan"],
+        ["--activation", "__import__('os')"],
+        ["--csv", "/proc/none/x.csv"],
+    ],
+)
+def test_a_profile_beyond_all_measure_is_refused_at_once(house, args):
+    base = ["--activation", "tanh", "--depth", "9", "--width", "9", "--seeds", "1"]
+    base = [
+        x for pair in zip(base[::2], base[1::2], strict=True) if pair[0] != args[0] for x in pair
+    ]
+    begun = time.monotonic()
+    code, out, err = study(house, "profile", *base, *args)
+    assert time.monotonic() - begun < 60
+    assert (code, out) == (2, ""), err
+    assert err.startswith("study: error: ")
+    assert err.count("\n") == 1
+
+
+def test_nothing_of_the_study_reads_a_pickle_or_runs_a_text():
+    """Files are JSON and CSV; nothing that runs what it reads is called anywhere."""
+    banned = {"pickle", "marshal", "shelve", "dill", "joblib", "eval", "exec", "read_pickle",
+              "to_pickle", "cloudpickle"}  # fmt: skip
+    for path in [*(ROOT / "study").rglob("*.py"), *(ROOT / "experiments").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = {a.name.split(".")[0] for a in node.names} | {
+                    getattr(node, "module", "") or ""
+                }
+            elif isinstance(node, ast.Call):
+                names = {getattr(node.func, "id", "")}
+                if getattr(node.func, "attr", "") in ("read_pickle", "to_pickle"):
+                    names.add(node.func.attr)
+                assert "allow_pickle" not in {k.arg for k in node.keywords}, path
+            else:
+                continue
+            assert not names & banned, (path, names)
+
+
+def listening(pids):
+    """Sockets that any of the processes listens on: of IPv4 and IPv6, from what the kernel says."""
+    inodes = set()
+    for pid in pids:
+        for link in Path(f"/proc/{pid}/fd").glob("*"):
+            try:
+                inodes |= set(re.findall(r"socket:\[(\d+)\]", str(link.readlink())))
+            except FileNotFoundError:
+                continue
+    found = []
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and fields[9] in inodes:
+                found.append(fields[1])
+    return found
+
+
+def test_a_run_opens_no_port(house):
+    process = start(house, "run", "--workers", 2, "--results", "r")
+    wait_until(lambda: list((house / "r").rglob("*.part")), 60)
+    pids = {process.pid, *children(process.pid)}
+    assert len(pids) >= 3
+    assert listening(pids) == []
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
+def test_the_control_a_process_that_listens_is_seen(tmp_path):
+    house = build(tmp_path / "h")
+    code = "import socket, time; s = socket.create_server(('127.0.0.1', 0)); print(1, flush=True); "
+    process = start(house, program=("-c", code + "time.sleep(60)"))
+    process.stdout.readline()
+    found = listening([process.pid])
+    process.kill()
+    process.communicate()
+    assert len(found) == 1

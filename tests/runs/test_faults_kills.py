@@ -1,0 +1,187 @@
+"""Killed at any moment, interrupted, out of memory: the same command completes, byte for byte."""
+
+import contextlib
+import os
+import random
+import signal
+import time
+
+import pytest
+from toyhouse import TOY, alive, build, children, files, parts, start, study, wait_until
+
+from study.runs import sweep
+
+pytestmark = pytest.mark.faults
+RUN = ("run", "--workers", 2, "--results")
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory):
+    """A house, what an undisturbed run writes in it, and the seconds that takes."""
+    longer = TOY.replace("cells(8, pause", "cells(12, pause")
+    folder = build(tmp_path_factory.mktemp("calm") / "a hoüse", longer)
+    study(folder, *RUN, "first")  # whatever is compiled or cached is so from here on
+    begun = time.monotonic()
+    code, _, _ = study(folder, *RUN, "calm")
+    assert code == 0
+    return folder, files(folder / "calm"), time.monotonic() - begun
+
+
+def kill(process, victim, rng):
+    """kill -9 of the driver, of one worker, or of driver and workers at once."""
+    workers = sorted(children(process.pid)) if process.poll() is None else []
+    if victim == "worker" and workers:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(rng.choice(workers), signal.SIGKILL)
+    elif victim == "all":
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
+    return workers
+
+
+def check_one(calm, name, seed):
+    house, expected, seconds = calm
+    rng = random.Random(seed)
+    process = start(house, *RUN, name)
+    victim = ("driver", "worker", "all")[seed % 3]
+    time.sleep(rng.uniform(0, seconds))
+    workers = kill(process, victim, rng)
+    process.communicate(timeout=120)
+    wait_until(lambda: not any(map(alive, workers)), 5)
+    code, _, err = study(house, *RUN, name)
+    assert code == 0, err
+    assert files(house / name) == expected, (seed, victim)
+    assert not list((house / name).rglob("*.tmp"))
+    return process.returncode
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_killed_at_a_random_time_the_same_command_completes(calm, seed):
+    check_one(calm, f"short {seed}", seed)
+
+
+@pytest.mark.slow
+def test_a_hundred_kills_at_random_times(calm):
+    codes = [check_one(calm, f"long {seed}", seed) for seed in range(100, 200)]
+    assert codes.count(-signal.SIGKILL) >= 40  # it was alive when killed, as often as not
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_at_random_times_it_stops_in_time_and_resumes(calm, number):
+    house, expected, seconds = calm
+    rng = random.Random(number)
+    name = f"interrupted {int(number)}"
+    for _ in range(2):
+        process = start(house, *RUN, name)
+        time.sleep(rng.uniform(0.3, 1) * seconds)
+        workers = children(process.pid) if process.poll() is None else set()
+        asked = time.monotonic()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number) if number == signal.SIGINT else process.terminate()
+        _, err = process.communicate(timeout=10)
+        assert time.monotonic() - asked < 5
+        assert process.returncode in (0, 130, -number), err
+        assert "Traceback" not in err
+        wait_until(lambda w=workers: not any(map(alive, w)), 5)
+        assert not list(house.joinpath(name).rglob("*.tmp"))
+    assert study(house, *RUN, name)[0] == 0
+    assert files(house / name) == expected
+
+
+def test_a_run_that_waits_for_another_can_be_interrupted(calm):
+    house, _, _ = calm
+    with sweep.alone(house / "held" / "toy" / ".parts"):
+        process = start(house, *RUN, "held")
+        assert "parts" in process.stderr.readline()
+        assert "waiting for another run" in process.stderr.readline()
+        process.terminate()
+        _, err = process.communicate(timeout=5)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+
+
+def test_a_killed_workers_part_is_retried_then_quarantined_and_the_others_are_saved(calm):
+    house, _, _ = calm
+    toy = house / "experiments" / "dying.py"
+    toy.write_text(
+        TOY + "\nGRID['quick'] = cells(6)\nGRID['quick'][2]['fault'] = 'die'\n"
+        "GRID['quick'][4] |= {'fault': 'die once', 'marker': 'died once'}\n"
+    )
+    code, out, err = study(house, "run", "dying", "--preset", "quick", "--workers", 2)
+    toy.unlink()
+    assert (code, out) == (3, "")
+    (line,) = [line for line in err.splitlines() if "part failed" in line]
+    assert '"fault":"die"' in line
+    assert line.endswith("quarantined: its worker died twice (killed, or out of memory)")
+    assert "1 of 6 failed" in err
+    assert len(list((house / "build" / "quick" / "dying" / ".parts").glob("*.part"))) == 5
+
+
+LIMITED = """
+import resource
+
+def limited(scale, seed, pause=0.0, fault="", marker="", mebibytes=0):
+    if mebibytes and not (marker and os.path.exists(marker)):
+        if marker:
+            open(marker, "w").close()
+        import numpy as np
+        now = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        before = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (now + 2**26, before[1]))
+        try:
+            np.ones(mebibytes * 2**17)
+        finally:  # the worker's other cells have what they need
+            resource.setrlimit(resource.RLIMIT_AS, before)
+    return _measure(scale, seed)
+
+_measure, measure = measure, limited
+"""
+
+
+def test_a_worker_out_of_memory_is_retried_then_quarantined(calm):
+    """The kernel refuses memory beyond a limit, once (another process held it) or always."""
+    house, _, _ = calm
+    toy = house / "experiments" / "hungry.py"
+    toy.write_text(
+        TOY + LIMITED + "\nGRID['quick'] = cells(6)\nGRID['quick'][2]['mebibytes'] = 200\n"
+        "GRID['quick'][4] |= {'mebibytes': 200, 'marker': 'refused once'}\n"
+    )
+    code, out, err = study(house, "run", "hungry", "--preset", "quick", "--workers", 2)
+    toy.unlink()
+    assert (code, out) == (3, ""), err
+    (line,) = [line for line in err.splitlines() if "part failed" in line]
+    assert '"marker"' not in line
+    assert "quarantined: MemoryError: out of memory: Unable to allocate" in line
+    assert len(list((house / "build" / "quick" / "hungry" / ".parts").glob("*.part"))) == 5
+
+
+def test_two_runs_in_one_folder_one_of_them_killed(calm):
+    house, expected, seconds = calm
+    for share in (0.4, 0.7):
+        name = f"two {share}"
+        first = start(house, *RUN, name)
+        wait_until(lambda n=name: (house / n / "toy" / ".parts" / "lock").exists(), 60)
+        second = start(house, *RUN, name)
+        time.sleep(share * seconds)
+        first.kill()
+        first.communicate()
+        _, err = second.communicate(timeout=120)
+        assert second.returncode == 0, err
+        assert files(house / name) == expected
+        assert parts(house / name)
+
+
+def test_two_presets_in_one_folder_are_never_mixed(calm):
+    house, expected, _ = calm
+    quick = (*RUN[:-1], "--preset", "quick", "--results", "both")
+    both = [start(house, *RUN, "both"), start(house, *quick)]
+    errors = [process.communicate(timeout=120)[1] for process in both]
+    codes = [process.returncode for process in both]
+    # The tables are those of one of them; a run that finds the other's says so and stops.
+    assert set(codes) <= {0, 2}
+    assert 0 in codes, errors
+    assert len(sweep.read_results(house / "both", "toy")["ends"]) in (3, 12)
+    assert study(house, *RUN, "both")[0] == 0
+    assert files(house / "both") == expected

@@ -1,0 +1,245 @@
+"""The bytes depend on what was asked alone: not on who computed it, when, in what order, or how."""
+
+import itertools
+import shutil
+
+import numpy as np
+import pytest
+from toyhouse import ROOT, files, start, study
+
+from study.records import tables as records
+from study.runs import experiment, parts
+from study.sampling import gaussian
+
+pytestmark = pytest.mark.faults
+
+WORK = """
+'''A matrix product that a BLAS would share among threads, and a profile by each engine.'''
+import numpy as np
+import pandas as pd
+import study
+from study.sampling.gaussian import fill_normal, key
+
+QUESTION = "Who computed this?"
+COLUMNS = {"entry": "an entry of a product of matrices [1]"}
+CLAIMS = []
+BLOCK = 1
+
+def cells(n):
+    seeds = list(range(n))
+    return [{"seeds": seeds[i:i + BLOCK], "width": 16} for i in range(0, n, BLOCK)]
+
+GRID = {"quick": cells(6), "paper": cells(6)}
+
+def measure(seeds, width):
+    rows = []
+    for seed in seeds:
+        a, b = np.empty((500, 500)), np.empty((500, 500))
+        fill_normal(key(seed, "a"), 0, a)
+        fill_normal(key(seed, "b"), 1, b)
+        rows += [(seed, i, x) for i, x in enumerate((a @ b)[0, :50])]
+    net = study.Network(activation="tanh", depth=6, width=width)
+    made = {e: study.profile(net, seeds, engine=e) for e in ("dense", "matrix_free")}
+    return made | {"product": pd.DataFrame(rows, columns=["seed", "layer", "entry"])}
+
+def cost(seeds, width):
+    return 0.1, 2**24
+
+def figure(tables):
+    from matplotlib.figure import Figure
+    return Figure()
+"""
+
+DRIVER = """
+import multiprocessing, random, sys
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+from study.runs import sweep
+from study.runs.experiment import load
+
+def main(folder, method, workers, order):
+    experiment, workers = load("work"), int(workers)
+    executor = None
+    if method in ("fork", "forkserver"):
+        executor = ProcessPoolExecutor(workers, multiprocessing.get_context(method))
+    elif method == "threads":
+        executor = ThreadPoolExecutor(workers)
+    grid = list(experiment.grid["quick"])
+    if order != "grid":  # in pieces and shuffled, each a run of its own, then all of it
+        shuffled = random.Random(order).sample(grid, len(grid))
+        half = len(grid) // 2
+        for piece in (shuffled[:half], shuffled[half:]):
+            experiment.grid["quick"] = piece
+            assert not sweep.run(experiment, "quick", Path(folder), workers, executor)
+    experiment.grid["quick"] = grid
+    assert not sweep.run(experiment, "quick", Path(folder), workers, executor)
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
+"""
+COMBINATIONS = [
+    # workers, start method, order, threads of the BLAS in the driver, hash seed
+    (1, "spawn", "grid", 1, 0),
+    (2, "spawn", "shuffled", 2, 1),
+    (4, "spawn", "backwards", 4, 2),
+    (1, "fork", "shuffled", 1, 3),
+    (2, "fork", "grid", 4, 4),
+    (4, "fork", "again", 2, 5),
+    (2, "forkserver", "grid", 2, 6),
+    (1, "threads", "shuffled", 4, 7),
+]
+
+
+def run(house, folder, workers, method, order, threads, hashes):
+    (house / "driver.py").write_text(DRIVER)
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    more = dict.fromkeys(names, str(threads)) | {"PYTHONHASHSEED": str(hashes)}
+    args = (folder, method, workers, order)
+    process = start(house, *args, program=("driver.py",), **more)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+
+
+def test_equal_bytes_for_any_workers_start_method_order_and_threads(house):
+    (house / "experiments" / "work.py").write_text(WORK)
+    found = []
+    for i, combination in enumerate(COMBINATIONS):
+        run(house, house / f"r{i}", *combination)
+        parts_ = {p.name: p.read_bytes() for p in (house / f"r{i}").rglob("*.part")}
+        found.append((files(house / f"r{i}"), parts_))
+    assert len(found[0][1]) == 6
+    assert len(found[0][0]) == 8
+    for combination, other in zip(COMBINATIONS, found, strict=True):
+        assert other == found[0], combination
+
+
+def test_equal_tables_for_any_chunks_of_seeds(house):
+    """Cells that hold 1, 4 and 2, or 6 seeds: the same rows in the same bytes."""
+    made = []
+    for block in (1, 4, 6):
+        text = WORK.replace("BLOCK = 1", f"BLOCK = {block}")
+        (house / "experiments" / "work.py").write_text(text)
+        run(house, house / f"b{block}", 2, "spawn", "grid", 1, block)
+        made.append({n: d for n, d in files(house / f"b{block}").items() if n.endswith(".csv")})
+    assert all(other == made[0] for other in made[1:])
+
+
+def test_a_table_that_does_depend_on_the_worker_is_seen(house):
+    """The control: what differs from process to process would be found out."""
+    text = WORK.replace('COLUMNS = {"entry"', 'import os\nCOLUMNS = {"entry"')
+    text = text.replace("(a @ b)[0, :50]", "(a @ b)[0, :50] + os.getpid()")
+    (house / "experiments" / "work.py").write_text(text)
+    for name in "ab":
+        run(house, house / name, 1, "spawn", "grid", 1, 0)
+    one, two = files(house / "a"), files(house / "b")
+    assert one["work/dense.csv"] == two["work/dense.csv"]
+    assert one["work/product.csv"] != two["work/product.csv"]
+
+
+def drawn_twice(folder, names):
+    """The figures of real experiments from the committed tables, by two processes."""
+    committed = ROOT / "results"
+    for name in names:
+        hidden = shutil.ignore_patterns(".parts")
+        shutil.copytree(committed / name, folder / "r" / name, ignore=hidden)
+    made = []
+    for i in range(2):
+        more = {
+            "PYTHONHASHSEED": str(i),
+            "LC_ALL": ("C", "C.UTF-8")[i],
+            "TZ": ("UTC", "Asia/Tokyo")[i],
+            "MPLBACKEND": ("agg", "tkagg")[i],
+        }
+        command = ("figures", *names, "--results", folder / "r", "--figures", folder / str(i))
+        code, _, err = study(ROOT, *command, seconds=600, **more)
+        assert code == 0, err
+        made.append(files(folder / str(i)))
+    return made
+
+
+def test_figures_are_the_same_bytes_twice_without_a_display(tmp_path):
+    one, two = drawn_twice(tmp_path, ["kink"])
+    assert one == two
+    assert set(one) == {f"kink.{ending}" for ending in ("svg", "pdf", "png")}
+
+
+@pytest.mark.slow
+def test_all_figures_are_the_same_bytes_twice_without_a_display(tmp_path):
+    names = [name for name in experiment.discover() if (ROOT / "results" / name).exists()]
+    assert len(names) >= 11
+    one, two = drawn_twice(tmp_path, names)
+    assert one == two
+    assert {name.partition(".")[0] for name in one} >= set(names) - {"scale_phase"}
+    assert len(one) >= 3 * len(names)
+
+
+# --- Seeds ---------------------------------------------------------------------------------------
+
+
+def test_a_million_cells_have_a_million_keys_and_no_two_streams_meet():
+    """Keys of parts and of weights; adding a cell renames no other."""
+    grid = ({"activation": a, "sigma_w": s / 64, "depth": d, "seed": i} for a, s, d, i in
+            itertools.product(("relu", "tanh"), range(50), range(10), range(1000)))  # fmt: skip
+    names = [
+        parts.Part("toy", {"experiment": "toy", "cell": cell, "numerics": [2, 0]}).key
+        for cell in grid
+    ]
+    assert len(set(names)) == len(names) == 10**6
+    streams = {gaussian.key(i, "weights").tobytes() for i in range(10**6)}
+    assert len(streams) == 10**6
+    alike = ((1, "1"), ("1", 1), (1, 1), (11,), ("11",), (1.0, 1), ("1", "1"), ("1,1",))
+    near = [gaussian.key(*words).tobytes() for words in alike]
+    assert len(streams.union(near)) == 10**6 + len(near)
+
+
+def test_adding_cells_anywhere_changes_no_number_of_another(house):
+    (house / "experiments" / "work.py").write_text(WORK)
+    run(house, house / "r", 2, "spawn", "grid", 1, 0)
+    before = {p.name: p.read_bytes() for p in (house / "r").rglob("*.part")}
+    rows = records.read_table(house / "r" / "work" / "product.csv")
+    more = WORK.replace('GRID = {"quick": cells(6)', 'GRID = {"quick": [{"seeds": [99], "width": 8}'
+                        ', *cells(3), {"seeds": [7], "width": 16}, *cells(6)[3:]]')  # fmt: skip
+    (house / "experiments" / "work.py").write_text(more)
+    run(house, house / "new", 2, "spawn", "shuffled", 1, 0)  # computed afresh, in another order
+    after = {p.name: p.read_bytes() for p in (house / "new").rglob("*.part")}
+    assert len(after) == len(before) + 2
+    assert {name: after[name] for name in before} == before
+    again = records.read_table(house / "new" / "work" / "product.csv")
+    old = again[again["seed"].isin(range(6))].reset_index(drop=True)
+    assert np.array_equal(old["entry"], rows["entry"])
+
+
+# --- Memory --------------------------------------------------------------------------------------
+
+
+def promised(err, verb):
+    """GiB of the first line with that verb, to the two digits it shows."""
+    (line,) = [line for line in err.splitlines() if f": {verb} " in line]
+    return float(line.split(" GiB")[0].split()[-1])
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_plan_for_memory_is_within_15_percent_of_the_measured_peak(house, workers):
+    text = WORK.replace("def measure(seeds, width):", "def measure(seeds, width):\n"
+                        "    held = np.ones(40_000_000)")  # fmt: skip
+    text = text.replace("2**24", "320_000_000 + 2**23")
+    (house / "experiments" / "work.py").write_text(text)
+    command = ("run", "work", "--preset", "quick", "--workers", workers, "--results", "r")
+    code, _, err = study(house, *command)
+    assert code == 0, err
+    assert promised(err, "about") == pytest.approx(promised(err, "took"), rel=0.15)
+
+
+CHEAP = "kink"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[] if name == CHEAP else pytest.mark.slow)
+     for name in experiment.discover()],
+)  # fmt: skip
+def test_the_plan_of_a_real_experiment_is_within_15_percent_of_the_measured_peak(name, tmp_path):
+    command = ("run", name, "--preset", "quick", "--workers", 2, "--results", tmp_path / "r")
+    code, _, err = study(ROOT, *command, seconds=600)
+    assert code == 0, err
+    assert promised(err, "about") == pytest.approx(promised(err, "took"), rel=0.15)

@@ -1,0 +1,286 @@
+"""A sweep loses nothing: damage, death and disorder cost the part they hit, and no byte of a table.
+
+The faults are real ones, done to real files and real processes.
+"""
+
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from toyhouse import Here, run, stored, tables
+
+from study.records import tables as records
+from study.runs import parts, plan, sweep
+from study.runs.experiment import Experiment
+
+
+def test_a_sweep_gives_tables_a_dictionary_and_what_they_are(toy, tmp_path):
+    assert run(toy, tmp_path, executor=Here()) == []
+    names = ("data_dictionary", "decay", "ends")
+    assert list(tables(tmp_path)) == [f"{n}.{ending}" for n in names for ending in ("csv", "json")]
+    found = sweep.read_results(tmp_path, "toy")
+    assert list(found) == ["decay", "ends"]
+    assert found["decay"]["seed"].tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    about = records.read_about(tmp_path / "toy" / "decay.csv")
+    assert about["configuration"]["cells"] == toy.GRID["quick"]
+    assert about["configuration"]["preset"] == "quick"
+    assert about["rows"] == 12
+    assert about["versions"] == [records.versions()]
+    for content in tables(tmp_path).values():
+        assert str(tmp_path).encode() not in content
+        assert os.uname().nodename.encode() not in content
+
+
+def test_a_second_run_computes_nothing_and_changes_nothing(toy, tmp_path, monkeypatch, capsys):
+    run(toy, tmp_path, executor=Here())
+    before = tables(tmp_path)
+    monkeypatch.setattr(toy, "measure", lambda scale, seed: pytest.fail("computed again"))
+    run(toy, tmp_path, executor=Here())
+    assert tables(tmp_path) == before
+    assert "3 parts, 3 done, 0 to compute" in capsys.readouterr().err
+
+
+def test_adding_a_cell_computes_that_cell_alone(toy, tmp_path, capsys):
+    run(toy, tmp_path, executor=Here())
+    before = {path: path.read_bytes() for path in stored(tmp_path)}
+    toy.GRID["quick"].insert(0, {"scale": 9.0, "seed": 9})
+    run(toy, tmp_path, executor=Here())
+    assert "4 parts, 3 done, 1 to compute" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in before} == before
+    assert sweep.read_results(tmp_path, "toy")["ends"]["seed"].tolist() == [9, 0, 1, 2]
+
+
+def test_a_new_version_of_the_numbers_makes_every_part_stale(toy, tmp_path, monkeypatch, capsys):
+    run(toy, tmp_path, executor=Here())
+    toy.VERSION = 2
+    run(toy, tmp_path, executor=Here())
+    monkeypatch.setattr(records, "NUMERICS_VERSION", records.NUMERICS_VERSION + 1)
+    run(toy, tmp_path, executor=Here())
+    assert capsys.readouterr().err.count("3 parts, 0 done, 3 to compute") == 3
+
+
+def test_no_prefix_and_no_altered_bit_of_a_part_is_used(toy, tmp_path):
+    run(toy, tmp_path, executor=Here())
+    part = sweep.parts(Experiment.of(toy), "quick")[0]
+    data = (tmp_path / "toy" / ".parts" / f"{part.key}.part").read_bytes()
+    sweep.decode_part(data, part.configuration)
+    broken = [data[:n] for n in range(len(data))] + [data + b"\n"]
+    for bit in random.Random(0).sample(range(8 * len(data)), 1000):
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << bit % 8
+        broken.append(bytes(flipped))
+    for content in broken:
+        with pytest.raises(ValueError, match=r"empty|checksum"):
+            sweep.decode_part(content, part.configuration)
+
+
+def test_a_damaged_part_is_computed_again_and_said(toy, tmp_path, monkeypatch, capsys):
+    run(toy, tmp_path, executor=Here())
+    before = tables(tmp_path)
+    first, second, _ = stored(tmp_path)
+    data = first.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(parts, "PART_FORMAT", 0)
+        cell = sweep.parts(Experiment.of(toy), "quick")[0]
+        other, *_ = sweep.compute(*cell)
+    faults = {"empty": b"", "checksum does not agree": data[:-1], "stale": second.read_bytes()}
+    for reason, content in faults.items():
+        first.write_bytes(content)
+        run(toy, tmp_path, executor=Here())
+        said = [line for line in capsys.readouterr().err.splitlines() if "damaged" in line]
+        assert len(said) == 1
+        assert f"part {first.stem[:12]} is damaged ({reason}" in said[0]
+        assert first.read_bytes() == data
+        assert tables(tmp_path) == before
+    (tmp_path / "toy" / ".parts" / f"{cell.key}.part").write_bytes(other)
+    run(toy, tmp_path, executor=Here())
+    assert "is damaged (format 0, not 1): computed again" in capsys.readouterr().err
+    assert tables(tmp_path) == before
+
+
+def test_bytes_depend_neither_on_workers_nor_on_order_nor_on_the_process(toy, tmp_path):
+    run(toy, tmp_path / "here", executor=Here())
+    for workers in (1, 2):
+        assert run(toy, tmp_path / str(workers), workers=workers) == []
+        assert tables(tmp_path / str(workers)) == tables(tmp_path / "here")
+    everything = {p.name: p.read_bytes() for p in stored(tmp_path / "here")}
+    assert {p.name: p.read_bytes() for p in stored(tmp_path / "2")} == everything
+    grid, backwards = toy.GRID["quick"], tmp_path / "backwards"
+    for cell in reversed(grid):
+        toy.GRID["quick"] = [cell]
+        run(toy, backwards, executor=Here())
+    toy.GRID["quick"] = grid
+    run(toy, backwards, executor=Here())
+    assert tables(backwards) == tables(tmp_path / "here")
+
+
+@pytest.mark.parametrize(("fault", "word"), [("raise", "RuntimeError: the toy broke (toy.py:"),
+                                             ("exit", "SystemExit: 5")])  # fmt: skip
+def test_a_cell_that_fails_costs_itself_alone(toy, tmp_path, capsys, fault, word):
+    toy.GRID["quick"][1]["fault"] = fault
+    (failure,) = run(toy, tmp_path, executor=Here())
+    assert "\n" not in failure
+    assert word in failure
+    assert f'"fault":"{fault}"' in failure
+    assert failure in capsys.readouterr().err
+    assert len(stored(tmp_path)) == 2
+    assert tables(tmp_path) == {}
+    toy.GRID["quick"][1]["fault"] = ""
+    assert run(toy, tmp_path, executor=Here()) == []
+    assert "3 parts, 2 done, 1 to compute" in capsys.readouterr().err
+
+
+def test_a_worker_that_dies_is_retried_then_quarantined(toy, tmp_path):
+    marker = str(tmp_path / "died")
+    toy.GRID["quick"] = toy.cells(5)
+    toy.GRID["quick"][1] |= {"fault": "die once", "marker": marker}
+    toy.GRID["quick"][3] |= {"fault": "die"}
+    (failure,) = run(toy, tmp_path, workers=2)
+    assert Path(marker).exists()
+    assert "quarantined: its worker died twice" in failure
+    assert '"fault":"die"' in failure
+    assert len(stored(tmp_path)) == 4
+
+
+def test_a_column_without_a_meaning_stops_the_run(toy, tmp_path):
+    del toy.COLUMNS["value"]
+    with pytest.raises(ValueError, match=r"'value' .*table 'decay'"):
+        run(toy, tmp_path, executor=Here())
+
+
+def test_cells_whose_tables_do_not_fit_together_are_refused(toy, tmp_path, monkeypatch):
+    original = toy.measure
+
+    def measure(scale, seed):
+        made = original(scale, seed)
+        return made if seed < 2 else {**made, "ends": made["ends"].drop(columns="layer")}
+
+    monkeypatch.setattr(toy, "measure", measure)
+    with pytest.raises(ValueError, match="table 'ends' of toy has the columns"):
+        run(toy, tmp_path, executor=Here())
+
+
+@pytest.mark.parametrize("name", ["../escape", "/tmp/escape", "", "Big", "data_dictionary"])
+def test_a_table_cannot_leave_its_folder(toy, tmp_path, monkeypatch, name):
+    original = toy.measure
+    monkeypatch.setattr(toy, "measure", lambda **cell: {name: original(**cell)["decay"]})
+    toy.GRID["quick"] = toy.GRID["quick"][:1]
+    (failure,) = run(toy, tmp_path, executor=Here())
+    assert f"table name {name!r} is not allowed" in failure
+
+
+@pytest.mark.parametrize(
+    ("cell", "word"),
+    [
+        ({"scale": float("nan"), "seed": 1}, "not JSON compliant"),
+        ({"scale": (1, 2), "seed": 1}, "a tuple"),
+        ({"scale": {"deep": 1}, "seed": 1}, "a dict inside"),
+        ({"scale": 1.0}, "missing a required argument: 'seed'"),
+        ({"scale": 1.0, "seed": 1, "typo": 2}, "unexpected keyword argument 'typo'"),
+        ({"scale": 0.5, "seed": 0}, "occurs twice"),
+        ({"scale": object(), "seed": 1}, "not JSON serializable"),
+    ],
+)
+def test_a_cell_that_is_not_allowed_stops_before_work(toy, tmp_path, cell, word):
+    toy.GRID["quick"].append(cell)
+    with pytest.raises(ValueError, match=r"GRID\['quick'\] cell .*" + word):
+        run(toy, tmp_path / "results", executor=Here())
+    assert not (tmp_path / "results").exists()
+
+
+def test_an_unknown_preset_and_no_workers_are_refused(toy, tmp_path):
+    with pytest.raises(ValueError, match="preset 'long' is unknown; allowed: quick, paper"):
+        run(toy, tmp_path, preset="long")
+    with pytest.raises(ValueError, match="workers 0 is not allowed; allowed: at least 1"):
+        run(toy, tmp_path, workers=0)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "word"),
+    [
+        ("QUESTION", None, "is missing; allowed: a sentence"),
+        ("GRID", {"quick": []}, "non-empty list of dicts for each of quick and paper"),
+        ("CLAIMS", ["A"], "a list of Claim"),
+        ("COLUMNS", {"x": 1}, "a dict from column to meaning"),
+        ("measure", 3, "a function of a cell"),
+        ("cost", None, "is missing; allowed: a function of a cell"),
+        ("cost", 3, "a function of a cell"),
+        ("figure", None, "is missing"),
+        ("VERSION", "1", "an integer"),
+    ],
+)
+def test_a_module_that_breaks_the_contract_is_refused(toy, field, value, word):
+    delattr(toy, field) if value is None else setattr(toy, field, value)
+    with pytest.raises(ValueError, match=rf"toy\.{field} .*{word}"):
+        Experiment.of(toy)
+
+
+def test_tables_of_two_runs_are_not_read_together(toy, tmp_path):
+    run(toy, tmp_path, executor=Here())
+    old = {path: path.read_bytes() for path in (tmp_path / "toy").glob("ends.*")}
+    toy.GRID["quick"].pop()
+    run(toy, tmp_path, executor=Here())
+    for path, data in old.items():
+        path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"ends.csv is damaged.*python -m study run toy"):
+        sweep.read_results(tmp_path, "toy")
+
+
+def test_temporary_files_of_a_killed_run_are_cleared(toy, tmp_path):
+    store = tmp_path / "toy" / ".parts"
+    store.mkdir(parents=True)
+    ending = f"{'0f' * 8}.tmp"
+    left = [store / f".x.part.{ending}", tmp_path / "toy" / f".decay.csv.{ending}"]
+    for path in left:
+        path.write_bytes(b"half")
+    run(toy, tmp_path, executor=Here())
+    assert not any(path.exists() for path in left)
+
+
+@pytest.mark.parametrize(
+    "found", [None, 1.0, (1.0,), (1.0, 2.5), (0.0, 1), (float("nan"), 1), (1.0, -1), (1.0, 1, 1)]
+)
+def test_a_cost_that_is_none_is_refused(toy, monkeypatch, found):
+    monkeypatch.setattr(toy, "cost", lambda **cell: found)
+    experiment = Experiment.of(toy)
+    with pytest.raises(ValueError, match=r"toy\.cost of cell .* allowed: core-seconds above 0 and"):
+        experiment.expected(toy.GRID["quick"][0])
+
+
+def test_a_plan_hands_cells_to_whoever_is_free():
+    rng = random.Random(1)
+    costs = [(rng.uniform(0.1, 5), rng.randrange(10**9)) for _ in range(40)]
+    for workers in (1, 2, 3, 7):
+        found = plan.expected(costs, workers, interpreter=1000)
+        busy = [0.0] * workers
+        for seconds, _ in costs:
+            busy[busy.index(min(busy))] += seconds
+        assert found.seconds == pytest.approx(plan.START_SECONDS + max(busy), rel=1e-12)
+        largest = sorted((memory for _, memory in costs), reverse=True)[:workers]
+        assert found.memory == sum(largest) + 1000 * (workers + 1)
+
+
+def test_the_peak_of_a_process_is_its_own_and_not_that_of_the_one_that_started_it():
+    ballast = bytearray(2**28)
+    ballast[::4096] = b"x" * len(ballast[::4096])
+    code = "from study.runs.plan import peak_memory; {}; print(peak_memory())"
+    peaks = []
+    for work in ("pass", "big = bytearray(2**27); big[::4096] = b'x' * 2**15"):
+        command = [sys.executable, "-c", code.format(work)]
+        shown = subprocess.run(command, capture_output=True, text=True, check=True)
+        peaks.append(int(shown.stdout))
+    assert peaks[0] < 2**27
+    assert 2**27 < peaks[1] - peaks[0] + 2**20 < 2**27 + 2**23
+    assert plan.peak_memory() > len(ballast)
+
+
+def test_a_run_says_what_it_took(toy, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(time, "monotonic", iter([10.0, 85.2]).__next__)
+    monkeypatch.setattr(plan, "peak_memory", lambda: 3 * 2**29)
+    run(toy, tmp_path, executor=Here())
+    words = "toy (quick): 3 parts, 3 done: took 1 min 15 s and 3 GiB with 1 workers"
+    assert f"study: {words}\n" in capsys.readouterr().err

@@ -1,0 +1,149 @@
+"""A verdict is what the interval says, both ways; and the interval covers what it says."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from study.statistics.claims import (
+    COLUMNS,
+    Claim,
+    Estimate,
+    above,
+    below,
+    bootstrap_over_seeds,
+    judge_all,
+    verdict,
+    within,
+)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "low", "high", "expected"),
+    [
+        (below(1.0), 0.5, 0.9, "supported"),
+        (below(1.0), 1.1, 1.5, "refuted"),
+        (below(1.0), 0.9, 1.1, "inconclusive"),
+        (below(1.0), 0.5, 1.0, "inconclusive"),
+        (below(1.0), -math.inf, 0.5, "supported"),
+        (below(1.0), -math.inf, -math.inf, "supported"),
+        (below(1.0), -math.inf, math.inf, "inconclusive"),
+        (above(1.0), 1.1, 1.5, "supported"),
+        (above(1.0), 0.5, 0.9, "refuted"),
+        (above(1.0), 0.9, 1.1, "inconclusive"),
+        (above(1.0), 1.1, math.inf, "supported"),
+        (above(1.0), -math.inf, -math.inf, "refuted"),
+        (within(0.9, 1.1), 0.95, 1.05, "supported"),
+        (within(0.9, 1.1), 1.2, 1.3, "refuted"),
+        (within(0.9, 1.1), 0.1, 0.2, "refuted"),
+        (within(0.9, 1.1), 0.8, 1.0, "inconclusive"),
+        (within(0.9, 1.1), 0.8, 1.2, "inconclusive"),
+    ],
+)
+def test_the_verdict_is_what_the_interval_says(threshold, low, high, expected):
+    assert verdict(Estimate((low + high) / 2 if low > -math.inf else low, low, high, 20),
+                   threshold) == expected  # fmt: skip
+
+
+@pytest.mark.parametrize("bounds", [(1.0, 1.0), (2.0, 1.0), (-math.inf, math.inf), (math.nan, 1)])
+def test_a_threshold_that_divides_nothing_is_refused(bounds):
+    with pytest.raises(ValueError, match="threshold"):
+        within(*bounds)
+
+
+@pytest.mark.parametrize("numbers", [(math.nan, 0, 1), (0, math.nan, 1), (0, 1, 0)])
+def test_an_estimate_that_is_no_interval_is_refused(numbers):
+    with pytest.raises(ValueError, match="estimate"):
+        Estimate(*numbers, 20)
+
+
+def paired(rng, seeds=20, networks=12, mean=0.0):
+    """Rows of networks that share the weights of their seed: most of the noise is the seed's."""
+    shared = rng.normal(mean, 1.0, seeds)[:, None]
+    values = shared + rng.normal(0.0, 0.2, (seeds, networks))
+    return pd.DataFrame({"seed": np.repeat(np.arange(seeds), networks), "x": values.ravel()})
+
+
+def mean_of_x(frame):
+    return frame["x"].to_numpy().mean()
+
+
+def test_the_bootstrap_over_seeds_covers_and_the_one_over_rows_does_not():
+    rng = np.random.default_rng(7)
+    covered, covered_by_rows = 0, 0
+    for trial in range(200):
+        frame = paired(rng)
+        found = bootstrap_over_seeds(frame, mean_of_x, resamples=200)
+        covered += found.low <= 0.0 <= found.high
+        if trial >= 100:
+            continue
+        rows = frame.assign(seed=np.arange(len(frame)))  # the mistake: every row its own seed
+        wrong = bootstrap_over_seeds(rows, mean_of_x, resamples=200)
+        covered_by_rows += wrong.low <= 0.0 <= wrong.high
+    # Of 200 trials at 95 %, fewer than 180 happens once in a thousand.
+    assert covered >= 180
+    assert covered_by_rows < 60
+
+
+def test_a_seed_drawn_twice_counts_as_two():
+    frame = paired(np.random.default_rng(1), seeds=5)
+    counts = set()
+
+    def count(sample):
+        counts.add(sample["seed"].nunique())
+        return 0.0
+
+    bootstrap_over_seeds(frame, count, resamples=50)
+    assert counts == {5}
+
+
+def test_the_bootstrap_repeats_itself_and_leaves_the_frame_alone():
+    frame = paired(np.random.default_rng(2)).sample(frac=1, random_state=3)
+    before = frame.copy()
+    assert bootstrap_over_seeds(frame, mean_of_x) == bootstrap_over_seeds(frame, mean_of_x)
+    pd.testing.assert_frame_equal(frame, before)
+
+
+def test_true_zeros_give_an_interval_and_nan_an_error():
+    frame = pd.DataFrame({"seed": range(8), "x": [-math.inf] * 6 + [-3.0, -2.0]})
+    found = bootstrap_over_seeds(frame, lambda f: f["x"].median())
+    assert found.value == found.low == -math.inf
+    with pytest.raises(ValueError, match="NaN"):
+        bootstrap_over_seeds(frame, lambda f: math.nan)
+    with pytest.raises(ValueError, match="seed has 1 different values; allowed: at least 2"):
+        bootstrap_over_seeds(frame.head(1), lambda f: 0.0)
+
+
+def test_judging_an_experiment_goes_both_ways():
+    def judge(tables):
+        return bootstrap_over_seeds(tables["t"], mean_of_x)
+
+    claims = [
+        Claim("falls", "The mean of x is negative.", below(0.0), judge),
+        Claim("rises", "The mean of x is positive.", above(0.0), judge),
+    ]
+    experiment = SimpleNamespace(name="toy", claims=claims)
+    rng = np.random.default_rng(4)
+    for mean, expected in [
+        (-5.0, ["supported", "refuted"]),
+        (5.0, ["refuted", "supported"]),
+        (0.0, ["inconclusive", "inconclusive"]),
+    ]:
+        table = judge_all(experiment, {"t": paired(rng, mean=mean)})
+        assert list(table.columns) == list(COLUMNS)
+        assert table["verdict"].tolist() == expected
+        assert table["n_seeds"].tolist() == [20, 20]
+    assert table["threshold"].tolist() == ["below 0", "above 0"]
+
+
+def test_a_claim_is_about_something_that_the_study_knows():
+    assert Claim("A", "…", below(0.0), lambda tables: None, about="saying").about == "saying"
+    with pytest.raises(ValueError, match=r"about 'D' of claim 'A' is not allowed; allowed: ''"):
+        Claim("A", "…", below(0.0), lambda tables: None, about="D")
+
+
+def test_a_claim_needs_a_threshold():
+    with pytest.raises(ValueError, match=r"threshold 0\.25 of claim 'A'"):
+        Claim("A", "…", 0.25, lambda tables: None)

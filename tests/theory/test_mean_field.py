@@ -1,0 +1,548 @@
+"""Mean-field theory against closed forms, rigorous integrals and the printed tables."""
+
+import math
+
+import flint
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+from scipy import special
+
+from study import theory
+from study.core.activations import LEAKY_SLOPE, SELU_ALPHA, SELU_LAMBDA, TABLE, activation
+from study.theory.quadrature import break_points, expectation, pair_expectation
+
+BIASED = 0.05**0.5
+VARIANCES = (1e-6, 1e-3, 0.1, 1.0, 7.0, 45.6, 500.0)
+NAMES = tuple(TABLE)
+
+
+@pytest.fixture(autouse=True)
+def _strict_floats():
+    with np.errstate(all="raise"):
+        yield
+
+
+def assert_printed(value, text):
+    """The value, rounded to as many decimals as were printed, is what was printed."""
+    decimals = len(text.partition(".")[2])
+    assert f"{value:.{decimals}f}" == text
+
+
+def squares(name, q):
+    """E phi^2 and E phi'^2."""
+    return theory.variance_map(name, q, 1.0), theory.gradient_factor(name, q, 1.0)
+
+
+# --- One dimension: closed forms -----------------------------------------------------------
+
+
+def closed_form(name, q):
+    s = np.sqrt(q)
+    if name == "linear":
+        return q, 1.0
+    if name in ("relu", "leaky_relu"):
+        share = (1 + (LEAKY_SLOPE if name == "leaky_relu" else 0.0) ** 2) / 2
+        return q * share, share
+    if name == "erf":
+        t = np.pi * q / 2
+        return 2 / np.pi * np.arcsin(t / (1 + t)), 1 / np.sqrt(1 + 2 * t)
+    if name == "hard_tanh":
+        inside = special.erf(1 / (s * math.sqrt(2)))
+        edge = 2 * s * np.exp(-1 / (2 * q)) / math.sqrt(2 * math.pi)
+        return q * inside - edge + special.erfc(1 / (s * math.sqrt(2))), inside
+    alpha, scale = (SELU_ALPHA, SELU_LAMBDA) if name == "selu" else (1.0, 1.0)
+    once, twice = special.erfcx(s / math.sqrt(2)) / 2, special.erfcx(s * math.sqrt(2)) / 2
+    square = q / 2 + alpha**2 * (twice - 2 * once + 0.5)
+    return scale**2 * square, scale**2 * (0.5 + alpha**2 * twice)
+
+
+@pytest.mark.parametrize(
+    "name", ["linear", "relu", "leaky_relu", "erf", "hard_tanh", "selu", "elu"]
+)
+def test_moments_have_their_closed_forms(name):
+    q = np.array([0.05, 0.2, 1.0, 3.0, 30.0, 500.0])
+    for computed, exact in zip(squares(name, q), closed_form(name, q), strict=True):
+        assert_allclose(computed, np.broadcast_to(exact, q.shape), rtol=2e-13, atol=0)
+
+
+def test_gauss_hermite_would_be_caught():
+    z, w = np.polynomial.hermite_e.hermegauss(64)
+    _, exact = closed_form("hard_tanh", 1.0)
+    wrong = w @ activation("hard_tanh").derivative(z) ** 2 / w.sum()
+    assert abs(wrong / exact - 1) > 1e-4
+    assert_allclose(squares("hard_tanh", 1.0)[1], exact, rtol=1e-14, atol=0)
+
+
+# --- One dimension: rigorous integrals -----------------------------------------------------
+
+
+def rigorous(f, q):
+    """E f(sqrt(q) z) by Arb's adaptive integration with proven error bounds."""
+    flint.ctx.prec = 100
+    s, norm = flint.arb(q).sqrt(), (2 * flint.arb.pi()).sqrt()
+    ball = flint.acb.integral(
+        lambda z, analytic: f(s * z, analytic) * (-z * z / 2).exp() / norm, -13, 13
+    ).real
+    assert ball.rad() < 1e-20 * abs(ball.mid())
+    return float(ball.mid())
+
+
+def _logistic(x):
+    return 1 / (1 + (-x).exp())
+
+
+def _normal_cdf(x):
+    return (1 + (x / flint.arb(2).sqrt()).erf()) / 2
+
+
+def _normal_density(x):
+    return (-x * x / 2).exp() / (2 * flint.arb.pi()).sqrt()
+
+
+ANALYTIC = {
+    "sigmoid": (
+        lambda x, _: _logistic(x),
+        lambda x, _: _logistic(x) * _logistic(-x),
+    ),
+    "tanh": (
+        lambda x, _: 2 * _logistic(2 * x) - 1,
+        lambda x, _: 4 * _logistic(2 * x) * _logistic(-2 * x),
+    ),
+    "gelu": (
+        lambda x, _: x * _normal_cdf(x),
+        lambda x, _: _normal_cdf(x) + x * _normal_density(x),
+    ),
+    "silu": (
+        lambda x, _: x * _logistic(x),
+        lambda x, _: _logistic(x) * (1 + x * _logistic(-x)),
+    ),
+    "softplus": (
+        lambda x, analytic: (1 + x.exp()).log(analytic=analytic),
+        lambda x, _: _logistic(x),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ANALYTIC)
+@pytest.mark.parametrize("q", VARIANCES)
+def test_moments_equal_rigorous_integrals(name, q):
+    for computed, f in zip(squares(name, q), ANALYTIC[name], strict=True):
+        exact = rigorous(lambda x, analytic, f=f: f(x, analytic) ** 2, q)
+        assert_allclose(computed, exact, rtol=1e-13, atol=0)
+
+
+# --- Two dimensions ------------------------------------------------------------------------
+
+GAPS = (1.9, 1.0, 0.3, 1e-2, 1e-5, 1e-9, 1e-12)
+
+
+@pytest.mark.parametrize("gap", GAPS)
+def test_arc_cosine_kernels(gap):
+    """Cho and Saul 2009, in 60 digits: 1 - C keeps its own digits as c -> 1."""
+    flint.ctx.prec = 200
+    c = 1 - flint.arb(gap)
+    angle = c.acos()
+    overlap = 1 - angle / flint.arb.pi()
+    kernel = (angle.sin() + c * (flint.arb.pi() - angle)) / flint.arb.pi()
+    relu = activation("relu")
+    half_step = pair_expectation(lambda u, v: (relu.phi(u) - relu.phi(v)) ** 2, 3.0, gap) / 9
+    assert_allclose(half_step, float(1 - kernel), rtol=2e-12 + 1e-16 / gap**0.5, atol=0)
+    both = pair_expectation(lambda u, v: relu.derivative(u) * relu.derivative(v), 3.0, gap)
+    assert_allclose(2 * both, float(overlap), rtol=1e-13, atol=0)
+    a = LEAKY_SLOPE
+    leaky = a**2 * float(c) + a * (1 - a) * float(c) + (1 - a) ** 2 * float(kernel) / 2
+    computed = theory.correlation_map("leaky_relu", float(c), 5.0, 0.7)
+    assert_allclose(computed, leaky * 2 / (1 + a**2), rtol=1e-11, atol=0)
+
+
+@pytest.mark.parametrize("gap", [1.9, 0.3, 1e-2, 1e-5, 1e-9])
+@pytest.mark.parametrize("q", [1e-6, 0.1, 1.0, 30.0, 500.0])
+def test_erf_kernels(q, gap):
+    """Williams 1997."""
+    row, c, t = activation("erf"), 1 - gap, np.pi * q / 2
+    product = pair_expectation(
+        lambda u, v: row.phi(u) * row.phi(v), q**0.5, gap, *break_points(row)
+    )
+    assert_allclose(product, 2 / np.pi * np.arcsin(t * c / (1 + t)), rtol=1e-12, atol=0)
+    slopes = pair_expectation(
+        lambda u, v: row.derivative(u) * row.derivative(v), q**0.5, gap, *break_points(row)
+    )
+    exact = 1 / np.sqrt((1 + t * gap) * (1 + t * (1 + c)))
+    assert_allclose(slopes, exact, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("c", [-0.7, 0.2, 0.9, 0.9999])
+@pytest.mark.parametrize("q", [0.2, 1.0, 40.0])
+def test_two_kinks_at_once(q, c):
+    """P(|u1| < 1, |u2| < 1): hard-tanh's overlap of slopes."""
+    flint.ctx.prec = 100
+    row, s, spread = activation("hard_tanh"), flint.arb(q).sqrt(), (1 - flint.arb(c) ** 2).sqrt()
+
+    def strip(z, _):
+        upper, lower = _normal_cdf((1 / s - c * z) / spread), _normal_cdf((-1 / s - c * z) / spread)
+        return (upper - lower) * _normal_density(z)
+
+    end = min(1 / q**0.5, 13.0)
+    exact = float(flint.acb.integral(strip, -flint.arb(end), flint.arb(end)).real.mid())
+    computed = pair_expectation(
+        lambda u, v: row.derivative(u) * row.derivative(v), q**0.5, 1 - c, *break_points(row)
+    )
+    assert_allclose(computed, exact, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "q"),
+    [("tanh", 40.0), ("sigmoid", 493.7), ("softplus", 5.0), ("silu", 0.1), ("gelu", 1.0)],
+)
+@pytest.mark.parametrize("c", [-0.5, 0.6, 0.99])
+def test_smooth_pairs_equal_the_trapezoidal_rule(name, q, c):
+    """Which converges as exp(-2 pi d / h), d the distance of the poles, here 0.14 or more."""
+    row, s, h = activation(name), q**0.5, 0.025
+    z = np.arange(-9.0, 9.0, h)
+    w = np.exp(-(z**2) / 2) * h / math.sqrt(2 * np.pi)
+    u2 = s * (c * z[:, None] + math.sqrt(1 - c**2) * z)
+    with np.errstate(under="ignore"):
+        exact = w @ (row.phi(s * z)[:, None] * row.phi(u2)) @ w / (w @ row.phi(s * z) ** 2)
+    assert_allclose(theory.correlation_map(name, c, q, 1.3), exact, rtol=1e-12, atol=0)
+
+
+# --- The printed tables --------------------------------------------------------------------
+
+CRITICAL_LINES = [  # sigma_b^2; sigma_w^2 and q of tanh, then of erf
+    (0.001, 1.1891895852, 0.1072923561, 1.1724858073, 0.1192780254),
+    (0.01, 1.4242052905, 0.2733009135, 1.3843071353, 0.2916693365),
+    (0.05, 1.7609546396, 0.5700478816, 1.6873614079, 0.5879783678),
+    (0.1, 1.9860726411, 0.8057991819, 1.8905893367, 0.8194340654),
+    (0.3, 2.5051271897, 1.4611694469, 2.3620305181, 1.4576008646),
+]
+
+
+@pytest.mark.parametrize("line", CRITICAL_LINES, ids=lambda line: f"sb2={line[0]}")
+def test_critical_lines(line):
+    sb = line[0] ** 0.5
+    for name, sw2, q in (("tanh", *line[1:3]), ("erf", *line[3:])):
+        sigma_w = theory.critical_sigma_w(name, sb)
+        at = theory.mean_field(name, sigma_w, sb)
+        assert_printed(sigma_w**2, f"{sw2:.10f}")
+        assert_printed(at.q_star, f"{q:.10f}")
+        assert (at.phase, at.xi_grad, at.xi_c, at.c_star) == ("critical", np.inf, np.inf, 1.0)
+
+
+def test_erf_critical_line_in_closed_form():
+    sigma_w = theory.critical_sigma_w("erf", 0.4)
+    q = theory.mean_field("erf", sigma_w, 0.4).q_star
+    assert_allclose(sigma_w**2, np.sqrt(1 + np.pi * q), rtol=1e-12, atol=0)
+    second, _ = closed_form("erf", q)
+    assert_allclose(sigma_w**2 * second + 0.16, q, rtol=1e-12, atol=0)
+
+
+CRITICAL_SCALES = {
+    "linear": 1.0,
+    "relu": 2**0.5,
+    "leaky_relu": (2 / (1 + LEAKY_SLOPE**2)) ** 0.5,
+    "tanh": 1.0,
+    "erf": 1.0,
+    "hard_tanh": 1.0,
+    "elu": 1.0,
+    "selu": (2 / (1 + SELU_ALPHA**2)) ** 0.5 / SELU_LAMBDA,  # where ln chi is 0.53 (excess)^2
+    "softplus": 2**0.5,
+    "sigmoid": 10.149263710019525,
+}
+
+
+@pytest.mark.parametrize("name", CRITICAL_SCALES)
+def test_critical_scale_without_bias(name):
+    sigma_w = theory.critical_sigma_w(name)
+    assert_allclose(sigma_w, CRITICAL_SCALES[name], rtol=1e-12, atol=0)
+    below, above = (theory.mean_field(name, sigma_w * f).phase for f in (0.999, 1.001))
+    assert (below, above) == ("ordered", "chaotic")
+
+
+def test_sigmoid_critical_point():
+    assert_printed(theory.critical_sigma_w("sigmoid"), "10.14926371")
+    at = theory.mean_field("sigmoid", theory.critical_sigma_w("sigmoid"))
+    assert_printed(at.q_star, "45.624278")
+    slope = rigorous(lambda x, a: ANALYTIC["sigmoid"][1](x, a) ** 2, at.q_star)
+    assert_allclose(at.sigma_w**2 * slope, 1, rtol=1e-12, atol=0)
+    assert abs((at.sigma_w * (1 + 1e-9)) ** 2 * slope - 1) > 1e-9  # a wrong digit is seen
+
+
+@pytest.mark.parametrize(("name", "jump"), [("gelu", 1.4680112605), ("silu", 1.5587599301)])
+def test_bistable_activations_jump(name, jump):
+    sigma_w = theory.critical_sigma_w(name)
+    assert_printed(sigma_w, str(jump))
+    # At the jump q_1 = sigma_w^2 is the repelling fixed point: E phi(sigma_w z)^2 = 1.
+    second = rigorous(lambda x, a: ANALYTIC[name][0](x, a) ** 2, sigma_w**2)
+    assert_allclose(second, 1, rtol=1e-12, atol=0)
+    below, above = (theory.mean_field(name, sigma_w + d) for d in (-1e-9, 1e-9))
+    assert (below.q_star, above.q_star) == (0, np.inf)
+    assert_allclose((below.chi, above.chi), (sigma_w**2 / 4, sigma_w**2 / 2), rtol=1e-8, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "sw2", "sb2", "q"),
+    [
+        ("gelu", 1.98305826, 0.17292239, (3 + 17**0.5) / 2),
+        ("silu", 1.98800468, 0.55514317, 14.32017362),
+    ],
+)
+def test_half_stable_points(name, sw2, sb2, q):
+    """Roberts, Yaida and Hanin 2022, section 5.3.4: V(q) = q, V' = chi = 1."""
+    around = q + np.array([-1e-3, 0.0, 1e-3])
+    v = theory.variance_map(name, around, sw2**0.5, sb2**0.5)
+    assert_allclose(v[1], q, rtol=1e-8, atol=0)
+    assert_allclose((v[2] - v[0]) / 2e-3, 1, rtol=1e-6, atol=0)
+    assert_allclose(theory.gradient_factor(name, q, sw2**0.5), 1, rtol=1e-8, atol=0)
+
+
+def test_a_tangency_is_no_crossing():
+    """ELU's and SiLU's chi come down to touch 1 at sigma_w^2 = 2; the crossing is below."""
+    for name, sb in (("elu", 10.0), ("silu", 1.0)):
+        sigma_w = theory.critical_sigma_w(name, sb)
+        assert sigma_w < 1.4139
+        assert theory.mean_field(name, 2**0.5, sb).phase == "critical"
+        assert theory.mean_field(name, (sigma_w + 2**0.5) / 2, sb).phase == "chaotic"
+
+
+TANH = [  # sigma_w, q_star, chi; no bias
+    (1.5, "0.79335", "1.13932"),
+    (5 / 3, "1.17848", "1.20983"),
+    (2, "2.12147", "1.36267"),
+    (3, "6.30539", "1.85986"),
+]
+BIASED_TANH = [  # sigma_w^2, q_star, chi, c_star, xi_c, xi_q; sigma_b^2 = 0.05
+    (1.2, "0.26990", "0.84517", "1.000", "5.945", "1.81"),
+    (1.5, "0.41804", "0.93864", "1.000", "15.79", "1.68"),
+    (1.7, "0.53308", "0.98674", "1.000", "74.9", "1.56"),
+    (1.9, "0.65711", "1.02845", "0.8382", "39.4", None),
+    (2.5, "1.06396", "1.13352", "0.4468", "11.8", None),
+    (4.0, "2.19549", "1.34240", "0.165", "6.98", None),
+]
+SIGMOID = [  # sigma_w, q_star, chi, xi_grad, xi_q, log10 norm per 100 layers, c_star
+    (0.5, "0.063461", "0.015155", "0.239", "0.237", "-90.97", "1"),
+    (1, "0.264687", "0.055721", "0.346", "0.333", "-62.70", "1"),
+    (2, "1.196914", "0.171581", "0.567", "0.459", "-38.28", "1"),
+    (4, "5.855404", "0.398879", "1.088", "0.480", "-19.96", "1"),
+    (5, "9.711253", "0.501649", "1.450", "0.454", "-14.98", "1"),
+    (6, "14.588142", "0.600991", "1.964", "0.429", "-11.06", "1"),
+    (8, "27.382523", "0.794823", "4.355", "0.388", "-4.99", "1"),
+    (10, "44.207442", "0.985806", "69.95", "0.358", "-0.31", "1"),
+    (12, "65.048390", "1.175578", "-6.18", "0.336", "3.51", "0.966"),
+    (16, "118.754346", "1.553574", "-2.27", "0.306", "9.57", "0.919"),
+    (32, "493.674741", "3.060356", "-0.89", "0.250", "24.29", "0.851"),
+]
+
+
+@pytest.mark.parametrize("line", TANH, ids=lambda line: f"sw={line[0]:.3g}")
+def test_tanh_table(line):
+    at = theory.mean_field("tanh", line[0])
+    assert_printed(at.q_star, line[1])
+    assert_printed(at.chi, line[2])
+    assert at.c_star == 0.0  # odd, without bias
+
+
+@pytest.mark.parametrize("line", BIASED_TANH, ids=lambda line: f"sw2={line[0]}")
+def test_biased_tanh_table(line):
+    at = theory.mean_field("tanh", line[0] ** 0.5, BIASED)
+    for value, text in zip((at.q_star, at.chi, at.c_star, at.xi_c, at.xi_q), line[1:], strict=True):
+        if text is not None:
+            assert_printed(value, text)
+    if line[0] == 2.5:
+        assert_printed(at.xi_grad, "-7.98")
+
+
+@pytest.mark.parametrize("line", SIGMOID, ids=lambda line: f"sw={line[0]}")
+def test_sigmoid_table(line):
+    at = theory.mean_field("sigmoid", line[0])
+    per_100_layers = 50 * math.log10(at.chi)
+    values = (at.q_star, at.chi, at.xi_grad, at.xi_q, per_100_layers, at.c_star)
+    for value, text in zip(values, line[1:], strict=True):
+        assert_printed(value, text)
+
+
+def test_usual_initialisations():
+    chi = {
+        ("relu", 2**0.5): 1.0,
+        ("relu", 1.0): 0.5,
+        ("relu", 3**-0.5): 1 / 6,
+        ("linear", 3**-0.5): 1 / 3,
+        ("tanh", 3**-0.5): 1 / 3,
+        ("gelu", 2**0.5): 0.5,
+        ("silu", 2**0.5): 0.5,
+    }
+    for (name, sigma_w), exact in chi.items():
+        assert_allclose(theory.mean_field(name, sigma_w).chi, exact, rtol=1e-13, atol=0)
+    assert_printed(theory.mean_field("sigmoid", 3**-0.5).chi, "0.020008")
+    assert_printed(theory.mean_field("softplus", 1.0).chi, "0.289")
+    selu = theory.mean_field("selu", 1.0)
+    assert_printed(selu.chi, "1.0715749925")
+    assert_allclose(selu.q_star, 1.0, rtol=1e-13, atol=0)
+    assert_printed(math.exp(-1 / selu.xi_q), "0.782648")
+    for sw2, text in ((1.2, "1.0066"), (1.5, "1.031"), (1.75, "1.052")):
+        assert_printed(theory.mean_field("elu", sw2**0.5).chi, text)
+    # Far from the origin: sigmoid 1 / (6 sqrt pi) per unit of sigma_w, tanh 4 / (3 sqrt(2 pi)).
+    for name, rate in (("sigmoid", 1 / (6 * np.pi**0.5)), ("tanh", 4 / (3 * (2 * np.pi) ** 0.5))):
+        assert_allclose(theory.mean_field(name, 1e9).chi, 1e9 * rate, rtol=1e-8, atol=0)
+
+
+# --- Fixed points --------------------------------------------------------------------------
+
+
+def test_scale_free_fixed_points():
+    he = theory.mean_field("relu", 2**0.5)
+    assert_allclose(he.q_star, 2.0, rtol=1e-15, atol=0)
+    assert (he.phase, he.c_star) == ("critical", 1.0)
+    assert he.xi_grad == he.xi_q == he.xi_c == np.inf
+    for sigma_w, q in ((1.0, 0.0), (2.0, np.inf)):
+        at = theory.mean_field("relu", sigma_w)
+        assert (at.q_star, at.c_star, at.xi_c) == (q, 1.0, np.inf)
+    biased = theory.mean_field("relu", 1.2, 0.3)
+    assert_allclose(biased.q_star, 0.09 / (1 - 0.72), rtol=1e-12, atol=0)
+    assert_allclose(biased.xi_c, -1 / np.log(0.72), rtol=1e-12, atol=0)
+    assert theory.mean_field("relu", 2**0.5, 0.3).q_star == np.inf
+    assert np.isnan(theory.mean_field("linear", 0.7).c_star)
+    assert np.isnan(theory.mean_field("tanh", 0.7).c_star)
+    assert theory.mean_field("linear", 1.0, 0.1).c_star == 1.0
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("sigma_w", "sigma_b"), [(0.9, 0.2), (1.3, 0.0), (1.3, 0.4)])
+def test_q_star_is_where_the_recursion_ends(name, sigma_w, sigma_b):
+    at = theory.mean_field(name, sigma_w, sigma_b)
+    q, chi = theory.trajectory(name, sigma_w, sigma_b, layers=2000)
+    if 0 < at.q_star < np.inf:
+        assert_allclose(q[-1], at.q_star, rtol=1e-10, atol=0)
+    else:
+        assert q[-1] < 1e-100 or q[-1] > 1e100
+    assert_allclose(chi[-1], at.chi, rtol=1e-10, atol=0)
+
+
+def test_c_star_is_where_the_recursion_ends():
+    at = theory.mean_field("erf", 2.0, 0.3)
+    t, c = np.pi * at.q_star / 2, 0.5
+    for _ in range(300):  # Williams 1997's kernel: no quadrature
+        c = (4 * 2 / np.pi * np.arcsin(t * c / (1 + t)) + 0.09) / at.q_star
+    assert_allclose(at.c_star, c, rtol=1e-11, atol=0)
+    slope = 4 / np.sqrt((1 + t) ** 2 - (t * c) ** 2)
+    assert_allclose(at.xi_c, -1 / np.log(slope), rtol=1e-10, atol=0)
+
+
+def test_xi_q_in_closed_form():
+    at = theory.mean_field("erf", 1.4, 0.2)
+    t = np.pi * at.q_star / 2
+    slope = 1.96 / ((1 + t) * np.sqrt(1 + 2 * t))
+    assert_allclose(at.xi_q, -1 / np.log(slope), rtol=1e-11, atol=0)
+
+
+def test_just_above_criticality():
+    """tanh: V(q) = sigma_w^2 (q - 2 q^2 + 17/3 q^3), so q_star has a series in the excess."""
+    for excess in (1e-4, 1e-6, 1e-8):
+        at = theory.mean_field("tanh", math.sqrt(1 + excess))
+        rest = excess / (1 + excess)  # 2 q - 17/3 q^2 = rest
+        q = (2 - math.sqrt(4 - 68 / 3 * rest)) * 3 / 34
+        assert_allclose(at.q_star, q, rtol=max(excess, 1e-6), atol=0)
+        assert abs(math.log(at.chi)) < excess**2 + 1e-14  # tangential: no first order
+
+
+def test_critical_tanh_recursion():
+    """A power law: q -> 1 / (2 l), and the product of chi falls as 1 / l."""
+    q, chi = theory.trajectory("tanh", 1.0, 0.0, layers=1001, q_1=1.0)
+    product = np.cumprod(chi)
+    for layers, scaled_q, scaled_product in (
+        (10, "1.0440", "0.7137"),
+        (100, "1.0138", "0.7134"),
+        (1000, "1.0023", "0.7075"),
+    ):
+        assert_printed(q[layers] * 2 * layers, scaled_q)
+        assert_printed(product[layers - 1] * layers, scaled_product)
+    for layers, log in ((10, "-2.640"), (100, "-4.943")):
+        assert_printed(np.log(product[layers - 1]), log)
+
+
+def test_trajectory_survives_the_float_range():
+    for sigma_w, end, chi in ((4.0, np.inf, 8.0), (0.5, 0.0, 0.125)):
+        path = theory.trajectory("relu", sigma_w, 0.0, layers=1000)
+        assert path.q[-1] == end
+        assert_allclose(path.chi, chi, rtol=1e-13, atol=0)
+    gelu = theory.trajectory("gelu", 2.0, 0.0, layers=1500)
+    assert gelu.q[-1] == np.inf
+    assert_allclose(gelu.chi[-1], 2.0, rtol=1e-13, atol=0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(NAMES), st.floats(0.05, 40), st.one_of(st.just(0.0), st.floats(1e-6, 5)))
+def test_what_holds_for_every_network(name, sigma_w, sigma_b):
+    at = theory.mean_field(name, sigma_w, sigma_b)
+    row = activation(name)
+    assert 0 <= at.chi <= (sigma_w * row.max_slope) ** 2 * (1 + 1e-12)
+    assert at.phase == {True: "chaotic", False: "ordered"}[at.chi > 1] or at.xi_grad == np.inf
+    if 0 < at.q_star < np.inf:
+        v = theory.variance_map(name, at.q_star, sigma_w, sigma_b)
+        assert_allclose(v, at.q_star, rtol=1e-11, atol=0)
+        between = np.geomspace(sigma_w**2 + sigma_b**2, at.q_star, 12)[1:-1]
+        steps = theory.variance_map(name, between, sigma_w, sigma_b) - between
+        away = np.abs(between / at.q_star - 1) > 1e-9
+        assert np.all(steps[away] * (at.q_star - between)[away] > 0)  # none is skipped
+    if at.phase == "chaotic" and 0 <= at.c_star < 1:
+        c = theory.correlation_map(name, at.c_star, at.q_star, sigma_w, sigma_b)
+        assert abs(c - at.c_star) < 1e-10
+        assert at.xi_c > 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_variance_map_increases_and_reaches_its_limits(name):
+    q = np.geomspace(1e-12, 1e12, 200)
+    assert np.all(np.diff(theory.variance_map(name, q, 1.0)) >= 0)
+    row = activation(name)
+    chi = theory.gradient_factor(name, np.array([0.0, 1e-24, 1e30, np.inf]), 1.0)
+    assert_allclose(chi[0], chi[1], rtol=1e-11, atol=0)
+    assert_allclose(chi[0], np.mean(np.square(row.slopes_at_zero)), rtol=1e-15, atol=0)
+    assert_allclose(chi[3], np.mean(np.square(row.slopes_at_infinity)), rtol=1e-15, atol=0)
+    assert abs(chi[2] - chi[3]) < 1e-14
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("sigma_w", "sigma_b"), [(0.0, 0.0), (0.0, 1.0), (1e50, 1e-50), (1e-50, 0.0), (1e-50, 1e50)]
+)
+def test_extreme_scales(name, sigma_w, sigma_b):
+    at = theory.mean_field(name, sigma_w, sigma_b)
+    assert at.q_star >= 0
+    assert at.chi >= 0
+
+
+# --- The words of the boundary -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: theory.mean_field("swish", 1.0), r"activation = 'swish'; allowed: relu, sigmoid"),
+        (lambda: theory.mean_field("relu", float("nan")), r"sigma_w = nan; allowed: .*from 0"),
+        (lambda: theory.mean_field("relu", -1.0), r"sigma_w = -1.0; allowed"),
+        (lambda: theory.mean_field("relu", float("inf")), r"sigma_w = inf; allowed"),
+        (lambda: theory.mean_field("relu", "2"), r"sigma_w = '2'; allowed"),
+        (lambda: theory.mean_field("relu", 1.0, -0.1), r"sigma_b = -0.1; allowed"),
+        (lambda: theory.critical_sigma_w("relu", float("nan")), r"sigma_b = nan; allowed"),
+        (lambda: theory.variance_map("relu", -1.0, 1.0), r"q = -1.0; allowed"),
+        (lambda: theory.gradient_factor("relu", [1.0, np.nan], 1.0), r"q = .*nan.*; allowed"),
+        (lambda: theory.correlation_map("relu", 1.1, 1.0, 1.0), r"c = 1.1; allowed: between"),
+        (lambda: theory.trajectory("relu", 1.0, 0.0, 0), r"layers = 0; allowed: an integer"),
+        (lambda: theory.trajectory("relu", 1.0, 0.0, 2.5), r"layers = 2.5; allowed"),
+        (lambda: theory.trajectory("relu", 1.0, 0.0, 3, q_1=-1.0), r"q_1 = -1.0; allowed"),
+    ],
+)
+def test_bad_input_is_named(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
+def test_std_zero_and_broadcasting():
+    assert_allclose(expectation(np.cos, 0.0, mean=2.0), np.cos(2.0), rtol=1e-14, atol=0)
+    mean, std = np.array([[0.0], [1.0]]), np.array([0.5, 1.0, 2.0])
+    exact = np.exp(-(std**2) / 2) * np.cos(mean)
+    computed = expectation(np.cos, std, mean=mean, breaks=np.arange(-20.0, 21.0, 2.0))
+    assert_allclose(computed, exact, rtol=1e-13, atol=0)
