@@ -1,6 +1,6 @@
 """An independent witness: the activations and the three equations in rigorous ball arithmetic.
 
-Written from the definitions and with none of the library's code. A ball holds the true value; what
+Written from the definitions and, but for rows without a formula here, with none of the library's code. A ball holds the true value; what
 these functions return is trusted only as far as `relative_error` finds its radius negligible.
 """
 
@@ -12,6 +12,8 @@ from typing import NamedTuple
 import flint
 import numpy as np
 from flint import arb, arb_mat, fmpq
+
+from study.core.activations import activation
 
 UNIT_ROUNDOFF = {"float32": 2.0**-24, "float64": 2.0**-53}
 # Rationals: a ball takes the precision of the moment.
@@ -89,14 +91,54 @@ SLOPE = {
 }
 
 
+class Ball:
+    """The functions of a row's textbook formula, for balls and for power series of balls."""
+
+    @staticmethod
+    def exp(z):
+        return z.exp()
+
+    @staticmethod
+    def expm1(z):
+        return z.exp() - 1
+
+    @staticmethod
+    def log1p(z):
+        return (1 + z).log()
+
+    @staticmethod
+    def tanh(z):
+        return 1 - 2 / ((2 * z).exp() + 1)
+
+    @staticmethod
+    def erf(z):
+        return z.erf()
+
+    @staticmethod
+    def choose(z, at, below, above):
+        constant = z[0] if isinstance(z, flint.arb_series) else z
+        return above(z) if constant >= at else below(z)
+
+
 def slope(name: str, z: float, kink: float = 1.0) -> arb:
-    """phi'(z), to a relative 2^-100 whatever the cancellation on the way."""
-    return _sharp(lambda: SLOPE[name](arb(float(z)), kink))
+    """phi'(z), to a relative 2^-100 whatever the cancellation on the way.
+
+    A row that has no formula here is held to its own textbook formula, differentiated as a series.
+    """
+    if name in SLOPE:
+        return _sharp(lambda: SLOPE[name](arb(float(z)), kink))
+    row = activation(name)
+    if z in row.kinks:
+        left, right = (slope(name, np.nextafter(z, side)) for side in (-np.inf, np.inf))
+        return (1 - arb(kink)) * left + arb(kink) * right
+    return _sharp(lambda: row.formula(flint.arb_series([arb(float(z)), 1], prec=2), Ball)[1])
 
 
 def value(name: str, z: float) -> arb:
     """phi(z), likewise."""
-    return _sharp(lambda: PHI[name](arb(float(z))))
+    if name in PHI:
+        return _sharp(lambda: PHI[name](arb(float(z))))
+    return _sharp(lambda: activation(name).formula(arb(float(z)), Ball))
 
 
 def _sharp(compute) -> arb:

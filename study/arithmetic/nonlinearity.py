@@ -6,6 +6,7 @@ leading.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,11 @@ ACTIVE_SHARE = 0.01
 
 DEEPEST = -(2**60)
 """Exponents fall no lower: a derivative below 2^DEEPEST counts as that, a bound."""
+
+
+# ln 2 in two parts (Cody and Waite 1980): k * LN2_HIGH is exact for |k| < 2^21.
+LN2_HIGH = 6.93147180369123816490e-01
+LN2_LOW = 1.90821492927058770002e-10
 
 
 class Block(NamedTuple):
@@ -62,7 +68,7 @@ def revived(r: Scaled, s: Array, z: Scaled, blocks: list[Block]) -> tuple[Scaled
         # Around 0 phi is as good as linear; a row with one unit there has no need of the tail.
         lost = (np.abs(plain).max(axis=-1) < np.finfo(x.dtype).tiny) & (x < -1).all(axis=-1)
         if lost.any():
-            m, k = block.row.scaled_tail(x[lost])
+            m, k = scaled_tail(block.row, x[lost])
             mantissa = mantissa.copy() if mantissa is r.mantissa else mantissa
             mantissa[at][lost], e[at][lost] = product(np.ones_like(m), m, k)
     if mantissa is r.mantissa:
@@ -157,8 +163,42 @@ def rescued(
     for block in decays:
         rows = lost & (owner >= block.networks.start) & (owner < block.networks.stop)
         if rows.any():
-            m, k = block.row.scaled_derivative(_true(z)[rows], block.kink)
+            m, k = scaled_derivative(block.row, _true(z)[rows], block.kink)
             mantissa[rows], top = product(dr.mantissa[rows], m, k)
             e_rows = np.maximum(e_dr[rows] + top, DEEPEST)
             e[rows] = np.where(mantissa[rows].any(axis=-1), e_rows, 0)
     return Scaled(mantissa, e), sum_of_squares(mantissa)
+
+
+@np.errstate(under="ignore")
+def scaled_derivative(row: Activation, z: Array, kink: float = 1.0) -> tuple[Array, Array]:
+    """phi'(z) as ``mantissa * 2**exponent`` where phi' itself may be below the float range.
+
+    The error stays at a few units in the last place until decay(z) = 2**30, then grows with
+    it; from 2**52 on phi' is given as exp(-2**52), a bound.
+    """
+    if row.decay is None:
+        return row.prefactor(z, None, kink), np.zeros(z.shape, np.int64)
+    x = z.astype(np.float64)
+    e, power, k = _powers(row, x)
+    return (row.prefactor(x, e, kink) * power).astype(z.dtype), k
+
+
+@np.errstate(under="ignore")
+def scaled_tail(row: Activation, z: Array) -> tuple[Array, Array]:
+    """phi(z) likewise, for z << 0."""
+    x = z.astype(np.float64)
+    _, power, k = _powers(row, x)
+    return (row.tail(x) * power).astype(z.dtype), k
+
+
+def _powers(row: Activation, z: Array) -> tuple[Array, Array, Array]:
+    """exp(-decay(z)) as a float, and as ``power * 2**k``."""
+    t, dt = row.decay(z)
+    dt = np.where(t < 2.0**52, dt, 0)
+    t = np.minimum(t, 2.0**52)
+    k = np.rint(t / math.log(2))
+    # k ln 2 in three exact pieces: the low 20 bits of k apart, so that nothing rounds.
+    k_low = np.fmod(k, 2.0**20)
+    rest = ((t - (k - k_low) * LN2_HIGH) - k_low * LN2_HIGH) - k * LN2_LOW + dt
+    return np.exp(-t), np.exp(-rest), -k.astype(np.int64)

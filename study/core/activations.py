@@ -1,81 +1,88 @@
-"""The table of activations: one row each, with its derivative in a form that cannot be lost.
+"""The activations: one row each, from which everything else is derived.
 
-A row gives the function ``phi`` and its derivative as a product
+A row gives phi, its derivative, the textbook's formula, the name that PyTorch has for it, and how
+figures show it. The derivative is written so that it cannot be lost: as a product
 
-    phi'(z) = prefactor(z, e) * e,        e = exp(-decay(z)),  decay >= 0,
+    phi'(z) = prefactor(z, e, kink) * e,        e = exp(-decay(z)),  decay >= 0,
 
-so that a saturated derivative is known by the exponent it carries, even where ``exp`` itself
-underflows. Sigmoid, for one, has decay |z| and prefactor 1 / (1 + e)^2: the textbook s (1 - s) is
-exactly 0 from z = 37 in float64, this is right to a few units in the last place everywhere.
-Piecewise linear rows have no decay.
+a saturated derivative is known by its exponent even where ``exp`` itself underflows. Sigmoid has
+decay |z| and prefactor 1 / (1 + e)^2: the textbook's s (1 - s) is exactly 0 from z = 37 on, this is
+right to a few units in the last place everywhere. A row without decay has phi' as its prefactor.
 
-At a kink, phi' is ``(1 - kink) * left slope + kink * right slope``: for ReLU, ReLU'(0) = kink.
+At a kink, phi' is ``(1 - kink) * left slope + kink * right slope``: ReLU'(0) = kink.
 
 >>> import numpy as np
->>> row = activation("sigmoid")
->>> float(row.derivative(np.array([40.0]))[0])           # s (1 - s) would print 0
+>>> float(activation("sigmoid").derivative(np.array([40.0]))[0])     # s (1 - s) would print 0
 4.248354255291589e-18
->>> m, k = row.scaled_derivative(np.array([1000.0]))     # e^-1000, far below the float64 range
->>> round(float(np.log10(m[0]) + k[0] * np.log10(2)), 6)
--434.294482
 >>> activation("relu").derivative(np.array([-1.0, 0.0, 1.0]), kink=0.5)
 array([0. , 0.5, 1. ])
+>>> activation("leaky_relu(0.2)").derivative(np.array([-1.0, 2.0]))
+array([0.2, 1. ])
+>>> cube = activation(lambda z: z**3, name="cube")                   # its derivative is found
+>>> cube.derivative(np.array([2.0]))
+array([12.])
 """
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from scipy import special
 
+from study import elementary
 from study.checks import nearest
-
-Array = np.ndarray
-
-# ln 2 in two parts (Cody and Waite 1980): k * LN2_HIGH is exact for |k| < 2^21.
-LN2_HIGH = 6.93147180369123816490e-01
-LN2_LOW = 1.90821492927058770002e-10
+from study.differentiation import checked, differentiated
+from study.elementary import EXACT, FAR, Array, soft_exponential, steps
 
 SELU_ALPHA = 1.6732632423543772848  # Klambauer et al. 2017, appendix 1
 SELU_LAMBDA = 1.0507009873554804934
 LEAKY_SLOPE = 0.01
-_INV_SQRT_2PI = 1 / math.sqrt(2 * math.pi)
 
-FAR = 2.0**50
-"""Here every activation has long reached its asymptote; float32 still holds its square."""
+quietly = np.errstate(all="ignore")
+
+
+class Look(NamedTuple):
+    """How figures show an activation; the label is its name if it has no other."""
+
+    colour: str = "#666666"
+    marker: str = "o"
+    label: str = ""
+
+
+PLAIN = Look()
 
 
 @dataclass(frozen=True)
 class Activation:
-    """One row of the table; the functions take and return arrays of one float dtype."""
+    """One row; its functions take and return arrays of one float dtype, elementwise."""
 
     name: str
     phi: Callable[[Array], Array]
     prefactor: Callable[[Array, Array | None, float], Array]
     """(z, e, kink) -> phi'(z) / e, where e = exp(-decay(z)), or None when there is no decay."""
-    decay: Callable[[Array], tuple[Array, Array | float]] | None
+    formula: Callable
+    """(z, functions) -> phi(z) as a textbook has it, for complex numbers or balls."""
+    decay: Callable[[Array], tuple[Array, Array | float]] | None = None
     """z -> (t, dt) with phi' proportional to exp(-(t + dt)), dt the rounding error of t."""
-    slopes_at_zero: tuple[float, float]
-    """phi'(0-), phi'(0+)."""
-    slopes_at_infinity: tuple[float, float]
-    """phi'(-inf), phi'(+inf)."""
-    max_slope: float
-    """The supremum of |phi'|."""
-    kinks: tuple[float, ...] = ()
-    """Where phi' jumps."""
     tail: Callable[[Array], Array] | None = None
     """z -> phi(z) / exp(-decay(z)) for z << 0, where phi falls to 0 there."""
-
-    @property
-    def scale_free(self) -> bool:
-        """Whether phi(a z) = a phi(z) for every a > 0 (ReLU, leaky ReLU, linear)."""
-        return self.slopes_at_zero == self.slopes_at_infinity and self.kinks in ((), (0.0,))
+    kinks: tuple[float, ...] = ()
+    """Where phi' jumps."""
+    torch: str | None = None
+    """Its name in torch.nn.functional."""
+    parameters: tuple[tuple[str, object], ...] = ()
+    """The keywords that torch's function takes."""
+    look: Look = PLAIN
+    accuracy: float = field(default=2.0**-50, compare=False)
+    """Relative error of the derivative, about."""
 
     def derivative(self, z: Array, kink: float = 1.0) -> Array:
-        """phi'(z), elementwise, relative error of a few units in the last place."""
+        """phi'(z)."""
         if self.decay is None:
             return self.prefactor(z, None, kink)
         t, dt = self.decay(z)
@@ -84,241 +91,399 @@ class Activation:
             e -= e * dt
         return self.prefactor(z, e, kink) * e
 
-    @np.errstate(under="ignore")
-    def scaled_derivative(self, z: Array, kink: float = 1.0) -> tuple[Array, Array]:
-        """phi'(z) as ``mantissa * 2**exponent`` where phi' itself may be below the float range.
+    def textbook(self, z: Array) -> Array:
+        """phi of complex arguments; at a kink the real part picks the side."""
+        return self.formula(z, Complex)
 
-        The error stays at a few units in the last place until decay(z) = 2**30, then grows with
-        it; from 2**52 on phi' is given as exp(-2**52), a bound.
-        """
-        if self.decay is None:
-            return self.prefactor(z, None, kink), np.zeros(z.shape, np.int64)
-        x = z.astype(np.float64)
-        e, power, k = self._powers(x)
-        return (self.prefactor(x, e, kink) * power).astype(z.dtype), k
+    @property
+    def label(self) -> str:
+        """What a figure calls it."""
+        return self.look.label or self.name.replace("_", " ")
 
-    @np.errstate(under="ignore")
-    def scaled_tail(self, z: Array) -> tuple[Array, Array]:
-        """phi(z) likewise, for z << 0."""
-        x = z.astype(np.float64)
-        _, power, k = self._powers(x)
-        return (self.tail(x) * power).astype(z.dtype), k
+    @functools.cached_property
+    @quietly
+    def slopes_at_zero(self) -> tuple[float, float]:
+        """phi'(0-), phi'(0+)."""
+        left, right = self.derivative(np.array([-1e-300, 1e-300]))
+        return float(left), float(right)
 
-    def _powers(self, z: Array) -> tuple[Array, Array, Array]:
-        """exp(-decay(z)) as a float, and as ``power * 2**k``."""
-        t, dt = self.decay(z)
-        dt = np.where(t < 2.0**52, dt, 0)
-        t = np.minimum(t, 2.0**52)
-        k = np.rint(t / math.log(2))
-        # k ln 2 in three exact pieces: the low 20 bits of k apart, so that nothing rounds.
-        k_low = np.fmod(k, 2.0**20)
-        rest = ((t - (k - k_low) * LN2_HIGH) - k_low * LN2_HIGH) - k * LN2_LOW + dt
-        return np.exp(-t), np.exp(-rest), -k.astype(np.int64)
+    @functools.cached_property
+    @quietly
+    def slopes_at_infinity(self) -> tuple[float, float]:
+        """phi'(-inf), phi'(+inf)."""
+        slopes = self.derivative(np.array([-FAR, FAR]))
+        slopes = np.where(np.abs(slopes) > 2.0**-99, slopes, 0.0)  # softsign's, say
+        return float(slopes[0]), float(slopes[1])
 
+    @functools.cached_property
+    @quietly
+    def max_slope(self) -> float:
+        """The supremum of |phi'|."""
+        slopes = [*self.slopes_at_zero, *self.slopes_at_infinity]
+        for at in self.kinks:
+            slopes += [*self.derivative(np.full(1, at), 0.0), *self.derivative(np.full(1, at), 1.0)]
+        low, high = -64.0, 64.0
+        for _ in range(6):  # closes in on the steepest point
+            z = np.linspace(low, high, 4097)
+            size = np.abs(self.derivative(z))
+            steepest = int(np.argmax(size))
+            slopes.append(size[steepest])
+            low = z[max(steepest - 1, 0)]
+            high = z[min(steepest + 1, len(z) - 1)]
+        return float(np.max(np.abs(slopes)))
 
-EXACT = 0.0  # the rounding error of a decay that is exact
-
-
-def _two_product(a: Array | float, b: Array) -> tuple[Array, Array]:
-    """a * b and its rounding error, exactly (Dekker 1971), without fused multiply-add."""
-    b = np.asarray(b)
-    splitter = b.dtype.type(2.0**27 + 1 if b.dtype == np.float64 else 2.0**12 + 1)
-    a = np.asarray(a, b.dtype)
-    a_high = splitter * a - (splitter * a - a)
-    b_high = splitter * b - (splitter * b - b)
-    a_low, b_low = a - a_high, b - b_high
-    p = a * b
-    return p, ((a_high * b_high - p) + a_high * b_low + a_low * b_high) + a_low * b_low
-
-
-def _square(z: Array, low: float, high: float) -> tuple[Array, Array]:
-    z = np.clip(z, low, high)
-    return _two_product(z, z)
+    @functools.cached_property
+    @quietly
+    def scale_free(self) -> bool:
+        """Whether phi(a z) = a phi(z) for every a > 0 (ReLU, leaky ReLU, linear)."""
+        z = np.array([-7.3, -1.1, -0.3, 0.0, 0.3, 1.1, 7.3])
+        return all(np.array_equal(self.phi(a * z), a * self.phi(z)) for a in (2.0**-9, 8.0))
 
 
-def _erf_decay(z: Array) -> tuple[Array, Array]:
-    # exp(-t) magnifies the rounding of t = pi z^2 / 4 by t: keep it.
-    p, dp = _square(z, -FAR, FAR)
-    high = z.dtype.type(math.pi / 4)
-    low = 3.061616997868383e-17 if z.dtype == np.float64 else math.pi / 4 - float(high)
-    t, dt = _two_product(high, p)
-    return t, dt + high * dp + z.dtype.type(low) * p
+class Complex:
+    """The functions of a textbook formula, for complex arrays."""
+
+    exp = np.exp
+    expm1 = np.expm1
+    log1p = np.log1p
+    tanh = np.tanh
+    erf = special.erf
+
+    @staticmethod
+    def choose(z: Array, at: float, below: Callable, above: Callable) -> Array:
+        """below(z) where Re z < at, above(z) elsewhere; neither is asked beyond its side."""
+        right = np.real(z) >= at
+        return np.where(right, above(np.where(right, z, at)), below(np.where(right, at, z)))
 
 
-def _steps(z: Array, left: float, right: float, kink: float, at: float = 0.0) -> Array:
-    """left below ``at``, right above it, their kink-weighted mean upon it."""
-    left, right = z.dtype.type(left), z.dtype.type(right)
-    middle = z.dtype.type((1 - kink) * float(left) + kink * float(right))
-    if middle == right:
-        above = z >= at
-        # A cast is several times faster than a choice of two numbers.
-        return above.astype(z.dtype) if (left, right) == (0, 1) else np.where(above, right, left)
-    return np.where(z > at, right, np.where(z == at, middle, left))
+def _ramp(name: str, low: float, high: float, **about) -> Activation:
+    """z from ``low`` to ``high``, constant beyond."""
+
+    def slope(z: Array, e: None, kink: float) -> Array:
+        left = steps(z, 0, 1, kink, at=low)
+        right = steps(z, 1, 0, kink, at=high)
+        return np.where(z < (low + high) / 2, left, right)
+
+    def formula(z, f):
+        rising = functools.partial(
+            f.choose, at=high, below=lambda z: z, above=lambda z: 0 * z + high
+        )
+        return f.choose(z, low, lambda z: 0 * z + low, rising)
+
+    return Activation(
+        name=name,
+        phi=lambda z: np.clip(z, low, high),
+        prefactor=slope,
+        formula=formula,
+        kinks=(low, high),
+        **about,
+    )
 
 
-def _sigmoid(z: Array) -> Array:
-    e = np.exp(-np.abs(z))
-    return np.where(z >= 0, z.dtype.type(1), e) / (1 + e)
+def _hardswish_gate(f) -> Callable:
+    return lambda z: f.choose(z, 3, lambda z: (z + 3) / 6, lambda z: 0 * z + 1)
 
 
-def _gelu_prefactor(z: Array, e: Array, kink: float) -> Array:
-    # Below zero phi' = density(z) * (z + Mills ratio); above, the sum has no cancellation.
-    mills = math.sqrt(math.pi / 2) * special.erfcx(np.maximum(-z, 0) * z.dtype.type(0.5**0.5))
-    below = z.dtype.type(_INV_SQRT_2PI) * (np.minimum(z, 0) + mills)
-    positive = np.minimum(np.maximum(z, 0), 40)  # the density is 0 in every format from 40 on
-    above = special.ndtr(positive) + positive * (_INV_SQRT_2PI * np.exp(-0.5 * positive**2))
-    return np.where(z < 0, below, above).astype(z.dtype, copy=False)
+def _named(name: str, parameter: float, default: float) -> str:
+    return name if parameter == default else f"{name}({parameter:g})"
 
 
-def _gelu_decay(z: Array) -> tuple[Array, Array]:
-    p, dp = _square(z, -FAR, 0)
-    return 0.5 * p, 0.5 * dp
+def leaky_relu(slope: float = LEAKY_SLOPE) -> Activation:
+    """max(z, slope z), slope < 1 (Maas et al. 2013)."""
+    return Activation(
+        name=_named("leaky_relu", slope, LEAKY_SLOPE),
+        phi=lambda z: np.maximum(z, z.dtype.type(slope) * z),
+        prefactor=lambda z, e, kink: steps(z, slope, 1, kink),
+        formula=lambda z, f: f.choose(z, 0, lambda z: slope * z, lambda z: z),
+        kinks=(0.0,),
+        torch="leaky_relu",
+        parameters=(("negative_slope", slope),),
+        look=Look("#E69F00", "v", "leaky ReLU"),
+    )
 
 
-def _below_zero(z: Array) -> tuple[Array, float]:
-    return np.maximum(-z, 0), EXACT
+def elu(alpha: float = 1.0) -> Activation:
+    """z above 0, alpha (e^z - 1) below (Clevert et al. 2016)."""
+    return Activation(
+        name=_named("elu", alpha, 1.0),
+        phi=lambda z: soft_exponential(z, 1.0, alpha),
+        prefactor=lambda z, e, kink: steps(z, alpha, 1, kink),
+        formula=lambda z, f: f.choose(z, 0, lambda z: alpha * f.expm1(z), lambda z: z),
+        decay=elementary.below_zero,
+        kinks=() if alpha == 1 else (0.0,),
+        torch="elu",
+        parameters=(("alpha", alpha),),
+        look=Look("#882255", "X", "ELU"),
+    )
 
 
-def _silu_prefactor(z: Array, e: Array, kink: float) -> Array:
-    e_abs = np.exp(-np.abs(z))  # e is 1 above zero
-    return np.where(z < 0, 1 + e_abs + z, 1 + e_abs + z * e_abs) / np.square(1 + e_abs)
+def celu(alpha: float = 1.0) -> Activation:
+    """z above 0, alpha (e^(z / alpha) - 1) below (Barron 2017)."""
+    return Activation(
+        name=_named("celu", alpha, 1.0),
+        phi=lambda z: soft_exponential(z, 1.0, alpha, alpha),
+        prefactor=lambda z, e, kink: np.ones_like(z),
+        formula=lambda z, f: f.choose(z, 0, lambda z: alpha * f.expm1(z / alpha), lambda z: z),
+        decay=lambda z: (np.maximum(-z, 0) / z.dtype.type(alpha), EXACT),
+        torch="celu",
+        parameters=(("alpha", alpha),),
+        look=Look("#AA7733", "d", "CELU"),
+    )
 
 
-def _soft_exponential(z: Array, scale: float, alpha: float) -> Array:
-    negative = z.dtype.type(scale * alpha) * np.expm1(np.minimum(z, 0))
-    return np.where(z > 0, z.dtype.type(scale) * z, negative)
+def softplus(beta: float = 1.0) -> Activation:
+    """ln(1 + e^(beta z)) / beta (Dugas et al. 2001)."""
+
+    def phi(z: Array) -> Array:
+        x = z.dtype.type(beta) * z
+        return (np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))) / z.dtype.type(beta)
+
+    return Activation(
+        name=_named("softplus", beta, 1.0),
+        phi=phi,
+        prefactor=lambda z, e, kink: 1 / (1 + np.exp(-np.abs(z.dtype.type(beta) * z))),
+        formula=lambda z, f: f.log1p(f.exp(beta * z)) / beta,
+        decay=lambda z: (np.maximum(-z, 0) * z.dtype.type(beta), EXACT),
+        tail=lambda z: np.full_like(z, 1 / beta),
+        torch="softplus",
+        parameters=(("beta", beta),),
+        look=Look("#AA4499", "<"),
+    )
 
 
+def gelu(approximate: str = "none") -> Activation:
+    """z times the normal distribution's Phi(z), or its tanh form (Hendrycks & Gimpel 2016)."""
+    if approximate not in ("none", "tanh"):
+        raise ValueError(f"approximate = {approximate!r}; allowed: none, tanh")
+    if approximate == "tanh":
+        return Activation(
+            name="gelu(tanh)",
+            phi=lambda z: (
+                z
+                * elementary.sigmoid(
+                    elementary.tanh_gelu(np.clip(z, -30, 30)).astype(z.dtype, copy=False)
+                )
+            ),
+            prefactor=elementary.tanh_gelu_slope,
+            formula=lambda z, f: z / (1 + f.exp(-math.sqrt(8 / math.pi) * (z + 0.044715 * z**3))),
+            torch="gelu",
+            parameters=(("approximate", "tanh"),),
+            look=Look("#77AADD", "p", "GELU (tanh)"),
+            accuracy=2.0**-44,  # near its zero, and where sigmoid's exponent is large
+        )
+    return Activation(
+        name="gelu",
+        phi=lambda z: z * special.ndtr(z),
+        prefactor=elementary.gelu_prefactor,
+        formula=lambda z, f: z * (1 + f.erf(z / math.sqrt(2))) / 2,
+        decay=elementary.gelu_decay,
+        tail=lambda z: 0.5 * z * special.erfcx(-math.sqrt(0.5) * z),
+        torch="gelu",
+        look=Look("#56B4E9", "p", "GELU"),
+    )
+
+
+# Colours: Okabe & Ito (2008) for the four that are compared most, then tones that stay apart from
+# them and from one another for colour-blind readers (Tol 2021).
 TABLE: dict[str, Activation] = {
     row.name: row
     for row in (
         Activation(
-            "relu",
+            name="relu",
             phi=lambda z: np.maximum(z, 0),
-            prefactor=lambda z, e, kink: _steps(z, 0, 1, kink),
-            decay=None,
-            slopes_at_zero=(0.0, 1.0),
-            slopes_at_infinity=(0.0, 1.0),
-            max_slope=1.0,
+            prefactor=lambda z, e, kink: steps(z, 0, 1, kink),
+            formula=lambda z, f: f.choose(z, 0, lambda z: 0 * z, lambda z: z),
             kinks=(0.0,),
+            torch="relu",
+            look=Look("#D55E00", "o", "ReLU"),
         ),
         Activation(
-            "sigmoid",
-            phi=_sigmoid,
+            name="sigmoid",
+            phi=elementary.sigmoid,
             prefactor=lambda z, e, kink: 1 / (1 + e * (2 + e)),  # rounds less than (1 + e)^2
-            decay=lambda z: (np.abs(z), EXACT),
-            slopes_at_zero=(0.25, 0.25),
-            slopes_at_infinity=(0.0, 0.0),
-            max_slope=0.25,
+            formula=lambda z, f: 1 / (1 + f.exp(-z)),
+            decay=elementary.absolute,
             tail=lambda z: np.ones_like(z),
+            torch="sigmoid",
+            look=Look("#0072B2", "s"),
         ),
         Activation(
-            "tanh",
+            name="tanh",
             phi=np.tanh,
             prefactor=lambda z, e, kink: 4 / (1 + e * (2 + e)),
+            formula=lambda z, f: f.tanh(z),
             decay=lambda z: (2 * np.abs(z), EXACT),
-            slopes_at_zero=(1.0, 1.0),
-            slopes_at_infinity=(0.0, 0.0),
-            max_slope=1.0,
+            torch="tanh",
+            look=Look("#009E73", "D"),
         ),
         Activation(
-            "linear",
+            name="linear",
             phi=lambda z: z,
             prefactor=lambda z, e, kink: np.ones_like(z),
-            decay=None,
-            slopes_at_zero=(1.0, 1.0),
-            slopes_at_infinity=(1.0, 1.0),
-            max_slope=1.0,
+            formula=lambda z, f: z,
+            look=Look("#444444", "^"),
         ),
+        leaky_relu(),
         Activation(
-            "leaky_relu",
-            phi=lambda z: np.maximum(z, z.dtype.type(LEAKY_SLOPE) * z),
-            prefactor=lambda z, e, kink: _steps(z, LEAKY_SLOPE, 1, kink),
-            decay=None,
-            slopes_at_zero=(LEAKY_SLOPE, 1.0),
-            slopes_at_infinity=(LEAKY_SLOPE, 1.0),
-            max_slope=1.0,
-            kinks=(0.0,),
-        ),
-        Activation(
-            "selu",
-            phi=lambda z: _soft_exponential(z, SELU_LAMBDA, SELU_ALPHA),
-            prefactor=lambda z, e, kink: _steps(z, SELU_LAMBDA * SELU_ALPHA, SELU_LAMBDA, kink),
-            decay=_below_zero,
-            slopes_at_zero=(SELU_LAMBDA * SELU_ALPHA, SELU_LAMBDA),
-            slopes_at_infinity=(0.0, SELU_LAMBDA),
-            max_slope=SELU_LAMBDA * SELU_ALPHA,
-            kinks=(0.0,),
-        ),
-        Activation(
-            "elu",
-            phi=lambda z: _soft_exponential(z, 1.0, 1.0),
-            prefactor=lambda z, e, kink: np.ones_like(z),
-            decay=_below_zero,
-            slopes_at_zero=(1.0, 1.0),
-            slopes_at_infinity=(0.0, 1.0),
-            max_slope=1.0,
-        ),
-        Activation(
-            "gelu",
-            phi=lambda z: z * special.ndtr(z),
-            prefactor=_gelu_prefactor,
-            decay=_gelu_decay,
-            slopes_at_zero=(0.5, 0.5),
-            slopes_at_infinity=(0.0, 1.0),
-            max_slope=1.1289041451851548,  # at z = sqrt 2
-            tail=lambda z: 0.5 * z * special.erfcx(-math.sqrt(0.5) * z),
-        ),
-        Activation(
-            "silu",
-            phi=lambda z: z * _sigmoid(z),
-            prefactor=_silu_prefactor,
-            decay=_below_zero,
-            slopes_at_zero=(0.5, 0.5),
-            slopes_at_infinity=(0.0, 1.0),
-            max_slope=1.0998393201288669,  # at z tanh(z / 2) = 2
-            tail=lambda z: z,
-        ),
-        Activation(
-            "softplus",
-            phi=lambda z: np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z))),
-            prefactor=lambda z, e, kink: 1 / (1 + np.exp(-np.abs(z))),
-            decay=_below_zero,
-            slopes_at_zero=(0.5, 0.5),
-            slopes_at_infinity=(0.0, 1.0),
-            max_slope=1.0,
-            tail=lambda z: np.ones_like(z),
-        ),
-        Activation(
-            "hard_tanh",
-            phi=lambda z: np.clip(z, -1, 1),
-            prefactor=lambda z, e, kink: np.where(
-                z < 0, _steps(z, 0, 1, kink, at=-1.0), _steps(z, 1, 0, kink, at=1.0)
+            name="selu",
+            phi=lambda z: soft_exponential(z, SELU_LAMBDA, SELU_ALPHA),
+            prefactor=lambda z, e, kink: steps(z, SELU_LAMBDA * SELU_ALPHA, SELU_LAMBDA, kink),
+            formula=lambda z, f: (
+                SELU_LAMBDA * f.choose(z, 0, lambda z: SELU_ALPHA * f.expm1(z), lambda z: z)
             ),
-            decay=None,
-            slopes_at_zero=(1.0, 1.0),
-            slopes_at_infinity=(0.0, 0.0),
-            max_slope=1.0,
-            kinks=(-1.0, 1.0),
+            decay=elementary.below_zero,
+            kinks=(0.0,),
+            torch="selu",
+            look=Look("#CC79A7", "P", "SELU"),
         ),
+        elu(),
+        gelu(),
+        Activation(
+            name="silu",
+            phi=lambda z: z * elementary.sigmoid(z),
+            prefactor=elementary.silu_prefactor,
+            formula=lambda z, f: z / (1 + f.exp(-z)),
+            decay=elementary.below_zero,
+            tail=lambda z: z,
+            torch="silu",
+            look=Look("#332288", "h", "SiLU"),
+        ),
+        softplus(),
+        _ramp("hard_tanh", -1.0, 1.0, torch="hardtanh", look=Look("#117733", ">")),
         # erf(sqrt(pi) z / 2), scaled so that its slope at 0 is 1 (Pennington et al. 2018).
         Activation(
-            "erf",
+            name="erf",
             phi=lambda z: special.erf(z.dtype.type(math.sqrt(math.pi) / 2) * z),
             prefactor=lambda z, e, kink: np.ones_like(z),
-            decay=_erf_decay,
-            slopes_at_zero=(1.0, 1.0),
-            slopes_at_infinity=(0.0, 0.0),
-            max_slope=1.0,
+            formula=lambda z, f: f.erf(math.sqrt(math.pi) / 2 * z),
+            decay=elementary.erf_decay,
+            look=Look("#999933", "*"),
+        ),
+        Activation(
+            name="mish",
+            phi=elementary.mish,
+            prefactor=elementary.mish_prefactor,
+            formula=lambda z, f: z * f.tanh(f.log1p(f.exp(z))),
+            decay=elementary.below_zero,
+            tail=lambda z: z,
+            torch="mish",
+            look=Look("#661100", "H"),
+        ),
+        Activation(
+            name="hardswish",
+            phi=lambda z: z * (np.clip(z + 3, 0, 6) / 6),
+            prefactor=elementary.hardswish_slope,
+            formula=lambda z, f: z * f.choose(z, -3, lambda z: 0 * z, _hardswish_gate(f)),
+            kinks=(-3.0, 3.0),
+            torch="hardswish",
+            look=Look("#6699CC", "8"),
+        ),
+        _ramp("relu6", 0.0, 6.0, torch="relu6", look=Look("#EE8866", "1", "ReLU6")),
+        celu(),
+        Activation(
+            name="softsign",
+            phi=lambda z: z / (1 + np.abs(z)),
+            prefactor=lambda z, e, kink: 1 / np.square(1 + np.minimum(np.abs(z), FAR)),
+            formula=lambda z, f: f.choose(z, 0, lambda z: z / (1 - z), lambda z: z / (1 + z)),
+            torch="softsign",
+            look=Look("#44AA99", "3"),
         ),
     )
 }
 
+FAMILIES: dict[str, Callable[..., Activation]] = {
+    "leaky_relu": leaky_relu,
+    "elu": elu,
+    "celu": celu,
+    "softplus": softplus,
+    "gelu": gelu,
+}
+ALIASES = {
+    "swish": "silu",
+    "identity": "linear",
+    "hardtanh": "hard_tanh",
+    "hard_swish": "hardswish",
+    "logistic": "sigmoid",
+    "leakyrelu": "leaky_relu",
+}
+_HINTS = {"prelu": "; its slope is trained, for one slope write 'leaky_relu(0.25)'"}
 
-def activation(name: str) -> Activation:
-    """The row of that name; ValueError names the activations there are."""
+
+def activation(kind: str | Activation | Callable, **about) -> Activation:
+    """The row of an activation.
+
+    Parameters
+    ----------
+    kind : str, Activation or callable
+        A name of the table ("relu"), one with its parameter ("leaky_relu(0.2)", "elu(2)",
+        "softplus(5)", "gelu(tanh)"), a row, or any function of an array, elementwise.
+    **about
+        Of a function: ``name``, ``derivative`` (a function of z; found from phi if it is not
+        given), ``kinks`` (where the derivative jumps), ``colour``, ``marker``, ``label``.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, or a function that is no elementwise function of arrays.
+    """
+    if isinstance(kind, Activation) and not about:
+        return kind
+    if callable(kind):
+        return _of_function(kind, **about)
+    if isinstance(kind, str) and not about:
+        name, _, parameter = kind.strip().rstrip(")").partition("(")
+        name = ALIASES.get(name, name)
+        if name in TABLE and not parameter:
+            return TABLE[name]
+        if name in FAMILIES and parameter:
+            return _with_parameter(name, parameter)
+    typed = str(kind).strip().lower().partition("(")[0]
+    hint = _HINTS.get(typed) or nearest(kind, [*TABLE, *ALIASES])
+    raise ValueError(f"activation = {kind!r}; allowed: {', '.join(TABLE)}{hint}")
+
+
+def _of_function(
+    function: Callable,
+    name: str | None = None,
+    derivative: Callable | None = None,
+    kinks: Sequence[float] = (),
+    look: Look = PLAIN,
+) -> Activation:
+    name = name or getattr(function, "__name__", "function")
+    kinks = tuple(float(at) for at in kinks)
+    accuracy = 2.0**-50
+    checked(f"phi of activation {name!r}", function)
+    if derivative is None:
+        derivative, accuracy = differentiated(function, kinks)
+    else:
+        checked(f"derivative of activation {name!r}", derivative)
+
+    def prefactor(z: Array, e: None, kink: float) -> Array:
+        slopes = derivative(z)
+        for at in kinks:
+            left, right = derivative(np.array([at - 1e-6, at + 1e-6]))
+            slopes = np.where(z == at, (1 - kink) * left + kink * right, slopes)
+        return slopes.astype(z.dtype, copy=False)
+
+    return Activation(
+        name=name,
+        phi=lambda z: np.asarray(function(z)).astype(z.dtype, copy=False),
+        prefactor=prefactor,
+        formula=lambda z, functions: function(z),
+        kinks=kinks,
+        look=look,
+        accuracy=accuracy,
+    )
+
+
+@functools.cache
+def _with_parameter(name: str, parameter: str) -> Activation:
+    if name == "gelu":
+        return gelu(parameter)
     try:
-        return TABLE[name]
-    except (KeyError, TypeError):
-        allowed = f"{', '.join(TABLE)}{nearest(name, TABLE)}"
-        raise ValueError(f"activation = {name!r}; allowed: {allowed}") from None
+        value = float(parameter)
+    except ValueError:
+        value = math.nan
+    if not 1e-6 <= abs(value) <= 1e6 or (value < 0 and name != "leaky_relu"):
+        raise ValueError(f"activation = '{name}({parameter})'; allowed: a number from 1e-6 to 1e6")
+    return FAMILIES[name](value)

@@ -1,0 +1,136 @@
+"""Functions that keep their digits where the textbook's lose them: what activations are made of.
+
+They take and return arrays of one float dtype, elementwise. A *prefactor* is phi'(z) / exp(-decay),
+so that a saturated derivative keeps its size where ``exp`` itself underflows.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy import special
+
+Array = np.ndarray
+
+FAR = 2.0**50
+"""Here every activation has long reached its asymptote; float32 still holds its square."""
+
+EXACT = 0.0
+"""The rounding error of a decay that has none."""
+
+_INV_SQRT_2PI = 1 / math.sqrt(2 * math.pi)
+
+
+def _two_product(a: Array | float, b: Array) -> tuple[Array, Array]:
+    """a * b and its rounding error, exactly (Dekker 1971), without fused multiply-add."""
+    b = np.asarray(b)
+    splitter = b.dtype.type(2.0**27 + 1 if b.dtype == np.float64 else 2.0**12 + 1)
+    a = np.asarray(a, b.dtype)
+    a_high = splitter * a - (splitter * a - a)
+    b_high = splitter * b - (splitter * b - b)
+    a_low = a - a_high
+    b_low = b - b_high
+    p = a * b
+    return p, ((a_high * b_high - p) + a_high * b_low + a_low * b_high) + a_low * b_low
+
+
+def _square(z: Array, low: float, high: float) -> tuple[Array, Array]:
+    z = np.clip(z, low, high)
+    return _two_product(z, z)
+
+
+def erf_decay(z: Array) -> tuple[Array, Array]:
+    # exp(-t) magnifies the rounding of t = pi z^2 / 4 by t: keep it.
+    p, dp = _square(z, -FAR, FAR)
+    high = z.dtype.type(math.pi / 4)
+    low = 3.061616997868383e-17 if z.dtype == np.float64 else math.pi / 4 - float(high)
+    t, dt = _two_product(high, p)
+    return t, dt + high * dp + z.dtype.type(low) * p
+
+
+def steps(z: Array, left: float, right: float, kink: float, at: float = 0.0) -> Array:
+    """left below ``at``, right above it, their kink-weighted mean upon it."""
+    left = z.dtype.type(left)
+    right = z.dtype.type(right)
+    middle = z.dtype.type((1 - kink) * float(left) + kink * float(right))
+    if middle == right:
+        above = z >= at
+        # A cast is several times faster than a choice of two numbers.
+        return above.astype(z.dtype) if (left, right) == (0, 1) else np.where(above, right, left)
+    return np.where(z > at, right, np.where(z == at, middle, left))
+
+
+def sigmoid(z: Array) -> Array:
+    e = np.exp(-np.abs(z))
+    return np.where(z >= 0, z.dtype.type(1), e) / (1 + e)
+
+
+def absolute(z: Array) -> tuple[Array, float]:
+    return np.abs(z), EXACT
+
+
+def below_zero(z: Array) -> tuple[Array, float]:
+    return np.maximum(-z, 0), EXACT
+
+
+def gelu_prefactor(z: Array, e: Array, kink: float) -> Array:
+    # Below zero phi' = density(z) * (z + Mills ratio); above, the sum has no cancellation.
+    mills = math.sqrt(math.pi / 2) * special.erfcx(np.maximum(-z, 0) * z.dtype.type(0.5**0.5))
+    below = z.dtype.type(_INV_SQRT_2PI) * (np.minimum(z, 0) + mills)
+    positive = np.minimum(np.maximum(z, 0), 40)  # the density is 0 in every format from 40 on
+    above = special.ndtr(positive) + positive * (_INV_SQRT_2PI * np.exp(-0.5 * positive**2))
+    return np.where(z < 0, below, above).astype(z.dtype, copy=False)
+
+
+def gelu_decay(z: Array) -> tuple[Array, Array]:
+    p, dp = _square(z, -FAR, 0)
+    return 0.5 * p, 0.5 * dp
+
+
+def silu_prefactor(z: Array, e: Array, kink: float) -> Array:
+    e_abs = np.exp(-np.abs(z))  # e is 1 above zero
+    return np.where(z < 0, 1 + e_abs + z, 1 + e_abs + z * e_abs) / np.square(1 + e_abs)
+
+
+def mish_prefactor(z: Array, e: Array, kink: float) -> Array:
+    # phi' = x (4 (z + 1) + 4 x^2 + x^3 + x (4 z + 6)) / (2 x + x^2 + 2)^2, x = e^z (Misra 2019)
+    x = np.exp(np.minimum(z, 0))
+    below = (4 * (z + 1) + 4 * x**2 + x**3 + x * (4 * z + 6)) / (2 * x + x**2 + 2) ** 2
+    y = np.exp(-np.maximum(z, 0))  # the same, both sides of the fraction over x^4
+    above = (1 + 4 * y + (4 * z + 6) * y**2 + 4 * (z + 1) * y**3) / (1 + 2 * y + 2 * y**2) ** 2
+    return np.where(z < 0, below, above)
+
+
+def mish(z: Array) -> Array:
+    # tanh(ln(1 + x)) = (x^2 + 2 x) / (x^2 + 2 x + 2)
+    x = np.exp(-np.abs(z))
+    above = (1 + 2 * x) / (1 + 2 * x + 2 * x**2)
+    below = x * (x + 2) / (x * (x + 2) + 2)
+    return z * np.where(z >= 0, above, below)
+
+
+def tanh_gelu(z: Array) -> Array:
+    """2 x the argument of tanh in GELU's approximation (Hendrycks & Gimpel 2016)."""
+    return math.sqrt(8 / math.pi) * (z + 0.044715 * z**3)
+
+
+def tanh_gelu_slope(z: Array, e: Array | None, kink: float) -> Array:
+    near = np.clip(z, -30, 30)  # beyond, sigmoid's slope is 0 in every format
+    y = tanh_gelu(near)
+    s = sigmoid(y)
+    e_abs = np.exp(-np.abs(y))
+    dy = math.sqrt(8 / math.pi) * (1 + 0.134145 * near**2)
+    return (s + near * (e_abs / np.square(1 + e_abs)) * dy).astype(z.dtype, copy=False)
+
+
+def hardswish_slope(z: Array, e: None, kink: float) -> Array:
+    left = steps(z, 0, -0.5, kink, at=-3.0)
+    right = steps(z, 1.5, 1, kink, at=3.0)
+    ends = np.where(z < 0, left, right)
+    return np.where(np.abs(z) < 3, (2 * z + 3) / 6, ends).astype(z.dtype, copy=False)
+
+
+def soft_exponential(z: Array, scale: float, alpha: float, rate: float = 1.0) -> Array:
+    negative = z.dtype.type(scale * alpha) * np.expm1(np.minimum(z, 0) / z.dtype.type(rate))
+    return np.where(z > 0, z.dtype.type(scale) * z, negative)
