@@ -96,9 +96,11 @@ def silu_prefactor(z: Array, e: Array, kink: float) -> Array:
 def mish_prefactor(z: Array, e: Array, kink: float) -> Array:
     # phi' = x (4 (z + 1) + 4 x^2 + x^3 + x (4 z + 6)) / (2 x + x^2 + 2)^2, x = e^z (Misra 2019)
     x = np.exp(np.minimum(z, 0))
-    below = (4 * (z + 1) + 4 * x**2 + x**3 + x * (4 * z + 6)) / (2 * x + x**2 + 2) ** 2
-    y = np.exp(-np.maximum(z, 0))  # the same, both sides of the fraction over x^4
-    above = (1 + 4 * y + (4 * z + 6) * y**2 + 4 * (z + 1) * y**3) / (1 + 2 * y + 2 * y**2) ** 2
+    below = (z + 1 + x**2 + x**3 / 4 + x * (z + 1.5)) / (x + x**2 / 2 + 1) ** 2
+    z_above = np.clip(z, 0, 1000)  # the same, both sides of the fraction over x^4
+    y = np.exp(-z_above)
+    above = 1 + 4 * y + (4 * z_above + 6) * y**2 + 4 * (z_above + 1) * y**3
+    above = above / (1 + 2 * y + 2 * y**2) ** 2
     return np.where(z < 0, below, above)
 
 

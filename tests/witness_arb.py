@@ -1,7 +1,8 @@
 """An independent witness: the activations and the three equations in rigorous ball arithmetic.
 
-Written from the definitions and, but for rows without a formula here, with none of the library's code. A ball holds the true value; what
-these functions return is trusted only as far as `relative_error` finds its radius negligible.
+Written from the definitions and, but for rows without a formula here, with none of the library's
+code. A ball holds the true value; what these functions return is trusted only as far as
+`relative_error` finds its radius negligible.
 """
 
 from __future__ import annotations
@@ -129,7 +130,9 @@ def slope(name: str, z: float, kink: float = 1.0) -> arb:
         return _sharp(lambda: SLOPE[name](arb(float(z)), kink))
     row = activation(name)
     if z in row.kinks:
-        left, right = (slope(name, np.nextafter(z, side)) for side in (-np.inf, np.inf))
+        with np.errstate(under="ignore"):
+            sides = [np.nextafter(z, side) for side in (-np.inf, np.inf)]
+        left, right = (slope(name, side) for side in sides)
         return (1 - arb(kink)) * left + arb(kink) * right
     return _sharp(lambda: row.formula(flint.arb_series([arb(float(z)), 1], prec=2), Ball)[1])
 

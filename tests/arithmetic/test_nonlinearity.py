@@ -33,6 +33,8 @@ def true_phi(name: str, m: float, e: int) -> arb:
     z = arb(m) * arb(2) ** e
     if m == 0 or -200 < e < 40:
         return witness.value(name, z) if m else witness.value(name, 0.0)
+    if name == "softsign":
+        return z / (1 + abs(z))
     exact = {"leaky_relu": witness.LEAKY, "selu": witness.SELU_LAMBDA}
     sharp = exact.get(name, row.slopes_at_infinity[1])
     if e > 0:
