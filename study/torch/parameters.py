@@ -8,12 +8,14 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import Node
 
 from study.arithmetic.nonlinearity import ACTIVE_SHARE
-from study.arithmetic.scaled import log10, norm, status, total
+from study.arithmetic.scaled import log10, norm, status
 from study.core.activations import activation
-from study.torch.autograd import Graph, Point, Square, entries, square
-from study.torch.observing import Call
+from study.torch.autograd import Graph, Point
+from study.torch.hooks import Call
+from study.torch.norms import Square, entries, log10_norm, square
 
 COLUMNS = {
     "name": "the parameter, as named_parameters() has it [-]",
@@ -65,132 +67,158 @@ ACTIVATIONS = {
 def frame(module: nn.Module, calls: dict[nn.Module, Call], graph: Graph) -> pd.DataFrame:
     """One row a parameter."""
     modules = dict(module.named_modules(remove_duplicate=False))
-    paths: dict[Tensor, list[str]] = {}
+    names: dict[Tensor, list[str]] = {}
     for name, p in module.named_parameters(remove_duplicate=False):
-        paths.setdefault(p, []).append(name)
-    held = {p: _holders(paths[p], modules, calls) for p in paths}
-
-    seen = [tensor for call in calls.values() for tensor in (*call.inputs, *call.outputs)]
-    points = {tensor.point for tensor in seen}
-    points |= {(node, 0) for point in points for node in graph.consumers[point]}
-    formats = {x.dtype for x in (*seen, *paths) if x.dtype.is_floating_point} or {torch.float32}
-    narrowest = min(formats, key=lambda dtype: torch.finfo(dtype).max)
-    trained = [p for p in paths if id(p) in graph.uses]
-    found, at = graph.squares(trained, points, narrowest)
-    squares = dict(zip(trained, found, strict=True))
+        names.setdefault(p, []).append(name)
+    holders = {p: _holders(names[p], modules, calls) for p in names}
+    trained = [p for p in names if id(p) in graph.uses]
+    measured, at = _measured(graph, trained, calls)
     plain = graph.gradients()
-
-    # A module that is not called itself, but used by the one around it, comes right after that.
-    place = {path: i for i, path in enumerate(modules)}
-    first = {
-        p: (min(call.order for call in held[p]), place[_path(paths[p][0])])
-        for p in paths
-        if p in squares or not p.requires_grad
-    }
-    layers = {key: k for k, key in enumerate(sorted(set(first.values())))}
-    rows = [
+    order = {path: i for i, path in enumerate(modules)}
+    layers = _layers(
         {
-            "name": names[0],
-            "shared_names": " ".join(names[1:]) or None,
-            "module": type(modules[_path(names[0])]).__name__,
-            "layer": layers[first[p]] if p in first else -1,
+            # A module that is used without being called comes right after the one around it.
+            p: (min(call.order for call in holders[p]), order[_path(names[p][0])])
+            for p in names
+            if p in measured or not p.requires_grad
+        }
+    )
+    rows = []
+    for p, (name, *others) in names.items():
+        row = {
+            "name": name,
+            "shared_names": " ".join(others) or None,
+            "module": type(modules[_path(name)]).__name__,
+            "layer": layers.get(p, -1),
             "shape": str(tuple(p.shape)),
             "entries": p.numel(),
             "dtype": str(p.dtype).removeprefix("torch."),
             "requires_grad": p.requires_grad,
-            "uses": len(graph.uses[id(p)]) if p in squares else 0,
-            **_around(held[p], at, graph),
-            "log10_weight_norm": _log10([square(p)]),
-            **_gradient(p, squares.get(p), plain.get(id(p))),
+            "uses": len(graph.uses[id(p)]) if p in measured else 0,
+            "log10_weight_norm": log10_norm([square(p)]),
         }
-        for p, names in paths.items()
-    ]
+        row |= _signals(holders[p], at, graph)
+        row |= _activation(holders[p], at, graph)
+        row |= _gradient(p, measured.get(p), plain.get(id(p)))
+        rows.append(row)
     return pd.DataFrame(rows)[list(COLUMNS)]
 
 
 def _path(name: str) -> str:
+    """Of the module that holds the parameter of that name."""
     return name.rpartition(".")[0]
 
 
 def _holders(names: list[str], modules: dict, calls: dict[nn.Module, Call]) -> list[Call]:
     """The calls of the modules that hold a parameter, or of the nearest around them."""
-    found = {}
+    holders = {}
     for path in map(_path, names):
         while path and modules[path] not in calls:
             path = _path(path)
-        found[modules[path]] = calls[modules[path]]
-    return list(found.values())
+        holders[modules[path]] = calls[modules[path]]
+    return list(holders.values())
 
 
-def _around(held: list[Call], at: dict[Point, Square], graph: Graph) -> dict[str, object]:
+def _measured(
+    graph: Graph, parameters: list[Tensor], calls: dict[nn.Module, Call]
+) -> tuple[dict[Tensor, Square], dict[Point, Square]]:
+    """Squares of the gradients of parameters, and of those at the ends of modules."""
+    signals = [x for call in calls.values() for x in (*call.inputs, *call.outputs)]
+    points = {x.point for x in signals if x.point}
+    points |= {(node, 0) for point in points for node in graph.consumers[point]}
+    formats = {x.dtype for x in (*signals, *parameters) if x.dtype.is_floating_point}
+    narrowest = min(formats, key=lambda dtype: torch.finfo(dtype).max, default=None)
+    squares, at = graph.squares(parameters, points, narrowest)
+    return dict(zip(parameters, squares, strict=True)), at
+
+
+def _layers(places: dict[Tensor, tuple[int, int]]) -> dict[Tensor, int]:
+    """Places in the order of the forward pass, numbered from 0."""
+    numbers = {place: k for k, place in enumerate(sorted(set(places.values())))}
+    return {p: numbers[place] for p, place in places.items()}
+
+
+def _signals(holders: list[Call], at: dict[Point, Square], graph: Graph) -> dict[str, float]:
     """What went into and out of the modules that hold a parameter, and came back."""
-    inputs = [x.point for call in held for x in call.inputs]
-    outputs = [x for call in held for x in call.outputs]
-    delta = _log10([at[x.point] for x in outputs if x.point in at])
-    down = [at[point] for point in inputs if point in at and len(graph.consumers[point]) == 1]
-    row: dict[str, object] = {
-        "activation": None,
+    inputs = [x for call in holders for x in call.inputs]
+    outputs = [x for call in holders for x in call.outputs]
+    delta = log10_norm([at[x.point] for x in outputs if x.point in at])
+    sources = [x.point for x in inputs if x.point]
+    # Where r has other uses too, dC/dr is not what this module alone sent down.
+    alone = all(point in at and len(graph.consumers[point]) == 1 for point in sources)
+    down = log10_norm([at[point] for point in sources]) if alone else math.nan
+    return {
         "log10_delta_norm": delta,
-        "log10_input_norm": _log10([s for call in held for s in call.input_squares]),
-        "log10_output_norm": _log10([s for call in held for s in call.output_squares]),
-        "log10_derivative_factor": math.nan,
-        "log10_weight_factor": _log10(down) - delta if len(down) == len(inputs) else math.nan,
-        "active_fraction": math.nan,
+        "log10_input_norm": log10_norm([x.square for x in inputs]),
+        "log10_output_norm": log10_norm([x.square for x in outputs]),
+        "log10_weight_factor": down - delta,
     }
-    after = [node for x in outputs for node in graph.consumers[x.point]]
-    phis = {_activation(node) for node in after}
-    if len(after) == len(outputs) and len(phis) == 1 and (name := phis.pop()):
+
+
+def _activation(holders: list[Call], at: dict[Point, Square], graph: Graph) -> dict[str, object]:
+    """The activation that the modules' outputs go straight into, and what it does."""
+    outputs = [x for call in holders for x in call.outputs if x.point]
+    consumers = [node for x in outputs for node in graph.consumers[x.point]]
+    names = {_name(node) for node in consumers}
+    row = {"activation": None, "log10_derivative_factor": math.nan, "active_fraction": math.nan}
+    if len(consumers) != len(outputs) or len(names) != 1 or names == {None}:
+        return row
+    (name,) = names
+    slopes = []
+    for node, x in zip(consumers, outputs, strict=True):
         # Called with ones, the node of phi's backward pass returns phi'(z).
-        slopes = [
-            node(torch.ones(x.shape, dtype=x.dtype, device=x.device)).reshape(-1)
-            for node, x in zip(after, outputs, strict=True)
-        ]
-        live = torch.cat(slopes) > ACTIVE_SHARE * activation(name).max_slope
-        row["activation"] = name
-        row["log10_derivative_factor"] = delta - _log10([at[node, 0] for node in after])
-        row["active_fraction"] = float(live.double().mean())
+        ones = torch.ones(x.shape, dtype=x.dtype, device=x.device)
+        slopes.append(node(ones).reshape(-1))
+    active = torch.cat(slopes) > ACTIVE_SHARE * activation(name).max_slope
+    delta = log10_norm([at[x.point] for x in outputs if x.point in at])
+    upstream = log10_norm([at[node, 0] for node in consumers])
+    return {
+        "activation": name,
+        "log10_derivative_factor": delta - upstream,
+        "active_fraction": float(active.double().mean()),
+    }
+
+
+def _name(node: Node) -> str | None:
+    name = ACTIVATIONS.get(type(node).__name__.removesuffix("Backward0"))
+    if name == "elu" and node._saved_scale != 1:
+        return "selu"
+    return name
+
+
+def _gradient(p: Tensor, gradient: Square | None, plain: Tensor | None) -> dict[str, object]:
+    """The columns of a parameter's gradient, which is None where it has none."""
+    missing = None
+    if gradient is None:
+        missing = "unused" if p.requires_grad else "frozen"
+    elif not math.isfinite(gradient[0]):
+        missing = "nan"
+    mantissa, exponent = np.array([math.nan]), np.array([0])
+    if not missing:
+        mantissa, exponent = norm(np.array([gradient[0]]), np.array([gradient[1]]))
+    row = {
+        "grad_norm_mantissa": float(mantissa[0]),
+        "grad_norm_exponent": int(exponent[0]),
+        "log10_grad_norm": float(log10(mantissa, exponent)[0]),
+        "status": missing or str(status(mantissa, exponent)[0]),
+        "plain_grad_norm": math.nan,
+        "zero_share": math.nan,
+    }
+    if plain is not None:
+        shown = entries(plain)
+        row["plain_grad_norm"] = float(torch.linalg.vector_norm(shown))
+        row["zero_share"] = 1 - int(shown.count_nonzero()) / plain.numel()
+    row["plain_status"] = missing or _plain_status(row)
+    if plain is not None and not math.isfinite(row["plain_grad_norm"]):
+        row["plain_status"] = "overflow"
     return row
 
 
-def _activation(node: object) -> str | None:
-    name = ACTIVATIONS.get(type(node).__name__.removesuffix("Backward0"))
-    return "selu" if name == "elu" and node._saved_scale != 1 else name
-
-
-def _gradient(p: Tensor, s: Square | None, plain: Tensor | None) -> dict[str, object]:
-    """The columns of a parameter's gradient; s is None where it has none."""
-    none = None if s and math.isfinite(s[0]) else "frozen" if not p.requires_grad else "unused"
-    none = "nan" if s and none else none
-    m, e = (math.nan, 0) if none else (x.item() for x in norm(np.float64(s[0]), np.int64(s[1])))
-    exact = float(log10(np.float64(m), np.int64(e)))
-    shown, zeros = math.nan, math.nan
-    if plain is not None:
-        shown = float(torch.linalg.vector_norm(entries(plain)))
-        zeros = 1 - int(entries(plain).count_nonzero()) / plain.numel()
-    word = none or str(status(np.array([m]), np.array([e]))[0])
-    plain_word = none or ("dead" if m == 0 else "ok")
-    if plain is not None and not math.isfinite(shown):
-        plain_word = "overflow"
-    elif plain_word == "ok" and not _agree(shown, exact):
-        plain_word = "underflow"
-    return {
-        "grad_norm_mantissa": m,
-        "grad_norm_exponent": e,
-        "log10_grad_norm": exact,
-        "status": word,
-        "plain_grad_norm": shown,
-        "plain_status": plain_word,
-        "zero_share": zeros,
-    }
-
-
-def _agree(shown: float, log10_norm: float) -> bool:
-    return shown > 0 and abs(math.log10(shown) - log10_norm) < math.log10(1.02)
-
-
-def _log10(squares: list[Square]) -> float:
-    """log10 of the norm of several tensors together; NaN where there is none, or no number."""
-    if not squares or not all(math.isfinite(s) for s, _ in squares):
-        return math.nan
-    s, e = total(np.array([s for s, _ in squares]), np.array([e for _, e in squares]))
-    return float(log10(*norm(s, e)))
+def _plain_status(row: dict[str, object]) -> str:
+    """What a plain backward pass made of a gradient."""
+    if row["status"] == "dead":
+        return "dead"
+    if row["plain_grad_norm"] == 0:
+        return "underflow"
+    error = math.log10(row["plain_grad_norm"]) - row["log10_grad_norm"]
+    return "ok" if abs(error) < math.log10(1.02) else "underflow"
