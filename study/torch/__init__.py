@@ -12,7 +12,7 @@ with a training loop.
 """
 
 try:
-    import torch
+    import torch  # noqa: F401 - the error, if there is none
 except ImportError as error:
     needed = (
         'study.torch needs PyTorch; it is installed by: pip install "study[torch]", '

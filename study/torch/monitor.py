@@ -13,7 +13,7 @@ from torch import nn
 
 from study.arithmetic.scaled import log10, status
 from study.checks import bad, integer
-from study.torch.norms import norms
+from study.torch.norms import normalised, quick_norms
 from study.torch.profiler import check_module
 
 WATCH_COLUMNS = {
@@ -125,7 +125,7 @@ class Watch:
         if not (isinstance(scale, (int, float)) and 0 < scale < math.inf):
             raise bad("scale", scale, "a finite number above 0")
         held = [i for i, p in enumerate(self.parameters) if p.grad is not None]
-        lengths = norms([*(self.parameters[i].grad for i in held), *self.parameters])
+        lengths = quick_norms([*(self.parameters[i].grad for i in held), *self.parameters])
         gradients = np.full(len(self.parameters), np.nan)
         gradients[held] = lengths[: len(held)]
         missing = [_missing(p) for p in self.parameters]
@@ -150,10 +150,7 @@ class Watch:
         scales = np.repeat([record.scale for record in records], count)
         lengths = np.ravel([record.gradients for record in records])
         with np.errstate(all="ignore"):
-            mantissa, exponent = np.frexp(lengths / scales)
-            ordinary = np.isfinite(mantissa) & (mantissa != 0)
-            mantissa = 2 * mantissa
-            exponent = np.where(ordinary, exponent.astype(np.int64) - 1, 0)
+            mantissa, exponent = normalised(lengths / scales, 0)
             columns = {
                 "step": np.repeat([record.step for record in records], count).astype(int),
                 "name": np.array(self.names * len(records), object),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from study.checks import bad
 from study.torch.autograd import Graph
-from study.torch.hooks import Call, recorded
+from study.torch.hooks import Calls, recorded
 from study.torch.parameters import frame
 from study.torch.state import copied, preserved
 
@@ -121,7 +121,7 @@ def _arguments(inputs: object) -> tuple[tuple, dict]:
     return tuple(args), kwargs
 
 
-def _check_cost(cost: object, calls: dict[nn.Module, Call]) -> None:
+def _check_cost(cost: object, calls: Calls) -> None:
     if not isinstance(cost, Tensor) or cost.numel() != 1 or not cost.is_floating_point():
         shown = f"a tensor of shape {tuple(cost.shape)}" if isinstance(cost, Tensor) else cost
         raise bad("loss(output)", shown, "a real scalar tensor")
@@ -131,8 +131,6 @@ def _check_cost(cost: object, calls: dict[nn.Module, Call]) -> None:
     if math.isfinite(value):
         return
     allowed = "a finite number"
-    lost = [c for c in calls.values() if any(not math.isfinite(x.square[0]) for x in c.outputs)]
-    if lost:
-        first = min(lost, key=lambda call: call.finished)
-        allowed += f"; the first output that is not finite is that of {first.name}"
+    if calls.lost:
+        allowed += f"; the first output that is not finite is that of {calls.lost}"
     raise bad("loss(output)", value, allowed)
