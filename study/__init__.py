@@ -50,12 +50,12 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from study import theory
+    from study import plot, theory
     from study.core.network import Network
     from study.engines.explicit import backpropagate
     from study.engines.profile import profile
 
-__all__ = ["Network", "backpropagate", "profile", "theory"]
+__all__ = ["Network", "backpropagate", "plot", "profile", "theory"]
 
 _HOME = {
     "Network": "study.core.network",
@@ -66,7 +66,7 @@ _HOME = {
 
 def __getattr__(name: str):
     # Imported at first use: `python -m study --help` needs neither pandas nor numba.
-    if name in ("theory", "torch"):
+    if name in ("plot", "theory", "torch"):
         return importlib.import_module(f"study.{name}")
     if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)

@@ -51,8 +51,6 @@ def test_rooms_that_must_not_meet_do_not(path):
         assert not {n for n in found if n.startswith("experiments")}
     if name.startswith("study.theory"):
         assert not {n for n in found if n.split(".")[-1] in ENGINES}
-    if name.startswith("study.plot"):
-        assert all(n.startswith("study.plot") for n in found)
     if name.startswith("experiments."):
         assert not {n for n in found if n.startswith("experiments")}
 
@@ -95,15 +93,6 @@ def test_experiments_import_nothing_of_the_project_but_study():
     for path in MODULES:
         if name_of(path).startswith("experiments."):
             assert all(name.startswith("study") for name in imports(path))
-
-
-def test_plotting_reads_no_files_and_no_records():
-    reading = {"read_csv", "read_json", "read_text", "read_bytes", "open", "load", "loadtxt"}
-    for path in (ROOT / "study" / "plotting").rglob("*.py"):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        names = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
-        names |= {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
-        assert not names & reading, path.name
 
 
 def test_help_imports_nothing_slow():

@@ -9,6 +9,7 @@ NAMES = (
     "list",
     "run",
     "figures",
+    "plot",
     "laws",
     "paper",
     "explorer",

@@ -378,7 +378,7 @@ TABLE: dict[str, Activation] = {
             torch="hardswish",
             look=Look("#6699CC", "8"),
         ),
-        _ramp("relu6", 0.0, 6.0, torch="relu6", look=Look("#EE8866", "1", "ReLU6")),
+        _ramp("relu6", 0.0, 6.0, torch="relu6", look=Look("#EE8866", "$6$", "ReLU6")),
         celu(),
         Activation(
             name="softsign",
@@ -386,7 +386,7 @@ TABLE: dict[str, Activation] = {
             prefactor=lambda z, e, kink: 1 / np.square(1 + np.minimum(np.abs(z), FAR)),
             formula=lambda z, f: f.choose(z, 0, lambda z: z / (1 - z), lambda z: z / (1 + z)),
             torch="softsign",
-            look=Look("#44AA99", "3"),
+            look=Look("#44AA99", "$s$"),
         ),
     )
 }

@@ -1,4 +1,4 @@
-"""What all figures share: a colour and a mark per activation, sizes, and the shading of floats."""
+"""What all figures share: sizes, a colour and a mark an activation, symbols, float ranges."""
 
 from __future__ import annotations
 
@@ -7,61 +7,66 @@ from contextlib import contextmanager
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import text_to_path
 
-from study.plot.floats import FLOAT16_DECADES, FLOAT32_DECADES, FLOAT64_DECADES
+from study.core.activations import TABLE
+from study.plot.floats import FLOAT32_DECADES, FLOAT64_DECADES
 
-# Okabe & Ito (2008) for the four that are compared most, then tones that stay apart from them and
-# from one another for colour-blind readers (Tol 2021).
-COLOURS = {
-    "relu": "#D55E00",
-    "sigmoid": "#0072B2",
-    "tanh": "#009E73",
-    "linear": "#444444",
-    "leaky_relu": "#E69F00",
-    "selu": "#CC79A7",
-    "elu": "#882255",
-    "gelu": "#56B4E9",
-    "silu": "#332288",
-    "softplus": "#AA4499",
-    "hard_tanh": "#117733",
-    "erf": "#999933",
+COLOURS = {name: row.look.colour for name, row in TABLE.items()}
+MARKS = {name: row.look.marker for name, row in TABLE.items()}
+NAMES = {name: row.label for name, row in TABLE.items()}
+FACTOR_COLOURS = {"derivative": "#882255", "weights": "#DDAA33", "both": "black"}
+SYMBOLS = {
+    "layer": r"layer $k$, input to output",
+    "depth": "depth (layers)",
+    "width": "width",
+    "sigma_w": r"$\sigma_w$",
+    "sigma_b": r"$\sigma_b$",
+    "step": "step of training",
+    "loss": "training loss",
+    "accuracy": "held-out accuracy",
+    "rank": r"rank $k$",
+    "decades": "decades gained from output to input",
+    "decades_a_layer": "decades a layer",
+    "log10_decay": "decades gained from output to input",
+    "log10_grad_norm": r"$\log_{10}\,\|\partial C/\partial W^{(k)}\|$",
+    "log10_delta_norm": r"$\log_{10}\,\|\partial C/\partial z^{(k+1)}\|$",
+    "log10_upstream_norm": r"$\log_{10}\,\|\partial C/\partial r^{(k+1)}\|$",
+    "log10_signal_norm": r"$\log_{10}\,\|r^{(k+1)}\|$",
+    "log10_weight_norm": r"$\log_{10}\,\|W^{(k)}\|$",
+    "log10_derivative_factor": "decades a layer, by the derivative",
+    "log10_weight_factor": "decades a layer, by the weights",
+    "log10_singular_value": r"$\log_{10}\,s_k$",
 }
-MARKS = dict(zip(COLOURS, "osD^vPXph<>*", strict=True))
-FORMAT_MARKS = dict(
-    zip(("float16_narrow", "float16", "bfloat16", "float32", "float64"), "xvDso", strict=True)
-)
-"""A mark per number format."""
-NAMES = {name: name.replace("_", " ") for name in COLOURS} | {
-    "relu": "ReLU",
-    "leaky_relu": "leaky ReLU",
-    "selu": "SELU",
-    "elu": "ELU",
-    "gelu": "GELU",
-    "silu": "SiLU",
-}
+"""What a column is called on an axis."""
+
 WIDTH = 178 / 25.4
-"""Of every figure, in inches: that of the paper's text, so that a point is a point in print."""
+"""Of a figure across the paper's two columns, in inches: a point is a point in print."""
+COLUMN = 85 / 25.4
+"""Of a figure in one column."""
+SMALL = 6.2
+"""In points; nothing is smaller, but an index within its formula."""
+GREY = "#888888"
 
-# In points. Nothing is smaller than SMALL.
-SMALL, _LABEL, _HEAD = 6.2, 7.0, 9.0
-_INSET = 0.006  # of the heading and the note, in widths of the figure
+DECADES = LinearSegmentedColormap.from_list(
+    "decades", ["#08204d", "#3b6ea8", "#a9b1b8", "#f0a860", "#fff3d0"]
+)
+"""Ever lighter, so that it reads in grey; the hue turns where the gradient stays."""
 
 _RC = {
     "font.family": "DejaVu Sans",
-    "font.size": _LABEL,
+    "font.size": 7.0,
     "axes.titlesize": 7.6,
     "axes.titlepad": 4,
-    "axes.labelsize": _LABEL,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 7.0,
     "axes.labelpad": 2.5,
     "axes.linewidth": 0.6,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.titlelocation": "left",
     "xtick.labelsize": 6.6,
     "ytick.labelsize": 6.6,
     "xtick.major.size": 2.5,
@@ -70,10 +75,16 @@ _RC = {
     "ytick.major.pad": 2.5,
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
-    "figure.dpi": 100,
+    "figure.figsize": (COLUMN, 2.4),
+    "figure.dpi": 150,
+    "figure.constrained_layout.use": True,
+    "figure.constrained_layout.w_pad": 0.04,
+    "figure.constrained_layout.h_pad": 0.04,
     "legend.fontsize": 6.6,
+    "legend.title_fontsize": 6.6,
     "legend.frameon": False,
-    "lines.linewidth": 1,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 3.2,
     "svg.fonttype": "path",
 }
 
@@ -85,79 +96,71 @@ def house_style() -> Iterator[None]:
         yield
 
 
-def panels(rows: int, columns: int, height: float, **shared) -> tuple[Figure, list]:
-    """A grid of panels laid out without overlap, as wide as all figures and ``height`` inches."""
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(WIDTH, height), layout="constrained", squeeze=False, **shared
+def panels(rows: int, columns: int, height: float, **shared) -> tuple[Figure, np.ndarray]:
+    """A grid of panels laid out without overlap, ``height`` inches high and as wide as the text."""
+    return plt.subplots(rows, columns, figsize=(WIDTH, height), squeeze=False, **shared)
+
+
+def called(column: str, value: object) -> str:
+    """What a value of a column is called in a title or at a curve.
+
+    >>> called("activation", "relu"), called("sigma_w", 2**0.5), called("depth", 1000)
+    ('ReLU', '$\\\\sigma_w$ = 1.41', 'depth 1,000')
+    """
+    if column == "activation":
+        return NAMES.get(str(value), str(value))
+    if not isinstance(value, int | float | np.number) or isinstance(value, bool):
+        return str(value)
+    number = f"{value:,.0f}" if float(value).is_integer() else f"{value:.3g}"
+    name = SYMBOLS.get(column, column.replace("_", " "))
+    return f"{name} = {number}" if name.startswith("$") else f"{column} {number}"
+
+
+def label_ends(ax: Axes, ends: list[tuple[float, str, object]], x: float) -> None:
+    """Write texts beside heights at x, in their colours, moved apart where they would overlap."""
+    to_axes = ax.transData + ax.transAxes.inverted()
+    gap = 8 / (ax.get_window_extent().height * 72 / ax.figure.dpi)
+    placed = sorted(
+        ((float(to_axes.transform((x, y))[1]), text, colour) for y, text, colour in ends),
+        key=lambda end: end[0],
     )
-    figure.get_layout_engine().set(w_pad=0.04, h_pad=0.04)
-    return figure, axes
-
-
-def head(figure: Figure, title: str, note: str) -> None:
-    """The finding as the title, and below the figure what the marks and lines are."""
-    bold = FontProperties(family=_RC["font.family"], size=_HEAD, weight="bold")
-    plain = FontProperties(family=_RC["font.family"], size=SMALL)
-    figure.suptitle(filled(title, bold), x=_INSET, ha="left", fontproperties=bold)
-    figure.supxlabel(
-        filled(note, plain), x=_INSET, ha="left", fontproperties=plain, color="#444444"
-    )
-
-
-def filled(text: str, font: FontProperties) -> str:
-    """The text in lines that are as long as the figure's width allows."""
-    lines, room = [""], 72 * WIDTH * (1 - 2 * _INSET)
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".lstrip()
-        if text_to_path.get_text_width_height_descent(longer, font, ismath=False)[0] > room:
-            lines.append(word)
-        else:
-            lines[-1] = longer
-    return "\n".join(lines)
-
-
-def direct_labels(axes: Axes, x: float, labels: list[tuple[float, str]]) -> None:
-    """Write each text beside its height at x, moved apart where they would overlap."""
-    to_axes = axes.transData + axes.transAxes.inverted()
-    gap = 7 / (axes.get_window_extent().height * 72 / axes.figure.dpi)
-    placed = sorted((to_axes.transform((x, y))[1], text) for y, text in labels)
-    heights = [height for height, _ in placed]
+    heights = np.clip([height for height, _, _ in placed], 0.02, 0.98)
     for _ in range(200):
         for i in range(1, len(heights)):
             lack = gap - (heights[i] - heights[i - 1])
             if lack > 0:
                 heights[i - 1] -= lack / 2
                 heights[i] += lack / 2
-    lift = max(0, 0.035 - heights[0])  # not below the axis
-    for height, (_, text) in zip(heights, placed, strict=True):
-        axes.annotate(
-            text, (x, height + lift), xycoords=("data", "axes fraction"), xytext=(5, 0),
+    heights += max(0.0, 0.02 - heights[0])  # not below the axis
+    for height, (_, text, colour) in zip(heights, placed, strict=True):
+        ax.annotate(
+            text, (x, height), xycoords=("data", "axes fraction"), xytext=(4, 0), color=colour,
             textcoords="offset points", va="center", fontsize=SMALL, annotation_clip=False,
         )  # fmt: skip
 
 
-def shade(colour: str, share: float) -> tuple[float, float, float]:
-    """The colour mixed with white: ``share`` 1 is the colour itself."""
-    return tuple(1 - share * (1 - part) for part in to_rgb(colour))
+def shade_float_ranges(ax: Axes) -> None:
+    """Grey where a plain float32, and darker where a plain float64, leaves its normal range."""
+    low, high = ax.get_ylim()
+    ax.set_ylim(low, high)
+    for (bottom, top), grey, name in (
+        (FLOAT32_DECADES, "#f0f0f0", "float32"),
+        (FLOAT64_DECADES, "#dcdcdc", "float64"),
+    ):
+        room = 0.07 * (high - low)  # less than a line of text has no name
+        if low < bottom:
+            ax.axhspan(low, bottom, color=grey, lw=0, zorder=-2)
+        if low < bottom - room:
+            _range_name(ax, bottom, f"below {name}", "top")
+        if high > top:
+            ax.axhspan(top, high, color=grey, lw=0, zorder=-2)
+        if high > top + room:
+            _range_name(ax, top, f"beyond {name}", "bottom")
 
 
-def shade_float_ranges(axes: Axes, names: bool, float16: bool = False, place: float = 0.03) -> None:
-    """Grey where a plain float32, and darker where a plain float64, leaves its normal range.
-
-    The names stand where no curve is, from ``place`` on, in widths of the axes.
-    """
-    low, high = axes.get_ylim()
-    shades = [(FLOAT16_DECADES, "#f8f8f8", "beyond float16")] if float16 else []
-    shades += [
-        (FLOAT32_DECADES, "#f0f0f0", "beyond float32"),
-        (FLOAT64_DECADES, "#dcdcdc", "beyond float64"),
-    ]
-    for (bottom, top), grey, name in shades:
-        axes.axhspan(low, bottom, color=grey, lw=0, zorder=-2)
-        axes.axhspan(top, high, color=grey, lw=0, zorder=-2)
-        if names:
-            axes.text(
-                place, bottom * 1.25, name, transform=axes.get_yaxis_transform(), fontsize=SMALL,
-                color="#666666", va="top",
-            )  # fmt: skip
-    axes.set_ylim(low, high)
+def _range_name(ax: Axes, y: float, text: str, side: str) -> None:
+    ax.annotate(
+        text, (0.02, y), xycoords=ax.get_yaxis_transform(), va=side, fontsize=SMALL,
+        color="#666666", xytext=(0, 1 if side == "bottom" else -1), textcoords="offset points",
+        zorder=-1,
+    )  # fmt: skip

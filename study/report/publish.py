@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from study.checks import made_by
-from study.plot.bench import bars, seconds_against_depth
+from study.plot.old.bench import bars, seconds_against_depth
 from study.plot.style import COLOURS
 from study.records import tables as records
 from study.records.disk import make_folder, write_atomic, write_together
@@ -147,7 +147,7 @@ def draw_more(name: str, results: Path, folder: Path) -> list[Path]:
 
 def _laws(table: pd.DataFrame) -> Figure:
     from experiments.laws.table import summary
-    from study.plot.laws import theory_against_measurement
+    from study.plot.old.laws import theory_against_measurement
 
     return theory_against_measurement(table, summary(table))
 

@@ -17,7 +17,7 @@ from experiments.laws.law import (
     share_of,
     variance_of,
 )
-from study.plot import laws as plotting
+from study.plot.old import laws as plotting
 
 CHEAP = (
     "zero branches",

@@ -22,7 +22,7 @@ from typing import Any
 
 from matplotlib.colors import to_hex
 
-from study.plot.scale import DECADES
+from study.plot.style import DECADES
 
 SHOWN = {"ok": "#cfd8dc", "0": "#0b2a5b", "inf": "#c2410c"}
 """What a plain run shows of a layer's gradient norm, and the colour of that."""

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from study.plot.style import COLOURS, MARKS, NAMES, SMALL, head, house_style, panels
+from study.plot.old.style import COLOURS, MARKS, NAMES, SMALL, head, house_style, panels
 
 UNIT_ROUNDOFF = 2.0**-53
 

@@ -9,7 +9,7 @@ from matplotlib.colors import LinearSegmentedColormap, SymLogNorm
 from matplotlib.figure import Figure
 
 from study.plot.floats import FLOAT32_DECADES
-from study.plot.style import COLOURS, MARKS, NAMES, SMALL, head, house_style, panels
+from study.plot.old.style import COLOURS, MARKS, NAMES, SMALL, head, house_style, panels
 
 # Ever lighter, so that it reads in grey; the hue turns where the gradient stays.
 DECADES = LinearSegmentedColormap.from_list(

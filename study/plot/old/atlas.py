@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from study.plot.floats import FLOAT32_DECADES
-from study.plot.scale import DECADES, decades_scale
-from study.plot.style import COLOURS, NAMES, SMALL, head, house_style, panels
+from study.plot.old.scale import DECADES, decades_scale
+from study.plot.old.style import COLOURS, NAMES, SMALL, head, house_style, panels
 
 
 def phase_maps(points: pd.DataFrame, critical: dict[str, float], title: str, note: str) -> Figure:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from study.plot.style import COLOURS, MARKS, NAMES, SMALL, head, house_style, panels
+from study.plot.old.style import COLOURS, MARKS, NAMES, SMALL, head, house_style, panels
 
 
 def maps_and_courses(

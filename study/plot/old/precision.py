@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from study.plot.style import (
+from study.plot.old.style import (
     COLOURS,
     FORMAT_MARKS,
     NAMES,

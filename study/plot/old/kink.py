@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from study.plot.style import FORMAT_MARKS, SMALL, head, house_style, panels
+from study.plot.old.style import FORMAT_MARKS, SMALL, head, house_style, panels
 
 NAMES = {
     "float16_narrow": "float16, sums too",

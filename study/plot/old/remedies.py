@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from study.plot.style import COLOURS, MARKS, NAMES, SMALL, head, house_style, panels
+from study.plot.old.style import COLOURS, MARKS, NAMES, SMALL, head, house_style, panels
 
 TITLES = {"initialiser": "initialisers of plain networks", "other": "other remedies"}
 

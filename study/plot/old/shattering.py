@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from study.plot.style import COLOURS, SMALL, direct_labels, head, house_style, panels
+from study.plot.old.style import COLOURS, SMALL, direct_labels, head, house_style, panels
 
 PANELS = {
     "without skip connections": {

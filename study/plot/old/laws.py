@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from study.plot.style import NAMES, SMALL, head, house_style, panels
+from study.plot.old.style import NAMES, SMALL, head, house_style, panels
 
 _RIGHT, _WRONG, _REFUTING = "#0072B2", "#444444", "#D55E00"
 _REACH = 300.0

@@ -7,7 +7,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from study.plot.style import COLOURS, MARKS, SMALL, direct_labels, head, house_style, panels, shade
+from study.plot.old.style import (
+    COLOURS,
+    MARKS,
+    SMALL,
+    direct_labels,
+    head,
+    house_style,
+    panels,
+    shade,
+)
 
 NAMED = {
     ("relu", "gaussian"): "ReLU, Gaussian",

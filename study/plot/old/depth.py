@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from study.plot.style import (
+from study.plot.old.style import (
     COLOURS,
     MARKS,
     NAMES,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from study.plot.style import head, house_style, panels
+from study.plot.old.style import head, house_style, panels
 
 
 def bars(table: pd.DataFrame) -> Figure:

@@ -1,0 +1,223 @@
+"""Curves of one column against another: seeds as median and interval, theory as lines."""
+
+from __future__ import annotations
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+
+from study.plot.frames import checked, in_order, medians
+from study.plot.style import (
+    COLOURS,
+    FACTOR_COLOURS,
+    MARKS,
+    SYMBOLS,
+    WIDTH,
+    called,
+    house_style,
+    label_ends,
+    shade_float_ranges,
+)
+
+MOST_MARKS = 16
+"""On a curve: with more points its interval is a band, with fewer a bar at each mark."""
+MOST_LABELS = 9
+"""At the ends of the curves of a panel."""
+ORDINARY_MARKS = "os^Dv<>Pph"
+
+
+def curves(
+    df: pd.DataFrame,
+    x: str,
+    y: str,
+    hue: str | None = None,
+    style: str | None = None,
+    col: str | None = None,
+    row: str | None = None,
+    theory: pd.DataFrame | None = None,
+    floats: bool = False,
+    legend: bool = False,
+    palette: object = None,
+    height: float = 1.8,
+    ax: Axes | None = None,
+    **line,
+) -> Axes | sns.FacetGrid:
+    """Draw y against x: marks at the median over seeds with its 95 % interval, theory as lines.
+
+    Parameters
+    ----------
+    df : DataFrame with the columns named here; rows that agree in x and all mapped columns are
+        taken for seeds of one network
+    x, y : columns of numbers
+    hue, style, col, row : columns that tell curves and panels apart, as in seaborn
+    theory : DataFrame with x, y and the mapped columns; drawn as lines
+    floats : shade what is outside the normal ranges of float32 and float64; y is then log10
+    legend : seaborn's legend in place of labels at the ends of the curves
+    palette : as in seaborn; by default an activation has its own colour
+    height : inches of a row of panels
+    ax : where to draw, without col and row; by default the current axes
+    **line : passed on to `seaborn.lineplot`
+
+    Returns
+    -------
+    matplotlib Axes, or a seaborn FacetGrid with col or row.
+
+    Raises
+    ------
+    ValueError
+        As `study.plot.frames.checked`.
+    """
+    frame, by = checked(df, [x, y], {"hue": hue, "style": style, "col": col, "row": row})
+    points = medians(frame, [x, *by], y)
+    colours = colours_of(hue, points, palette)
+    if hue is None and "activation" in df and df["activation"].nunique() == 1:
+        line.setdefault("color", COLOURS.get(df["activation"].iloc[0], "C0"))
+    if theory is not None:
+        line.setdefault("linestyle", "")
+    legend = legend or style not in (None, hue)
+    with house_style():
+        grid, panels = facets(points, col, row, height, ax)
+        for panel, where in panels:
+            _draw(panel, rows_of(points, where), x, hue, style, colours, legend, line)
+            if theory is not None:
+                expected = rows_of(theory, where)
+                _lines(panel, expected, x, y, hue, style, colours, line.get("color", "black"))
+        if floats:  # once all panels have their say in limits that they share
+            for panel, _ in panels:
+                shade_float_ranges(panel)
+        label_axes(grid, panels, x, y)
+        panels[0][0].figure.draw_without_rendering()  # the layout, which the labels need
+        if hue is not None and not legend:
+            for panel, where in panels:
+                _labels(panel, rows_of(points, where), x, hue, colours)
+    return panels[0][0] if grid is None else grid
+
+
+def colours_of(hue: str | None, points: pd.DataFrame, palette: object = None) -> dict:
+    """A colour for each value of the column, in order; numbers get darker as they fall."""
+    if hue is None:
+        return {}
+    levels = in_order(hue, points[hue])
+    if isinstance(palette, dict):
+        return {level: palette[level] for level in levels}
+    if palette is None and hue == "activation":
+        spare = sns.color_palette("husl", len(levels))
+        return {name: COLOURS.get(name, spare[i]) for i, name in enumerate(levels)}
+    if palette is None and hue == "factor":
+        return {level: FACTOR_COLOURS[level] for level in levels}
+    if pd.api.types.is_numeric_dtype(points[hue]):
+        # The lightest tones of the palette are too faint for a line.
+        tones = sns.color_palette(palette or "viridis", round(1.25 * len(levels)) + 1)
+    else:
+        tones = sns.color_palette(palette or "colorblind", len(levels))
+    return dict(zip(levels, tones, strict=False))
+
+
+def facets(
+    points: pd.DataFrame, col: str | None, row: str | None, height: float, ax: Axes | None
+) -> tuple[sns.FacetGrid | None, list[tuple[Axes, dict]]]:
+    """The panels with what is in each of them, {column: value}; the grid if there is one."""
+    if col is None and row is None:
+        return None, [(ax or plt.gca(), {})]
+    if ax is not None:
+        raise ValueError("ax is not allowed with col or row; allowed: one of the two")
+    orders = {}
+    if col is not None:
+        orders["col_order"] = in_order(col, points[col])
+    if row is not None:
+        orders["row_order"] = in_order(row, points[row])
+    with mpl.rc_context({"figure.constrained_layout.use": False}):  # seaborn lays out on its own
+        grid = sns.FacetGrid(points, col=col, row=row, height=height, despine=False, **orders)
+    rows, _ = grid.axes.shape
+    grid.figure.set_size_inches(WIDTH, height * rows + 0.2)
+    grid.figure.set_layout_engine("constrained", w_pad=0.04, h_pad=0.04)
+    names = [name for name in (row, col) if name is not None]
+    panels = []
+    for key, panel in grid.axes_dict.items():
+        values = key if len(names) == 2 else (key,)
+        where = dict(zip(names, values, strict=True))
+        title = ", ".join(called(name, value) for name, value in where.items())
+        panel.set_title(title, color=COLOURS.get(where.get("activation"), "black"))
+        panels.append((panel, where))
+    return grid, panels
+
+
+def label_axes(grid: sns.FacetGrid | None, panels: list, x: str, y: str) -> None:
+    """Say what the axes are; in a grid at its edges alone."""
+    names = [SYMBOLS.get(name, name.replace("_", " ")) for name in (x, y)]
+    bottom = [panels[0][0]] if grid is None else grid.axes[-1, :]
+    left = [panels[0][0]] if grid is None else grid.axes[:, 0]
+    for panel in bottom:
+        panel.set_xlabel(names[0])
+    for panel in left:
+        panel.set_ylabel(names[1])
+
+
+def rows_of(frame: pd.DataFrame, where: dict) -> pd.DataFrame:
+    """The rows of a panel; a frame without the column is for all panels."""
+    for name, value in where.items():
+        if name in frame:
+            frame = frame[frame[name] == value]
+    return frame
+
+
+def _draw(ax, points, x, hue, style, colours, legend, line) -> None:
+    """Median lines by seaborn, intervals, and what has no height."""
+    finite = points[np.isfinite(points["value"])]
+    longest = points[x].nunique()
+    look = {"hue": hue, "hue_order": list(colours) or None, "palette": colours or None}
+    if style is not None and style != hue:
+        look |= {"style": style, "markers": True, "dashes": line.get("linestyle") is None}
+    elif hue is not None:
+        marks = {v: MARKS.get(v, ORDINARY_MARKS[i % 10]) for i, v in enumerate(colours)}
+        look |= {"style": hue, "style_order": list(colours), "markers": marks, "dashes": False}
+    else:
+        look |= {"marker": "o"}
+    look |= {"markevery": max(1, longest // MOST_MARKS), "markeredgewidth": 0}
+    sns.lineplot(
+        finite, x=x, y="value", estimator=None, errorbar=None, ax=ax,
+        legend="auto" if legend else False, **look | line,
+    )  # fmt: skip
+    by = [name for name in dict.fromkeys((hue, style)) if name is not None]
+    ends = finite[["low", "high"]].to_numpy()
+    ends = ends[np.isfinite(ends)]
+    floor, ceiling = ends.min(initial=0.0), ends.max(initial=0.0)
+    for key, curve in finite.groupby(by, sort=False) if by else [((None,), finite)]:
+        colour = colours.get(key[0], line.get("color", "C0"))
+        low, high = curve["low"].clip(lower=floor), curve["high"].clip(upper=ceiling)
+        if longest <= MOST_MARKS:
+            ax.vlines(curve[x], low, high, color=colour, lw=0.9)
+        else:
+            ax.fill_between(curve[x], low, high, color=colour, alpha=0.25, lw=0)
+    for sign, mark, height in ((-1, "v", 0.03), (1, "^", 0.97)):
+        lost = points[points["value"] == sign * np.inf]
+        tones = [colours.get(v, line.get("color", "C0")) for v in lost.get(hue, lost[x])]
+        ax.scatter(
+            lost[x], np.full(len(lost), height), marker=mark, c=tones, s=12,
+            transform=ax.get_xaxis_transform(), clip_on=False,
+        )  # fmt: skip
+
+
+def _lines(ax, theory, x, y, hue, style, colours, colour) -> None:
+    by = [name for name in dict.fromkeys((hue, style)) if name in theory]
+    for key, curve in theory.groupby(by, sort=False) if by else [((None,), theory)]:
+        finite = curve[y].where(np.isfinite(curve[y]))
+        ax.plot(curve[x], finite, color=colours.get(key[0], colour), zorder=1)
+
+
+def _labels(ax, points, x, hue, colours) -> None:
+    """The curves' names where they end, all at the right edge."""
+    finite = points[np.isfinite(points["value"])]
+    last = finite.sort_values(x).groupby(hue, observed=True).tail(1)
+    levels = [level for level in colours if level in set(last[hue])]
+    step = -(-len(levels) // MOST_LABELS) or 1
+    shown = [levels[i] for i in range(0, len(levels), step)]
+    ends = [
+        (end["value"], called(hue, end[hue]), colours[end[hue]])
+        for _, end in last[last[hue].isin(shown)].iterrows()
+    ]
+    if ends:
+        label_ends(ax, ends, float(finite[x].max()))

@@ -1,0 +1,106 @@
+"""Maps: decades gained or lost over two columns, in the range of float32, beside theory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter
+
+from study.plot.curves import facets, label_axes, rows_of
+from study.plot.floats import FLOAT32_DECADES
+from study.plot.frames import checked, decades, medians, read
+from study.plot.style import DECADES, house_style
+from study.theory.mean_field import critical_sigma_w, mean_field
+
+KEPT = 3
+"""Decades: within a factor of 1,000 a gradient is kept."""
+
+
+def phase(
+    df: pd.DataFrame,
+    value: str = "decades",
+    x: str = "sigma_w",
+    y: str = "depth",
+    col: str | None = None,
+    row: str | None = None,
+    theory: bool = False,
+    height: float = 2.0,
+    ax: Axes | None = None,
+) -> Axes | sns.FacetGrid:
+    """Draw a map of what the gradient gains or loses, a square a network.
+
+    The colours end where float32 does: beyond, a plain run shows 0, or inf and then NaN.
+
+    Parameters
+    ----------
+    df : any frame with a network for each x and y, or the path of its CSV
+    value : column of decades; "decades" is found from the factors of a frame with layers
+    x, y : columns that span the map, on logarithmic axes
+    col, row, height, ax : as in `study.plot.curves`
+    theory : draw where mean field has chi = 1 (solid) and, with depth as y, where the gradient
+        changes by 3 decades (dashed) and leaves float32 (dotted)
+
+    Returns
+    -------
+    matplotlib Axes, or a seaborn FacetGrid with col or row.
+    """
+    df = read(df)
+    if value == "decades" and value not in df:
+        df = decades(df)
+    frame, by = checked(df, [x, y, value], {"col": col, "row": row})
+    for axis in (x, y):
+        if frame[axis].nunique() < 2:
+            only = frame[axis].iloc[0]
+            raise ValueError(f"column {axis!r} has one value, {only}; allowed: at least two")
+    points = medians(frame, [x, y, *by], value)
+    low, high = FLOAT32_DECADES
+    with house_style():
+        grid, panels = facets(points, col, row, height, ax)
+        for panel, where in panels:
+            own = rows_of(points, where)
+            table = own.pivot(index=y, columns=x, values="value").clip(low, high)
+            mesh = panel.pcolormesh(
+                _edges(table.columns), _edges(table.index), table, cmap=DECADES, vmin=low,
+                vmax=high, rasterized=True,
+            )  # fmt: skip
+            panel.set(xscale="log", yscale="log")
+            for axis in (panel.xaxis, panel.yaxis):
+                axis.set_major_formatter("{x:,g}")
+                axis.set_minor_formatter(NullFormatter())
+            if theory:
+                _theory(panel, rows_of(df, where), x, y)
+        label_axes(grid, panels, x, y)
+        bar = panels[0][0].figure.colorbar(
+            mesh, ax=[panel for panel, _ in panels], extend="both", aspect=30, pad=0.01
+        )
+        bar.set_label("decades gained or lost")
+    return panels[0][0] if grid is None else grid
+
+
+def _edges(middles: pd.Index) -> np.ndarray:
+    """Between the values of a logarithmic axis, and beyond its ends."""
+    log = np.log(middles.to_numpy(float))
+    inner = (log[1:] + log[:-1]) / 2
+    return np.exp([2 * log[0] - inner[0], *inner, 2 * log[-1] - inner[-1]])
+
+
+def _theory(ax: Axes, df: pd.DataFrame, x: str, y: str) -> None:
+    """chi = 1 and, against depth, equal decades: depth times 1/2 log10 chi."""
+    name = df["activation"].iloc[0]
+    limits = ax.axis()
+    if y == "sigma_b":
+        biases = np.sort(df[y].unique())
+        ax.plot([critical_sigma_w(name, bias) for bias in biases], biases, color="black")
+    else:
+        bias = float(df["sigma_b"].iloc[0]) if "sigma_b" in df else 0.0
+        scales = np.geomspace(df[x].min(), df[x].max(), 120)
+        rate = np.array([0.5 * np.log10(mean_field(name, s, bias).chi) for s in scales])
+        ax.axvline(critical_sigma_w(name, bias), color="black")
+        low, high = FLOAT32_DECADES
+        for level, dash in ((KEPT, "--"), (-KEPT, "--"), (low, ":"), (high, ":")):
+            with np.errstate(divide="ignore"):
+                depths = level / rate
+            ax.plot(scales, np.where(depths > 0, depths, np.nan), dash, color="black", lw=0.9)
+    ax.axis(limits)

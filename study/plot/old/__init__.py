@@ -1,0 +1,1 @@
+"""The figures as they were drawn, one module an experiment; goes as each is drawn anew."""

@@ -1,0 +1,143 @@
+"""The words of the vocabulary that are curves: profile, depth, factors, spectrum, training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from study.plot import expected
+from study.plot.curves import curves
+from study.plot.dots import dots
+from study.plot.frames import NETWORK, VARIED, decades, read
+
+_ROLES = ("hue", "style", "col", "row")
+
+
+def profile(df: pd.DataFrame | str | Path, y: str = "log10_grad_norm", theory=False, **look):
+    """Draw a norm against layer: median over seeds, its 95 % interval as a band or bars.
+
+    Parameters
+    ----------
+    df : frame of `study.profile`, `study.backpropagate` or `study.torch.profile`, or a CSV's path
+    y : the column drawn, norms as log10
+    theory : draw what theory expects, log10_grad_norm alone, or a DataFrame of lines
+    **look : hue, style, col, row and the rest of `study.plot.curves`
+
+    Returns
+    -------
+    matplotlib Axes, or a seaborn FacetGrid with col or row.
+
+    Examples
+    --------
+    >>> import study
+    >>> nets = [study.Network(name, 50, 64, sigma_w=1.0) for name in ("relu", "sigmoid")]
+    >>> ax = study.plot.profile(study.profile(nets, seeds=range(5)), hue="activation", theory=True)
+    >>> ax.get_xlabel()
+    'layer $k$, input to output'
+    """
+    df = read(df)
+    if "name" in df and "layer" in df:  # of torch: a row a parameter
+        df = df[df["layer"] >= 0].assign(parameter=df["name"].str.rpartition(".")[2])
+        look.setdefault("hue", "parameter")
+    if theory is True:
+        theory = expected.profile(df, _mapped(look))
+    return curves(df, "layer", y, theory=_lines(theory), **{"floats": True} | look)
+
+
+def depth(df: pd.DataFrame | str | Path, y: str = "decades", theory=False, **look):
+    """Draw what reaches the input against depth.
+
+    Parameters
+    ----------
+    df : frame of networks of several depths: layers, or one row a network and seed
+    y : "decades" gained from output to input, found from the factors of a frame with layers; or a
+        column, of a frame with layers that of layer 0
+    theory : draw the decades that theory expects, or a DataFrame of lines
+    **look : hue, style, col, row and the rest of `study.plot.curves`
+    """
+    df = read(df)
+    if y == "decades" and y not in df:
+        df = decades(df)
+    elif "layer" in df:
+        df = df[df["layer"] == 0]
+    if theory is True:
+        theory = expected.depth(df, y, _mapped(look))
+    return curves(df, "depth", y, theory=_lines(theory), **{"floats": True} | look)
+
+
+def factors(df: pd.DataFrame | str | Path, per: str = "layer", theory=False, **look):
+    """Draw what the derivative did to the gradient, what the weights did, and both.
+
+    Parameters
+    ----------
+    df : any frame with log10_derivative_factor and log10_weight_factor
+    per : "layer": decades a layer against the layer; "network": their mean over the layers, a row
+        a value of ``y`` (by default activation)
+    theory : draw mean field's 1/2 log10 E phi'^2 and log10 sigma_w
+    **look : the rest of `study.plot.curves` or `study.plot.dots`; the hue is the factor
+    """
+    df = read(df)
+    named = {"derivative": "log10_derivative_factor", "weights": "log10_weight_factor"}
+    for name in named.values():
+        if name not in df:
+            there = ", ".join(map(str, df.columns))
+            raise ValueError(f"column {name!r} is missing; there are: {there}")
+    keys = [c for c in dict.fromkeys([*VARIED, "seed", "layer", *_mapped(look)]) if c in df]
+    parts = {part: df[name] for part, name in named.items()}
+    parts["both"] = parts["derivative"] + parts["weights"]
+    long = pd.concat([df[keys].assign(factor=p, decades_a_layer=v) for p, v in parts.items()])
+    lines = expected.factors(df, _mapped(look)) if theory is True else _lines(theory)
+    look = {"hue": "factor"} | look
+    if per == "layer":
+        return curves(long, "layer", "decades_a_layer", theory=lines, **look)
+    if per != "network":
+        raise ValueError(f"per = {per!r}; allowed: layer, network")
+    keys = [name for name in [*keys, "factor"] if name != "layer"]
+    means = long.groupby(keys, sort=False, as_index=False).decades_a_layer.mean()
+    if lines is not None:
+        by = [name for name in keys if name in lines]
+        lines = lines.groupby(by, sort=False, as_index=False).decades_a_layer.mean()
+    return dots(means, "decades_a_layer", **{"y": "activation"} | look, theory=lines)
+
+
+def spectrum(df: pd.DataFrame | str | Path, x: str = "rank", theory=False, **look):
+    """Draw the singular values of a Jacobian, as log10, by rank, or against depth with x="depth".
+
+    Parameters
+    ----------
+    df : columns log10_s_1, log10_s_2, ..., or rank and log10_singular_value
+    theory : DataFrame of lines
+    **look : hue, style, col, row and the rest of `study.plot.curves`
+    """
+    df = read(df)
+    y = "log10_singular_value"
+    wide = [name for name in df if str(name).startswith("log10_s_")]
+    if wide:
+        keys = [name for name in df if name in (*NETWORK, "seed", *_mapped(look))]
+        df = df.melt(keys, wide, var_name="rank", value_name=y)
+        df["rank"] = df["rank"].str.removeprefix("log10_s_").astype(int)
+    return curves(df, x, y, theory=_lines(theory), **look)
+
+
+def training(df: pd.DataFrame | str | Path, y: str = "loss", theory=False, **look):
+    """Draw loss, accuracy or a norm against the step of training.
+
+    Parameters
+    ----------
+    df : columns step and y: a log of `study.engines.training`, a frame of `study.torch.watch`
+    y : the column drawn
+    **look : hue, style, col, row and the rest of `study.plot.curves`
+    """
+    df = read(df)
+    return curves(df, "step", y, theory=_lines(theory), **look)
+
+
+def _mapped(look: dict) -> list[str]:
+    """The columns that a call maps, without those that `factors` makes."""
+    names = dict.fromkeys(look.get(role) for role in _ROLES)
+    return [name for name in names if name not in (None, "factor")]
+
+
+def _lines(theory) -> pd.DataFrame | None:
+    return theory if isinstance(theory, pd.DataFrame) else None
