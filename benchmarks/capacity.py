@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import time
 from concurrent.futures import ProcessPoolExecutor
 
@@ -32,7 +33,6 @@ def run(engine: str, width: int, scales: int, seeds: int, depth: int) -> tuple[f
     """Profile, and return seconds and peak gigabytes of this process."""
     import study
     from benchmarks.networks import networks
-    from study.runs.plan import peak_memory
 
     if scales:
         job = lambda depth: networks(width, [depth], scales)  # noqa: E731
@@ -42,7 +42,7 @@ def run(engine: str, width: int, scales: int, seeds: int, depth: int) -> tuple[f
     start = time.perf_counter()
     study.profile(job(depth), range(seeds), engine=engine)
     seconds = time.perf_counter() - start
-    return seconds, peak_memory() / 1e9
+    return seconds, 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9
 
 
 def measure() -> pd.DataFrame:

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,6 @@ from study.records.disk import make_folder, write_atomic
 from study.runs import cluster, parts, sweep
 from study.runs.experiment import Experiment
 
-QUESTION = "How many parts can a driver serve?"
-COLUMNS = {"value": "a number [1]"}
-CLAIMS: list = []
-GRID = {"quick": [{"seed": 0, "sigma_w": 1.0}], "paper": [{"seed": 0, "sigma_w": 1.0}]}
 ROWS = 10
 MILLION = 10**6
 PAGE = Path("docs/cluster.md")
@@ -48,21 +45,29 @@ def measure(seed: int, sigma_w: float) -> dict[str, pd.DataFrame]:
     return {"rows": pd.DataFrame(rows | {"value": np.arange(ROWS) / 3 + seed})}
 
 
-def cost(seed: int, sigma_w: float) -> tuple[float, int]:
-    """Next to nothing."""
-    return 1e-3, 2**16
-
-
 def figure(tables: dict[str, pd.DataFrame]) -> None:
     """None is drawn."""
 
 
-def experiment(count: int) -> Experiment:
-    """The experiment of this module, with that many cells."""
-    import benchmarks.parts as own  # by its own name, also where it is run as __main__
+def cells(count: int) -> list[dict[str, Any]]:
+    """So many cells, each different."""
+    return [{"seed": i, "sigma_w": 1 + i / 7} for i in range(count)]
 
-    own.GRID["quick"] = [{"seed": i, "sigma_w": 1 + i / 7} for i in range(count)]
-    return Experiment.of(own)
+
+experiment = Experiment(
+    question="How many parts can a driver serve?",
+    grid={"quick": cells(1), "paper": cells(1)},
+    measure=measure,
+    figure=figure,
+    columns={"value": "a number [1]"},
+)
+
+
+def with_cells(count: int) -> Experiment:
+    """The experiment of this module, with that many cells."""
+    import benchmarks.parts as module  # by its own name, also where it is run as __main__
+
+    return replace(Experiment.of(module), grid={"quick": cells(count), "paper": cells(1)})
 
 
 def held() -> int:
@@ -91,7 +96,7 @@ def dask() -> Iterator[Executor]:
 
 def _million() -> list[tuple[str, int, float, str]]:
     """What the grid itself takes, with a million cells."""
-    before, many, grid = held(), experiment(MILLION), []
+    before, many, grid = held(), with_cells(MILLION), []
     checked = seconds(lambda: grid.extend(sweep.parts(many, "quick")))
     grown = held() - before
     named = seconds(lambda: [part.key for part in grid])
@@ -105,7 +110,7 @@ def _million() -> list[tuple[str, int, float, str]]:
 def limits(count: int, folder: Path) -> pd.DataFrame:
     """Measure each step with `count` parts, in a folder on the disk in question."""
     found = _million()
-    few = experiment(count)
+    few = with_cells(count)
     grid = sweep.parts(few, "quick")
     store = folder / few.name / ".parts"
     store.mkdir(parents=True)
@@ -129,7 +134,7 @@ def limits(count: int, folder: Path) -> pd.DataFrame:
     for name, lend in (("own processes", contextlib.nullcontext), ("Dask", dask)):
         with lend() as executor:
             for size in (count // 10, count):  # the first starts the workers and loads the study
-                new = experiment(size)
+                new = with_cells(size)
                 work = folder / f"{name} {size}"
                 took = seconds(lambda n=new, w=work, e=executor: sweep.run(n, "quick", w, 2, e))
         found.append((f"two workers, {name}: a part, all told", count, took / count, "seconds"))

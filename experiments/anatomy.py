@@ -5,13 +5,12 @@ import pandas as pd
 
 import study
 from study.plot.old.anatomy import derivative_and_weights
+from study.runs.experiment import Experiment
 from study.sampling import digits
 from study.statistics.claims import Claim, Estimate, above, below, verdict, within
 from study.statistics.estimators import farthest, mean, medians, worst
 from study.statistics.gains import FACTORS, mean_factors, running_factors
 from study.theory.decay import derivative_decades
-
-QUESTION = "What did the derivative take from the gradient, and what did the weights give back?"
 
 WIDTH, DEPTH = 256, 100
 FIRST, LAST = 10, 95  # past the transient of the forward pass, below the cost
@@ -24,27 +23,10 @@ SEED = 1000  # those from 0 on were seen when the thresholds were chosen
 CLOSE, ROUGHLY = float(np.log10(1.01)), float(np.log10(1.05))
 """Decades: 1 % and 5 % of a factor."""
 
-GRID = {
-    preset: [{"inputs": kind, "seed": seed, "scales": SCALES} for kind in BATCH for seed in seeds]
-    for preset, seeds in (("quick", range(SEED, SEED + 4)), ("paper", range(SEED, SEED + 20)))
-}
-
-COLUMNS = {
-    "inputs": "random: one standard normal input and a random unit cotangent at the output; "
-    "digits: 4 MNIST images and the squared-error cost [-]",
-    "scale": "sigma_w beside the activation's critical one [1]",
-} | FACTORS
 
 PASSED = ["layers_passed", "derivative", "weights"]
 NET = ["activation", "scale", "sigma_w", "sigma_b"]
 KEYS = ["inputs", *NET, "seed"]
-
-
-def cost(inputs: str, seed: int, scales: list[float]) -> tuple[float, int]:
-    """Core-seconds, drawing the weights and a column for each network and example; bytes."""
-    columns = len(SIGMA_B) * len(scales) * BATCH[inputs]
-    base = 10**8 if inputs == "digits" else 2**24  # to read the images
-    return 0.3 + 0.045 * columns, base + 2**17 * columns
 
 
 def measure(inputs: str, seed: int, scales: list[float]) -> dict[str, pd.DataFrame]:
@@ -97,48 +79,6 @@ def _growth(rows: pd.DataFrame) -> pd.Series:
 
 CALLED = {"sigmoid": "sigmoid", "tanh": "tanh", "relu": "ReLU"}
 
-CLAIMS = [
-    Claim(name, statement, threshold, judge, about)
-    for name, about, threshold, judge, statement in (
-        ("sigmoid's derivative takes a factor of four", "A", below(float(np.log10(0.25))), _largest,
-         "Sigmoid: log10 of the largest factor ‖dC/dz‖ / ‖dC/dr‖ of any layer, weight scale, input "
-         "and seed; below log10 of 1/4."),
-        ("ReLU's derivative lets half of the square through", "A", within(0.49, 0.51),
-         _mean("relu", lambda at: at[1.0].square_passed),
-         "ReLU at its critical scale: share of the gradient's square that passes a layer; within "
-         "0.49 to 0.51."),
-        ("ReLU's derivative counts active units", "A", within(-CLOSE, CLOSE),
-         _mean("relu", lambda at: at[1.0].log10_over_count),
-         "ReLU at its critical scale: decades by which its factor differs from the square root of "
-         "the share of active units; within 1 % of a factor."),
-        *(
-            (f"the weights pay back what {called}'s derivative takes", "B", within(0.95, 1.05),
-             _mean(name, lambda at: -at[1.0].log10_weight / at[1.0].log10_derivative),
-             f"{called} at its critical scale, sigma_w = {CRITICAL[name]:.6g}: decades that the "
-             "weights give beside those that the derivative takes; within 5 % of 1.")
-            for name, called in CALLED.items()
-        ),
-        *(
-            (f"{called}'s derivative alone decides", "saying", above(0),
-             _mean(name, lambda at: np.sign(_growth(at[0.5]) * _growth(at[2.0]))),
-             f"{called}: 1 where the gradient does the same, vanish or explode, at half and at "
-             "twice the critical scale, -1 where not; above 0.")
-            for name, called in CALLED.items()
-        ),
-        ("larger weights make sigmoid's derivative take more", "", below(0),
-         _mean("sigmoid", lambda at: at[2.0].log10_derivative - at[0.5].log10_derivative),
-         "Sigmoid: decades per layer of the derivative at twice the critical scale less those at "
-         "half of it; below 0."),
-        ("both factors are mean field's", "", below(ROUGHLY), _beyond_theory,
-         "All activations, scales and inputs: decades per layer between the derivative's factor "
-         "and 1/2 log10 E phi'^2, or the weights' and sigma_w, the largest; below 5 % of a "
-         "factor."),
-        ("images do not change the balance", "", below(ROUGHLY), _images_beyond_random,
-         "All activations and scales: decades per layer on MNIST digits less those on random "
-         "inputs, paired by seed, the largest mean; below 5 % of a factor."),
-    )
-]  # fmt: skip
-
 
 def figure(tables: dict[str, pd.DataFrame]):
     """Decades taken and given on the way down: a row an activation, a column a weight scale."""
@@ -149,7 +89,9 @@ def figure(tables: dict[str, pd.DataFrame]):
         weights = np.log10(net.sigma_w) * np.arange(1, DEPTH + 1)
         for part, values in zip(parts, (derivative, weights, derivative + weights), strict=True):
             lines += [(*net, k + 1, part, value) for k, value in enumerate(values)]
-    pays = [verdict(c.judge(tables), c.threshold) for c in CLAIMS if "pay back" in c.name]
+    pays = [
+        verdict(c.judge(tables), c.threshold) for c in experiment.claims if "pay back" in c.name
+    ]
     return derivative_and_weights(
         medians(layers, ["inputs", *NET, "layers_passed"], parts, "part"),
         pd.DataFrame(lines, columns=[*NET, "layers_passed", "part", "value"]),
@@ -162,3 +104,98 @@ def figure(tables: dict[str, pd.DataFrame]):
         "filled: random inputs, open: MNIST digits, squared error; biases for tanh alone, σ_b² = "
         "0.05. Lines, mean-field theory, no free offset: ½ log10 E φ'², log10 σ_w, their sum.",
     )
+
+
+experiment = Experiment(
+    question="What did the derivative take from the gradient, and what did the weights give back?",
+    grid={
+        preset: [
+            {"inputs": kind, "seed": seed, "scales": SCALES} for kind in BATCH for seed in seeds
+        ]
+        for preset, seeds in (("quick", range(SEED, SEED + 4)), ("paper", range(SEED, SEED + 20)))
+    },
+    measure=measure,
+    figure=figure,
+    claims=[
+        Claim(name=name, statement=statement, threshold=threshold, judge=judge, about=about)
+        for name, about, threshold, judge, statement in (
+            (
+                "sigmoid's derivative takes a factor of four",
+                "A",
+                below(float(np.log10(0.25))),
+                _largest,
+                "Sigmoid: log10 of the largest factor ‖dC/dz‖ / ‖dC/dr‖ of any layer, weight "
+                "scale, input and seed; below log10 of 1/4.",
+            ),
+            (
+                "ReLU's derivative lets half of the square through",
+                "A",
+                within(0.49, 0.51),
+                _mean("relu", lambda at: at[1.0].square_passed),
+                "ReLU at its critical scale: share of the gradient's square that passes a layer; "
+                "within 0.49 to 0.51.",
+            ),
+            (
+                "ReLU's derivative counts active units",
+                "A",
+                within(-CLOSE, CLOSE),
+                _mean("relu", lambda at: at[1.0].log10_over_count),
+                "ReLU at its critical scale: decades by which its factor differs from the square "
+                "root of the share of active units; within 1 % of a factor.",
+            ),
+            *(
+                (
+                    f"the weights pay back what {called}'s derivative takes",
+                    "B",
+                    within(0.95, 1.05),
+                    _mean(name, lambda at: -at[1.0].log10_weight / at[1.0].log10_derivative),
+                    f"{called} at its critical scale, sigma_w = {CRITICAL[name]:.6g}: decades that "
+                    "the weights give beside those that the derivative takes; within 5 % of 1.",
+                )
+                for name, called in CALLED.items()
+            ),
+            *(
+                (
+                    f"{called}'s derivative alone decides",
+                    "saying",
+                    above(0),
+                    _mean(name, lambda at: np.sign(_growth(at[0.5]) * _growth(at[2.0]))),
+                    f"{called}: 1 where the gradient does the same, vanish or explode, at half and "
+                    "at twice the critical scale, -1 where not; above 0.",
+                )
+                for name, called in CALLED.items()
+            ),
+            (
+                "larger weights make sigmoid's derivative take more",
+                "",
+                below(0),
+                _mean("sigmoid", lambda at: at[2.0].log10_derivative - at[0.5].log10_derivative),
+                "Sigmoid: decades per layer of the derivative at twice the critical scale less "
+                "those at half of it; below 0.",
+            ),
+            (
+                "both factors are mean field's",
+                "",
+                below(ROUGHLY),
+                _beyond_theory,
+                "All activations, scales and inputs: decades per layer between the derivative's "
+                "factor and 1/2 log10 E phi'^2, or the weights' and sigma_w, the largest; below 5 "
+                "% of a factor.",
+            ),
+            (
+                "images do not change the balance",
+                "",
+                below(ROUGHLY),
+                _images_beyond_random,
+                "All activations and scales: decades per layer on MNIST digits less those on "
+                "random inputs, paired by seed, the largest mean; below 5 % of a factor.",
+            ),
+        )
+    ],
+    columns={
+        "inputs": "random: one standard normal input and a random unit cotangent at the output; "
+        "digits: 4 MNIST images and the squared-error cost [-]",
+        "scale": "sigma_w beside the activation's critical one [1]",
+    }
+    | FACTORS,
+)

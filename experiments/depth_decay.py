@@ -5,12 +5,11 @@ import pandas as pd
 
 import study
 from study.plot.old.depth import decades_by_layer_and_depth
+from study.runs.experiment import Experiment
 from study.sampling import digits
 from study.statistics.claims import Claim, Estimate, above, below, median_interval, within
 from study.statistics.estimators import medians
 from study.theory.decay import gradient_decades
-
-QUESTION = "How much of the gradient reaches the input, by activation, weight scale and depth?"
 
 SCALES = [0.5, 1.0, 2**0.5, 2.0, 4.0, 10.149264]
 NETS = [[name, s] for name in ("relu", "sigmoid", "tanh", "linear") for s in SCALES]
@@ -19,31 +18,8 @@ WIDTH = 256
 IMAGES = 4  # a network
 SHOWN = 25  # layers of a profile
 
-GRID = {
-    preset: [
-        # Random inputs: a network a cell, with all seeds. Digits: all on one seed's matrices.
-        *({"inputs": "random", "nets": [n], "seeds": [*range(many)], "depths": d} for n in NETS),
-        *(
-            {"inputs": "digits", "nets": NETS, "seeds": [1000 + i], "depths": less}
-            for i in range(few)
-        ),
-    ]
-    for preset, many, d, few, less in (
-        ("quick", 16, [10, 30, 100, 300], 3, [10, 30, 100]),
-        ("paper", 64, [10, 30, 100, 300, 1000, 10000], 10, [10, 30, 100, 300, 1000]),
-    )
-}
 
 _SEEDS = "of ‖dC/dr^(layer)‖ / ‖dC/dr^(depth)‖ over the seeds"
-COLUMNS = {
-    "inputs": "random: one standard normal input and a random unit cotangent at the output, by the "
-    "matrix-free engine; digits: MNIST images and the squared-error cost, by the dense engine [-]",
-    "log10_decay": "‖dC/dr^(0)‖ / ‖dC/dr^(depth)‖: the part of the gradient that reaches the "
-    "input, the sum of all factors [log10]",
-    "median": f"median {_SEEDS} [log10]",
-    "low": f"lower end of the 95 % interval of the median {_SEEDS} [log10]",
-    "high": f"upper end of the 95 % interval of the median {_SEEDS} [log10]",
-}
 
 
 def measure(
@@ -79,13 +55,6 @@ def measure(
     return {name: table for name, table in made.items() if len(table)}
 
 
-def cost(inputs: str, nets: list[list], seeds: list[int], depths: list[int]) -> tuple[float, int]:
-    """Rows of a profile, each with its share of a matrix where there is one."""
-    rows = len(nets) * len(seeds) * sum(depths)
-    each, base = (1e-5, 2**24) if inputs == "random" else (1.5e-4, 2**27)  # to read the images
-    return 0.1 + 2e-4 * max(depths) + each * rows, base + 600 * rows
-
-
 def _of(tables: dict, inputs: str, activation: str, sigma_w: float, depth: int = 0):
     """The networks of a kind at that depth, or the largest."""
     own = tables["networks"].query("inputs == @inputs and activation == @activation")
@@ -112,29 +81,6 @@ def _digits_minus_random(tables: dict[str, pd.DataFrame]) -> Estimate:
 
 RATE = 0.5 * np.log10(study.theory.mean_field("sigmoid", 1.0).chi)
 GAIN = "median decades the gradient gains on its way down the deepest network"
-
-CLAIMS = [
-    Claim(name, statement, threshold, judge, about)
-    for name, about, threshold, judge, statement in (
-        ("sigmoid vanishes as mean field says", "", within(1.02 * RATE, 0.98 * RATE), _rate,
-         "Sigmoid at sigma_w = 1: decades of gradient norm per layer, median over seeds; within 2 "
-         "% of 1/2 log10 chi."),
-        *(
-            (f"weights alone make {name} {fate}", "B", beyond, _gain(name.lower(), sigma),
-             f"{name} at sigma_w = {sigma}: {GAIN}; outside float32's range.")
-            for name, sigma, fate, beyond in (
-                ("ReLU", 1, "vanish", below(-38)),
-                ("ReLU", 2, "explode", above(38)),
-                ("sigmoid", 16, "explode", above(38)),
-            )
-        ),
-        ("He initialisation preserves the gradient", "saying", within(-1, 1),
-         _gain("relu", 2**0.5), f"ReLU at sigma_w = sqrt 2: {GAIN}; within a factor of ten."),
-        ("images do not change the rate", "", within(-0.01, 0.01), _digits_minus_random,
-         "Sigmoid at sigma_w = 1: median decades per layer on MNIST digits less those on random "
-         "inputs, in networks of equal depth with seeds of their own."),
-    )
-]  # fmt: skip
 
 
 def figure(tables: dict[str, pd.DataFrame]):
@@ -164,3 +110,79 @@ def figure(tables: dict[str, pd.DataFrame]):
         "linear the median of the exact law at this width; for sigmoid and tanh mean-field theory "
         "of infinite width, which great depth leaves. Numbers at the curves: σ_w.",
     )
+
+
+experiment = Experiment(
+    question="How much of the gradient reaches the input, by activation, weight scale and depth?",
+    grid={
+        preset: [
+            # Random inputs: a network a cell, with all seeds. Digits: all on one seed's matrices.
+            *(
+                {"inputs": "random", "nets": [n], "seeds": [*range(many)], "depths": d}
+                for n in NETS
+            ),
+            *(
+                {"inputs": "digits", "nets": NETS, "seeds": [1000 + i], "depths": less}
+                for i in range(few)
+            ),
+        ]
+        for preset, many, d, few, less in (
+            ("quick", 16, [10, 30, 100, 300], 3, [10, 30, 100]),
+            ("paper", 64, [10, 30, 100, 300, 1000, 10000], 10, [10, 30, 100, 300, 1000]),
+        )
+    },
+    measure=measure,
+    figure=figure,
+    claims=[
+        Claim(name=name, statement=statement, threshold=threshold, judge=judge, about=about)
+        for name, about, threshold, judge, statement in (
+            (
+                "sigmoid vanishes as mean field says",
+                "",
+                within(1.02 * RATE, 0.98 * RATE),
+                _rate,
+                "Sigmoid at sigma_w = 1: decades of gradient norm per layer, median over seeds; "
+                "within 2 % of 1/2 log10 chi.",
+            ),
+            *(
+                (
+                    f"weights alone make {name} {fate}",
+                    "B",
+                    beyond,
+                    _gain(name.lower(), sigma),
+                    f"{name} at sigma_w = {sigma}: {GAIN}; outside float32's range.",
+                )
+                for name, sigma, fate, beyond in (
+                    ("ReLU", 1, "vanish", below(-38)),
+                    ("ReLU", 2, "explode", above(38)),
+                    ("sigmoid", 16, "explode", above(38)),
+                )
+            ),
+            (
+                "He initialisation preserves the gradient",
+                "saying",
+                within(-1, 1),
+                _gain("relu", 2**0.5),
+                f"ReLU at sigma_w = sqrt 2: {GAIN}; within a factor of ten.",
+            ),
+            (
+                "images do not change the rate",
+                "",
+                within(-0.01, 0.01),
+                _digits_minus_random,
+                "Sigmoid at sigma_w = 1: median decades per layer on MNIST digits less those on "
+                "random inputs, in networks of equal depth with seeds of their own.",
+            ),
+        )
+    ],
+    columns={
+        "inputs": "random: one standard normal input and a random unit cotangent at the output, by "
+        "the matrix-free engine; digits: MNIST images and the squared-error cost, by the dense "
+        "engine [-]",
+        "log10_decay": "‖dC/dr^(0)‖ / ‖dC/dr^(depth)‖: the part of the gradient that reaches the "
+        "input, the sum of all factors [log10]",
+        "median": f"median {_SEEDS} [log10]",
+        "low": f"lower end of the 95 % interval of the median {_SEEDS} [log10]",
+        "high": f"upper end of the 95 % interval of the median {_SEEDS} [log10]",
+    },
+)

@@ -5,6 +5,7 @@ import pandas as pd
 
 import study
 from study.plot.old.finite_width import gradients_at_finite_width
+from study.runs.experiment import Experiment
 from study.statistics.claims import Claim, above, below, median_interval, within
 from study.statistics.estimators import (
     distance_interval,
@@ -15,8 +16,6 @@ from study.statistics.estimators import (
 )
 from study.statistics.gains import deaths_at_half_life, deaths_by_depth, gains, he_profile
 from study.theory import finite_width
-
-QUESTION = "How far does the typical gradient fall in networks of finite width, and what decides?"
 
 SCALES = {"relu": 2**0.5, "linear": 1.0}  # critical: the mean squared gradient is 1
 LN = 2 * np.log(10)  # ln of a squared norm, over log10 of the norm
@@ -36,32 +35,6 @@ PLAN = [  # kind, its own depth, networks a cell, cells of quick and of paper
     *[(*HE, n, n, 2 ** (n + 1), 250, 1, 4) for n in (3, 4, 5, 6)],  # these will die
     *[(*HE, n, n, 2 ** (n + 1), 100, 0, cells) for n, cells in ((7, 6), (9, 2))],
 ]
-
-GRID = {
-    preset: [
-        dict(zip([*KIND[:4], "depths", "seed", "networks"], values, strict=True))
-        for i, (*kind, own, networks, quick, paper) in enumerate(PLAN)
-        for b in range(quick if preset == "quick" else paper)
-        # Widths of one seed share draws, so every network has a seed of its own.
-        for values in [(*kind, [own] if own else depths, 1000 * i + networks * b, networks)]
-    ]
-    for preset, depths in DEPTHS.items()
-}
-
-COLUMNS = {
-    "narrow_width": "units of every tenth layer, where the others have width units [units]",
-    "layers": "L, counted from the output down [layers]",
-    "log10_gain": "‖dC/dr^(depth - L)‖ / ‖dC/dr^(depth)‖; -inf in a dead network [log10]",
-    "layers_alive": "layers below the first without an active unit [layers]",
-}
-
-
-def cost(width: int, narrow_width: int, depths: list, networks: int, **_) -> tuple[float, int]:
-    """Core-seconds and bytes: so much a layer and an entry; more where layers die."""
-    layers = networks * depths[-1]
-    entries = 1.5e-8 * width if width == narrow_width else 1e-8 * width**2
-    each = entries + (1e-5 if width <= 16 else 4e-6)
-    return 1.2e-4 * depths[-1] + layers * each, 1550 * layers + 150_000_000
 
 
 def measure(
@@ -120,46 +93,6 @@ SAYINGS = (
     "the mean width decides",
 )
 
-CLAIMS = [
-    Claim(name, statement, threshold, judge, "saying" if name in SAYINGS else "")
-    for name, threshold, judge, statement in (
-        ("the log gradient follows the exact law", below(0.1),
-         lambda t: distance_interval(np.concatenate(places(t))),
-         "All kinds at full depth, each network at its place in its own law: largest gap between "
-         "the measured and the exact distribution; below 0.1."),
-        ("no kind of network is an exception", above(1e-3), lambda t: least_p_value(places(t)),
-         "The least p-value of that gap among the kinds, times their number; above 1e-3, the "
-         "family-wise false-alarm rate."),
-        ("He initialisation preserves the typical gradient", within(-1, 1),
-         lambda t: median_interval(he(t, DEEP)),
-         "He-ReLU, width 64, deepest networks: decades that the gradient norm gains, median; "
-         "within a factor of ten."),
-        ("He initialisation preserves the mean squared gradient", within(-np.log10(2), np.log10(2)),
-         lambda t: log10_mean_square(he(t, "2 * layers == width")),
-         "He-ReLU, half as many layers as units: log10 of the average squared gain of all such "
-         "networks; 0 within a factor of two."),
-        ("an average over networks shows that mean", within(-1, 1),
-         lambda t: log10_mean_square(he(t, DEEP)),
-         "He-ReLU, width 64, deepest networks: the same, though the mean is 1; within a factor of "
-         "ten."),
-        ("depth over width alone decides", within(0.9, 1.1),
-         _beside_law("width == 256 and layers == 2048", [64] * 513),
-         "He-ReLU, 8 times as deep as wide: mean ln G at width 256 over that of the law of width "
-         "64; within 10 % of 1."),
-        ("a bottleneck costs what its 1/n says", within(0.9, 1.1),
-         _beside_law("narrow_width == 8", UNEQUAL),
-         "He-ReLU, 100 layers of width 128, every tenth of width 8: mean ln G over that of the "
-         "exact law, a sum over layers; within 10 % of 1."),
-        ("the mean width decides", within(0.9, 1.1), _beside_law("narrow_width == 8", MEAN_WIDTH),
-         "The same networks: mean ln G over that of networks of their mean width; within 10 % of "
-         "1."),
-        ("networks are born dead as often as 1 - (1 - 2^-n)^L", within(0.9, 1.1),
-         lambda t: deaths_at_half_life(t["gains"].query("width < 10")),
-         "He-ReLU of width below 10, L its half-life: dead networks over those expected; within "
-         "10 % of 1."),
-    )
-]  # fmt: skip
-
 
 def figure(tables: dict[str, pd.DataFrame]):
     """Typical gradients against depth, against the sum of 1/n, and shares of dead networks."""
@@ -180,3 +113,101 @@ def figure(tables: dict[str, pd.DataFrame]):
         "(√2; linear 1). Lines, no free offset: the median of the exact law of each width; "
         "right, 1 − (1 − 2⁻ⁿ)^L. Dashed: the mean of the squared gradient, 1.",
     )
+
+
+experiment = Experiment(
+    question="How far does the typical gradient fall in networks of finite width, and what "
+    "decides?",
+    grid={
+        preset: [
+            dict(zip([*KIND[:4], "depths", "seed", "networks"], values, strict=True))
+            for i, (*kind, own, networks, quick, paper) in enumerate(PLAN)
+            for b in range(quick if preset == "quick" else paper)
+            # Widths of one seed share draws, so every network has a seed of its own.
+            for values in [(*kind, [own] if own else depths, 1000 * i + networks * b, networks)]
+        ]
+        for preset, depths in DEPTHS.items()
+    },
+    measure=measure,
+    figure=figure,
+    claims=[
+        Claim(
+            name=name,
+            statement=statement,
+            threshold=threshold,
+            judge=judge,
+            about="saying" if name in SAYINGS else "",
+        )
+        for name, threshold, judge, statement in (
+            (
+                "the log gradient follows the exact law",
+                below(0.1),
+                lambda t: distance_interval(np.concatenate(places(t))),
+                "All kinds at full depth, each network at its place in its own law: largest gap "
+                "between the measured and the exact distribution; below 0.1.",
+            ),
+            (
+                "no kind of network is an exception",
+                above(1e-3),
+                lambda t: least_p_value(places(t)),
+                "The least p-value of that gap among the kinds, times their number; above 1e-3, "
+                "the family-wise false-alarm rate.",
+            ),
+            (
+                "He initialisation preserves the typical gradient",
+                within(-1, 1),
+                lambda t: median_interval(he(t, DEEP)),
+                "He-ReLU, width 64, deepest networks: decades that the gradient norm gains, "
+                "median; within a factor of ten.",
+            ),
+            (
+                "He initialisation preserves the mean squared gradient",
+                within(-np.log10(2), np.log10(2)),
+                lambda t: log10_mean_square(he(t, "2 * layers == width")),
+                "He-ReLU, half as many layers as units: log10 of the average squared gain of all "
+                "such networks; 0 within a factor of two.",
+            ),
+            (
+                "an average over networks shows that mean",
+                within(-1, 1),
+                lambda t: log10_mean_square(he(t, DEEP)),
+                "He-ReLU, width 64, deepest networks: the same, though the mean is 1; within a "
+                "factor of ten.",
+            ),
+            (
+                "depth over width alone decides",
+                within(0.9, 1.1),
+                _beside_law("width == 256 and layers == 2048", [64] * 513),
+                "He-ReLU, 8 times as deep as wide: mean ln G at width 256 over that of the law of "
+                "width 64; within 10 % of 1.",
+            ),
+            (
+                "a bottleneck costs what its 1/n says",
+                within(0.9, 1.1),
+                _beside_law("narrow_width == 8", UNEQUAL),
+                "He-ReLU, 100 layers of width 128, every tenth of width 8: mean ln G over that of "
+                "the exact law, a sum over layers; within 10 % of 1.",
+            ),
+            (
+                "the mean width decides",
+                within(0.9, 1.1),
+                _beside_law("narrow_width == 8", MEAN_WIDTH),
+                "The same networks: mean ln G over that of networks of their mean width; within 10 "
+                "% of 1.",
+            ),
+            (
+                "networks are born dead as often as 1 - (1 - 2^-n)^L",
+                within(0.9, 1.1),
+                lambda t: deaths_at_half_life(t["gains"].query("width < 10")),
+                "He-ReLU of width below 10, L its half-life: dead networks over those expected; "
+                "within 10 % of 1.",
+            ),
+        )
+    ],
+    columns={
+        "narrow_width": "units of every tenth layer, where the others have width units [units]",
+        "layers": "L, counted from the output down [layers]",
+        "log10_gain": "‖dC/dr^(depth - L)‖ / ‖dC/dr^(depth)‖; -inf in a dead network [log10]",
+        "layers_alive": "layers below the first without an active unit [layers]",
+    },
+)

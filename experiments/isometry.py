@@ -6,12 +6,11 @@ import pandas as pd
 import study
 from study.engines.jacobian import log10_singular_values
 from study.plot.old.isometry import singular_values_against_depth
+from study.runs.experiment import Experiment
 from study.sampling import gaussian
 from study.statistics.claims import Claim, Estimate, below, median_interval
 from study.statistics.estimators import medians, root_mean_square
 from study.theory import deep_linear, spectra
-
-QUESTION = "Do orthogonal weights keep the directions of the gradient that Gaussian weights lose?"
 
 WIDTH = 64
 Q = 1e-4  # variance of tanh's pre-activations; isometric while 8 L Q^2 << 1
@@ -20,24 +19,6 @@ TANH_B = float(Q - study.theory.variance_map("tanh", Q, TANH_W)) ** 0.5  # Q is 
 SCALES = {"linear": (1.0, 0.0), "tanh": (TANH_W, TANH_B), "relu": (2**0.5, 0.0)}
 LAWS = {"gaussian": "Gaussian weights", "orthogonal": "orthogonal weights"}
 RANKS = [1, 2, 4, 8, 16, 32, 48, 64]
-
-GRID = {
-    preset: [{"seed": seed, "depths": depths} for seed in range(seeds)]
-    for preset, seeds, depths in (
-        ("quick", 5, [2, 4, 16, 64, 256, 1000]),
-        ("paper", 20, [2, 4, 16, 64, 256, 1000, 3000, 10000]),
-    )
-}
-
-COLUMNS = {
-    f"log10_s_{k}": f"singular value {k} of {WIDTH} of dr^(depth)/dr^(0), by size; -inf: 0 [log10]"
-    for k in RANKS
-} | {"surviving_directions": "(sum s^2)^2 / sum s^4: how many share what is left [-]"}
-
-
-def cost(seed: int, depths: list[int]) -> tuple[float, int]:
-    """Core-seconds and bytes: six products, of small matrices."""
-    return 0.5 + 1e-3 * max(depths), 20_000_000
 
 
 def measure(seed: int, depths: list[int]) -> dict[str, pd.DataFrame]:
@@ -105,45 +86,6 @@ def _deviation(tables: dict[str, pd.DataFrame]) -> Estimate:
     return root_mean_square(pd.DataFrame(off))
 
 
-CLAIMS = [
-    Claim(
-        "orthogonal weights keep every direction of a linear network",
-        "Linear, orthogonal, deepest networks: largest |log10 s|; below 1e-9, rounding.",
-        below(1e-9),
-        _median("linear", "orthogonal", lambda f: f.filter(like="log10_s_").abs().max(axis=1)),
-    ),
-    Claim(
-        "orthogonal weights keep every direction of a tanh network at tiny q*",
-        "tanh, orthogonal, critical at q* = 1e-4, deepest networks: decades between the largest "
-        "and the smallest singular value; within a factor of ten.",
-        below(1),
-        _median("tanh", "orthogonal", lambda f: f.log10_s_1 - f[f"log10_s_{WIDTH}"]),
-    ),
-    Claim(
-        "orthogonal weights keep every direction of a ReLU network",
-        "ReLU, orthogonal, sigma_w = sqrt 2, deepest networks: decades between even the two "
-        "largest singular values; within a factor of ten.",
-        below(1),
-        _median("relu", "orthogonal", lambda f: f.log10_s_1 - f.log10_s_2),
-        "saying",
-    ),
-    Claim(
-        "with Gaussian weights only one direction survives",
-        "Linear, Gaussian, sigma_w = 1, deepest networks: directions that share what is left, "
-        "(sum s^2)^2 / sum s^4; below 1.5.",
-        below(1.5),
-        _median("linear", "gaussian", lambda f: f.surviving_directions),
-    ),
-    Claim(
-        "singular values part as Lyapunov exponents say",
-        "Deepest networks, linear Gaussian at all ranks, ReLU at ranks up to 8: root mean square "
-        "deviation of the mean decades per layer from theory; below 0.005.",
-        below(0.005),
-        _deviation,
-    ),
-]
-
-
 def figure(tables: dict[str, pd.DataFrame]):
     """Singular values against depth: a row a weight law, a column an activation."""
     by_rank = tables["spectra"].rename(columns={f"log10_s_{k}": k for k in RANKS})
@@ -163,3 +105,64 @@ def figure(tables: dict[str, pd.DataFrame]):
         f"exponents from depth {4 * WIDTH} on; up to depth {WIDTH // 4} the largest value of free "
         "probability; 0 for orthogonal weights without ReLU.",
     )
+
+
+experiment = Experiment(
+    question="Do orthogonal weights keep the directions of the gradient that Gaussian weights "
+    "lose?",
+    grid={
+        preset: [{"seed": seed, "depths": depths} for seed in range(seeds)]
+        for preset, seeds, depths in (
+            ("quick", 5, [2, 4, 16, 64, 256, 1000]),
+            ("paper", 20, [2, 4, 16, 64, 256, 1000, 3000, 10000]),
+        )
+    },
+    measure=measure,
+    figure=figure,
+    claims=[
+        Claim(
+            name="orthogonal weights keep every direction of a linear network",
+            statement="Linear, orthogonal, deepest networks: largest |log10 s|; below 1e-9, "
+            "rounding.",
+            threshold=below(1e-9),
+            judge=_median(
+                "linear", "orthogonal", lambda f: f.filter(like="log10_s_").abs().max(axis=1)
+            ),
+        ),
+        Claim(
+            name="orthogonal weights keep every direction of a tanh network at tiny q*",
+            statement="tanh, orthogonal, critical at q* = 1e-4, deepest networks: decades between "
+            "the largest and the smallest singular value; within a factor of ten.",
+            threshold=below(1),
+            judge=_median("tanh", "orthogonal", lambda f: f.log10_s_1 - f[f"log10_s_{WIDTH}"]),
+        ),
+        Claim(
+            name="orthogonal weights keep every direction of a ReLU network",
+            statement="ReLU, orthogonal, sigma_w = sqrt 2, deepest networks: decades between even "
+            "the two largest singular values; within a factor of ten.",
+            threshold=below(1),
+            judge=_median("relu", "orthogonal", lambda f: f.log10_s_1 - f.log10_s_2),
+            about="saying",
+        ),
+        Claim(
+            name="with Gaussian weights only one direction survives",
+            statement="Linear, Gaussian, sigma_w = 1, deepest networks: directions that share what "
+            "is left, (sum s^2)^2 / sum s^4; below 1.5.",
+            threshold=below(1.5),
+            judge=_median("linear", "gaussian", lambda f: f.surviving_directions),
+        ),
+        Claim(
+            name="singular values part as Lyapunov exponents say",
+            statement="Deepest networks, linear Gaussian at all ranks, ReLU at ranks up to 8: root "
+            "mean square deviation of the mean decades per layer from theory; below 0.005.",
+            threshold=below(0.005),
+            judge=_deviation,
+        ),
+    ],
+    columns={
+        f"log10_s_{k}": f"singular value {k} of {WIDTH} of dr^(depth)/dr^(0), by size; -inf: 0 "
+        "[log10]"
+        for k in RANKS
+    }
+    | {"surviving_directions": "(sum s^2)^2 / sum s^4: how many share what is left [-]"},
+)

@@ -10,37 +10,17 @@ from study.arithmetic.formats import FORMATS
 from study.arithmetic.plain import PlainRun, depths_lost
 from study.engines.explicit import unit_cotangent
 from study.plot.old.precision import depth_by_format
+from study.runs.experiment import Experiment
 from study.sampling import gaussian
 from study.statistics.claims import Claim, Estimate, above, median_interval, within
 from study.statistics.estimators import medians
 from study.theory.reach import lost_depth
-
-QUESTION = "How deep does each number format carry the gradient?"
 
 ACTIVATIONS = ["relu", "sigmoid", "tanh"]
 FOUR = ["float16", "bfloat16", "float32", "float64"]
 WIDTH, DEEPEST = 64, 1000
 HE = 2**0.5
 KEYS = ["activation", "sigma_w", "format"]
-
-GRID = {
-    preset: [{"seed": seed, "sigma_w": sigma} for seed in range(seeds) for sigma in scales]
-    for preset, seeds, scales in (
-        ("quick", 2, [1.0, HE]),
-        ("paper", 10, [0.5, 1.0, HE, 2.0, 4.0, 10.149264]),
-    )
-}
-
-COLUMNS = {
-    "format": "number format of the plain run [-]",
-    "depth_lost": "smallest depth where all of dC/dW^(0) is 0, or some of it or of the output is "
-    f"not finite; inf: none up to {DEEPEST} [layers]",
-    "depth_norm_lost": "smallest depth where the norm of dC/dW^(0), as the run prints it, is 0 or "
-    f"not finite, or the output is not; inf: none up to {DEEPEST} [layers]",
-    "expected_depth": f"depth_lost by theory; inf: beyond {DEEPEST} [layers]",
-    "log10_true_norm": "norm of dC/dW^(0) at depth_lost (where that is inf, at depth "
-    f"{DEEPEST}), by the scaled engine in float64 [log10]",
-}
 
 
 def measure(seed: int, sigma_w: float) -> dict[str, pd.DataFrame]:
@@ -63,11 +43,6 @@ def measure(seed: int, sigma_w: float) -> dict[str, pd.DataFrame]:
     return {"depth": pd.DataFrame(lines, columns=columns).assign(log10_true_norm=norms)}
 
 
-def cost(seed: int, sigma_w: float) -> tuple[float, int]:
-    """Twelve runs of `DEEPEST` layers; two copies of the weights and a half."""
-    return 0.9, 20 * DEEPEST * WIDTH**2
-
-
 def expected_depth(activation: str, sigma_w: float, name: str) -> float:
     """The same by theory; inf beyond DEEPEST."""
     number = FORMATS[name]
@@ -86,50 +61,6 @@ def bfloat16_reach(tables: dict[str, pd.DataFrame]) -> Estimate:
     )
     ratio = wide.bfloat16 / wide.float32
     return median_interval(ratio[np.isfinite(wide.float32)].groupby("seed").min())
-
-
-CLAIMS = [
-    Claim(
-        "float32 loses sigmoid's gradient where chi says",
-        "Sigmoid at sigma_w = 1: depth at which a plain float32 run has lost dC/dW^(0), over the "
-        "depth expected from chi and the format's range with subnormals; within 5 % of 1.",
-        within(0.95, 1.05),
-        lambda t: median_interval(
-            (n := _networks(t, "sigmoid", 1.0, "float32")).depth_lost / n.expected_depth
-        ),
-    ),
-    Claim(
-        "the printed norm is lost at half the depth",
-        "Sigmoid at sigma_w = 1, float32: depth at which the norm, summed as squares, is lost, "
-        "over the depth at which the gradient is; within 10 % of 1/2.",
-        within(0.45, 0.55),
-        lambda t: median_interval(
-            (n := _networks(t, "sigmoid", 1.0, "float32")).depth_norm_lost / n.depth_lost
-        ),
-    ),
-    Claim(
-        "float64 is deep enough for sigmoid",
-        f"Sigmoid at sigma_w = 1: depth at which a plain float64 run loses dC/dW^(0); above "
-        f"{DEEPEST}.",
-        above(DEEPEST),
-        lambda t: median_interval(_networks(t, "sigmoid", 1.0, "float64").depth_lost),
-        "saying",
-    ),
-    Claim(
-        "float64 is deep enough for He-initialised ReLU",
-        f"ReLU at sigma_w = sqrt 2: the same; above {DEEPEST}.",
-        above(DEEPEST),
-        lambda t: median_interval(_networks(t, "relu", HE, "float64").depth_lost),
-        "saying",
-    ),
-    Claim(
-        "bfloat16 reaches as deep as float32",
-        "Depth at which bfloat16 loses dC/dW^(0) over that of float32, the smallest of all "
-        "networks that both lose; above 4/5.",
-        above(0.8),
-        bfloat16_reach,
-    ),
-]
 
 
 def figure(tables: dict[str, pd.DataFrame]):
@@ -156,3 +87,70 @@ def figure(tables: dict[str, pd.DataFrame]):
         "range with subnormals; for sigmoid and tanh of infinite width. Case: activation, "
         "scale, format.",
     )
+
+
+experiment = Experiment(
+    question="How deep does each number format carry the gradient?",
+    grid={
+        preset: [{"seed": seed, "sigma_w": sigma} for seed in range(seeds) for sigma in scales]
+        for preset, seeds, scales in (
+            ("quick", 2, [1.0, HE]),
+            ("paper", 10, [0.5, 1.0, HE, 2.0, 4.0, 10.149264]),
+        )
+    },
+    measure=measure,
+    figure=figure,
+    claims=[
+        Claim(
+            name="float32 loses sigmoid's gradient where chi says",
+            statement="Sigmoid at sigma_w = 1: depth at which a plain float32 run has lost "
+            "dC/dW^(0), over the depth expected from chi and the format's range with subnormals; "
+            "within 5 % of 1.",
+            threshold=within(0.95, 1.05),
+            judge=lambda t: median_interval(
+                (n := _networks(t, "sigmoid", 1.0, "float32")).depth_lost / n.expected_depth
+            ),
+        ),
+        Claim(
+            name="the printed norm is lost at half the depth",
+            statement="Sigmoid at sigma_w = 1, float32: depth at which the norm, summed as "
+            "squares, is lost, over the depth at which the gradient is; within 10 % of 1/2.",
+            threshold=within(0.45, 0.55),
+            judge=lambda t: median_interval(
+                (n := _networks(t, "sigmoid", 1.0, "float32")).depth_norm_lost / n.depth_lost
+            ),
+        ),
+        Claim(
+            name="float64 is deep enough for sigmoid",
+            statement="Sigmoid at sigma_w = 1: depth at which a plain float64 run loses "
+            f"dC/dW^(0); above {DEEPEST}.",
+            threshold=above(DEEPEST),
+            judge=lambda t: median_interval(_networks(t, "sigmoid", 1.0, "float64").depth_lost),
+            about="saying",
+        ),
+        Claim(
+            name="float64 is deep enough for He-initialised ReLU",
+            statement=f"ReLU at sigma_w = sqrt 2: the same; above {DEEPEST}.",
+            threshold=above(DEEPEST),
+            judge=lambda t: median_interval(_networks(t, "relu", HE, "float64").depth_lost),
+            about="saying",
+        ),
+        Claim(
+            name="bfloat16 reaches as deep as float32",
+            statement="Depth at which bfloat16 loses dC/dW^(0) over that of float32, the smallest "
+            "of all networks that both lose; above 4/5.",
+            threshold=above(0.8),
+            judge=bfloat16_reach,
+        ),
+    ],
+    columns={
+        "format": "number format of the plain run [-]",
+        "depth_lost": "smallest depth where all of dC/dW^(0) is 0, or some of it or of the output "
+        f"is not finite; inf: none up to {DEEPEST} [layers]",
+        "depth_norm_lost": "smallest depth where the norm of dC/dW^(0), as the run prints it, is 0 "
+        f"or not finite, or the output is not; inf: none up to {DEEPEST} [layers]",
+        "expected_depth": f"depth_lost by theory; inf: beyond {DEEPEST} [layers]",
+        "log10_true_norm": "norm of dC/dW^(0) at depth_lost (where that is inf, at depth "
+        f"{DEEPEST}), by the scaled engine in float64 [log10]",
+    },
+)

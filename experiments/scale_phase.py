@@ -9,11 +9,10 @@ import pandas as pd
 import study
 from study.core.activations import TABLE
 from study.plot.old.scale import growth_against_scale, phase_diagram
+from study.runs.experiment import Experiment
 from study.statistics.claims import Claim, Estimate, above, below, bootstrap_over_seeds, within
 from study.statistics.estimators import mean, root_mean_square
 from study.statistics.phase import beside_critical, critical_scale, lasting_growth, mean_growth
-
-QUESTION = "At which weight scale does the gradient stop vanishing and start to explode?"
 
 WIDTH, DEPTH, PHASE_WIDTH = 500, 100, 256
 FIRST, LAST = 50, 95  # r^(FIRST) is past the transient of the forward pass
@@ -30,19 +29,6 @@ def _cells(seeds: int, n_scales: int, depths: list[int], n_biases: int) -> list[
     planes = {"depths": depths, "biases": [0.0]}, {"depths": [DEPTH], "biases": biases}
     few = {"table": "phase", "seeds": [*range(SEED, SEED + 5)], "scales": scales}
     return growth + [few | {"activation": name} | plane for plane in planes for name in TABLE]
-
-
-GRID = {
-    "quick": _cells(3, 7, [10, 32, 100], 3),
-    "paper": _cells(20, 25, [10, 22, 46, 100, 215, 464, 1000], 9),
-}
-
-COLUMNS = {
-    "log10_growth": "factor of the gradient norm per layer, ‖dC/dr^(k)‖ / ‖dC/dr^(k+1)‖, its mean "
-    f"logarithm over layers {FIRST} to {LAST - 1} [log10 a layer]",
-    "n_seeds": "seeds behind the row [seeds]",
-    "log10_decay": "‖dC/dr^(0)‖ / ‖dC/dr^(depth)‖, median over the seeds [log10]",
-}
 
 
 def measure(
@@ -65,15 +51,6 @@ def measure(
     if table == "phase":
         rows = rows.groupby(keys, sort=False).agg(n_seeds="count", log10_decay="median")
     return {table: rows.reset_index()}
-
-
-def cost(table: str, seeds: list[int], scales: list[float], **plane) -> tuple[float, int]:
-    """Growth: matrices drawn and a product a network. Phase: rows of a profile."""
-    if table == "growth":
-        nets = len(seeds) * len(scales) * len(TABLE)
-        return 0.3 + 0.01 * nets, 2**25 + 950_000 * nets
-    rows = len(seeds) * len(scales) * len(plane["biases"]) * sum(plane["depths"])
-    return 3e-4 * max(plane["depths"]) + 7e-6 * rows, 2**24 + 2500 * rows
 
 
 def _crossing(activation: str, tables: dict[str, pd.DataFrame]) -> Estimate:
@@ -102,27 +79,6 @@ def expected_growth(activation: str, sigma_w: float) -> float:
 CRITICAL = {name: study.theory.critical_sigma_w(name) for name in TABLE}
 SIGMOID = CRITICAL["sigmoid"]
 _FRESH = f"Judged on seeds from {SEED} on, of which none was seen when the statistic was chosen."
-
-CLAIMS = [
-    Claim(name, statement, threshold, judge, about)
-    for name, about, threshold, judge, statement in (
-        ("sigmoid explodes beyond its critical scale", "B", above(0), partial(_sigmoid_from, 11),
-         "Sigmoid: decades of gradient norm per layer at the first measured sigma_w above 11."),
-        ("a sigmoid's gradient always vanishes", "saying", below(0), partial(_sigmoid_from, 16),
-         "Sigmoid: decades of gradient norm per layer at the largest measured sigma_w."),
-        ("sigmoid's critical scale", "", within(0.97 * SIGMOID, 1.03 * SIGMOID),
-         partial(_crossing, "sigmoid"),
-         "Sigmoid: the sigma_w at which the measured growth crosses zero; within 3 % of mean "
-         f"field's {SIGMOID:.6g}. {_FRESH}"),
-        ("ReLU's critical scale", "", within(0.99 * 2**0.5, 1.01 * 2**0.5),
-         partial(_crossing, "relu"),
-         "ReLU: the sigma_w at which the measured growth crosses zero; within 1 % of sqrt 2."),
-        ("growth follows chi", "", below(0.005), _deviation,
-         "All activations and scales: root mean square deviation of the mean growth from mean "
-         "field's 1/2 log10 chi in the same layers; below 0.005 decades per layer, a factor of "
-         f"1.012. {_FRESH}"),
-    )
-]  # fmt: skip
 
 
 def _growth_figure(growth: pd.DataFrame):
@@ -165,3 +121,65 @@ def _phase_figure(points: pd.DataFrame, y: str, which: str):
         "median changes sign; dotted: float32's normal range, beyond which a plain run shows 0 "
         "(left) or inf and then NaN (right).",
     )
+
+
+experiment = Experiment(
+    question="At which weight scale does the gradient stop vanishing and start to explode?",
+    grid={
+        "quick": _cells(3, 7, [10, 32, 100], 3),
+        "paper": _cells(20, 25, [10, 22, 46, 100, 215, 464, 1000], 9),
+    },
+    measure=measure,
+    figure=figure,
+    claims=[
+        Claim(name=name, statement=statement, threshold=threshold, judge=judge, about=about)
+        for name, about, threshold, judge, statement in (
+            (
+                "sigmoid explodes beyond its critical scale",
+                "B",
+                above(0),
+                partial(_sigmoid_from, 11),
+                "Sigmoid: decades of gradient norm per layer at the first measured sigma_w above "
+                "11.",
+            ),
+            (
+                "a sigmoid's gradient always vanishes",
+                "saying",
+                below(0),
+                partial(_sigmoid_from, 16),
+                "Sigmoid: decades of gradient norm per layer at the largest measured sigma_w.",
+            ),
+            (
+                "sigmoid's critical scale",
+                "",
+                within(0.97 * SIGMOID, 1.03 * SIGMOID),
+                partial(_crossing, "sigmoid"),
+                "Sigmoid: the sigma_w at which the measured growth crosses zero; within 3 % of "
+                f"mean field's {SIGMOID:.6g}. {_FRESH}",
+            ),
+            (
+                "ReLU's critical scale",
+                "",
+                within(0.99 * 2**0.5, 1.01 * 2**0.5),
+                partial(_crossing, "relu"),
+                "ReLU: the sigma_w at which the measured growth crosses zero; within 1 % of sqrt "
+                "2.",
+            ),
+            (
+                "growth follows chi",
+                "",
+                below(0.005),
+                _deviation,
+                "All activations and scales: root mean square deviation of the mean growth from "
+                "mean field's 1/2 log10 chi in the same layers; below 0.005 decades per layer, a "
+                f"factor of 1.012. {_FRESH}",
+            ),
+        )
+    ],
+    columns={
+        "log10_growth": "factor of the gradient norm per layer, ‖dC/dr^(k)‖ / ‖dC/dr^(k+1)‖, its "
+        f"mean logarithm over layers {FIRST} to {LAST - 1} [log10 a layer]",
+        "n_seeds": "seeds behind the row [seeds]",
+        "log10_decay": "‖dC/dr^(0)‖ / ‖dC/dr^(depth)‖, median over the seeds [log10]",
+    },
+)

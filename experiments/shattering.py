@@ -7,12 +7,11 @@ import pandas as pd
 
 from study.engines.blocks import BATCH, Block, gradient_overlaps
 from study.plot.old.shattering import likeness_against_depth
+from study.runs.experiment import Experiment
 from study.sampling.draws import Draws
 from study.statistics.claims import Claim, Estimate, above, bootstrap_over_seeds, within
 from study.theory import correlation
 from study.theory.residual import branch_scales, normalised_scales
-
-QUESTION = "Do gradients at different inputs lose their likeness with depth, and how fast?"
 
 WIDTH, ROWS = 512, 32
 INPUTS = {False: 2, True: ROWS}
@@ -31,33 +30,6 @@ KINDS = {
     "sigmoid 16": Block("sigmoid", sigma_w=16.0),
 }
 DEPTHS = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64]
-
-GRID = {
-    preset: [
-        {"inputs": inputs, "seed": seed, "depths": depths}
-        for inputs, count in (("orthogonal", seeds), ("digits", seeds // 3))
-        for seed in range(count)
-    ]
-    for preset, seeds, depths in (("quick", 9, DEPTHS[:8]), ("paper", 60, DEPTHS))
-}
-
-COLUMNS = {
-    "inputs": "orthogonal: random inputs at right angles; digits: MNIST images, projected to the "
-    "width at random [-]",
-    "kind": "the network; coins: active units drawn at random for each input, as Balduzzi et al. "
-    "assume; numbers: sigma_w [-]",
-    "depth": "layers, or residual blocks [layers]",
-    "covariance": "mean inner product of dC/dx at two inputs for the same unit cotangent, over "
-    "cotangents and, with BatchNorm, over all pairs of its batch [squared norm]",
-    "variance": "mean squared norm of dC/dx [squared norm]",
-    "expected": "theory's covariance / variance for these inputs, infinite width [1]",
-}
-
-
-def cost(inputs: str, seed: int, depths: list[int]) -> tuple[float, int]:
-    """Core-seconds; bytes, of a seed's weights and the traces of a walk, or to read the images."""
-    matrices, traces = 2 * max(depths) * WIDTH**2, 4 * ROWS * WIDTH * sum(depths)
-    return 0.2 + 3e-3 * max(depths) + 6e-3 * sum(depths), max(10**8, 4 * (matrices + traces))
 
 
 def measure(inputs: str, seed: int, depths: list[int]) -> dict[str, pd.DataFrame]:
@@ -129,30 +101,6 @@ def beside(kind: str, depth: int, reference: float | str | None):
 FACTOR = within(1 / 1.5, 1.5)
 HALVING = beside("relu", 8, 2.0**-8)
 
-CLAIMS = [
-    Claim(name, f"{statement} after {depth} layers over {over}.", threshold, judge, about)
-    for about, name, statement, depth, over, threshold, judge in (
-        ("saying", "gradients of plain ReLU networks shatter as 2^-L", "Plain He-ReLU, inputs at "
-         "right angles: likeness of their gradients", 8, "2^-8; within a factor of 1.5",
-         FACTOR, HALVING),
-        ("", "they follow the mean-field product", "Plain He-ReLU: likeness", 8, "prod (pi - "
-         "theta_l) / pi, which falls as L^-3; within a factor of 1.5",
-         FACTOR, beside("relu", 8, None)),
-        ("", "they follow it further down", "Plain He-ReLU: likeness", 16, "that product; within a "
-         "factor of 2", within(0.5, 2), beside("relu", 16, None)),
-        ("", "units active independently give 2^-L", "ReLU with active units drawn for each input: "
-         "likeness", 6, "2^-6; within a factor of 1.5", FACTOR, beside("relu, coins", 6, 2.0**-6)),
-        ("", "BatchNorm makes them so", "Plain ReLU with batch normalisation, its statistics taken "
-         "for constants: likeness", 6, "2^-6; within a factor of 1.5",
-         FACTOR, beside("relu, BatchNorm", 6, 2.0**-6)),
-        ("saying", "skip connections slow the shattering", "ReLU with skip connections: likeness",
-         8, "that without, on the same weights", above(1), beside("residual", 8, "relu")),
-        ("B", "the weight scale decides on shattering", "Sigmoid at sigma_w = 4, below its "
-         "critical scale: likeness", 4, "that at sigma_w = 16, above it; more than tenfold",
-         above(10), beside("sigmoid 4", 4, "sigmoid 16")),
-    )
-]  # fmt: skip
-
 
 def figure(tables: dict[str, pd.DataFrame]):
     """Likeness against depth."""
@@ -168,3 +116,103 @@ def figure(tables: dict[str, pd.DataFrame]):
         overlaps.groupby("inputs", sort=False).seed.nunique().to_dict(),
         f"Gradients of plain ReLU networks at two inputs lose their likeness {slower}",
     )
+
+
+experiment = Experiment(
+    question="Do gradients at different inputs lose their likeness with depth, and how fast?",
+    grid={
+        preset: [
+            {"inputs": inputs, "seed": seed, "depths": depths}
+            for inputs, count in (("orthogonal", seeds), ("digits", seeds // 3))
+            for seed in range(count)
+        ]
+        for preset, seeds, depths in (("quick", 9, DEPTHS[:8]), ("paper", 60, DEPTHS))
+    },
+    measure=measure,
+    figure=figure,
+    claims=[
+        Claim(
+            name=name,
+            statement=f"{statement} after {depth} layers over {over}.",
+            threshold=threshold,
+            judge=judge,
+            about=about,
+        )
+        for about, name, statement, depth, over, threshold, judge in (
+            (
+                "saying",
+                "gradients of plain ReLU networks shatter as 2^-L",
+                "Plain He-ReLU, inputs at right angles: likeness of their gradients",
+                8,
+                "2^-8; within a factor of 1.5",
+                FACTOR,
+                HALVING,
+            ),
+            (
+                "",
+                "they follow the mean-field product",
+                "Plain He-ReLU: likeness",
+                8,
+                "prod (pi - theta_l) / pi, which falls as L^-3; within a factor of 1.5",
+                FACTOR,
+                beside("relu", 8, None),
+            ),
+            (
+                "",
+                "they follow it further down",
+                "Plain He-ReLU: likeness",
+                16,
+                "that product; within a factor of 2",
+                within(0.5, 2),
+                beside("relu", 16, None),
+            ),
+            (
+                "",
+                "units active independently give 2^-L",
+                "ReLU with active units drawn for each input: likeness",
+                6,
+                "2^-6; within a factor of 1.5",
+                FACTOR,
+                beside("relu, coins", 6, 2.0**-6),
+            ),
+            (
+                "",
+                "BatchNorm makes them so",
+                "Plain ReLU with batch normalisation, its statistics taken for constants: likeness",
+                6,
+                "2^-6; within a factor of 1.5",
+                FACTOR,
+                beside("relu, BatchNorm", 6, 2.0**-6),
+            ),
+            (
+                "saying",
+                "skip connections slow the shattering",
+                "ReLU with skip connections: likeness",
+                8,
+                "that without, on the same weights",
+                above(1),
+                beside("residual", 8, "relu"),
+            ),
+            (
+                "B",
+                "the weight scale decides on shattering",
+                "Sigmoid at sigma_w = 4, below its critical scale: likeness",
+                4,
+                "that at sigma_w = 16, above it; more than tenfold",
+                above(10),
+                beside("sigmoid 4", 4, "sigmoid 16"),
+            ),
+        )
+    ],
+    columns={
+        "inputs": "orthogonal: random inputs at right angles; digits: MNIST images, projected to "
+        "the width at random [-]",
+        "kind": "the network; coins: active units drawn at random for each input, as Balduzzi et "
+        "al. assume; numbers: sigma_w [-]",
+        "depth": "layers, or residual blocks [layers]",
+        "covariance": "mean inner product of dC/dx at two inputs for the same unit cotangent, over "
+        "cotangents and, with BatchNorm, over all pairs of its batch [squared norm]",
+        "variance": "mean squared norm of dC/dx [squared norm]",
+        "expected": "theory's covariance / variance for these inputs, infinite width [1]",
+    },
+)

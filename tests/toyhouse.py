@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import Executor, Future
+from dataclasses import replace
 from pathlib import Path
 
 from study.runs import sweep
@@ -17,9 +18,9 @@ EXTRA = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p and 
 TOY = """
 import os, signal, time
 import pandas as pd
+from study.runs.experiment import Experiment
 from study.statistics.claims import Claim, Estimate, above, below
 
-QUESTION = "Does the toy decay?"
 COLUMNS = {"scale": "factor per step [1]", "value": "what is left [1]"}
 VERSION = 1
 
@@ -43,18 +44,15 @@ def measure(scale, seed, pause=0.0, fault="", marker="", mebibytes=0):
     rows = {"scale": scale, "seed": seed, "layer": steps, "value": [scale**k / 3 for k in steps]}
     return {"decay": pd.DataFrame(rows), "ends": pd.DataFrame(rows).tail(1)}
 
-def cost(scale, seed, pause=0.0, fault="", marker="", mebibytes=0):
-    return 0.01 + pause, 2**20 * (1 + mebibytes)
-
 def judge(tables):
     value = tables["ends"]["value"]
     return Estimate(value.mean(), value.min(), value.max(), value.size)
 
 CLAIMS = [
-    Claim(
-        "finite", "What is left after three steps is below a million.", below(1e6), judge, "B"
-    ),
-    Claim("large", "What is left after three steps is above a million.", above(1e6), judge),
+    Claim(name="finite", statement="What is left after three steps is below a million.",
+          threshold=below(1e6), judge=judge, about="B"),
+    Claim(name="large", statement="What is left after three steps is above a million.",
+          threshold=above(1e6), judge=judge),
 ]
 
 def figure(tables):
@@ -66,6 +64,18 @@ def figure(tables):
     axes.legend()
     return figure
 """
+EXPERIMENT = """
+experiment = Experiment(
+    question="Does the toy decay?", grid=GRID, measure=measure, figure=figure, claims=CLAIMS,
+    columns=COLUMNS, version=VERSION,
+)
+"""
+TOY += EXPERIMENT
+
+
+def changed(change):
+    """The source of the toy with something else in it."""
+    return f"{TOY}\n{change}\n{EXPERIMENT}"
 
 
 class Here(Executor):
@@ -75,6 +85,11 @@ class Here(Executor):
         future = Future()
         future.set_result(fn(*args))
         return future
+
+
+def change(toy, **fields):
+    """Give the toy's experiment other fields."""
+    toy.experiment = replace(toy.experiment, **fields)
 
 
 def run(toy, results, preset="quick", workers=1, executor=None):

@@ -9,10 +9,9 @@ import study
 from experiments.atlas.profiles import expected_norms, middle, shown_layers, told_apart
 from study.plot.floats import FLOAT32_DECADES
 from study.plot.old.atlas import phase_maps
+from study.runs.experiment import Experiment
 from study.statistics.claims import Claim, Estimate, above, below, bootstrap_over_seeds
 from study.statistics.estimators import worst
-
-QUESTION = "What does the gradient do, layer by layer, in any of these networks?"
 
 # Round numbers around each activation's critical scale, and that scale.
 SCALES = {
@@ -43,32 +42,8 @@ def _cells(pick: slice, depths: list[int], widths: list[int], seeds: int) -> lis
     return cells
 
 
-GRID = {
-    "quick": _cells(slice(1, None, 4), [10, 100], [16, 64], 10),
-    "paper": _cells(slice(None), [10, 30, 100, 300, 1000], [64, 256, 1024], 20),
-}
-
 _MIDDLE = "of the seeds' middle 80 %"
 _NORM = "of log10 ‖dC/dW^(layer)‖"
-COLUMNS = {
-    "network": "which network, a row of the table networks [-]",
-    "n_seeds": "seeds behind the row [seeds]",
-    "gain": "‖dC/dr^(0)‖ / ‖dC/dr^(depth)‖, what the gradient gained from output to input, median "
-    "over the seeds, rounded to 0.01 [log10]",
-    "median": f"median over the seeds {_NORM}, rounded to 0.01; a random unit gradient at the "
-    "output, one standard normal input [log10]",
-    "low": f"lower end {_MIDDLE} {_NORM}, rounded to 0.01 [log10]",
-    "high": f"upper end {_MIDDLE} {_NORM}, rounded to 0.01 [log10]",
-    "derivative": "log10_derivative_factor summed from the output down to this layer, its own "
-    "included, median over the seeds, rounded to 0.01 [log10]",
-    "weight": "log10_weight_factor summed likewise, median over the seeds, rounded to 0.01 [log10]",
-    "theory": f"what theory expects {_NORM}, no free offset: for relu and linear the exact law's "
-    "median at this width, of Gaussian or orthogonal weights, for uniform ones that of Gaussian, "
-    "moved by their kurtosis to second order in 1 / width; else mean field of infinite width, the "
-    "same for all laws; rounded to 0.01 [log10]",
-    "log10_gain": "‖dC/dr^(0)‖ / ‖dC/dr^(depth)‖, of the deepest networks, rounded to 0.01 [log10]",
-    "log10_first_norm": "‖dC/dW^(0)‖, of the deepest networks, rounded to 0.01 [log10]",
-}
 
 
 def measure(
@@ -117,23 +92,6 @@ def measure(
 def _rounded(table: pd.DataFrame) -> pd.DataFrame:
     measured = [name for name in table.select_dtypes("float64") if name != "sigma_w"]
     return table.assign(**{name: table[name].round(2) + 0.0 for name in measured})  # no -0.0
-
-
-def cost(
-    width: int,
-    weights: str,
-    scales: list[float],
-    depths: list[int],
-    seeds: list[int],
-    **_: object,
-) -> tuple[float, int]:
-    """Rows of a profile, each a walk through a layer of that width; or matrices, drawn twice."""
-    layers, rows = max(depths), len(scales) * len(seeds) * sum(depths)
-    if weights != "uniform":
-        return 0.1 + (3e-6 + 4e-8 * width) * rows, 2**24 + 800 * rows
-    signals, matrices = 16 * len(scales) * width * layers, 96 * width**2
-    seconds = 0.1 + 6e-6 * rows + 7e-9 * len(seeds) * layers * width**2
-    return seconds, 2**24 + 360 * rows + signals + matrices
 
 
 def _wide(tables: dict[str, pd.DataFrame], column: str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -205,32 +163,6 @@ AWAY = 1.2  # a factor of the critical scale
 VANISHES = -3.0  # decades
 RIGHT = 2 / 3  # of all guesses
 
-CLAIMS = [
-    Claim(name, statement, threshold, judge, about)
-    for name, about, threshold, judge, statement in (
-        ("the phase tells the sign", "B", above(0.99), _sign_right,
-         f"Share of the deepest networks with sigma_w more than a factor of {AWAY} from the "
-         "critical one, all widths and laws, whose median gradient grows on its way down where "
-         "sigma_w is above it, and shrinks where below; above 0.99."),
-        ("float32 shows zeros that are none", "", above(0.5), _zeros,
-         "Share of the deepest networks that lose more than three decades, whose first layer's "
-         "median gradient norm is below float32's normal range, where a plain run ends at 0; "
-         "above one half."),
-        ("wide and shallow networks are where theory says", "", below(0.5), _farthest_from_theory,
-         "The largest distance, in decades, of a median gradient norm from theory without a free "
-         "offset, in any layer of the widest networks up to 100 layers deep; below 0.5."),
-        ("orthogonal weights make seeds more alike", "", below(0.8), _spread_ratio,
-         "Middle 80 % of seeds of the decades gained in the deepest networks, orthogonal over "
-         "Gaussian weights, the median of all pairs of networks; below 0.8."),
-        ("only the variance of the weights counts", "", below((2 * RIGHT - 1) ** 2),
-         _uniform_from_gaussian,
-         "How well the decades gained tell a deepest network of uniform weights from one of "
-         "Gaussian weights of the same variance: (2P - 1)^2, where P is the chance that the first "
-         "gains more; the mean of all pairs of networks, without bias, 0 where only the variance "
-         "counts; below 1/9, two right guesses in three."),
-    )
-]  # fmt: skip
-
 
 def figure(tables: dict[str, pd.DataFrame]):
     """Decades gained, over sigma_w and depth, a panel an activation."""
@@ -255,3 +187,85 @@ def figure(tables: dict[str, pd.DataFrame]):
         "random input, matrix-free engine.\nOutlined: a plain float32 run shows 0 or inf for "
         "‖dC/dW‖ of the first layer. Triangles: critical σ_w, χ = 1, of mean-field theory.",
     )
+
+
+experiment = Experiment(
+    question="What does the gradient do, layer by layer, in any of these networks?",
+    grid={
+        "quick": _cells(slice(1, None, 4), [10, 100], [16, 64], 10),
+        "paper": _cells(slice(None), [10, 30, 100, 300, 1000], [64, 256, 1024], 20),
+    },
+    measure=measure,
+    figure=figure,
+    claims=[
+        Claim(name=name, statement=statement, threshold=threshold, judge=judge, about=about)
+        for name, about, threshold, judge, statement in (
+            (
+                "the phase tells the sign",
+                "B",
+                above(0.99),
+                _sign_right,
+                f"Share of the deepest networks with sigma_w more than a factor of {AWAY} from the "
+                "critical one, all widths and laws, whose median gradient grows on its way down "
+                "where sigma_w is above it, and shrinks where below; above 0.99.",
+            ),
+            (
+                "float32 shows zeros that are none",
+                "",
+                above(0.5),
+                _zeros,
+                "Share of the deepest networks that lose more than three decades, whose first "
+                "layer's median gradient norm is below float32's normal range, where a plain run "
+                "ends at 0; above one half.",
+            ),
+            (
+                "wide and shallow networks are where theory says",
+                "",
+                below(0.5),
+                _farthest_from_theory,
+                "The largest distance, in decades, of a median gradient norm from theory without a "
+                "free offset, in any layer of the widest networks up to 100 layers deep; below "
+                "0.5.",
+            ),
+            (
+                "orthogonal weights make seeds more alike",
+                "",
+                below(0.8),
+                _spread_ratio,
+                "Middle 80 % of seeds of the decades gained in the deepest networks, orthogonal "
+                "over Gaussian weights, the median of all pairs of networks; below 0.8.",
+            ),
+            (
+                "only the variance of the weights counts",
+                "",
+                below((2 * RIGHT - 1) ** 2),
+                _uniform_from_gaussian,
+                "How well the decades gained tell a deepest network of uniform weights from one of "
+                "Gaussian weights of the same variance: (2P - 1)^2, where P is the chance that the "
+                "first gains more; the mean of all pairs of networks, without bias, 0 where only "
+                "the variance counts; below 1/9, two right guesses in three.",
+            ),
+        )
+    ],
+    columns={
+        "network": "which network, a row of the table networks [-]",
+        "n_seeds": "seeds behind the row [seeds]",
+        "gain": "‖dC/dr^(0)‖ / ‖dC/dr^(depth)‖, what the gradient gained from output to input, "
+        "median over the seeds, rounded to 0.01 [log10]",
+        "median": f"median over the seeds {_NORM}, rounded to 0.01; a random unit gradient at the "
+        "output, one standard normal input [log10]",
+        "low": f"lower end {_MIDDLE} {_NORM}, rounded to 0.01 [log10]",
+        "high": f"upper end {_MIDDLE} {_NORM}, rounded to 0.01 [log10]",
+        "derivative": "log10_derivative_factor summed from the output down to this layer, its own "
+        "included, median over the seeds, rounded to 0.01 [log10]",
+        "weight": "log10_weight_factor summed likewise, median over the seeds, rounded to 0.01 "
+        "[log10]",
+        "theory": f"what theory expects {_NORM}, no free offset: for relu and linear the exact "
+        "law's median at this width, of Gaussian or orthogonal weights, for uniform ones that of "
+        "Gaussian, moved by their kurtosis to second order in 1 / width; else mean field of "
+        "infinite width, the same for all laws; rounded to 0.01 [log10]",
+        "log10_gain": "‖dC/dr^(0)‖ / ‖dC/dr^(depth)‖, of the deepest networks, rounded to 0.01 "
+        "[log10]",
+        "log10_first_norm": "‖dC/dW^(0)‖, of the deepest networks, rounded to 0.01 [log10]",
+    },
+)

@@ -9,13 +9,10 @@ from experiments.derivation.examination import rounding, rounding_of_differences
 from experiments.derivation.witness import relative_error
 from study.core.activations import TABLE
 from study.plot.old.derivation import errors_of_witnesses
+from study.runs.experiment import Experiment
 from study.sampling import gaussian
 from study.statistics.claims import Claim, above, below, median_interval, verdict
 from study.statistics.estimators import medians, worst
-
-QUESTION = (
-    "Are the three equations the derivative of the cost, and is phi' all that tells two apart?"
-)
 
 WIDTH, BATCH = 12, 2
 STEPS = [*range(-6, -61, -3), -100, -300, -900]
@@ -23,24 +20,6 @@ WITNESSES = ["error_complex", "error_difference"]
 STEPS_DEPTH, STEPS_OF = 10, ["sigmoid", "tanh", "relu"]
 SEED = 1000  # those from 0 on were seen when the units of the claims were chosen
 CRITICAL = {name: study.theory.critical_sigma_w(name) for name in TABLE}
-
-GRID = {
-    preset: [{"seed": SEED + i, "depths": depths} for i in range(seeds)]
-    for preset, seeds, depths in (("quick", 3, [1, 5, 20]), ("paper", 20, [1, 3, 10, 30]))
-}
-
-COLUMNS = {
-    "log2_step": "h, what both witnesses add to a weight [log2]",
-    **examination.ERRORS,
-    "error_neuron": "complex steps against (ReLU(Wx) - y) Step(Wx) x, 100 examples [1]",
-    "signals": "activation of the network whose signals r and z are given [-]",
-    **examination.EXCHANGED,
-}
-
-
-def cost(seed: int, depths: list[int]) -> tuple[float, int]:
-    """Core-seconds and bytes: every entry of W takes a pass through the layers above it."""
-    return 1.0 + 0.0025 * sum(depth**2 for depth in depths), 2**23
 
 
 def measure(seed: int, depths: list[int]) -> dict[str, pd.DataFrame]:
@@ -98,66 +77,13 @@ def _median(table: str, where: str, of):
     return lambda tables: median_interval(of(tables[table].query(where)))
 
 
-CLAIMS = [
-    Claim(
-        "complex steps confirm the equations",
-        "Equations (1) to (3), and the recorded norms, against complex steps, every activation, "
-        "depth and layer: the largest relative error in units of 4 (width + 4) 2^-53 max(depth, "
-        "condition).",
-        below(1),
-        _worst("checks", _complex_steps_off),
-    ),
-    Claim(
-        "finite differences confirm the equations",
-        "The whole gradient against central differences, every activation and depth: the largest "
-        "relative error in units of 4 (width + 4) 2^(-53 2/3) max(depth, condition) "
-        "max(1, C / ‖dC/dW‖).",
-        below(1),
-        _worst("checks", _differences_off),
-    ),
-    Claim(
-        "one neuron in closed form",
-        "(ReLU(Wx) - y) Step(Wx) x against complex steps: the largest relative error in units of "
-        "4 (width + 4) 2^-53.",
-        below(1),
-        _worst("neurons", lambda t: t.error_neuron / rounding(WIDTH, 1, 1)),
-    ),
-    Claim(
-        "only phi' tells one backward pass from another",
-        "Every activation's backward pass on every activation's signals, phi' alone replaced by "
-        "theirs: layers, of any pair, whose gradient norm is not theirs bit for bit; none.",
-        below(1),
-        _worst("swaps", lambda t: t.layers_differing),
-        "A",
-    ),
-    Claim(
-        "phi' matters",
-        "ReLU's own backward pass, phi' not replaced, on a sigmoid network's signals: decades by "
-        "which dC/dW^(0) is off, either way, in the deepest networks; more than one.",
-        above(1),
-        _median("swaps", "signals == 'sigmoid' and code == 'relu'", lambda t: t.log10_off.abs()),
-    ),
-    Claim(
-        "finite differences lose a vanished gradient",
-        "Sigmoid at sigma_w = 1, the deepest networks: log10 of the relative error of central "
-        "differences in dC/dW^(0); above -1, when not one digit is right.",
-        above(-1),
-        _median(
-            "checks",
-            "activation == 'sigmoid' and sigma_w == 1 and depth == depth.max()",
-            lambda t: np.log10(t.error_difference_first),
-        ),
-    ),
-]
-
-
 def figure(tables: dict[str, pd.DataFrame]):
     """Errors against the step, and of every activation beside what rounding allows."""
     checks = tables["checks"].query("activation != 'sigmoid' or sigma_w != 1")
     deepest = checks[checks.depth == checks.depth.max()]
     depth, seeds = int(deepest.depth.max()), deepest.seed.nunique()
     at = WIDTH, depth, 0
-    is_so = all(verdict(c.judge(tables), c.threshold) == "supported" for c in CLAIMS[:2])
+    is_so = all(verdict(c.judge(tables), c.threshold) == "supported" for c in experiment.claims[:2])
     return errors_of_witnesses(
         medians(tables["steps"], ["activation", "log2_step"], WITNESSES, "witness"),
         medians(deepest, ["activation"], WITNESSES, "witness"),
@@ -170,3 +96,77 @@ def figure(tables: dict[str, pd.DataFrame]):
         "of u^⅓. Dashed: what rounding allows, 4 (n + 4) depth u, and the same with u^⅔; more "
         "where a network is ill-conditioned or its cost exceeds its gradient.",
     )
+
+
+experiment = Experiment(
+    question="Are the three equations the derivative of the cost, and is phi' all that tells two "
+    "apart?",
+    grid={
+        preset: [{"seed": SEED + i, "depths": depths} for i in range(seeds)]
+        for preset, seeds, depths in (("quick", 3, [1, 5, 20]), ("paper", 20, [1, 3, 10, 30]))
+    },
+    measure=measure,
+    figure=figure,
+    claims=[
+        Claim(
+            name="complex steps confirm the equations",
+            statement="Equations (1) to (3), and the recorded norms, against complex steps, every "
+            "activation, depth and layer: the largest relative error in units of 4 (width + 4) "
+            "2^-53 max(depth, condition).",
+            threshold=below(1),
+            judge=_worst("checks", _complex_steps_off),
+        ),
+        Claim(
+            name="finite differences confirm the equations",
+            statement="The whole gradient against central differences, every activation and depth: "
+            "the largest relative error in units of 4 (width + 4) 2^(-53 2/3) max(depth, "
+            "condition) max(1, C / ‖dC/dW‖).",
+            threshold=below(1),
+            judge=_worst("checks", _differences_off),
+        ),
+        Claim(
+            name="one neuron in closed form",
+            statement="(ReLU(Wx) - y) Step(Wx) x against complex steps: the largest relative error "
+            "in units of 4 (width + 4) 2^-53.",
+            threshold=below(1),
+            judge=_worst("neurons", lambda t: t.error_neuron / rounding(WIDTH, 1, 1)),
+        ),
+        Claim(
+            name="only phi' tells one backward pass from another",
+            statement="Every activation's backward pass on every activation's signals, phi' alone "
+            "replaced by theirs: layers, of any pair, whose gradient norm is not theirs bit for "
+            "bit; none.",
+            threshold=below(1),
+            judge=_worst("swaps", lambda t: t.layers_differing),
+            about="A",
+        ),
+        Claim(
+            name="phi' matters",
+            statement="ReLU's own backward pass, phi' not replaced, on a sigmoid network's "
+            "signals: decades by which dC/dW^(0) is off, either way, in the deepest networks; more "
+            "than one.",
+            threshold=above(1),
+            judge=_median(
+                "swaps", "signals == 'sigmoid' and code == 'relu'", lambda t: t.log10_off.abs()
+            ),
+        ),
+        Claim(
+            name="finite differences lose a vanished gradient",
+            statement="Sigmoid at sigma_w = 1, the deepest networks: log10 of the relative error "
+            "of central differences in dC/dW^(0); above -1, when not one digit is right.",
+            threshold=above(-1),
+            judge=_median(
+                "checks",
+                "activation == 'sigmoid' and sigma_w == 1 and depth == depth.max()",
+                lambda t: np.log10(t.error_difference_first),
+            ),
+        ),
+    ],
+    columns={
+        "log2_step": "h, what both witnesses add to a weight [log2]",
+        **examination.ERRORS,
+        "error_neuron": "complex steps against (ReLU(Wx) - y) Step(Wx) x, 100 examples [1]",
+        "signals": "activation of the network whose signals r and z are given [-]",
+        **examination.EXCHANGED,
+    },
+)

@@ -10,11 +10,10 @@ from study.arithmetic.formats import FORMATS
 from study.arithmetic.plain import PlainRun
 from study.engines.explicit import unit_cotangent
 from study.plot.old.kink import three_looks
+from study.runs.experiment import Experiment
 from study.sampling import digits, gaussian
 from study.statistics.claims import Claim, Estimate, below, median_interval, within
 from study.statistics.estimators import mean
-
-QUESTION = "Does the choice of ReLU'(0) make a difference?"
 
 KINKS = [0.0, 0.5, 1.0]
 WIDTH, DEPTH, SPECIAL = 64, 10, 3  # at initialisation; k of the special layer
@@ -25,36 +24,10 @@ TRAINED, RATE, TRAINING_BATCH, TRAINING_IMAGES = [784, 32, 32, 10], 0.25, 16, 40
 CONTRAST = 0.125  # of the training images; a power of two is exact in every format
 WEIGHTS, DELTA = "gradient_difference", "delta_difference"
 
-GRID = {
-    preset: [{"part": "initialisation", "seed": i, "batch": batch} for i in range(seeds)]
-    + [{"part": "training", "seed": i, "steps": steps} for i in range(trained)]
-    for preset, seeds, batch, trained, steps in (("quick", 3, 8, 2, 10), ("paper", 10, 256, 8, 100))
-}
-
-COLUMNS = {
-    "format": "number format of the plain run; float16_narrow rounds its sums term by term [-]",
-    "situation": "which ReLU network and inputs [-]",
-    "preactivations": "number of entries of all z [-]",
-    "zeros": "how many of them were exactly 0 [-]",
-    WEIGHTS: "largest difference of dC/dW at ReLU'(0) = 0 or 1/2 from that at 1, in "
-    "units of the layer's largest entry; the largest of all layers [1]",
-    DELTA: "the same of dC/dz, for every example; its sum is a bias's gradient [1]",
-    "steps": "steps of gradient descent [steps]",
-    "accuracy": "share of 1,000 held-out images classified rightly [%]",
-    "step_parted": "first step after which a weight is not what it is with ReLU'(0) = 1; inf: none "
-    "[steps]",
-}
-
 
 def measure(part: str, seed: int, **size) -> dict[str, pd.DataFrame]:
     """One of the two parts, for one seed."""
     return {part: {"initialisation": _initialisation, "training": _training}[part](seed, **size)}
-
-
-def cost(part: str, seed: int, **size) -> tuple[float, int]:
-    """Rounding the sums of float16_narrow, of training the held-out images' too; to read images."""
-    initial = part == "initialisation"
-    return 0.3 + 0.009 * size["batch"] if initial else 0.9 + 0.05 * size["steps"], 10**8
 
 
 def he(seed: int, purpose: str, widths: list[int]) -> list[np.ndarray]:
@@ -116,34 +89,17 @@ def _difference(name: str, situations: list[str], number: str, column: str = WEI
         return median_interval(own[own.situation.isin(situations)].groupby("seed")[column].max())
 
     return Claim(
-        f"ReLU'(0) makes no difference {name}",
-        f"{'dC/dW' if column == WEIGHTS else 'dC/dz'}, {number}: the largest difference that "
-        "ReLU'(0) = 0 or 1/2 makes from 1, relative to the layer's largest entry, median over "
+        name=f"ReLU'(0) makes no difference {name}",
+        statement=f"{'dC/dW' if column == WEIGHTS else 'dC/dz'}, {number}: the largest difference "
+        "that ReLU'(0) = 0 or 1/2 makes from 1, relative to the layer's largest entry, median over "
         "seeds; below the format's unit roundoff.",
-        below(float(np.finfo(number.removesuffix("_narrow")).epsneg)),
-        largest,
-        "C",
+        threshold=below(float(np.finfo(number.removesuffix("_narrow")).epsneg)),
+        judge=largest,
+        about="C",
     )
 
 
 CALLED = {n: n for n in ("float64", "float32", "float16")} | {"float16_narrow": "float16 sums"}
-CLAIMS = [
-    *(_difference(f"at initialisation, {CALLED[name]}", GENERIC, name) for name in CALLED),
-    _difference("to weights around a dead layer", ["dead layer"], "float64"),
-    _difference("to biases above a dead layer", ["dead layer"], "float64", DELTA),
-    _difference("to a zero-initialised layer", ["zero-initialised layer"], "float64"),
-    *(
-        Claim(
-            f"ReLU'(0) makes no difference in training, {CALLED[name]}",
-            "Held-out accuracy on MNIST digits with ReLU'(0) = 0 less that with 1, paired by seed, "
-            "mean; less than one point.",
-            within(-1, 1),
-            lambda t, name=name: accuracy_difference(t["training"], name),
-            "C",
-        )
-        for name in ("float32", "float16_narrow")
-    ),
-]
 
 
 def figure(tables: dict[str, pd.DataFrame]):
@@ -174,3 +130,48 @@ def figure(tables: dict[str, pd.DataFrame]):
         f"{'-'.join(map(str, TRAINED))}, {training.seed.nunique()} seeds; shaded: less than one "
         "point; parted: weights came to differ. Both: means over seeds with 95 % intervals.",
     )
+
+
+experiment = Experiment(
+    question="Does the choice of ReLU'(0) make a difference?",
+    grid={
+        preset: [{"part": "initialisation", "seed": i, "batch": batch} for i in range(seeds)]
+        + [{"part": "training", "seed": i, "steps": steps} for i in range(trained)]
+        for preset, seeds, batch, trained, steps in (
+            ("quick", 3, 8, 2, 10),
+            ("paper", 10, 256, 8, 100),
+        )
+    },
+    measure=measure,
+    figure=figure,
+    claims=[
+        *(_difference(f"at initialisation, {CALLED[name]}", GENERIC, name) for name in CALLED),
+        _difference("to weights around a dead layer", ["dead layer"], "float64"),
+        _difference("to biases above a dead layer", ["dead layer"], "float64", DELTA),
+        _difference("to a zero-initialised layer", ["zero-initialised layer"], "float64"),
+        *(
+            Claim(
+                name=f"ReLU'(0) makes no difference in training, {CALLED[name]}",
+                statement="Held-out accuracy on MNIST digits with ReLU'(0) = 0 less that with 1, "
+                "paired by seed, mean; less than one point.",
+                threshold=within(-1, 1),
+                judge=lambda t, name=name: accuracy_difference(t["training"], name),
+                about="C",
+            )
+            for name in ("float32", "float16_narrow")
+        ),
+    ],
+    columns={
+        "format": "number format of the plain run; float16_narrow rounds its sums term by term [-]",
+        "situation": "which ReLU network and inputs [-]",
+        "preactivations": "number of entries of all z [-]",
+        "zeros": "how many of them were exactly 0 [-]",
+        WEIGHTS: "largest difference of dC/dW at ReLU'(0) = 0 or 1/2 from that at 1, in "
+        "units of the layer's largest entry; the largest of all layers [1]",
+        DELTA: "the same of dC/dz, for every example; its sum is a bias's gradient [1]",
+        "steps": "steps of gradient descent [steps]",
+        "accuracy": "share of 1,000 held-out images classified rightly [%]",
+        "step_parted": "first step after which a weight is not what it is with ReLU'(0) = 1; inf: "
+        "none [steps]",
+    },
+)

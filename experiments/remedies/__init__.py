@@ -16,39 +16,10 @@ from experiments.remedies.catalogue import (
     expected_depth,
 )
 from study.plot.old.remedies import layers_kept
+from study.runs.experiment import Experiment
 from study.sampling.draws import Draws
 from study.statistics.claims import Claim, Estimate, above, below, median_interval, within
 from study.statistics.depths import distance_from, lost_at, median_lost_at
-
-QUESTION = "Which remedies keep the gradient within a factor of 1,000, and for how many layers?"
-
-GRID = {
-    preset: [
-        {"inputs": inputs, "seed": seed, "depths": [d for d in DEPTHS if d <= deepest]}
-        for inputs, count in (("random", seeds), ("digits", seeds // 2))
-        for seed in range(count)
-    ]
-    for preset, seeds, deepest in (("quick", 6, 64), ("paper", 16, 2048))
-}
-
-COLUMNS = {
-    "inputs": "random: standard normal; digits: MNIST images, projected to the width at random [-]",
-    "remedy": "activation and remedy; l: the block, L: the number of blocks [-]",
-    "group": "initialiser: of a plain network; block: another architecture; clipping [-]",
-    "log10_decay": "‖dC/dr^(0)‖ / ‖dC/dr^(depth)‖; no deeper rows once it has passed 6 [log10]",
-    "depth_kept": "where this network's |log10_decay| first exceeds 3, linear between depths; the "
-    "deepest one where it never does [layers]",
-    "censored": "whether it never does [-]",
-    "expected_depth": "where theory's does; inf beyond its horizon [layers]",
-    "clip_factor": "what clipping multiplied the gradients by [1]",
-    "ratio_change": "largest relative change of the ratio of a gradient's norm to the last's [1]",
-}
-
-
-def cost(inputs: str, seed: int, depths: list[int]) -> tuple[float, int]:
-    """Core-seconds; bytes, mostly the traces of residual batch normalisation."""
-    traced = sum(d for d in depths if d <= catalogue.CAPS["block"])
-    return 0.3 + 3e-3 * max(depths), 90_000_000 + 9 * traced * EXAMPLES * WIDTH
 
 
 def measure(inputs: str, seed: int, depths: list[int]) -> dict[str, pd.DataFrame]:
@@ -119,39 +90,6 @@ SAYINGS = {
 }
 """Sayings, the remedy that each is about and the depth that it means, at the least."""
 
-CLAIMS = [
-    Claim(
-        saying,
-        f"{remedy}: depth at which the median over seeds of |log10| of the gradient's decay first "
-        f"exceeds {DECADES:g}; at least that where the interval has no upper end.",
-        threshold,
-        partial(_kept, remedy=remedy),
-        about="saying",
-    )
-    for saying, (remedy, threshold) in SAYINGS.items()
-] + [
-    Claim(
-        "clipping changes no ratio of layers",
-        "log10 of the largest relative change of any gradient's norm over the last one's; median "
-        "over networks.",
-        below(-12),
-        _ratio_change,
-    ),
-    Claim(
-        "the depths are theory's",
-        "Remedies that theory gives at most a quarter of the depth measured: |measured / expected "
-        "- 1| of the median depth kept, the median over remedies.",
-        below(0.05),
-        _beside_theory,
-    ),
-    Claim(
-        "images do not change the depth",
-        "ReLU with BatchNorm: depth kept on MNIST digits over that on random inputs.",
-        within(0.8, 1.25),
-        partial(_images_over_random, remedy="relu, BatchNorm"),
-    ),
-]
-
 
 def figure(tables: dict[str, pd.DataFrame]):
     """Depth kept, a row a remedy."""
@@ -173,3 +111,66 @@ def figure(tables: dict[str, pd.DataFrame]):
         f"BatchNorm over {EXAMPLES} examples. Clipping: of the gradients of all weights and "
         "signals together, to norm 1.",
     )
+
+
+experiment = Experiment(
+    question="Which remedies keep the gradient within a factor of 1,000, and for how many layers?",
+    grid={
+        preset: [
+            {"inputs": inputs, "seed": seed, "depths": [d for d in DEPTHS if d <= deepest]}
+            for inputs, count in (("random", seeds), ("digits", seeds // 2))
+            for seed in range(count)
+        ]
+        for preset, seeds, deepest in (("quick", 6, 64), ("paper", 16, 2048))
+    },
+    measure=measure,
+    figure=figure,
+    claims=[
+        Claim(
+            name=saying,
+            statement=f"{remedy}: depth at which the median over seeds of |log10| of the "
+            f"gradient's decay first exceeds {DECADES:g}; at least that where the interval has no "
+            "upper end.",
+            threshold=threshold,
+            judge=partial(_kept, remedy=remedy),
+            about="saying",
+        )
+        for saying, (remedy, threshold) in SAYINGS.items()
+    ]
+    + [
+        Claim(
+            name="clipping changes no ratio of layers",
+            statement="log10 of the largest relative change of any gradient's norm over the last "
+            "one's; median over networks.",
+            threshold=below(-12),
+            judge=_ratio_change,
+        ),
+        Claim(
+            name="the depths are theory's",
+            statement="Remedies that theory gives at most a quarter of the depth measured: "
+            "|measured / expected - 1| of the median depth kept, the median over remedies.",
+            threshold=below(0.05),
+            judge=_beside_theory,
+        ),
+        Claim(
+            name="images do not change the depth",
+            statement="ReLU with BatchNorm: depth kept on MNIST digits over that on random inputs.",
+            threshold=within(0.8, 1.25),
+            judge=partial(_images_over_random, remedy="relu, BatchNorm"),
+        ),
+    ],
+    columns={
+        "inputs": "random: standard normal; digits: MNIST images, projected to the width at random "
+        "[-]",
+        "remedy": "activation and remedy; l: the block, L: the number of blocks [-]",
+        "group": "initialiser: of a plain network; block: another architecture; clipping [-]",
+        "log10_decay": "‖dC/dr^(0)‖ / ‖dC/dr^(depth)‖; no deeper rows once it has passed 6 [log10]",
+        "depth_kept": "where this network's |log10_decay| first exceeds 3, linear between depths; "
+        "the deepest one where it never does [layers]",
+        "censored": "whether it never does [-]",
+        "expected_depth": "where theory's does; inf beyond its horizon [layers]",
+        "clip_factor": "what clipping multiplied the gradients by [1]",
+        "ratio_change": "largest relative change of the ratio of a gradient's norm to the last's "
+        "[1]",
+    },
+)

@@ -82,7 +82,7 @@ def decays(draws: Draws, x: Array, u: Array, depths: Mapping[str, Sequence[int]]
     nets = [
         Network(a, d, WIDTH, s, weights=law) for name, d in cells for a, law, s in [CHAINS[name]]
     ]
-    df = profile.profile(nets, [draws.seed], inputs=x[:1].astype(float))
+    df = profile(nets, [draws.seed], inputs=x[:1].astype(float))
     steps = (df.log10_derivative_factor + df.log10_weight_factor).to_numpy()
     ends = np.cumsum([net.depth for net in nets])
     found = dict(zip(cells, np.add.reduceat(steps, np.append(0, ends[:-1])), strict=True))

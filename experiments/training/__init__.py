@@ -9,41 +9,14 @@ import pandas as pd
 from experiments.training import trainability
 from experiments.training.trainability import BATCH, CHANCE, CRITICAL, METHODS, NET, RATES, WIDTH
 from study.plot.old.training import maps_and_courses
+from study.runs.experiment import Experiment
 from study.statistics.claims import Claim, Estimate, above, below, median_interval, verdict, within
 from study.statistics.estimators import medians
-
-QUESTION = "How deep a network can be trained, from which weight scale, and where do weights go?"
 
 TRAINED = 0.55  # half way from chance to perfect
 SHALLOW, DEEP = 10, 50  # layers
 SHARES = {"relu": [0.5, 0.5**0.5, 1, 1.25, 2], "tanh": [0.5, 0.8, 1, 1.25, 2]}
 SHARES["sigmoid"] = [1 / CRITICAL["sigmoid"], 0.5, 1, 1.25, 2]
-
-GRID = {
-    preset: [
-        {"activation": name, "method": method, "depth": depth, "seed": seed, "steps": steps,
-         "scales": [round(share * CRITICAL[name], 9) for share in shares]}
-        for method in METHODS
-        for depth in (depths if method == "momentum" else [SHALLOW])
-        for name in CRITICAL
-        for shares in [SHARES[name][::every] if method == "momentum" else [1, 2]]
-        for seed in range(seeds)
-    ]
-    for preset, seeds, steps, depths, every in (
-        ("quick", 2, 100, [SHALLOW, DEEP], 2),
-        ("paper", 5, 150, [5, SHALLOW, 20, DEEP, 100, 300], 1),
-    )
-}  # fmt: skip
-
-COLUMNS = trainability.OUTCOMES
-
-
-def cost(activation, method, depth, seed, steps, scales) -> tuple[float, int]:
-    """Core-seconds and bytes, about."""
-    nets = len(scales) * len(RATES[method][activation])
-    entries = nets * (depth * WIDTH**2 + 784 * WIDTH)
-    seconds = 0.2 + 8.5e-9 * steps * nets * (depth + 4) * WIDTH**2
-    return seconds, 4 * (6 * entries + 2 * nets * depth * BATCH * WIDTH)
 
 
 def measure(
@@ -91,55 +64,6 @@ LARGE = f"started at twice the critical sigma_w, {SHALLOW} layers"
 SHARE = f"share with held-out accuracy above {TRAINED}"
 PER_LAYER = 10 ** (6 / DEEP)  # the factor of the squared gradient that makes 3 decades of its norm
 
-CLAIMS = [
-    Claim(name, statement, threshold, judge, about)
-    for name, about, threshold, judge, statement in (
-        *(
-            (f"deep sigmoid networks cannot be trained, {depth} layers", "saying",
-             below(2 * CHANCE), _median("accuracy", "sigmoid", depth),
-             f"Sigmoid at its critical sigma_w, {depth} layers: {BEST}.")
-            for depth in (SHALLOW, DEEP)
-        ),
-        *(
-            (f"He initialisation makes deep ReLU trainable, {called}", "saying",
-             above(TRAINED), _median("accuracy", "relu", depth),
-             f"ReLU at sigma_w = sqrt 2, {called}: {BEST}.")
-            for depth, called in ((DEEP, f"{DEEP} layers"), (np.inf, "the deepest networks"))
-        ),
-        ("beyond 6 xi_c nothing trains", "", below(0.1), partial(_share_trained, 2, np.inf),
-         f"Tanh and sigmoid networks over twice as deep as 6 xi_c: {SHARE}."),
-        ("within 6 xi_c all train", "", above(0.9), partial(_share_trained, 0, 0.5),
-         f"Tanh and sigmoid networks under half as deep as 6 xi_c: {SHARE}."),
-        ("large weights are poor solutions for ReLU", "C", below(0), _large_less_critical,
-         f"ReLU {LARGE}: held-out accuracy less that at the critical one, by seed."),
-        *(
-            (f"ReLU leaves large weights more than tanh and sigmoid do, {method}", "C",
-             below(0), partial(_relu_less_others, method),
-             f"Networks {LARGE}, {method}: decades that the weight norm grows in training under "
-             "ReLU, less the lower of those under tanh and sigmoid, by seed.")
-            for method in METHODS
-        ),
-        ("descent takes ReLU back from large weights", "C", below(-0.5 * math.log10(2)),
-         _median("log10_weight_growth", "relu", SHALLOW, 2, "clipped"),
-         f"ReLU {LARGE}, clipped: decades that the weight norm grows; half way back or more."),
-        ("descent does not take ReLU to large weights", "C", below(3 / SHALLOW),
-         _median("log10_weight_growth", "relu", SHALLOW),
-         f"ReLU started at sigma_w = sqrt 2, {SHALLOW} layers: decades that the weight norm grows; "
-         "less than what, in each layer, would raise a gradient by three decades."),
-        *(
-            (f"a healthy {name} network stays healthy", "", below(3),
-             _median("spread_after", name, DEEP),
-             f"Networks of {name}, critical sigma_w, {DEEP} layers, after training: decades "
-             "between the largest and the smallest gradient norm of the layers.")
-            for name in CRITICAL
-        ),
-        ("ReLU's derivative is 1 often enough in training", "A",
-         within(0.5 / PER_LAYER, 0.5 * PER_LAYER), _median("active_after", "relu", DEEP),
-         f"ReLU at sigma_w = sqrt 2, {DEEP} layers, after training: share of active units; within "
-         "what keeps the gradient within three decades."),
-    )
-]  # fmt: skip
-
 
 def figure(tables: dict[str, pd.DataFrame]):
     """Maps of held-out accuracy, and what training did to weight norms and gradients."""
@@ -148,7 +72,9 @@ def figure(tables: dict[str, pd.DataFrame]):
     cells = trainability.accuracies(networks)
     deep = layers[(layers.depth == DEEP) & layers.step.isin([0, layers.step.max()])]
     deep = deep.assign(when=np.where(deep.step == 0, "before", "after"))
-    brought_back = {c.name: c for c in CLAIMS}["descent takes ReLU back from large weights"]
+    brought_back = {c.name: c for c in experiment.claims}[
+        "descent takes ReLU back from large weights"
+    ]
     back = verdict(brought_back.judge(tables), brought_back.threshold) == "supported"
     return maps_and_courses(
         cells,
@@ -168,3 +94,124 @@ def figure(tables: dict[str, pd.DataFrame]):
         "filled: from twice the critical σ_w, open: from the critical one; a run that diverged "
         "keeps the weights it had last. Right: open before, filled after training.",
     )
+
+
+experiment = Experiment(
+    question="How deep a network can be trained, from which weight scale, and where do weights go?",
+    grid={
+        preset: [
+            {
+                "activation": name,
+                "method": method,
+                "depth": depth,
+                "seed": seed,
+                "steps": steps,
+                "scales": [round(share * CRITICAL[name], 9) for share in shares],
+            }
+            for method in METHODS
+            for depth in (depths if method == "momentum" else [SHALLOW])
+            for name in CRITICAL
+            for shares in [SHARES[name][::every] if method == "momentum" else [1, 2]]
+            for seed in range(seeds)
+        ]
+        for preset, seeds, steps, depths, every in (
+            ("quick", 2, 100, [SHALLOW, DEEP], 2),
+            ("paper", 5, 150, [5, SHALLOW, 20, DEEP, 100, 300], 1),
+        )
+    },
+    measure=measure,
+    figure=figure,
+    claims=[
+        Claim(name=name, statement=statement, threshold=threshold, judge=judge, about=about)
+        for name, about, threshold, judge, statement in (
+            *(
+                (
+                    f"deep sigmoid networks cannot be trained, {depth} layers",
+                    "saying",
+                    below(2 * CHANCE),
+                    _median("accuracy", "sigmoid", depth),
+                    f"Sigmoid at its critical sigma_w, {depth} layers: {BEST}.",
+                )
+                for depth in (SHALLOW, DEEP)
+            ),
+            *(
+                (
+                    f"He initialisation makes deep ReLU trainable, {called}",
+                    "saying",
+                    above(TRAINED),
+                    _median("accuracy", "relu", depth),
+                    f"ReLU at sigma_w = sqrt 2, {called}: {BEST}.",
+                )
+                for depth, called in ((DEEP, f"{DEEP} layers"), (np.inf, "the deepest networks"))
+            ),
+            (
+                "beyond 6 xi_c nothing trains",
+                "",
+                below(0.1),
+                partial(_share_trained, 2, np.inf),
+                f"Tanh and sigmoid networks over twice as deep as 6 xi_c: {SHARE}.",
+            ),
+            (
+                "within 6 xi_c all train",
+                "",
+                above(0.9),
+                partial(_share_trained, 0, 0.5),
+                f"Tanh and sigmoid networks under half as deep as 6 xi_c: {SHARE}.",
+            ),
+            (
+                "large weights are poor solutions for ReLU",
+                "C",
+                below(0),
+                _large_less_critical,
+                f"ReLU {LARGE}: held-out accuracy less that at the critical one, by seed.",
+            ),
+            *(
+                (
+                    f"ReLU leaves large weights more than tanh and sigmoid do, {method}",
+                    "C",
+                    below(0),
+                    partial(_relu_less_others, method),
+                    f"Networks {LARGE}, {method}: decades that the weight norm grows in training "
+                    "under ReLU, less the lower of those under tanh and sigmoid, by seed.",
+                )
+                for method in METHODS
+            ),
+            (
+                "descent takes ReLU back from large weights",
+                "C",
+                below(-0.5 * math.log10(2)),
+                _median("log10_weight_growth", "relu", SHALLOW, 2, "clipped"),
+                f"ReLU {LARGE}, clipped: decades that the weight norm grows; half way back or "
+                "more.",
+            ),
+            (
+                "descent does not take ReLU to large weights",
+                "C",
+                below(3 / SHALLOW),
+                _median("log10_weight_growth", "relu", SHALLOW),
+                f"ReLU started at sigma_w = sqrt 2, {SHALLOW} layers: decades that the weight norm "
+                "grows; less than what, in each layer, would raise a gradient by three decades.",
+            ),
+            *(
+                (
+                    f"a healthy {name} network stays healthy",
+                    "",
+                    below(3),
+                    _median("spread_after", name, DEEP),
+                    f"Networks of {name}, critical sigma_w, {DEEP} layers, after training: decades "
+                    "between the largest and the smallest gradient norm of the layers.",
+                )
+                for name in CRITICAL
+            ),
+            (
+                "ReLU's derivative is 1 often enough in training",
+                "A",
+                within(0.5 / PER_LAYER, 0.5 * PER_LAYER),
+                _median("active_after", "relu", DEEP),
+                f"ReLU at sigma_w = sqrt 2, {DEEP} layers, after training: share of active units; "
+                "within what keeps the gradient within three decades.",
+            ),
+        )
+    ],
+    columns=trainability.OUTCOMES,
+)

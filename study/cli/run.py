@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -22,8 +21,6 @@ from study.cli.shared import (
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
-
-    from study.runs.experiment import Experiment
 
 HELP = "Run experiments: sweeps, tables, figures, verdicts. Resumes by itself."
 
@@ -61,7 +58,6 @@ def run(args: argparse.Namespace) -> int:
     writable("docs", beside(args.results, "docs"))
     complete, progress = [], True if args.progress else None
     with _executor(args) as executor:
-        _plan(experiments, args)
         for experiment in experiments:
             more = (args.results, args.workers, executor, progress)
             if not sweep.run(experiment, args.preset, *more):
@@ -82,31 +78,3 @@ def _executor(args: argparse.Namespace) -> Iterator[Executor | None]:
     with cluster.connect(args.scheduler) as (executor, workers):
         args.workers = args.workers or workers
         yield executor
-
-
-def _plan(experiments: list[Experiment], args: argparse.Namespace) -> None:
-    """Say what each run will take, before any work, and refuse what does not fit the memory."""
-    from study.checks import check_memory
-    from study.runs import plan, sweep
-
-    importlib.import_module(
-        "study.engines.profile"
-    )  # workers load it: now this process weighs the same
-    interpreter, plans = plan.peak_memory(), []
-    for experiment in experiments:
-        grid = sweep.parts(experiment, args.preset)
-        store = args.results / experiment.name / ".parts"
-        there = {path.stem for path in store.glob("*.part")}  # the run will see if they are sound
-        left = [part.configuration["cell"] for part in grid if part.key not in there]
-        costs = [(s, bytes_ + plan.KERNELS) for s, bytes_ in map(experiment.expected, left)]
-        usage = plan.expected(costs, args.workers, interpreter)
-        plans.append((experiment.name, len(grid), len(grid) - len(left), usage))
-    if len(plans) > 1:
-        _, counts, done, usages = zip(*plans, strict=True)
-        plans.append(("all", sum(counts), sum(done), plan.together(usages)))
-    for name, parts, done, usage in plans:
-        about = f"{name} ({args.preset})"
-        sweep.say(plan.line(about, parts, done, "about", usage, args.workers))
-    for name, parts, done, usage in plans:
-        if done < parts and args.scheduler is None:  # a cluster's memory is not ours to count
-            check_memory(usage.memory, experiment=name, workers=args.workers)

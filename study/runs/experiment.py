@@ -1,20 +1,16 @@
-"""The contract of an experiment: a module that asks one question.
+"""The contract of an experiment: one object that asks one question.
 
-1. ``QUESTION`` is the question, a sentence.
-2. ``GRID`` maps each preset, "quick" and "paper", to a list of cells; a cell is a flat dict of
-   plain JSON values, the keyword arguments of `measure`.
-3. ``measure(**cell)`` returns ``{table name: DataFrame}``; it depends on nothing but its arguments.
-   The tables of all cells, joined in grid order, are ``results/<experiment>/<table>.csv``.
-4. ``cost(**cell)`` returns what `measure` of that cell takes, about: core-seconds, and bytes at its
-   peak beyond an interpreter that has loaded the study. `study run` plans with it.
-5. ``COLUMNS`` says what the experiment's own columns mean, the unit last in square brackets; the
-   common ones are in `study.records`.
-6. ``CLAIMS`` is a list of `study.statistics.claims.Claim`.
-7. ``figure(tables)`` returns the matplotlib Figure of ``figures/<experiment>.*``, drawn from the
-   tables alone; or ``{name: Figure}`` for ``figures/<experiment>_<name>.*``.
-8. ``VERSION``, optional: an integer to raise when `measure` changes its numbers.
+A module ``experiments/<name>.py``, or a package of that name, holds it as ``experiment``; the
+experiment's name is the module's, and it imports `study` and its own folder only::
 
-The module is ``experiments/<name>.py`` and imports `study` only.
+    experiment = Experiment(
+        question="Does the gradient vanish?",
+        grid={"quick": [{"seed": 0}], "paper": [{"seed": seed} for seed in range(20)]},
+        measure=measure,
+        figure=figure,
+        claims=[Claim(name=..., statement=..., threshold=below(0), judge=...)],
+        columns={"log10_rate": "growth of the gradient [log10 a layer]"},
+    )
 """
 
 from __future__ import annotations
@@ -23,11 +19,9 @@ import ast
 import importlib
 import importlib.util
 import inspect
-import math
-import operator
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -39,66 +33,106 @@ PACKAGE = "experiments"
 PRESETS = ("quick", "paper")
 MOST_CELLS = 2_000_000
 """A preset's; beyond it the driver's own work outweighs the workers' (see benchmarks)."""
-_CONTRACT = {
-    "QUESTION": (lambda v: isinstance(v, str) and v.strip(), "a sentence"),
-    "GRID": (
-        lambda v: isinstance(v, dict) and set(v) == set(PRESETS) and all(map(_is_grid, v.values())),
-        "a dict with a non-empty list of dicts for each of quick and paper",
-    ),
+
+
+def _is_grid(grid: Any) -> bool:
+    if not isinstance(grid, dict) or set(grid) != set(PRESETS):
+        return False
+    return all(
+        isinstance(cells, list) and cells and all(isinstance(cell, dict) for cell in cells)
+        for cells in grid.values()
+    )
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value.strip() != ""
+
+
+def _are_columns(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_text, [*value, *value.values()]))
+
+
+def _are_claims(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(claim, Claim) for claim in value)
+
+
+def _is_integer(value: Any) -> bool:
+    return type(value) is int
+
+
+_ALLOWED = {
+    "question": (_is_text, "a sentence"),
+    "grid": (_is_grid, "a dict with a non-empty list of dicts for each of quick and paper"),
     "measure": (callable, "a function of a cell"),
-    "cost": (callable, "a function of a cell"),
-    "COLUMNS": (
-        lambda v: isinstance(v, dict) and all(isinstance(x, str) for x in [*v, *v.values()]),
-        "a dict from column to meaning",
-    ),
-    "CLAIMS": (
-        lambda v: isinstance(v, list) and all(isinstance(x, Claim) for x in v),
-        "a list of Claim",
-    ),
     "figure": (callable, "a function of the tables"),
-    "VERSION": (lambda v: isinstance(v, int), "an integer"),
+    "claims": (_are_claims, "a list of Claim"),
+    "columns": (_are_columns, "a dict from column to meaning"),
+    "version": (_is_integer, "an integer"),
 }
 
 
-def _is_grid(cells: Any) -> bool:
-    return isinstance(cells, list) and cells != [] and all(isinstance(c, dict) for c in cells)
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """One experiment, checked against the contract; the fields are those of its module."""
+    """One question, what is measured to answer it, and what the answer would be held to.
 
-    name: str
-    module: str
+    Parameters
+    ----------
+    question : a sentence
+    grid : for each preset, "quick" and "paper", a list of cells; a cell is a flat dict of plain
+        JSON values, the keyword arguments of `measure`
+    measure : ``measure(**cell)`` returns ``{table name: DataFrame}`` and depends on nothing but its
+        arguments; the tables of all cells, joined in grid order, are
+        ``results/<experiment>/<table>.csv``
+    figure : ``figure(tables)`` returns the matplotlib Figure of ``figures/<experiment>.*``, drawn
+        from the tables alone; or ``{name: Figure}`` for ``figures/<experiment>_<name>.*``
+    claims : what is said, and what would refute it
+    columns : what the experiment's own columns mean, the unit last in square brackets; the common
+        ones are in `study.records`
+    version : to be raised when `measure` changes its numbers
+    name, module : given by `load`
+
+    Raises
+    ------
+    ValueError
+        Naming the field, its value and what is allowed.
+    """
+
     question: str
     grid: Mapping[str, list[dict[str, Any]]]
     measure: Callable[..., dict[str, Any]]
-    cost: Callable[..., tuple[float, int]]
-    columns: Mapping[str, str]
-    claims: list[Claim]
     figure: Callable[[Mapping[str, Any]], Any]
+    claims: list[Claim] = field(default_factory=list)
+    columns: Mapping[str, str] = field(default_factory=dict)
     version: int = 0
+    name: str = "experiment"
+    module: str = ""
+
+    def __post_init__(self) -> None:
+        for part in fields(self):
+            value = getattr(self, part.name)
+            is_valid, allowed = _ALLOWED.get(part.name, (_is_text, "text"))
+            if part.name != "module" and not is_valid(value):
+                raise ValueError(
+                    f"{self.name}.{part.name} {_short(value)} is not allowed; allowed: {allowed}"
+                )
 
     @classmethod
     def of(cls, module: ModuleType) -> Experiment:
-        """Take an experiment from its module.
+        """Take the experiment of a module, under the module's name.
 
         Raises
         ------
         ValueError
-            Naming what is missing or of the wrong kind.
+            When the module holds none.
         """
-        found = {}
-        for field, (is_valid, allowed) in _CONTRACT.items():
-            if not hasattr(module, field) and field != "VERSION":
-                raise ValueError(f"{module.__name__}.{field} is missing; allowed: {allowed}")
-            value = getattr(module, field, 0)
-            if not is_valid(value):
-                raise ValueError(
-                    f"{module.__name__}.{field} {_short(value)} is not allowed; allowed: {allowed}"
-                )
-            found[field.lower()] = value
-        return cls(name=module.__name__.rpartition(".")[2], module=module.__name__, **found)
+        held = getattr(module, "experiment", None)
+        if not isinstance(held, cls):
+            raise ValueError(
+                f"{module.__name__}.experiment {_short(held)} is not allowed; "
+                "allowed: experiment = Experiment(...)"
+            )
+        name = module.__name__.rpartition(".")[2]
+        return replace(held, name=name, module=module.__name__)
 
     def cells(self, preset: str) -> list[dict[str, Any]]:
         """Return the cells of a preset, checked.
@@ -107,7 +141,7 @@ class Experiment:
         ------
         ValueError
             When the preset is unknown, or a cell occurs twice, is not plain JSON (a NaN, a tuple,
-            a NumPy number) or is not what `measure` and `cost` take.
+            a NumPy number) or is not what `measure` takes.
         """
         from study.records import tables as records
 
@@ -115,47 +149,26 @@ class Experiment:
             raise ValueError(f"preset {preset!r} is unknown; allowed: {', '.join(self.grid)}")
         if len(self.grid[preset]) > MOST_CELLS:
             raise ValueError(
-                f"{self.module}.GRID[{preset!r}] has {len(self.grid[preset]):,} cells; "
+                f"{self.name}.grid[{preset!r}] has {len(self.grid[preset]):,} cells; "
                 f"allowed: at most {MOST_CELLS:,}, so let a cell hold more seeds"
             )
+        signature = inspect.signature(self.measure)
         known = set()
         for cell in self.grid[preset]:
             try:
                 text = records.canonical(cell)
                 if not _is_plain(cell):
                     raise TypeError("a dict inside, a tuple or a name that is not text")
-                inspect.signature(self.measure).bind(**cell)
-                inspect.signature(self.cost).bind(**cell)
+                signature.bind(**cell)
                 if text in known:
                     raise ValueError("it occurs twice")
             except (TypeError, ValueError) as error:
                 raise ValueError(
-                    f"{self.module}.GRID[{preset!r}] cell {_short(cell)}: {error}; "
-                    "allowed: plain JSON values, the arguments of measure and cost, each cell once"
+                    f"{self.name}.grid[{preset!r}] cell {_short(cell)}: {error}; "
+                    "allowed: plain JSON values, the arguments of measure, each cell once"
                 ) from None
             known.add(text)
         return self.grid[preset]
-
-    def expected(self, cell: dict[str, Any]) -> tuple[float, int]:
-        """Return what a cell takes, about: core-seconds, and bytes beyond the interpreter's.
-
-        Raises
-        ------
-        ValueError
-            When `cost` returns anything else.
-        """
-        found = self.cost(**cell)
-        try:
-            seconds, memory = float(found[0]), operator.index(found[1])
-            allowed = len(found) == 2 and 0 < seconds < math.inf and memory >= 0
-        except (TypeError, IndexError, ValueError):
-            allowed = False
-        if not allowed:
-            raise ValueError(
-                f"{self.module}.cost of cell {_short(cell)} is {_short(found)}; "
-                "allowed: core-seconds above 0 and a whole number of bytes"
-            )
-        return seconds, memory
 
 
 def _is_plain(cell: dict[str, Any]) -> bool:
@@ -173,29 +186,15 @@ def _short(value: Any) -> str:
 
 
 def _files() -> dict[str, Path]:
+    """The source of each experiment, by its name."""
     spec = importlib.util.find_spec(PACKAGE)
     folders = list(spec.submodule_search_locations or []) if spec else []
     return {
-        found.name: Path(found.module_finder.path)
-        / (f"{found.name}/__init__.py" if found.ispkg else f"{found.name}.py")
-        for found in pkgutil.iter_modules(folders)
-        if not found.name.startswith("_") and found.name != "laws"
+        module.name: Path(module.module_finder.path)
+        / (f"{module.name}/__init__.py" if module.ispkg else f"{module.name}.py")
+        for module in pkgutil.iter_modules(folders)
+        if not module.name.startswith("_") and module.name != "laws"
     }
-
-
-def discover() -> list[str]:
-    """Return the names of all experiments, sorted, without importing any."""
-    return sorted(_files())
-
-
-def question(name: str) -> str:
-    """Return the question of an experiment, read from its source without importing it."""
-    for statement in ast.parse(_file(name).read_text(encoding="utf-8")).body:
-        if isinstance(statement, ast.Assign | ast.AnnAssign):
-            targets = getattr(statement, "targets", None) or [statement.target]
-            if any(isinstance(t, ast.Name) and t.id == "QUESTION" for t in targets):
-                return ast.literal_eval(statement.value)
-    raise ValueError(f"{PACKAGE}.{name}.QUESTION is missing; allowed: a sentence")
 
 
 def _file(name: str) -> Path:
@@ -204,6 +203,26 @@ def _file(name: str) -> Path:
         known = ", ".join(sorted(files)) or f"none, the package {PACKAGE} is empty"
         raise ValueError(f"experiment {name!r} is unknown; allowed: {known}{nearest(name, files)}")
     return files[name]
+
+
+def discover() -> list[str]:
+    """Return the names of all experiments, sorted, without importing any."""
+    return sorted(_files())
+
+
+def question(name: str) -> str:
+    """Return the question of an experiment, read from its source without importing it.
+
+    Raises
+    ------
+    ValueError
+        When there is no such experiment, or its question is not written where it is made.
+    """
+    for node in ast.walk(ast.parse(_file(name).read_text(encoding="utf-8"))):
+        is_question = isinstance(node, ast.keyword) and node.arg == "question"
+        if is_question and isinstance(node.value, ast.Constant):
+            return node.value.value
+    raise ValueError(f"{PACKAGE}.{name}: question is missing; allowed: Experiment(question='...')")
 
 
 def load(name: str) -> Experiment:
@@ -215,4 +234,8 @@ def load(name: str) -> Experiment:
         When there is no such experiment, or it breaks the contract.
     """
     _file(name)
-    return Experiment.of(importlib.import_module(f"{PACKAGE}.{name}"))
+    try:
+        module = importlib.import_module(f"{PACKAGE}.{name}")
+    except ValueError as error:
+        raise ValueError(f"{PACKAGE}.{name}: {error}") from error
+    return Experiment.of(module)

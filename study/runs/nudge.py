@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.typing import SeriesGroupBy
 
-from study.arithmetic.formats import Format
+from study.arithmetic.formats import Format, NarrowFormat
 from study.arithmetic.scaled import Array
 from study.records import tables as records
 from study.runs.identities import TOLERANCE
@@ -69,7 +69,7 @@ def nudged(number: int, choose: Choose = SeriesGroupBy.idxmin) -> Iterator[None]
         return out
 
     def matmul(self: Format, a: Array, b: Array) -> Array:
-        if not self.narrow:  # else its order is prescribed
+        if not isinstance(self, NarrowFormat):  # else its order is prescribed
             a = np.where(np.isfinite(a), flipped(a.copy()), a)
         return times(self, a, b)
 
@@ -237,7 +237,7 @@ def reach(part: Part, made: Mapping[str, Table]) -> dict[str, Reach]:
     for number in NUDGES:
         choices.begin()
         with nudged(number, choices.choose):
-            data, wrong, _ = compute(*part)
+            data, wrong = compute(*part)
         if wrong:
             raise ValueError(f"with its last bits flipped, the cell fails: {wrong}")
         tables, _ = decode_part(data, part.configuration)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import re
 import traceback
 from pathlib import Path
@@ -25,7 +24,6 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from study.records import tables as records
-from study.runs import plan
 
 PART_FORMAT = 1
 _SHARED = ("data_dictionary", "claims")  # file names that are not an experiment's to use
@@ -134,10 +132,8 @@ def decode_part(
     return found.tables, found.versions
 
 
-def compute(module: str, configuration: dict[str, Any]) -> tuple[bytes, str, tuple[int, int]]:
+def compute(module: str, configuration: dict[str, Any]) -> tuple[bytes, str]:
     """Measure one cell, in a worker: its part and "", or nothing and the reason in one line.
-
-    Last come the worker's process id and the most bytes it has held so far.
 
     Raises
     ------
@@ -145,8 +141,8 @@ def compute(module: str, configuration: dict[str, Any]) -> tuple[bytes, str, tup
         When memory ran out, which may be the fault of whoever shared it.
     """
     try:
-        experiment = importlib.import_module(module)
-        here = [records.NUMERICS_VERSION, getattr(experiment, "VERSION", 0)]
+        experiment = importlib.import_module(module).experiment
+        here = [records.NUMERICS_VERSION, experiment.version]
         if here != configuration["numerics"]:
             raise ValueError(
                 f"this worker has numerics {here}, not {configuration['numerics']}; "
@@ -162,4 +158,4 @@ def compute(module: str, configuration: dict[str, Any]) -> tuple[bytes, str, tup
         words = " ".join(str(error).split())
         reason = f"{type(error).__name__}: {words} ({Path(place.filename).name}:{place.lineno})"
         data = b""
-    return data, reason, (os.getpid(), plan.peak_memory())
+    return data, reason

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import heapq
 import multiprocessing
 import os
 import signal
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import (
@@ -37,7 +35,6 @@ from tqdm import tqdm
 from study.checks import made_by
 from study.records import disk
 from study.records import tables as records
-from study.runs import plan
 from study.runs.parts import Part, check_name, compute, decode_part
 
 if TYPE_CHECKING:
@@ -51,8 +48,8 @@ _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NU
 _INTERRUPTS = {signal.SIGINT, signal.SIGTERM}
 DIED = "its worker died twice (killed, or out of memory)"
 
-Result = tuple[Part, bytes, str, tuple[int, int]]
-"""A part, its bytes, or why there are none; who computed it, and the most bytes it has held."""
+Result = tuple[Part, bytes, str]
+"""A part, its bytes, or why there are none."""
 
 
 def parts(experiment: Experiment, preset: str) -> list[Part]:
@@ -153,7 +150,7 @@ def _results(queue: list[Part], workers: int, executor: Executor | None) -> Iter
             if not (lost := (yield from _fly(deque([part]), 1, executor))):
                 break
         else:
-            yield part, b"", f"quarantined: {lost[0][1]}", (0, 0)
+            yield part, b"", f"quarantined: {lost[0][1]}"
 
 
 @contextlib.contextmanager
@@ -221,7 +218,7 @@ def run(
         say(
             f"{about}: {len(grid)} parts, {done} done, {len(missing)} to compute, {workers} workers"
         )
-        failures, peaks, begun = [], {}, time.monotonic()
+        failures = []
         bar = tqdm(
             total=len(grid),
             initial=done,
@@ -231,8 +228,7 @@ def run(
             disable=None if progress is None else not progress,
         )
         with bar, contextlib.closing(_results(missing, workers, executor)) as finished:
-            for part, data, reason, (worker, peak) in finished:
-                peaks[worker] = peak
+            for part, data, reason in finished:
                 if reason:
                     cell = records.canonical(part.configuration["cell"]).decode()
                     failures.append(f"part failed: {experiment.name} {cell}: {reason}")
@@ -244,9 +240,8 @@ def run(
                     records.data_dictionary(schemas, experiment.columns)
                     disk.write_atomic(store / f"{part.key}.part", data)
                 bar.update()
-        memory = sum(heapq.nlargest(workers, peaks.values())) + plan.peak_memory()
-        took = plan.Usage(time.monotonic() - begun, memory)
-        say(plan.line(about, len(grid), len(grid) - len(failures), "took", took, workers))
+        took = tqdm.format_interval(bar.format_dict["elapsed"])
+        say(f"{about}: {len(grid) - len(failures)} of {len(grid)} parts done after {took}")
         if failures:
             say(f"{experiment.name}: tables not written, {len(failures)} of {len(grid)} failed")
         else:

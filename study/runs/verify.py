@@ -199,7 +199,7 @@ def _again(kept: Kept, count: int, seed: int) -> Iterator[Check]:
         part = kept.grid[place]
         try:
             with identities.watched() as seen:
-                data, wrong, _ = compute(*part)
+                data, wrong = compute(*part)
         except MemoryError as error:
             data, wrong = b"", str(error)
         made = decode_part(data, part.configuration)[0] if data else {}

@@ -128,7 +128,7 @@ def verdict(estimate: Estimate, threshold: Threshold) -> str:
     return "inconclusive"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Claim:
     """A statement that data can support or refute.
 

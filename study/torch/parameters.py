@@ -8,12 +8,14 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import Node
 
 from study.arithmetic.nonlinearity import ACTIVE_SHARE
-from study.arithmetic.scaled import log10, norm, status, total
-from study.core.activations import activation
-from study.torch.autograd import Graph, Point, Square, entries, square
-from study.torch.observing import Call
+from study.arithmetic.scaled import log10, status
+from study.core.activations import Activation, activation, celu, elu, gelu, leaky_relu, softplus
+from study.torch.autograd import Graph, Point
+from study.torch.hooks import Call, Calls
+from study.torch.norms import Norm, entries, log10_norm, norm, normalised
 
 COLUMNS = {
     "name": "the parameter, as named_parameters() has it [-]",
@@ -48,149 +50,150 @@ COLUMNS = {
 }
 """The frame of `profile`, in order: meaning, unit last in square brackets."""
 
-ACTIVATIONS = {
-    "Relu": "relu",
-    "Sigmoid": "sigmoid",
-    "Tanh": "tanh",
-    "LeakyRelu": "leaky_relu",
-    "Elu": "elu",
-    "Gelu": "gelu",
-    "Silu": "silu",
-    "Softplus": "softplus",
-    "Hardtanh": "hard_tanh",
-}
-"""Operations of torch -> rows of the table of activations; selu is an elu with a scale."""
 
-
-def frame(module: nn.Module, calls: dict[nn.Module, Call], graph: Graph) -> pd.DataFrame:
+def frame(module: nn.Module, calls: Calls, graph: Graph) -> pd.DataFrame:
     """One row a parameter."""
     modules = dict(module.named_modules(remove_duplicate=False))
-    paths: dict[Tensor, list[str]] = {}
+    names: dict[Tensor, list[str]] = {}
     for name, p in module.named_parameters(remove_duplicate=False):
-        paths.setdefault(p, []).append(name)
-    held = {p: _holders(paths[p], modules, calls) for p in paths}
-
-    seen = [tensor for call in calls.values() for tensor in (*call.inputs, *call.outputs)]
-    points = {tensor.point for tensor in seen}
+        names.setdefault(p, []).append(name)
+    ends = [end for call in calls.values() for end in (call.inputs, call.outputs)]
+    points = {point for end in ends for point in end.points}
     points |= {(node, 0) for point in points for node in graph.consumers[point]}
-    formats = {x.dtype for x in (*seen, *paths) if x.dtype.is_floating_point} or {torch.float32}
-    narrowest = min(formats, key=lambda dtype: torch.finfo(dtype).max)
-    trained = [p for p in paths if id(p) in graph.uses]
-    found, at = graph.squares(trained, points, narrowest)
-    squares = dict(zip(trained, found, strict=True))
+    at = graph.norms([p for p in names if id(p) in graph.uses], points)
     plain = graph.gradients()
-
-    # A module that is not called itself, but used by the one around it, comes right after that.
-    place = {path: i for i, path in enumerate(modules)}
-    first = {
-        p: (min(call.order for call in held[p]), place[_path(paths[p][0])])
-        for p in paths
-        if p in squares or not p.requires_grad
-    }
-    layers = {key: k for k, key in enumerate(sorted(set(first.values())))}
-    rows = [
-        {
-            "name": names[0],
-            "shared_names": " ".join(names[1:]) or None,
-            "module": type(modules[_path(names[0])]).__name__,
-            "layer": layers[first[p]] if p in first else -1,
-            "shape": str(tuple(p.shape)),
-            "entries": p.numel(),
-            "dtype": str(p.dtype).removeprefix("torch."),
-            "requires_grad": p.requires_grad,
-            "uses": len(graph.uses[id(p)]) if p in squares else 0,
-            **_around(held[p], at, graph),
-            "log10_weight_norm": _log10([square(p)]),
-            **_gradient(p, squares.get(p), plain.get(id(p))),
-        }
-        for p, names in paths.items()
-    ]
+    positions = {path: i for i, path in enumerate(modules)}
+    places = {}
+    rows = []
+    for p, (name, *others) in names.items():
+        holders = _holders([name, *others], modules, calls)
+        path = name.rpartition(".")[0]
+        # A module that is used without being called comes right after the one around it.
+        place = (min(call.order for call in holders), positions[path])
+        if id(p) in at or not p.requires_grad:
+            places[name] = place
+        rows.append(
+            {
+                "name": name,
+                "shared_names": " ".join(others) or None,
+                "module": type(modules[path]).__name__,
+                "shape": str(tuple(p.shape)),
+                "entries": p.numel(),
+                "dtype": str(p.dtype).removeprefix("torch."),
+                "requires_grad": p.requires_grad,
+                "uses": graph.uses[id(p)],
+                "log10_weight_norm": log10_norm([norm(p)]),
+                **_signals(holders, at, graph),
+                **_gradient(p, at.get(id(p)), plain.get(id(p))),
+            }
+        )
+    order = sorted(set(places.values()))
+    for row in rows:
+        row["layer"] = order.index(places[row["name"]]) if row["name"] in places else -1
     return pd.DataFrame(rows)[list(COLUMNS)]
 
 
-def _path(name: str) -> str:
-    return name.rpartition(".")[0]
-
-
-def _holders(names: list[str], modules: dict, calls: dict[nn.Module, Call]) -> list[Call]:
+def _holders(names: list[str], modules: dict[str, nn.Module], calls: Calls) -> list[Call]:
     """The calls of the modules that hold a parameter, or of the nearest around them."""
-    found = {}
-    for path in map(_path, names):
+    holders = {}
+    for path in names:
+        path = path.rpartition(".")[0]
         while path and modules[path] not in calls:
-            path = _path(path)
-        found[modules[path]] = calls[modules[path]]
-    return list(found.values())
+            path = path.rpartition(".")[0]
+        holders[modules[path]] = calls[modules[path]]
+    return list(holders.values())
 
 
-def _around(held: list[Call], at: dict[Point, Square], graph: Graph) -> dict[str, object]:
+def _signals(holders: list[Call], at: dict[Point, Norm], graph: Graph) -> dict[str, object]:
     """What went into and out of the modules that hold a parameter, and came back."""
-    inputs = [x.point for call in held for x in call.inputs]
-    outputs = [x for call in held for x in call.outputs]
-    delta = _log10([at[x.point] for x in outputs if x.point in at])
-    down = [at[point] for point in inputs if point in at and len(graph.consumers[point]) == 1]
-    row: dict[str, object] = {
-        "activation": None,
+    sources = [point for call in holders for point in call.inputs.points]
+    outputs = [point for call in holders for point in call.outputs.points]
+    delta = log10_norm([at[point] for point in outputs if point in at])
+    # Where r has other uses too, dC/dr is not what this module alone sent down.
+    alone = all(point in at and len(graph.consumers[point]) == 1 for point in sources)
+    down = log10_norm([at[point] for point in sources]) if alone else math.nan
+    row = {
         "log10_delta_norm": delta,
-        "log10_input_norm": _log10([s for call in held for s in call.input_squares]),
-        "log10_output_norm": _log10([s for call in held for s in call.output_squares]),
+        "log10_input_norm": log10_norm([x for call in holders for x in call.inputs.norms]),
+        "log10_output_norm": log10_norm([x for call in holders for x in call.outputs.norms]),
+        "log10_weight_factor": down - delta,
+        "activation": None,
         "log10_derivative_factor": math.nan,
-        "log10_weight_factor": _log10(down) - delta if len(down) == len(inputs) else math.nan,
         "active_fraction": math.nan,
     }
-    after = [node for x in outputs for node in graph.consumers[x.point]]
-    phis = {_activation(node) for node in after}
-    if len(after) == len(outputs) and len(phis) == 1 and (name := phis.pop()):
-        # Called with ones, the node of phi's backward pass returns phi'(z).
-        slopes = [
-            node(torch.ones(x.shape, dtype=x.dtype, device=x.device)).reshape(-1)
-            for node, x in zip(after, outputs, strict=True)
-        ]
-        live = torch.cat(slopes) > ACTIVE_SHARE * activation(name).max_slope
-        row["activation"] = name
-        row["log10_derivative_factor"] = delta - _log10([at[node, 0] for node in after])
-        row["active_fraction"] = float(live.double().mean())
+    consumers = [node for point in outputs for node in graph.consumers[point]]
+    activations = {activation_of(node) for node in consumers}
+    if len(consumers) == len(outputs) and len(activations) == 1 and (phi := activations.pop()):
+        slopes = torch.cat([_slopes(node) for node in consumers])
+        row["activation"] = phi.name
+        row["log10_derivative_factor"] = delta - log10_norm([at[node, 0] for node in consumers])
+        row["active_fraction"] = float((slopes > ACTIVE_SHARE * phi.max_slope).double().mean())
     return row
 
 
-def _activation(node: object) -> str | None:
-    name = ACTIVATIONS.get(type(node).__name__.removesuffix("Backward0"))
-    return "selu" if name == "elu" and node._saved_scale != 1 else name
+def _slopes(node: Node) -> Tensor:
+    """phi'(z), which the node of phi's backward pass returns when it is called with ones."""
+    (z,) = node._input_metadata
+    return node(torch.ones(z.shape, dtype=z.dtype, device=z.device)).reshape(-1)
 
 
-def _gradient(p: Tensor, s: Square | None, plain: Tensor | None) -> dict[str, object]:
-    """The columns of a parameter's gradient; s is None where it has none."""
-    none = None if s and math.isfinite(s[0]) else "frozen" if not p.requires_grad else "unused"
-    none = "nan" if s and none else none
-    m, e = (math.nan, 0) if none else (x.item() for x in norm(np.float64(s[0]), np.int64(s[1])))
-    exact = float(log10(np.float64(m), np.int64(e)))
-    shown, zeros = math.nan, math.nan
-    if plain is not None:
-        shown = float(torch.linalg.vector_norm(entries(plain)))
-        zeros = 1 - int(entries(plain).count_nonzero()) / plain.numel()
-    word = none or str(status(np.array([m]), np.array([e]))[0])
-    plain_word = none or ("dead" if m == 0 else "ok")
-    if plain is not None and not math.isfinite(shown):
-        plain_word = "overflow"
-    elif plain_word == "ok" and not _agree(shown, exact):
-        plain_word = "underflow"
-    return {
-        "grad_norm_mantissa": m,
-        "grad_norm_exponent": e,
-        "log10_grad_norm": exact,
-        "status": word,
-        "plain_grad_norm": shown,
-        "plain_status": plain_word,
-        "zero_share": zeros,
+def activation_of(node: Node) -> Activation | None:
+    """The activation of which this is the node in autograd's graph, with its parameter."""
+    operation = type(node).__name__.rpartition("Backward")[0].lower()
+    match operation:
+        case "relu" | "sigmoid" | "tanh" | "silu" | "mish" | "hardswish":
+            return activation(operation)
+        case "leakyrelu":
+            return leaky_relu(node._saved_negative_slope)
+        case "elu" if node._saved_scale != 1:
+            return activation("selu")
+        case "elu":
+            return elu(node._saved_alpha)
+        case "celu":
+            return celu(node._saved_alpha)
+        case "gelu":
+            return gelu(node._saved_approximate)
+        case "softplus":
+            return softplus(node._saved_beta)
+        case "hardtanh":
+            ends = (node._saved_min_val, node._saved_max_val)
+            names = {(-1, 1): "hard_tanh", (0, 6): "relu6"}
+            return activation(names[ends]) if ends in names else None
+    return None
+
+
+def _gradient(p: Tensor, measured: Norm | None, plain: Tensor | None) -> dict[str, object]:
+    """The columns of a parameter's gradient; nothing was measured where it has none."""
+    missing = None
+    if measured is None:
+        missing = "unused" if p.requires_grad else "frozen"
+    elif not math.isfinite(measured[0]):
+        missing = "nan"
+    length, exponent = (math.nan, 0) if missing else measured
+    mantissa, exponent = normalised(np.array([length]), exponent)
+    row = {
+        "grad_norm_mantissa": mantissa[0],
+        "grad_norm_exponent": exponent[0],
+        "log10_grad_norm": log10(mantissa, exponent)[0],
+        "status": missing or status(mantissa, exponent)[0],
+        "plain_grad_norm": math.nan,
+        "zero_share": math.nan,
     }
+    if plain is not None:
+        shown = entries(plain)
+        row["plain_grad_norm"] = float(torch.linalg.vector_norm(shown))
+        row["zero_share"] = 1 - int(shown.count_nonzero()) / plain.numel()
+    row["plain_status"] = _plain_status(row["plain_grad_norm"], row["log10_grad_norm"], missing)
+    return row
 
 
-def _agree(shown: float, log10_norm: float) -> bool:
-    return shown > 0 and abs(math.log10(shown) - log10_norm) < math.log10(1.02)
-
-
-def _log10(squares: list[Square]) -> float:
-    """log10 of the norm of several tensors together; NaN where there is none, or no number."""
-    if not squares or not all(math.isfinite(s) for s, _ in squares):
-        return math.nan
-    s, e = total(np.array([s for s, _ in squares]), np.array([e for _, e in squares]))
-    return float(log10(*norm(s, e)))
+def _plain_status(shown: float, log10_norm: float, missing: str | None) -> str:
+    """What a plain backward pass made of a gradient."""
+    if missing in ("unused", "frozen"):
+        return missing
+    if not math.isfinite(shown):
+        return "overflow"
+    if missing or log10_norm == -math.inf:
+        return missing or "dead"
+    error = math.log10(shown) - log10_norm if shown else math.inf
+    return "ok" if abs(error) < math.log10(1.02) else "underflow"

@@ -316,7 +316,7 @@ SYNTHETIC = {"accuracy": 0.1, "log10_weight_growth": 0.0, "spread_after": 1.0, "
 def tables(**changes):
     """Tables of every network of the paper preset; ``changes`` are functions of them."""
     rows = []
-    for cell in experiment.GRID["paper"]:
+    for cell in experiment.experiment.grid["paper"]:
         for sigma in cell["scales"]:
             row = {key: cell[key] for key in ("activation", "method", "depth", "seed")}
             rows.append(row | {"sigma_w": sigma, "chosen": True, "status": "ok"} | SYNTHETIC)
@@ -406,7 +406,7 @@ def test_the_reach_of_a_critical_network_is_infinite_and_else_6_xi():
 
 
 def test_the_first_rate_is_not_chosen_but_the_best():
-    cell = experiment.GRID["quick"][0] | {"steps": 20, "depth": 3}
+    cell = experiment.experiment.grid["quick"][0] | {"steps": 20, "depth": 3}
     networks = experiment.measure(**cell)["networks"]
     for _, own in networks.groupby("sigma_w"):
         assert own.chosen.sum() == 1

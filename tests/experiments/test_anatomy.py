@@ -123,7 +123,7 @@ def tables(derivative=None, weight=None, noise=1e-4, **columns):
 
 
 def verdicts(frames, start=""):
-    claims = [c for c in anatomy.CLAIMS if c.name.startswith(start)]
+    claims = [c for c in anatomy.experiment.claims if c.name.startswith(start)]
     return {c.name: verdict(c.judge(frames), c.threshold) for c in claims}
 
 
@@ -163,7 +163,7 @@ def test_images_are_compared_seed_by_seed():
     frames = tables()
     networks = frames["networks"]
     networks["log10_weight"] += 0.5 * np.sin(networks.seed)
-    claim = next(c for c in anatomy.CLAIMS if c.name.startswith("images"))
+    claim = next(c for c in anatomy.experiment.claims if c.name.startswith("images"))
     found = claim.judge(frames)
     assert isinstance(found, Estimate)
     assert found.high < 1e-3

@@ -107,7 +107,7 @@ def test_mean_field_is_where_wide_networks_are_beyond_the_float_range_too(activa
 
 @pytest.mark.parametrize("weights", atlas.LAWS)
 def test_measure_keeps_what_a_profile_says(weights):
-    cell = next(cell for cell in atlas.GRID["quick"] if cell["weights"] == weights)
+    cell = next(cell for cell in atlas.experiment.grid["quick"] if cell["weights"] == weights)
     cell = cell | {"scales": [1.2], "depths": [4, 20]}
     engine = "dense" if weights == "uniform" else "matrix_free"
     with np.errstate(under="ignore"):
@@ -144,7 +144,7 @@ def test_a_dead_network_is_a_true_zero():
 
 
 def test_the_networks_are_numbered_once():
-    for cells in atlas.GRID.values():
+    for cells in atlas.experiment.grid.values():
         many = [len(cell["scales"]) * len(cell["depths"]) for cell in cells]
         firsts = [cell["first"] for cell in cells]
         assert firsts == [0, *np.cumsum(many)[:-1]]
@@ -216,7 +216,7 @@ def test_each_claim_can_be_supported_and_refuted():
     with np.errstate(all="ignore"):
         for right, expected in ((True, "supported"), (False, "refuted")):
             tables = synthetic(right)
-            for claim in atlas.CLAIMS:
+            for claim in atlas.experiment.claims:
                 assert verdict(claim.judge(tables), claim.threshold) == expected, claim.name
 
 

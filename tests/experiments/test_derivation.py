@@ -180,7 +180,7 @@ def frames(error=1e-16, differing=0, off=5.0, first=1.0):
 
 
 def verdicts(tables):
-    return {c.name: verdict(c.judge(tables), c.threshold) for c in derivation.CLAIMS}
+    return {c.name: verdict(c.judge(tables), c.threshold) for c in derivation.experiment.claims}
 
 
 def test_verdicts_go_either_way():

@@ -67,8 +67,8 @@ def tables(differ=0.0, accuracy=0.0):
 
 def test_each_claim_can_be_supported_and_refuted():
     good, bad = tables(), tables(differ=0.5, accuracy=2.0)
-    assert len({claim.name for claim in kink.CLAIMS}) == 9
-    for claim in kink.CLAIMS:
+    assert len({claim.name for claim in kink.experiment.claims}) == 9
+    for claim in kink.experiment.claims:
         assert verdict(claim.judge(good), claim.threshold) == "supported", claim.name
         assert verdict(claim.judge(bad), claim.threshold) == "refuted", claim.name
 

@@ -80,7 +80,7 @@ def frames(depth=1.0, norm=0.5, float64=np.inf, bfloat16=0.9):
 def test_each_claim_can_be_supported_and_refuted():
     good = frames()
     bad = frames(depth=1.2, norm=1.0, float64=500.0, bfloat16=0.3)
-    for claim in precision.CLAIMS:
+    for claim in precision.experiment.claims:
         assert verdict(claim.judge(good), claim.threshold) == "supported", claim.name
         assert verdict(claim.judge(bad), claim.threshold) == "refuted", claim.name
 

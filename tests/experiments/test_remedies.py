@@ -110,7 +110,10 @@ def frames(rate, change=1e-16, off=1.0, on_images=1.0):
 
 
 def verdicts(tables):
-    return {claim.name: verdict(claim.judge(tables), claim.threshold) for claim in remedies.CLAIMS}
+    return {
+        claim.name: verdict(claim.judge(tables), claim.threshold)
+        for claim in remedies.experiment.claims
+    }
 
 
 def test_if_nothing_decays_the_sayings_are_supported():

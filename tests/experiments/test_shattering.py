@@ -103,7 +103,8 @@ def frames(change=lambda kind, depth, expected: expected):
 
 def verdicts(tables):
     return {
-        claim.name: verdict(claim.judge(tables), claim.threshold) for claim in shattering.CLAIMS
+        claim.name: verdict(claim.judge(tables), claim.threshold)
+        for claim in shattering.experiment.claims
     }
 
 

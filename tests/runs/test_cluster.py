@@ -13,7 +13,20 @@ import sys
 import time
 
 import pytest
-from toyhouse import EXTRA, ROOT, TOY, Here, alive, children, files, parts, start, study, wait_until
+from toyhouse import (
+    EXTRA,
+    ROOT,
+    TOY,
+    Here,
+    alive,
+    changed,
+    children,
+    files,
+    parts,
+    start,
+    study,
+    wait_until,
+)
 
 from study.records import tables as records
 from study.runs import cluster, sweep
@@ -90,7 +103,7 @@ def test_the_same_bytes_from_a_cluster_one_worker_killed_in_the_middle(house, da
 @needs_dask
 def test_a_part_that_kills_its_workers_is_quarantined_and_the_others_are_saved(house, dask):
     toy = house / "experiments" / "toy.py"
-    toy.write_text(TOY + "\nGRID['quick'] = cells(6)\nGRID['quick'][2]['fault'] = 'die'\n")
+    toy.write_text(changed("GRID['quick'] = cells(6)\nGRID['quick'][2]['fault'] = 'die'"))
     for _ in range(2):
         dask.worker()
     command = ("run", "--preset", "quick", "--results", "r", "--scheduler", dask.address)
@@ -212,7 +225,7 @@ def test_what_the_page_runs_on_a_cluster_is_python():
 def test_a_synthetic_part_is_a_part_like_any_other(tmp_path):
     from benchmarks import parts as limits
 
-    found = limits.experiment(3)
+    found = limits.with_cells(3)
     assert sweep.run(found, "quick", tmp_path, 1, Here()) == []
     rows = sweep.read_results(tmp_path, "parts")["rows"]
     assert len(rows) == 3 * limits.ROWS

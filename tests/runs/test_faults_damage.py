@@ -109,7 +109,7 @@ def test_a_part_of_another_configuration_version_or_format_is_computed_again(
 def test_a_worker_of_another_study_is_refused(toy):
     part = sweep.parts(Experiment.of(toy), "quick")[0]
     older = part.configuration | {"numerics": [0, 1]}
-    data, reason, _ = parts.compute(part.module, older)
+    data, reason = parts.compute(part.module, older)
     assert data == b""
     assert "this worker has numerics" in reason
 

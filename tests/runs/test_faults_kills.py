@@ -7,7 +7,7 @@ import signal
 import time
 
 import pytest
-from toyhouse import TOY, alive, build, children, files, parts, start, study, wait_until
+from toyhouse import TOY, alive, build, changed, children, files, parts, start, study, wait_until
 
 from study.runs import sweep
 
@@ -106,8 +106,10 @@ def test_a_killed_workers_part_is_retried_then_quarantined_and_the_others_are_sa
     house, _, _ = calm
     toy = house / "experiments" / "dying.py"
     toy.write_text(
-        TOY + "\nGRID['quick'] = cells(6)\nGRID['quick'][2]['fault'] = 'die'\n"
-        "GRID['quick'][4] |= {'fault': 'die once', 'marker': 'died once'}\n"
+        changed(
+            "GRID['quick'] = cells(6)\nGRID['quick'][2]['fault'] = 'die'\n"
+            "GRID['quick'][4] |= {'fault': 'die once', 'marker': 'died once'}\n"
+        )
     )
     code, out, err = study(house, "run", "dying", "--preset", "quick", "--workers", 2)
     toy.unlink()
@@ -145,8 +147,10 @@ def test_a_worker_out_of_memory_is_retried_then_quarantined(calm):
     house, _, _ = calm
     toy = house / "experiments" / "hungry.py"
     toy.write_text(
-        TOY + LIMITED + "\nGRID['quick'] = cells(6)\nGRID['quick'][2]['mebibytes'] = 200\n"
-        "GRID['quick'][4] |= {'mebibytes': 200, 'marker': 'refused once'}\n"
+        changed(
+            LIMITED + "\nGRID['quick'] = cells(6)\nGRID['quick'][2]['mebibytes'] = 200\n"
+            "GRID['quick'][4] |= {'mebibytes': 200, 'marker': 'refused once'}\n"
+        )
     )
     code, out, err = study(house, "run", "hungry", "--preset", "quick", "--workers", 2)
     toy.unlink()

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from toyhouse import Here, run, stored
+from toyhouse import EXPERIMENT, Here, run, stored
 
 import study
 from study.arithmetic import formats
@@ -263,15 +263,12 @@ CLAIMS = []
 def measure(seed):
     nets = [study.Network(a, 80, 16, sigma_w=s) for a, s in (("tanh", 8.0), ("relu", 2**0.5))]
     return {"layers": study.profile(nets, [seed], engine="dense")}
-
-def cost(seed):
-    return 0.01, 2**20
 """
 
 
 def measured_anew(toy, results, source):
     """The toy's tables when it measures as ``source`` says; neither its own nor parts are left."""
-    exec(source, vars(toy))
+    exec(source + EXPERIMENT, vars(toy))
     run(toy, results, executor=Here())
     forget_parts(results)
     for left in (results / "toy").glob("*"):
@@ -387,9 +384,6 @@ def measure(seed):
     best = nets.groupby("activation").train_loss.idxmin()
     nets.insert(3, "chosen", nets.index.isin(best))
     return {"nets": nets, "best": nets.loc[best, ["activation", "rate", "train_loss"]]}
-
-def cost(seed):
-    return 0.01, 2**20
 """
 
 

@@ -20,6 +20,10 @@ from study.statistics.claims import (
 )
 
 
+def claim(name, statement, threshold, judge=lambda tables: None, **more):
+    return Claim(name=name, statement=statement, threshold=threshold, judge=judge, **more)
+
+
 @pytest.mark.parametrize(
     ("threshold", "low", "high", "expected"),
     [
@@ -121,8 +125,8 @@ def test_judging_an_experiment_goes_both_ways():
         return bootstrap_over_seeds(tables["t"], mean_of_x)
 
     claims = [
-        Claim("falls", "The mean of x is negative.", below(0.0), judge),
-        Claim("rises", "The mean of x is positive.", above(0.0), judge),
+        claim("falls", "The mean of x is negative.", below(0.0), judge),
+        claim("rises", "The mean of x is positive.", above(0.0), judge),
     ]
     experiment = SimpleNamespace(name="toy", claims=claims)
     rng = np.random.default_rng(4)
@@ -139,11 +143,11 @@ def test_judging_an_experiment_goes_both_ways():
 
 
 def test_a_claim_is_about_something_that_the_study_knows():
-    assert Claim("A", "…", below(0.0), lambda tables: None, about="saying").about == "saying"
+    assert claim("A", "…", below(0.0), about="saying").about == "saying"
     with pytest.raises(ValueError, match=r"about 'D' of claim 'A' is not allowed; allowed: ''"):
-        Claim("A", "…", below(0.0), lambda tables: None, about="D")
+        claim("A", "…", below(0.0), about="D")
 
 
 def test_a_claim_needs_a_threshold():
     with pytest.raises(ValueError, match=r"threshold 0\.25 of claim 'A'"):
-        Claim("A", "…", 0.25, lambda tables: None)
+        claim("A", "…", 0.25)

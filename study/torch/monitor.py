@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from study.arithmetic.scaled import log10, status
 from study.checks import bad, integer
-from study.torch.autograd import entries, square
+from study.torch.norms import normalised, quick_norms
+from study.torch.profiler import check_module
 
 WATCH_COLUMNS = {
     "step": "number of the step, 0 first [steps]",
@@ -29,8 +30,17 @@ WATCH_COLUMNS = {
 }
 """The frame of `Watch`: in order: meaning, unit last in square brackets."""
 
-PIECE = 2**18
-"""So many entries at a time are summed in float32, which is four times faster than in float64."""
+
+class Record(NamedTuple):
+    """The norms of one step, parameter by parameter."""
+
+    step: int
+    scale: float
+    gradients: np.ndarray
+    """NaN where there is none."""
+    weights: np.ndarray
+    missing: np.ndarray
+    """Why there is no gradient; empty where there is one."""
 
 
 def watch(
@@ -79,14 +89,14 @@ class Watch:
     """What `watch` returns."""
 
     def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer | None, keep: int):
-        if not isinstance(module, nn.Module) or not any(True for _ in module.parameters()):
-            raise bad("module", module, "a torch.nn.Module with at least one parameter")
+        check_module(module)
         if optimizer is not None and not isinstance(optimizer, torch.optim.Optimizer):
             raise bad("optimizer", optimizer, "a torch.optim.Optimizer, or None")
+        keep = integer("keep", keep, 1)
         self.names, self.parameters = zip(*module.named_parameters(), strict=True)
         self.steps = 0
-        self._recent: deque = deque(maxlen=integer("keep", keep, 1))
-        self._spread: list = []
+        self._recent: deque[Record] = deque(maxlen=keep)
+        self._spread: list[Record] = []
         self._stride = 1
         self._hook = optimizer and optimizer.register_step_pre_hook(self._before_step)
 
@@ -96,15 +106,15 @@ class Watch:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _before_step(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
-        # A GradScaler leaves it to a fused optimiser to take its scale out, and says so there.
-        self.step(float(getattr(optimizer, "grad_scale", None) or 1.0))
-
     def close(self) -> None:
         """Let go of the optimiser; what was recorded stays."""
         if self._hook:
             self._hook.remove()
             self._hook = None
+
+    def _before_step(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
+        # A GradScaler leaves it to a fused optimiser to take its scale out, and says so there.
+        self.step(float(getattr(optimizer, "grad_scale", None) or 1.0))
 
     @torch.no_grad()
     def step(self, scale: float = 1.0) -> None:
@@ -115,79 +125,59 @@ class Watch:
         if not (isinstance(scale, (int, float)) and 0 < scale < math.inf):
             raise bad("scale", scale, "a finite number above 0")
         held = [i for i, p in enumerate(self.parameters) if p.grad is not None]
-        values = _norms([*(self.parameters[i].grad for i in held), *self.parameters])
-        norms = np.full((2, len(self.names)), np.nan)
-        norms[0, held], norms[1] = values[: len(held)], values[len(held) :]
-        none = np.array([2 - p.requires_grad for p in self.parameters], np.int8)
-        none[held] = 0
-        self._keep((self.steps, norms, none, float(scale)))
+        lengths = quick_norms([*(self.parameters[i].grad for i in held), *self.parameters])
+        gradients = np.full(len(self.parameters), np.nan)
+        gradients[held] = lengths[: len(held)]
+        missing = [_missing(p) for p in self.parameters]
+        weights = lengths[len(held) :]
+        self._keep(Record(self.steps, float(scale), gradients, weights, np.array(missing, object)))
         self.steps += 1
 
-    def _keep(self, row: tuple) -> None:
+    def _keep(self, record: Record) -> None:
+        """Add the newest; what leaves the recent ones is thinned out to a stride that doubles."""
         last = self._recent.maxlen
-        if len(self._recent) == last and self._recent[0][0] % self._stride == 0:
+        if len(self._recent) == last and self._recent[0].step % self._stride == 0:
             self._spread.append(self._recent[0])
             if len(self._spread) > last:
                 self._stride *= 2
-                self._spread = [old for old in self._spread if old[0] % self._stride == 0]
-        self._recent.append(row)
+                self._spread = [old for old in self._spread if old.step % self._stride == 0]
+        self._recent.append(record)
 
     def frame(self) -> pd.DataFrame:
         """One row a parameter and step that is kept; columns `WATCH_COLUMNS`."""
-        rows = [*self._spread, *self._recent]
+        records = [*self._spread, *self._recent]
         count = len(self.names)
-        norms = np.array([row[1] for row in rows]).reshape(-1, 2, count)
-        none = np.array([row[2] for row in rows], np.int8).reshape(-1, count)
-        scale = np.array([row[3] for row in rows]).reshape(-1, 1)
-        plain = torch.from_numpy(norms[:, 0].copy())
-        for i, p in enumerate(self.parameters):
-            plain[:, i] = plain[:, i].to(p.dtype.to_real())
+        scales = np.repeat([record.scale for record in records], count)
+        lengths = np.ravel([record.gradients for record in records])
         with np.errstate(all="ignore"):
-            m, e = np.frexp(norms[:, 0] / scale)
-            e = np.where(np.isfinite(m) & (m != 0), e.astype(np.int64) - 1, 0)
-            m *= 2
+            mantissa, exponent = normalised(lengths / scales, 0)
             columns = {
-                "step": np.repeat(np.array([row[0] for row in rows], np.int64), count),
-                "name": np.array(list(self.names) * len(rows), object),
-                "grad_norm_mantissa": m,
-                "grad_norm_exponent": e,
-                "log10_grad_norm": log10(m, e),
-                "log10_weight_norm": np.log10(norms[:, 1]),
-                "status": self._words(m, e, none),
-                "plain_grad_norm": plain.numpy(),
+                "step": np.repeat([record.step for record in records], count).astype(int),
+                "name": np.array(self.names * len(records), object),
+                "grad_norm_mantissa": mantissa,
+                "grad_norm_exponent": exponent,
+                "log10_grad_norm": log10(mantissa, exponent),
+                "log10_weight_norm": np.log10(np.ravel([record.weights for record in records])),
+                "status": status(mantissa, exponent),
+                "plain_grad_norm": self._plain(lengths),
             }
-        return pd.DataFrame({name: np.ravel(values) for name, values in columns.items()})
+        missing = np.ravel([record.missing for record in records])
+        words = columns["status"]
+        words[mantissa == 0] = "zero"
+        words[np.isinf(mantissa)] = "overflow"
+        words[np.isnan(mantissa)] = "nan"
+        words[missing != ""] = missing[missing != ""]
+        return pd.DataFrame(columns)
 
-    @staticmethod
-    def _words(m: np.ndarray, e: np.ndarray, none: np.ndarray) -> np.ndarray:
-        words = status(m, e)
-        for where, word in (
-            (m == 0, "zero"),
-            (np.isinf(m), "overflow"),
-            (np.isnan(m), "nan"),
-            (none == 1, "none"),
-            (none == 2, "frozen"),
-        ):
-            words[where] = word
-        return words
+    def _plain(self, lengths: np.ndarray) -> np.ndarray:
+        """Norms as the formats of the parameters show them."""
+        shown = torch.from_numpy(lengths).reshape(-1, len(self.names)).clone()
+        for i, p in enumerate(self.parameters):
+            shown[:, i] = shown[:, i].to(p.dtype.to_real())
+        return shown.flatten().numpy()
 
 
-def _norms(tensors: Sequence[Tensor]) -> np.ndarray:
-    """Frobenius norms, float64; one transfer, unless squares may have left the range of float32."""
-    tensors = [entries(x) if x.is_sparse or x.is_complex() else x for x in tensors]
-    parts = [x.reshape(-1).split(PIECE) if x.numel() > PIECE else (x,) for x in tensors]
-    double = any(x.dtype == torch.float64 for x in tensors)
-    low, high = (1e-140, 1e140) if double else (1e-13, 1e13)
-    norms = torch._foreach_norm(
-        [part for own in parts for part in own], 2, dtype=torch.float64 if double else torch.float32
-    )
-    found = torch.stack([x.to(norms[0].device) for x in norms]).cpu().numpy().astype(np.float64)
-    if len(found) > len(tensors):
-        with np.errstate(all="ignore"):
-            ends = np.cumsum([len(own) for own in parts])
-            found = np.sqrt(np.add.reduceat(found * found, ends - [len(own) for own in parts]))
-    for i in np.flatnonzero(~((found > low) & (found < high))):
-        s, e = square(tensors[i])
-        with np.errstate(all="ignore"):
-            found[i] = np.ldexp(np.sqrt(s), e)
-    return found
+def _missing(p: torch.Tensor) -> str:
+    if p.grad is not None:
+        return ""
+    return "none" if p.requires_grad else "frozen"

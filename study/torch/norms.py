@@ -1,0 +1,108 @@
+"""Norms of tensors of any size and format: no square underflows or overflows on the way.
+
+>>> round(log10_norm([norm(torch.tensor([3e-200, 4e-200], dtype=torch.float64))]), 6)
+-199.30103
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from study.arithmetic.scaled import log10
+
+Norm = tuple[float, int]
+"""(length, exponent): length 2^exponent; the length is infinite or NaN where an entry is."""
+ZERO: Norm = (0.0, 0)
+
+PIECE = 2**18
+"""So many entries at a time are summed in float32, which is four times faster than in float64."""
+
+
+def entries(x: Tensor) -> Tensor:
+    """The real entries that a tensor stores, in a row."""
+    x = x.detach()
+    if x.is_sparse:
+        x = x.coalesce().values()
+    if x.is_complex():
+        x = torch.view_as_real(x)
+    return x.reshape(-1)
+
+
+def shifted(x: Tensor, exponent: int) -> Tensor:
+    """x * 2^exponent, in steps where 2^exponent itself is outside the format."""
+    while abs(exponent) >= 100:
+        step = max(-1000, min(exponent // 2, 1000))
+        x = x * 2.0**step
+        exponent -= step
+    return x * 2.0**exponent
+
+
+def log2_size(x: Tensor) -> int | None:
+    """e with the largest magnitude in [2^(e-1), 2^e); None if it is 0 or not finite."""
+    x = entries(x)
+    size = float(torch.linalg.vector_norm(x, math.inf)) if x.numel() else 0.0
+    return math.frexp(size)[1] if size and math.isfinite(size) else None
+
+
+def norm(x: Tensor) -> Norm:
+    """Frobenius norm, summed in float64."""
+    x = entries(x)
+    exponent = 0
+    if x.dtype == torch.float64:  # squares of the shorter formats are in its range
+        exponent = log2_size(x) or 0
+        x = shifted(x, -exponent)
+    length = float(torch.linalg.vector_norm(x, dtype=torch.float64))
+    return length, exponent if length else 0
+
+
+def norm_of_sum(parts: Sequence[tuple[Tensor, int]]) -> Norm:
+    """The norm of a sum of tensors x 2^exponent, added in float64."""
+    total, top = parts[0]
+    if len(parts) > 1:
+        tops = [size + exponent for x, exponent in parts if (size := log2_size(x)) is not None]
+        top = max(tops, default=0)
+        wide = torch.promote_types(total.dtype, torch.float64)
+        total = sum(shifted(x.to_dense().to(wide), exponent - top) for x, exponent in parts)
+    length, exponent = norm(total)
+    return length, exponent + top if length else 0
+
+
+def normalised(lengths: np.ndarray, exponents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """lengths 2^exponents with lengths that are 0 or in [1, 2), or not finite."""
+    mantissas, shifts = np.frexp(lengths)
+    ordinary = np.isfinite(mantissas) & (mantissas != 0)
+    return 2 * mantissas, np.where(ordinary, exponents + shifts.astype(np.int64) - 1, 0)
+
+
+def log10_norm(norms: Sequence[Norm]) -> float:
+    """log10 of the norm of several tensors together; NaN where there is none, or no number."""
+    if not norms or not all(math.isfinite(length) for length, _ in norms):
+        return math.nan
+    top = max(exponent for _, exponent in norms)
+    length = math.hypot(*(length * 2.0 ** max(exponent - top, -1000) for length, exponent in norms))
+    return float(log10(*normalised(np.float64(length), np.int64(top))))
+
+
+def quick_norms(tensors: Sequence[Tensor]) -> np.ndarray:
+    """Frobenius norms, right to 1e-5, in one transfer from the device."""
+    tensors = [entries(x) if x.is_sparse or x.is_complex() else x for x in tensors]
+    pieces = []
+    starts = []
+    for x in tensors:
+        starts.append(len(pieces))
+        pieces += x.reshape(-1).split(PIECE) if x.numel() > PIECE else [x]
+    double = any(x.dtype == torch.float64 for x in tensors)
+    lengths = torch._foreach_norm(pieces, 2, dtype=torch.float64 if double else torch.float32)
+    lengths = torch.stack([x.to(lengths[0].device) for x in lengths]).cpu().double().numpy()
+    lengths = np.sqrt(np.add.reduceat(lengths * lengths, starts))
+    # Outside this range squares may have left the format: those are taken again.
+    low, high = (1e-140, 1e140) if double else (1e-13, 1e13)
+    for i in np.flatnonzero(~((low < lengths) & (lengths < high))):
+        length, exponent = norm(tensors[i])
+        lengths[i] = np.ldexp(length, exponent)
+    return lengths
