@@ -20,9 +20,10 @@ import numpy as np
 
 from study.arithmetic.scaled import Array, ldexp, norm, settle, spread, total
 
-OPTIMISERS = ("sgd", "momentum", "adam")
 MOMENTUM = 0.9
-DECAYS, EPSILON = (0.9, 0.999), 1e-8
+DECAY = 0.9
+SQUARE_DECAY = 0.999
+EPSILON = 1e-8
 
 
 def cross_entropy(r: Array, y: Array) -> tuple[Array, Array]:
@@ -33,17 +34,17 @@ def cross_entropy(r: Array, y: Array) -> tuple[Array, Array]:
     ([0.693147], [[[-0.5, 0.5]]])
     """
     shifted = r - r.max(axis=-1, keepdims=True)
-    e = np.exp(shifted)
-    sums = e.sum(axis=-1, keepdims=True)
-    loss = (np.log(sums[..., 0]) - (shifted * y).sum(axis=-1)).mean(axis=-1)
-    return loss, (e / sums - y) / r.dtype.type(r.shape[-2])
+    powers = np.exp(shifted)
+    sums = powers.sum(axis=-1, keepdims=True)
+    losses = np.log(sums[..., 0]) - (shifted * y).sum(axis=-1)
+    return losses.mean(axis=-1), (powers / sums - y) / r.dtype.type(r.shape[-2])
 
 
 def squared_error(r: Array, y: Array) -> tuple[Array, Array]:
     """The derivation's cost 1/2 |r - y|^2 of each network, and dC/dr; mean over the batch."""
-    difference = r - y
-    loss = 0.5 * np.square(difference).sum(axis=-1).mean(axis=-1)
-    return loss, difference / r.dtype.type(r.shape[-2])
+    error = r - y
+    losses = np.square(error).sum(axis=-1)
+    return 0.5 * losses.mean(axis=-1), error / r.dtype.type(r.shape[-2])
 
 
 COSTS = {"cross_entropy": cross_entropy, "squared_error": squared_error}
@@ -51,42 +52,63 @@ COSTS = {"cross_entropy": cross_entropy, "squared_error": squared_error}
 
 def norms(arrays: Sequence[Array]) -> tuple[Array, Array]:
     """Norm of each network over all arrays, (mantissa, exponent); not finite where an entry is."""
-    parts = [settle(a.reshape(len(a), -1), 0) for a in arrays]
-    exponents = [spread(x.exponent, s.shape) for x, s in parts]
-    return norm(*total(np.stack([s for _, s in parts]), np.stack(exponents), axis=0))
+    squares = []
+    exponents = []
+    for a in arrays:
+        x, s = settle(a.reshape(len(a), -1), 0)
+        squares.append(s)
+        exponents.append(spread(x.exponent, s.shape))
+    return norm(*total(np.stack(squares), np.stack(exponents), axis=0))
 
 
 def clip_to(limit: float, gradients: Sequence[Array], size: tuple[Array, Array]) -> None:
     """Shrink, in place, the gradients of those networks whose norm ``size`` exceeds the limit."""
-    share = np.minimum(1, ldexp(limit / size[0], -size[1]))
+    mantissa, exponent = size
+    share = np.minimum(1, ldexp(limit / mantissa, -exponent))
     for g in gradients:
-        g *= share.astype(g.dtype).reshape(-1, *[1] * (g.ndim - 1))
+        g *= _beside(share, g)
+
+
+def _sgd(g: Array, t: int) -> Array:
+    return g
+
+
+def _momentum(g: Array, t: int, v: Array) -> Array:
+    v *= g.dtype.type(MOMENTUM)
+    v += g
+    return v
+
+
+def _adam(g: Array, t: int, m: Array, s: Array) -> Array:
+    number = g.dtype.type
+    m *= number(DECAY)
+    m += number(1 - DECAY) * g
+    s *= number(SQUARE_DECAY)
+    s += number(1 - SQUARE_DECAY) * np.square(g)
+    mean = m / number(1 - DECAY**t)
+    square = s / number(1 - SQUARE_DECAY**t)
+    return mean / (np.sqrt(square) + number(EPSILON))
+
+
+OPTIMISERS = {"sgd": (_sgd, 0), "momentum": (_momentum, 1), "adam": (_adam, 2)}
+"""The direction of a step, and how many arrays it remembers of each parameter."""
 
 
 class Descent:
     """An optimiser: what it remembers of past gradients, and its step."""
 
     def __init__(self, name: str, parameters: Sequence[Array]):
-        self.name, self.t = name, 0
-        count = OPTIMISERS.index(name)  # sgd keeps nothing, momentum one average, adam two
+        self.direction, count = OPTIMISERS[name]
         self.memory = [[np.zeros_like(p) for p in parameters] for _ in range(count)]
+        self.t = 0
 
     def step(self, parameters: Sequence[Array], gradients: Sequence[Array], rates: Array) -> None:
         """Move the parameters, in place; ``rates`` has one learning rate a network."""
         self.t += 1
         for p, g, *memory in zip(parameters, gradients, *self.memory, strict=True):
-            if self.name == "momentum":
-                (v,) = memory
-                v *= p.dtype.type(MOMENTUM)
-                v += g
-                g = v
-            elif self.name == "adam":
-                g = self._adam(*memory, g)
-            p -= rates.astype(p.dtype).reshape(-1, *[1] * (p.ndim - 1)) * g
+            p -= _beside(rates, p) * self.direction(g, self.t, *memory)
 
-    def _adam(self, m: Array, s: Array, g: Array) -> Array:
-        for mean, decay, value in ((m, DECAYS[0], g), (s, DECAYS[1], np.square(g))):
-            mean *= g.dtype.type(decay)
-            mean += g.dtype.type(1 - decay) * value
-        first, second = (g.dtype.type(1 - decay**self.t) for decay in DECAYS)
-        return m / first / (np.sqrt(s / second) + g.dtype.type(EPSILON))
+
+def _beside(values: Array, p: Array) -> Array:
+    """One value a network, in the format of a parameter and with as many axes."""
+    return values.astype(p.dtype).reshape(-1, *[1] * (p.ndim - 1))

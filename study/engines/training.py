@@ -1,13 +1,11 @@
 """Training: gradient descent on the three equations, many small networks at once.
 
 Networks of the same shape are stacked, weights (networks, n_k, n_{k+1}), and differ in their
-weights, learning rates and, if wanted, data. Each step is what a plain run does, in plain floats:
-forward, cost, equations (1) to (3) of ``backprop``, and the optimiser's step.
+weights, learning rates and, if wanted, data. Each step is what a plain run does, in plain floats.
 
-A run whose loss or gradient is no longer finite has diverged: that network stops, and is reported
-with the step and the weights it had last. The norms of every layer are taken at chosen steps by
-`study.backpropagate` on the weights of the moment, so that a gradient that vanished from a plain
-run is not recorded as 0.
+A run whose loss or gradient is no longer finite has diverged: its weights stay as they were, and
+the step is reported. The norms of every layer are taken at chosen steps by `study.backpropagate` on
+the weights of the moment, so that a gradient that vanished from a plain run is not recorded as 0.
 """
 
 from __future__ import annotations
@@ -24,13 +22,18 @@ from study.arithmetic.scaled import Array, log10
 from study.checks import bad, one_of
 from study.core.activations import Activation
 from study.core.activations import activation as activation_row
+from study.core.backprop import backward, forward, weight_gradient
+from study.core.blocks import Dense
 from study.engines.explicit import backpropagate
 from study.engines.optimisers import COSTS, OPTIMISERS, Descent, clip_to, norms
 from study.sampling import gaussian
 
+Data = tuple[Array, Array]
+"""Inputs (batch, n_0) and targets (batch, n_depth), or one such pair a network, stacked."""
+
 
 class Course(NamedTuple):
-    """What happened to the networks, in the order in which they were given; see :func:`train`."""
+    """What happened to the networks, in the order in which they were given; see `train`."""
 
     networks: pd.DataFrame
     """One row a network: network, status ("ok" or "diverged"), steps (how many it took)."""
@@ -46,51 +49,6 @@ class Course(NamedTuple):
     """(networks, n_k, n_{k+1}), one a layer; of a diverged network, the last it had."""
     biases: list[Array]
     """(networks, n_{k+1}), one a layer, or none."""
-
-
-class _Stack:
-    """Networks side by side: parameters are their weights, layer by layer, then their biases."""
-
-    def __init__(self, parameters: list[Array], rows: list[Activation], kink: float):
-        self.parameters, self.rows, self.kink = parameters, rows, kink
-        self.depth, self.biased = len(rows), len(parameters) > len(rows)
-
-    def forward(self, x: Array, trace: list | None = None) -> Array:
-        """The output r^(depth); the pairs (r^(k), z^(k+1)) go into ``trace``."""
-        r = x
-        for k, row in enumerate(self.rows):
-            z = r @ self.parameters[k]
-            if self.biased:
-                z += self.parameters[self.depth + k][:, None]
-            if trace is not None:
-                trace.append((r, z))
-            r = row.phi(z)
-        return r
-
-    def backward(self, trace: list[tuple[Array, Array]], dr: Array) -> list[Array]:
-        """Equations (1) to (3): the gradient of each of the parameters; the trace is used up."""
-        found = self.parameters.copy()
-        for k in reversed(range(self.depth)):
-            r, z = trace.pop()
-            delta = dr * self.rows[k].derivative(z, self.kink)
-            found[k] = r.swapaxes(-1, -2) @ delta
-            if self.biased:
-                found[self.depth + k] = delta.sum(axis=1)
-            if k > 0:
-                dr = delta @ self.parameters[k].swapaxes(-1, -2)
-        return found
-
-    def layers(self, i: int, x: Array, dr: Array) -> pd.DataFrame:
-        """Every layer of network i, given its dC/dr at the output."""
-        own = [p[i] for p in self.parameters]
-        return backpropagate(
-            own[: self.depth],
-            x,
-            activation=[row.name for row in self.rows],
-            biases=own[self.depth :] or None,
-            cotangent=dr,
-            kink=self.kink,
-        )
 
 
 def gaussian_weights(
@@ -117,15 +75,15 @@ def gaussian_weights(
 def train(
     weights: Sequence[Array],
     rates: Sequence[float],
-    batch: Callable[[int], tuple[Array, Array]],
+    batch: Callable[[int], Data],
     steps: int,
-    activation: str | Sequence[str] = "relu",
+    activation: str | Activation | Callable | Sequence = "relu",
     biases: Sequence[Array] = (),
     cost: str = "cross_entropy",
     optimiser: str = "sgd",
     clip: float = math.inf,
     kink: float = 1.0,
-    held_out: tuple[Array, Array] | None = None,
+    held_out: Data | None = None,
     logged: Collection[int] = (),
     layered: Collection[int] = (),
 ) -> Course:
@@ -133,32 +91,21 @@ def train(
 
     Parameters
     ----------
-    weights : sequence of (networks, n_k, n_{k+1}) arrays
-        float32 or float64, one a layer; they are not changed.
-    rates : (networks,) floats
-        Learning rates.
-    batch : callable
-        From a step, 0 .. steps, to inputs (batch, n_0) and targets (batch, n_depth), or one such
-        pair a network, (networks, batch, ...). Targets are one-hot for cross-entropy. The last
-        batch is only looked at.
-    steps : int
-        How many steps to take.
-    activation : str or one str a layer
+    weights : (networks, n_k, n_{k+1}) arrays, float32 or float64, one a layer; not changed
+    rates : (networks,) learning rates
+    batch : callable, step -> `Data`, for 0 .. steps; the last batch is only looked at
+        Targets are one-hot for cross-entropy.
+    activation : one, or one a layer
         Cross-entropy wants "linear" last: its softmax is part of the cost.
-    biases : sequence of (networks, n_{k+1}) arrays, optional
+    biases : (networks, n_{k+1}) arrays, one a layer, optional
         Trained too, where given.
     cost : "cross_entropy" or "squared_error"
         The latter is the derivation's 1/2 |r - y|^2. Both are means over the batch.
-    optimiser : "sgd", "momentum" or "adam", as in ``descent``
-    clip : float
-        The largest norm a gradient may have, over all weights and biases of a network.
-    kink : float
-        phi' at a kink is (1 - kink) * left + kink * right slope.
-    held_out : (inputs, classes), optional
-        What accuracy is taken on: (examples, n_0) and int (examples,), or one such pair a network.
-    logged, layered : collections of int
-        Steps, 0 .. steps, before which loss, accuracy and weight norm are recorded; and every
-        layer's gradient norm, of the step's batch.
+    optimiser : "sgd", "momentum" or "adam"
+    clip : the largest norm that the gradient of a network may have
+    held_out : inputs and int classes on which accuracy is taken
+    logged, layered : steps, 0 .. steps
+        Before which loss, accuracy and weight norm are recorded; and every layer's gradient norm.
 
     Examples
     --------
@@ -173,75 +120,101 @@ def train(
     >>> course.networks.values.tolist()
     [[0, 'ok', 60], [1, 'diverged', 26]]
     """
-    count, depth = len(weights[0]), len(weights)
-    names = [activation] * depth if isinstance(activation, str) else list(activation)
-    rates = np.asarray(rates, np.float64)
-    for field, given, wanted in (
-        ("activation", len(names), depth),
-        ("rates", rates.size, count),
-        ("biases", len(biases), depth if len(biases) else 0),
-    ):
-        if given != wanted:
-            raise bad(field, f"{given} values", f"{wanted}")
-    cost_of = COSTS[one_of("cost", cost, tuple(COSTS))]
-    final = [np.array(p) for p in (*weights, *biases)]
-    stack = _Stack([p.copy() for p in final], [activation_row(name) for name in names], kink)
+    stack = _Stack(weights, biases, activation, kink)
+    count = stack.count
+    _check_count("rates", rates, count)
+    cost = COSTS[one_of("cost", cost, COSTS)]
     descent = Descent(one_of("optimiser", optimiser, OPTIMISERS), stack.parameters)
-    running, taken = np.arange(count), np.full(count, steps)
-    losses, log, frames = np.full((steps, count), np.nan), [], []
-
-    def own(values: Array, shared: int) -> Array:
-        return values if values.ndim == shared else values[running]
-
-    def record(step: int, of: Array | slice, loss: Array, accuracy: Array) -> None:
-        sizes = log10(*norms([p[of] for p in stack.parameters[:depth]]))
-        found = (running[of], loss[of].astype(np.float64), accuracy[of], sizes)
-        for network, *rest in zip(*map(np.ndarray.tolist, found), strict=True):
-            log.append((network, step, *rest))
-
+    alive = np.full(count, True)
+    taken = np.full(count, steps)
+    losses = np.full((steps + 1, count), np.nan)
+    log = [pd.DataFrame(columns=["network", "step", "loss", "accuracy", "log10_weight_norm"])]
+    layers = [pd.DataFrame()]
     with np.errstate(all="ignore"):  # what a plain run loses is data
         for step in range(steps + 1):
-            inputs, y = batch(step)
-            trace = []
-            loss, dr = cost_of(stack.forward(own(inputs, 2), trace), own(y, 2))
-            gradients = stack.backward(trace, dr)
+            inputs, targets = batch(step)
+            loss, dr, gradients = stack.descend(inputs, targets, cost)
             size = norms(gradients)
-            fine = np.isfinite(loss) & np.isfinite(size[0])
-            if not fine.all():
-                taken[running[~fine]] = step
-                record(step, ~fine, *np.full((2, len(fine)), np.nan))
-                for whole, p in zip(final, stack.parameters, strict=True):
-                    whole[running[~fine]] = p[~fine]
-                for arrays in (stack.parameters, gradients, *descent.memory):
-                    arrays[:] = [a[fine] for a in arrays]
-                running, rates, loss, dr, *size = (
-                    a[fine] for a in (running, rates, loss, dr, *size)
-                )
-            if step in logged:
-                accuracy = np.full(len(running), np.nan)
-                if held_out is not None:
-                    said = stack.forward(own(held_out[0], 2)).argmax(axis=-1)
-                    accuracy = (said == own(held_out[1], 1)).mean(axis=-1)
-                record(step, slice(None), loss, accuracy)
+            lost = alive & ~(np.isfinite(loss) & np.isfinite(size[0]))
+            alive &= ~lost
+            taken[lost] = step
+            losses[step] = np.where(alive, loss, np.nan)
+            shown = alive | lost if step in logged else lost
+            if shown.any():
+                accuracy = np.where(alive, stack.accuracy(held_out), np.nan)
+                log.append(stack.log_rows(step, losses[step], accuracy)[shown])
             if step in layered:
-                for i, network in enumerate(running):
-                    frame = stack.layers(i, inputs if inputs.ndim == 2 else inputs[network], dr[i])
-                    frames.append(frame.assign(network=network, step=step))
-            if step == steps or not running.size:
+                layers += [stack.layer_rows(i, step, inputs, dr) for i in np.flatnonzero(alive)]
+            if step == steps or not alive.any():
                 break
-            losses[step, running] = loss
-            if clip < math.inf:
-                clip_to(clip, gradients, size)
-            descent.step(stack.parameters, gradients, rates)
-    for whole, p in zip(final, stack.parameters, strict=True):
-        whole[running] = p
-    networks = np.arange(count)
-    status = np.where(np.isin(networks, running), "ok", "diverged")
+            clip_to(clip, gradients, size)
+            for array in itertools.chain(gradients, *descent.memory):
+                array[~alive] = 0  # so that they stay as they are
+            descent.step(stack.parameters, gradients, np.where(alive, rates, 0))
+    status = np.where(alive, "ok", "diverged")
     return Course(
-        pd.DataFrame({"network": networks, "status": status, "steps": taken}),
-        pd.DataFrame(log, columns=["network", "step", "loss", "accuracy", "log10_weight_norm"]),
-        pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(),
-        losses,
-        final[:depth],
-        final[depth:],
+        pd.DataFrame({"network": np.arange(count), "status": status, "steps": taken}),
+        pd.concat(log[1:] or log, ignore_index=True),
+        pd.concat(layers[1:] or layers, ignore_index=True),
+        losses[:steps],
+        stack.weights,
+        stack.biases,
     )
+
+
+class _Stack:
+    """Networks side by side."""
+
+    def __init__(self, weights: Sequence, biases: Sequence, activation: object, kink: float):
+        depth = len(weights)
+        shared = isinstance(activation, (str, Activation)) or callable(activation)
+        kinds = [activation] * depth if shared else list(activation)
+        _check_count("activation", kinds, depth)
+        _check_count("biases", biases, depth if len(biases) else 0)
+        self.count = len(weights[0])
+        self.kink = kink
+        self.rows = [activation_row(kind) for kind in kinds]
+        self.weights = [np.array(W) for W in weights]
+        self.biases = [np.array(b) for b in biases]
+        self.parameters = [*self.weights, *self.biases]
+        shifts = [b[:, None] for b in self.biases] or [None] * depth
+        parts = zip(self.weights, self.rows, shifts, strict=True)
+        self.layers = [Dense(W, row, b, kink) for W, row, b in parts]
+
+    def descend(self, inputs: Array, targets: Array, cost: Callable) -> tuple[Array, Array, list]:
+        """The cost, dC/dr of the output and the gradient of every parameter."""
+        trace, r = forward(self.layers, inputs)
+        loss, dr = cost(r, targets)
+        weights = []
+        biases = []
+        for step in backward(trace, dr):
+            weights.append(weight_gradient(step.r, step.delta))
+            biases.append(step.delta.sum(axis=1))
+        return loss, dr, weights[::-1] + (biases[::-1] if self.biases else [])
+
+    def accuracy(self, held_out: Data | None) -> Array | float:
+        if held_out is None:
+            return math.nan
+        examples, classes = held_out
+        _, r = forward(self.layers, examples)
+        return (r.argmax(axis=-1) == classes).mean(axis=-1)
+
+    def log_rows(self, step: int, loss: Array, accuracy: Array) -> pd.DataFrame:
+        row = {"network": np.arange(self.count), "step": step, "loss": loss, "accuracy": accuracy}
+        return pd.DataFrame(row | {"log10_weight_norm": log10(*norms(self.weights))})
+
+    def layer_rows(self, i: int, step: int, inputs: Array, dr: Array) -> pd.DataFrame:
+        frame = backpropagate(
+            [W[i] for W in self.weights],
+            inputs if inputs.ndim == 2 else inputs[i],
+            activation=self.rows,
+            biases=[b[i] for b in self.biases] or None,
+            cotangent=dr[i],
+            kink=self.kink,
+        )
+        return frame.assign(network=i, step=step)
+
+
+def _check_count(field: str, values: Sequence, wanted: int) -> None:
+    if len(values) != wanted:
+        raise bad(field, f"{len(values)} values", f"{wanted}")
