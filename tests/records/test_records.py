@@ -12,7 +12,8 @@ from study.records import disk
 from study.records import tables as records
 
 FLOATS = st.floats(allow_nan=True, allow_infinity=True, allow_subnormal=True, width=64)
-TEXTS = st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+NAMES = st.from_regex(r"[a-z,\"_ é0-9]+", fullmatch=True).map(str.strip).filter(bool)
 VALUES = {
     "float64": FLOATS,
     "int64": st.integers(-(2**63), 2**63 - 1),
@@ -23,8 +24,7 @@ VALUES = {
 
 @st.composite
 def frames(draw):
-    names = draw(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=4,
-                          unique=True))  # fmt: skip
+    names = draw(st.lists(NAMES, min_size=1, max_size=4, unique=True))
     rows = draw(st.integers(0, 6))
     columns = {}
     for name in names:
@@ -66,17 +66,20 @@ def test_many_random_bit_patterns_come_back(tmp_path):
     assert_same_bits(frame, records.read_table(tmp_path / "t.csv"))
 
 
-def test_nan_inf_and_missing_are_told_apart():
+def test_nan_and_empty_text_are_empty_cells_and_infinities_are_words():
     frame = pd.DataFrame(
-        {
-            "x": [np.nan, np.inf, -np.inf, -0.0],
-            "log10_weight_norm": [np.nan, np.inf, -np.inf, 5e-324],
-            "text": ["nan", "", None, "inf"],
-        }
+        {"x": [np.nan, np.inf, -np.inf, -0.0, 5e-324], "text": ["nan", "", "NA", "inf", " "]}
     )
-    expected = 'x,log10_weight_norm,text\nnan,,nan\ninf,inf,""\n-inf,-inf,\n-0.0,5e-324,inf\n'
+    expected = "x,text\n,nan\ninf,\n-inf,NA\n-0.0,inf\n5e-324, \n"
     assert records.encode(frame).decode() == expected
     assert_same_bits(frame, records.decode(expected.encode(), records.schema(frame)))
+
+
+def test_tables_of_earlier_versions_are_read():
+    data = b'x,norm,text\nnan,,""\ninf,1.5,a\n'
+    types = {"x": "float64", "norm": "optional float64", "text": "string"}
+    expected = {"x": [np.nan, np.inf], "norm": [np.nan, 1.5], "text": ["", "a"]}
+    assert_same_bits(records.decode(data, types), pd.DataFrame(expected))
 
 
 @pytest.mark.parametrize(
@@ -85,7 +88,10 @@ def test_nan_inf_and_missing_are_told_apart():
         (pd.DataFrame({"x": np.zeros(1, np.float32)}), "'x' has dtype float32"),
         (pd.DataFrame({"x": [1, "a"]}), "'x' has dtype object"),
         (pd.DataFrame({"x": pd.to_datetime(["2020-01-01"])}), "'x' has dtype datetime"),
+        (pd.DataFrame({"x": ["a", None]}), "text that is not missing"),
         (pd.DataFrame({0: [1]}), "column 0"),
+        (pd.DataFrame({" x": [1]}), "column ' x'"),
+        (pd.DataFrame({"x\n": [1]}), "allowed: words, each name once"),
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), "'a'"),
         (pd.DataFrame(), "no columns"),
     ],
