@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import math
 import operator
-import os
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 MAX_SIGMA = 1e6
 MIN_SIGMA = 1e-9
@@ -19,6 +20,15 @@ MIN_SIGMA = 1e-9
 
 RESULTS = {"paper": Path("results"), "quick": Path("build/quick")}
 """Where each preset's results go if nobody says where."""
+EXTRAS = {
+    "cluster": "distributed",
+    "data": "mlxtend",
+    "explorer": "altair vl-convert-python",
+    "paper": "typst",
+    "torch": "torch",
+}
+"""The packages of each extra. No message names this project's own distribution, so that nobody
+installs a stranger's package of a like name."""
 _OTHERS = {  # tables that are of no experiment, by folder
     "bench": "python -m benchmarks",
     "capacity": "python -m benchmarks capacity",
@@ -81,6 +91,21 @@ def _preset(folder: Path) -> str:
         preset = None
     usual = "quick" if folder.parent == RESULTS["quick"] else "paper"
     return preset if preset in [*RESULTS] else usual
+
+
+def missing_extra(needed_by: str, extra: str) -> ImportError:
+    """Return the error of a package that is not installed, and what installs it.
+
+    Examples
+    --------
+    >>> print(missing_extra("study.torch", "torch"))  # doctest: +ELLIPSIS
+    study.torch needs torch; it is installed by: pip install torch, in a checkout: pip install ...
+    """
+    packages = EXTRAS[extra]
+    return ImportError(
+        f"{needed_by} needs {packages.replace(' ', ' and ')}; it is installed by: "
+        f'pip install {packages}, in a checkout: pip install ".[{extra}]"'
+    )
 
 
 def nearest(name: object, known: Iterable[str]) -> str:
@@ -177,19 +202,10 @@ def array(field: str, value: object, ndim: int, dtype: np.dtype) -> np.ndarray:
 
 def available_memory() -> int:
     """Bytes that this process may still take: what the machine has free, or its container."""
-    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for line in _lines("/proc/meminfo"):
-        if line.startswith("MemAvailable:"):
-            free = 1024 * int(line.split()[1])
-    limits = [int(line) for line in _lines("/sys/fs/cgroup/memory.max") if line.isdigit()]
-    return min([free, *limits])
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        return Path(path).read_text().splitlines()
-    except OSError:
-        return []
+    free = psutil.virtual_memory().available
+    with contextlib.suppress(OSError, ValueError):  # "max", or no container
+        free = min(free, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return free
 
 
 def check_memory(needed: int, **fields: object) -> None:

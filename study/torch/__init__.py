@@ -11,14 +11,12 @@ with a training loop.
 1    0.bias   100           ok
 """
 
+from study.checks import missing_extra
+
 try:
     import torch  # noqa: F401 - the error, if there is none
 except ImportError as error:
-    needed = (
-        'study.torch needs PyTorch; it is installed by: pip install "study[torch]", '
-        'in a checkout: pip install ".[torch]"'
-    )
-    raise ImportError(needed) from error
+    raise missing_extra("study.torch", "torch") from error
 
 from study.torch.monitor import WATCH_COLUMNS, Watch, watch
 from study.torch.parameters import COLUMNS

@@ -210,7 +210,10 @@ def test_a_request_that_cannot_be_met_says_what_mends_it(tmp_path, monkeypatch, 
     assert "lacks theory" in complaint()
     records.write_table(path, frame, {})
     monkeypatch.setitem(__import__("sys").modules, "altair", None)
-    assert 'make explorer, or pip install "study[explorer]"' in complaint()
+    assert (
+        'pip install altair vl-convert-python, in a checkout: pip install ".[explorer]"'
+        in complaint()
+    )
     assert not (tmp_path / "figures").exists()
     path.write_bytes(path.read_bytes()[:-20])
     assert "damaged (checksum)" in complaint()

@@ -229,7 +229,9 @@ def test_without_a_checkout_there_is_no_text(tmp_path):
 def test_without_typst_it_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "typst", None)
     args = argparse.Namespace(results=RESULTS, figures=FIGURES)
-    with pytest.raises(ImportError, match=r'make paper, or pip install "study\[paper\]"'):
+    with pytest.raises(
+        ImportError, match=r'pip install typst, in a checkout: pip install "\.\[paper\]"'
+    ):
         command.run(args)
 
 

@@ -826,8 +826,8 @@ def test_the_library_does_not_import_torch():
 def test_without_torch_the_error_says_what_installs_it():
     for use in ("import study.torch", "study.torch.profile"):
         shown = run_python(f"import sys; sys.modules['torch'] = None; import study; {use}").stderr
-        assert "ImportError: study.torch needs PyTorch; it is installed by: pip install" in shown
-        assert '"study[torch]"' in shown
+        assert "ImportError: study.torch needs torch; it is installed by: pip install" in shown
+        assert 'pip install torch, in a checkout: pip install ".[torch]"' in shown
 
 
 # --- Along with training -------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import numpy as np
 
 from study import theory
-from study.checks import made_by
+from study.checks import made_by, missing_extra
 from study.plot.floats import decades
 from study.plot.style import COLOURS, NAMES
 from study.records import tables as records
@@ -86,9 +86,8 @@ def _charts():
     try:
         import altair  # noqa: F401
         import vl_convert  # noqa: F401
-    except ImportError as error:
-        mend = 'the explorer needs Altair: make explorer, or pip install "study[explorer]"'
-        raise ImportError(f"{mend} ({error})") from None
+    except ImportError:
+        raise missing_extra("the explorer", "explorer") from None
     from study.report.explorer import charts
 
     return charts

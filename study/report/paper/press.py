@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from study.checks import missing_extra
 from study.records.disk import write_together
 from study.report.paper.numbers import encode, gather
 
@@ -33,9 +34,8 @@ def printer() -> types.ModuleType:
     """
     try:
         import typst
-    except ImportError as error:
-        mend = 'the paper needs typst: make paper, or pip install "study[paper]"'
-        raise ImportError(f"{mend} ({error})") from None
+    except ImportError:
+        raise missing_extra("the paper", "paper") from None
     return typst
 
 

@@ -1,0 +1,71 @@
+"""The wheel, installed where nothing of the checkout is: each message says what really installs."""
+
+import os
+import re
+import shlex
+import site
+import subprocess
+import sys
+
+import pytest
+from toyhouse import ROOT
+
+from study import checks
+
+pytestmark = pytest.mark.slow
+
+NEEDS = {
+    "torch": "import study.torch",
+    "data": "from study.sampling.digits import digits; digits()",
+    "cluster": "from study.runs import cluster; cluster.connect('tcp://h:1').__enter__()",
+    "paper": "from study.report.paper import press; press.printer()",
+    "explorer": "from study.report.explorer import page; page._charts()",
+}
+
+
+def done(*command, cwd):
+    environment = {**os.environ, "PIP_NO_INDEX": "1"}
+    environment.pop("PYTHONPATH", None)
+    return subprocess.run(
+        [*map(str, command)], cwd=cwd, env=environment, capture_output=True, text=True
+    )
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """A Python with the wheel in it, and beyond it the libraries of the tests' own."""
+    folder = tmp_path_factory.mktemp("empty")
+    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
+    assert not (made := done(*build, "-w", folder, ROOT, cwd=folder)).returncode, made.stderr
+    (wheel,) = folder.glob("*.whl")
+    assert not wheel.name.startswith("study-")
+    done(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
+    python = folder / "venv" / "bin" / "python"
+    (packages,) = (folder / "venv").glob("lib/*/site-packages")
+    (packages / "libraries.pth").write_text("\n".join(site.getsitepackages()))
+    install = [python, "-m", "pip", "install", "--no-deps", wheel]
+    assert not (made := done(*install, cwd=folder)).returncode, made.stderr
+    return python, folder
+
+
+def test_the_command_runs_from_the_wheel(installed):
+    python, folder = installed
+    shown = done(python, "-m", "study", "list", cwd=folder)
+    assert "depth_decay" in shown.stdout, shown.stderr
+    where = done(python, "-c", "import study; print(study.__file__)", cwd=folder).stdout
+    assert str(folder) in where
+
+
+@pytest.mark.parametrize("extra", checks.EXTRAS)
+def test_every_message_about_an_extra_names_what_installs_it(installed, extra):
+    python, folder = installed
+    package = checks.EXTRAS[extra].split()[0]
+    code = f"import sys; sys.modules[{package!r}] = None; {NEEDS[extra]}"
+    last = done(python, "-c", code, cwd=folder).stderr.splitlines()[-1]
+    commands = re.findall(r"pip install ([^,]+)", last)
+    assert commands == [checks.EXTRAS[extra], f'".[{extra}]"']
+    for what in commands:  # as all of it is there, pip needs no network
+        follow = [python, "-m", "pip", "install", "--dry-run", "--no-build-isolation"]
+        shown = done(*follow, *shlex.split(what), cwd=ROOT)
+        assert not shown.returncode, shown.stderr
+        assert "Would install study-" not in shown.stdout
