@@ -1,52 +1,78 @@
 """The laws of the field, side by side: what papers state, held against networks.
 
-One module a group of laws; ``law`` says how a law is judged, ``table`` measures them all.
+What a law says stands in ``laws.toml``, how it is measured under its name in a module a group of
+laws: ``MEASURES``, from how many times as many networks as in the quick preset to a `Finding`.
+``law`` says how it is judged.
 
 >>> from experiments.laws import LAWS
->>> len({law.name for law in LAWS}) == len(LAWS)
-True
+>>> LAWS["tanh chaos"].statement
+'Tanh is chaotic above sigma_w = 1: the gradient explodes by chi'
 """
 
+from __future__ import annotations
+
+import tomllib
+from importlib import resources
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
 from experiments.laws import (
-    bounds,
     finite_width,
-    homogeneous,
+    jacobians,
     mean_field,
     normalised,
     precision,
-    products,
-    ranges,
     residual,
-    scale_coefficients,
     shattered,
-    signals,
-    spectra,
-    summary,
     training,
-    widths,
 )
-from experiments.laws.law import Law
+from experiments.laws.law import COLUMNS, Law
+from experiments.laws.page import summary
+from study.runs.experiment import Experiment
 
-_MODULES = (
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_GROUPS = (
     finite_width,
-    widths,
-    summary,
-    homogeneous,
     mean_field,
-    signals,
-    scale_coefficients,
-    ranges,
-    spectra,
-    products,
-    bounds,
+    jacobians,
     normalised,
     residual,
     shattered,
     precision,
     training,
 )
+MEASURES = {name: measure for group in _GROUPS for name, measure in group.MEASURES.items()}
 
-LAWS: tuple[Law, ...] = tuple(
-    value for module in _MODULES for value in vars(module).values() if isinstance(value, Law)
+_TEXTS = tomllib.loads(resources.files(__name__).joinpath("laws.toml").read_text("utf-8"))
+
+LAWS = {name: Law(name=name, measure=MEASURES[name], **text) for name, text in _TEXTS.items()}
+"""By name, in the order of the table."""
+
+
+def measure(law: str, more: int) -> dict[str, pd.DataFrame]:
+    """Measure and judge a law, on ``more`` times as many networks as in the quick preset."""
+    return {"laws": pd.DataFrame([LAWS[law].row(more)])}
+
+
+def figure(tables: dict[str, pd.DataFrame]) -> Figure:
+    """Right numbers inside what was measured, wrong ones outside."""
+    from study.plot.old.laws import theory_against_measurement
+
+    return theory_against_measurement(tables["laws"], summary(tables["laws"]))
+
+
+def cells(more: int) -> list[dict[str, str | int]]:
+    """A cell a law."""
+    return [{"law": name, "more": more} for name in LAWS]
+
+
+experiment = Experiment(
+    question="Do networks obey the laws of the field, and would a wrong law be noticed?",
+    grid={"quick": cells(1), "paper": cells(6)},
+    measure=measure,
+    figure=figure,
+    columns=COLUMNS,
 )
-"""In the order of the table."""

@@ -1,199 +1,327 @@
-"""Laws of finite width: Hanin and Nica, Hanin and Rolnick, He, Lu; Euler's identity.
+"""Laws of finite width: Hanin and Nica, Hanin and Rolnick, He, Lu, Glorot; Euler; summary law.
 
-The theory is exact here, at any width and depth: tolerances are 0 but where the text says so.
+The theory is exact for scale-free activations, at any widths and depth: tolerances are 0 but where
+the text says so. For others it is of first order in 1/n, with what the next order may add as
+tolerance: `Gain.mean_error` and `Gain.variance_error`.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
+from functools import lru_cache
 
 import numpy as np
 
-from experiments.laws.chains import dead, gains, signals, weight_gradients
 from experiments.laws.law import (
     OFF,
     Finding,
     every,
-    law,
     mean_of,
     median_of,
     seeds,
     share_of,
     variance_of,
 )
+from experiments.laws.walks import HE, chains, input_gradient, log_chi, log_gains
 from study import theory
-from study.core.activations import activation as activation_row
+from study.core.backprop import backward, forward, weight_gradient
+from study.core.blocks import Dense
 from study.core.network import Network
 from study.sampling import gaussian
-from study.theory.moments import KURTOSIS
+from study.theory.dying import born_dead
+from study.theory.finite_width import backward_law, forward_law, weight_gradient_law
+from study.theory.fluctuations import Gain, drift_and_spread, fluctuations, independent_layers
+from study.theory.moments import KURTOSIS, kurtosis_shift
+from study.theory.norm_law import NormLaw
 
-_HE = math.sqrt(2)
-
-
-@law(
-    "Hanin & Nica 2018",
-    "The mean of ln G of a He-ReLU network is sum (psi(B/2) + ln(4/n)), averaged over the number "
-    "B of active units: about -5L/(2n)",
-    "ReLU, sigma_w^2 = 2, width 32, depth 100",
-    "that of a network twice as wide, which is about half",
-)
-def log_gradient_mean(more: int) -> Finding:
-    net = Network("relu", depth=100, width=32, sigma_w=_HE)
-    expected = theory.finite_width.backward_law([32] * 101).mean
-    values = gains(net, 1500 * more).sum(axis=1)
-    return mean_of(values, expected, wrong=theory.finite_width.backward_law([64] * 101).mean)
+NARROW = Network("relu", depth=100, width=32, sigma_w=HE)
 
 
-@law(
-    "Hanin & Nica 2018",
-    "The variance of ln G of a He-ReLU network is sum of E psi'(B/2) + Var psi(B/2): about 5L/n",
-    "ReLU, sigma_w^2 = 2, width 32, depth 100",
-    "the variance 3L/n of orthogonal weights",
-)
-def log_gradient_variance(more: int) -> Finding:
-    net = Network("relu", depth=100, width=32, sigma_w=_HE)
-    expected = theory.finite_width.backward_law([32] * 101).variance
-    wrong = theory.finite_width.backward_law([32] * 101, weights="orthogonal").variance
-    return variance_of(gains(net, 1500 * more).sum(axis=1), expected, wrong)
+def _lengths(count: int) -> np.ndarray:
+    """ln of the growth of the squared length through 50 layers."""
+    signals = chains(Network("relu", depth=51, width=100, sigma_w=HE), count).signals
+    return signals[:, -1] - signals[:, 0]
 
 
-@law(
-    "Hanin & Nica 2018",
-    "The typical He-ReLU gradient vanishes: the median of ln G is about -5L/(2n), though E G = 1",
-    "ReLU, sigma_w^2 = 2, width 100, depth 1000 (L = 10 n)",
-    "0, the mean-field value at sigma_w^2 = 2",
-    "He initialisation keeps gradients at any depth",
-)
-def typical_gradient_vanishes(more: int) -> Finding:
-    net = Network("relu", depth=1000, width=100, sigma_w=_HE)
-    expected = theory.finite_width.backward_law([100] * 1001).median
-    wrong = 1000 * math.log(theory.mean_field("relu", _HE).chi)
-    return median_of(gains(net, 150 * more).sum(axis=1), expected, wrong)
+def _born_dead(factor: int) -> Finding:
+    count = 1000 * factor
+    dead = int(chains(Network("relu", depth=20, width=5), count).dead.sum())
+    return share_of(dead, count, born_dead([5] * 20), born_dead([5] * 14))
 
 
-@law(
-    "He et al. 2015",
-    "At sigma_w^2 = 1 (Xavier) a ReLU layer halves the squared gradient; the mean of ln G per "
-    "layer is ln(1/2) less the bias of finite width",
-    "ReLU, sigma_w = 1, width 256, depth 60",
-    "the mean field's ln(1/2), 5 % off",
-)
-def xavier_halves(more: int) -> Finding:
-    net = Network("relu", depth=60, width=256, sigma_w=1.0)
-    expected = theory.finite_width.backward_law([256] * 61, sigma_w=1.0).mean / 60
-    wrong = math.log(theory.mean_field("relu", 1.0).chi) * OFF
-    return mean_of(gains(net, 100 * more).mean(axis=1), expected, wrong)
+def _vanishes_uniformly(factor: int) -> Finding:
+    norms = chains(Network("relu", depth=50, width=128, sigma_w=1.0), 100 * factor).weight_gradients
+    first = weight_gradient_law([128] * 51, 1, sigma_w=1.0).mean
+    last = weight_gradient_law([128] * 51, 48, sigma_w=1.0).mean
+    return mean_of((norms[:, 48] - norms[:, 1]) / 47, (last - first) / 47, -log_chi("relu", 1.0))
 
 
-@law(
-    "Hanin & Rolnick 2018",
-    "The median length of a He-ReLU signal falls by about exp(-5L/(2n)), though its mean stays",
-    "ReLU, sigma_w^2 = 2, width 100, 50 layers; ln of the squared length",
-    "0, the mean field",
-    "He initialisation keeps the length of signals",
-)
-def typical_length_falls(more: int) -> Finding:
-    found = signals(Network("relu", depth=51, width=100, sigma_w=_HE), 500 * more)
-    expected = theory.finite_width.forward_law([100] * 51).median
-    wrong = 50 * math.log(theory.mean_field("relu", _HE).chi)
-    return median_of(found[:, -1] - found[:, 0], expected, wrong)
-
-
-@law(
-    "Hanin & Rolnick 2018",
-    "Lengths of signals spread by a variance of ln of about 5 sum 1/n",
-    "ReLU, sigma_w^2 = 2, width 100, 50 layers",
-    "that of a linear network, about 2 sum 1/n",
-)
-def lengths_spread(more: int) -> Finding:
-    found = signals(Network("relu", depth=51, width=100, sigma_w=_HE), 500 * more)
-    expected = theory.finite_width.forward_law([100] * 51).variance
-    wrong = theory.finite_width.forward_law([100] * 51, "linear", sigma_w=1.0).variance
-    return variance_of(found[:, -1] - found[:, 0], expected, wrong)
-
-
-@law(
-    "Lu et al. 2019",
-    "A ReLU network is dead for a given input with probability 1 - (1 - 2^-n)^L, whatever sigma_w",
-    "ReLU, width 5, depth 20; share of networks whose gradient is truly zero",
-    "that of 14 layers: fewer deaths by a quarter",
-)
-def born_dead(more: int) -> Finding:
-    n = 1000 * more
-    expected = theory.dying.born_dead([5] * 20)
-    wrong = theory.dying.born_dead([5] * 14)
-    return share_of(dead(Network("relu", depth=20, width=5), n), n, expected, wrong)
-
-
-@law(
-    "Euler; Du, Hu & Lee 2018",
-    "In a bias-free homogeneous network <W, dC/dW> is the same for every layer: dC/dr . r at the "
-    "output",
-    "ReLU, sigma_w^2 = 1, width 64, depth 50; largest relative deviation of any layer",
-    "5 % off, as with an activation that is not homogeneous",
-)
-def euler_identity(more: int) -> Finding:
-    row = activation_row("relu")
-    worst = np.empty(5 * more)
-    for i, seed in enumerate(seeds(worst.size)):
-        key = gaussian.key(seed, "euler")
-        r, walked = gaussian.normal(key, 50, (1, 64)), []
-        for k in range(50):
-            W = gaussian.normal(key, k, (64, 64)) / 8
-            walked.append((W, r, r @ W))
-            r = row.phi(walked[-1][2])
-        dr = gaussian.normal(key, 51, (1, 64))
-        total = float(np.vdot(dr, r))
-        ratios = []
-        for W, r_k, z in reversed(walked):
-            delta = dr * row.derivative(z)
-            ratios.append(float(np.vdot(W, r_k.T @ delta)) / total)
-            dr = delta @ W.T
-        worst[i] = np.abs(np.array(ratios) - 1).max()
-    return every(worst, 0.0, wrong=OFF - 1, tolerance=1e-11)
-
-
-@law(
-    "Euler; Hanin 2018",
-    "Weight gradients of a mis-scaled ReLU network vanish in all layers alike: the slope of "
-    "ln ||dC/dW||^2 over layers is 0",
-    "ReLU, sigma_w = 1, width 128, depth 50; from the first to the last layer but one",
-    "-ln chi = ln 2 per layer",
-    "ReLU's vanishing gradients vanish towards the input",
-)
-def relu_vanishes_uniformly(more: int) -> Finding:
-    found = weight_gradients(Network("relu", depth=50, width=128, sigma_w=1.0), 100 * more)
-    laws = [theory.finite_width.weight_gradient_law([128] * 51, k, sigma_w=1.0) for k in (1, 48)]
-    expected = (laws[1].mean - laws[0].mean) / 47
-    wrong = -math.log(theory.mean_field("relu", 1.0).chi)
-    return mean_of((found[:, 48] - found[:, 1]) / 47, expected, wrong)
-
-
-@law(
-    "Hanin & Nica 2018",
-    "The kurtosis of the weights shifts the drift: uniform weights lose less than Gaussian ones",
-    "ReLU, uniform, sigma_w^2 = 2, width 32, depth 50; mean of ln G; the shift to second order in "
-    "1/n, tolerance: a tenth of it, the third",
-    "the law of Gaussian weights",
-)
-def uniform_weights(more: int) -> Finding:
-    exact = theory.finite_width.backward_law([32] * 51).mean
-    shift = theory.moments.kurtosis_shift([32] * 51, "relu", KURTOSIS["uniform"]).mean
-    logs = np.concatenate([_uniform_gains(seed, 200, 32, 50) for seed in seeds(40 * more)])
-    return mean_of(logs, exact + shift, exact, tolerance=0.1 * shift)
+def _uniform_weights(factor: int) -> Finding:
+    normal = backward_law([32] * 51).mean
+    shift = kurtosis_shift([32] * 51, "relu", KURTOSIS["uniform"]).mean
+    logs = np.concatenate([_uniform_gains(seed, 200, 32, 50) for seed in seeds(40 * factor)])
+    return mean_of(logs, normal + shift, normal, tolerance=0.1 * shift)
 
 
 def _uniform_gains(seed: int, networks: int, n: int, depth: int) -> np.ndarray:
     """ln G of He-ReLU networks with uniform weights, walked side by side."""
-    row, key = activation_row("relu"), gaussian.key(seed, "uniform weights")
+    key = gaussian.key(seed, "uniform weights")
     r, dr = gaussian.normal(key, 0, (2, networks, 1, n), np.float32)
-    start, walked = np.vecdot(dr, dr), []
-    for k in range(depth):
-        W = gaussian.uniform(key, k + 1, (networks, n, n), np.float32)
-        W *= np.float32(_HE / math.sqrt(n))
-        z = r @ W
-        walked.append((W, row.derivative(z)))
-        r = row.phi(z)
-    for W, slope in reversed(walked):
-        dr = (dr * slope) @ W.mT
-    return np.log(np.vecdot(dr, dr) / start, dtype=float)[:, 0]
+    scale = np.float32(HE / math.sqrt(n))
+    layers = [
+        Dense(gaussian.uniform(key, k + 1, (networks, n, n), np.float32) * scale, "relu")
+        for k in range(depth)
+    ]
+    below = input_gradient(layers, r, dr)
+    return np.log(np.vecdot(below, below) / np.vecdot(dr, dr), dtype=float)[:, 0]
+
+
+# --- Unequal widths ------------------------------------------------------------------------------
+
+BOTTLENECKS = (100,) + ((100,) * 9 + (10,)) * 5
+ALTERNATING = (25,) + (100, 25) * 25
+TAPERING = (512, 256, 128, 64, 32, 16)
+NARROWING = math.log(TAPERING[0] / TAPERING[-1])
+
+# Var W = 2 / (n_in + n_out) is sigma_w^2 / n_in with this, as each layer halves the width.
+XAVIER = math.sqrt(2 * TAPERING[0] / (TAPERING[0] + TAPERING[1]))
+
+
+@lru_cache(maxsize=2)  # neighbouring laws are about the same networks
+def _growth(
+    widths: tuple[int, ...], activation: str, sigma_w: float, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """ln of the growth of the squared gradient down, and of the squared signal up."""
+    down = np.empty(count)
+    up = np.empty(count)
+    for i, seed in enumerate(seeds(count)):
+        key = gaussian.key(seed, "unequal widths")
+        layers = [
+            Dense(gaussian.normal(key, k, shape) * (sigma_w / math.sqrt(shape[0])), activation)
+            for k, shape in enumerate(itertools.pairwise(widths))
+        ]
+        r = gaussian.normal(key, len(widths), (1, widths[0]))
+        dr = gaussian.normal(key, len(widths) + 1, (1, widths[-1]))
+        _, top = forward(layers, r)
+        below = input_gradient(layers, r, dr)
+        with np.errstate(divide="ignore"):  # networks that are born dead: -inf
+            down[i] = np.log(np.vdot(below, below) / np.vdot(dr, dr))
+            up[i] = np.log(np.vdot(top, top) / np.vdot(r, r))
+    return down, up
+
+
+def _alive(widths: tuple[int, ...], count: int) -> np.ndarray:
+    """ln G of the networks that are not born dead, of which the theory speaks."""
+    down, _ = _growth(widths, "relu", HE, count)
+    return down[np.isfinite(down)]
+
+
+def _mean_width(widths: tuple[int, ...]) -> list[int]:
+    """As many layers, all of the arithmetic mean width."""
+    return [widths[0]] + [round(np.mean(widths[1:]))] * (len(widths) - 1)
+
+
+def _unequal_drift(factor: int, widths: tuple[int, ...]) -> Finding:
+    exact = backward_law(widths)
+    return mean_of(_alive(widths, 400 * factor), exact.mean, backward_law(_mean_width(widths)).mean)
+
+
+def _unequal_spread(factor: int, widths: tuple[int, ...]) -> Finding:
+    wrong = backward_law(_mean_width(widths)).variance
+    return variance_of(_alive(widths, 400 * factor), backward_law(widths).variance, wrong)
+
+
+def _compromise(values: np.ndarray, exact: NormLaw, per_unit: float) -> Finding:
+    """Of mean squares, not of lengths; wrong: they keep their size."""
+    wrong = exact.mean - exact.log_expectation
+    return mean_of(values + per_unit, exact.mean + per_unit, wrong)
+
+
+def _compromise_forward(factor: int) -> Finding:
+    _, up = _growth(TAPERING, "linear", XAVIER, 200 * factor)
+    return _compromise(up, forward_law(TAPERING, "linear", sigma_w=XAVIER), NARROWING)
+
+
+def _compromise_backward(factor: int) -> Finding:
+    down, _ = _growth(TAPERING, "linear", XAVIER, 200 * factor)
+    return _compromise(down, backward_law(TAPERING, "linear", sigma_w=XAVIER), -NARROWING)
+
+
+# --- The summary law, ln G = L ln chi + N(-a L/n, c L/n), of every kind of activation -------------
+
+SCALE_FREE = theory.moments.drift_and_spread
+BIAS = 0.05**0.5
+N_OVER_L = 128 / 100
+
+LINEAR = Network("linear", depth=100, width=64, sigma_w=1.0)
+ORTHOGONAL = Network("relu", depth=100, width=64, sigma_w=HE, weights="orthogonal")
+
+
+def _scale_free(net: Network, count: int) -> tuple[np.ndarray, NormLaw]:
+    """ln G of each network, and its exact law."""
+    exact = backward_law([64] * 101, net.activation, sigma_w=net.sigma_w, weights=net.weights)
+    return log_gains(net, count), exact
+
+
+def _exact_spread(net: Network, count: int) -> Finding:
+    logs, exact = _scale_free(net, count)
+    return variance_of(0.8 * logs, 0.64 * exact.variance, SCALE_FREE("relu").spread)
+
+
+def _exact_drift(net: Network, count: int) -> Finding:
+    logs, exact = _scale_free(net, count)
+    return mean_of(-0.64 * logs, -0.64 * exact.mean, SCALE_FREE("relu").drift)
+
+
+def _net(activation: str, sigma_w: float | None = None, sigma_b: float = 0.0) -> Network:
+    """At the critical sigma_w if none is given."""
+    if sigma_w is None:
+        sigma_w = theory.critical_sigma_w(activation, sigma_b)
+    return Network(activation, depth=100, width=128, sigma_w=sigma_w, sigma_b=sigma_b)
+
+
+def _first_order(net: Network, factor: int) -> tuple[np.ndarray, Gain]:
+    """ln G of each network, and its law to first order in 1/n."""
+    exact = fluctuations(net.activation, net.sigma_w, net.sigma_b, depth=100).gain(128)
+    return log_gains(net, 2500 * factor), exact
+
+
+def _drift(factor: int, net: Network, wrong: float | None = None) -> Finding:
+    """a: n/L of what the mean of ln G is short of the sum of ln chi; wrong: c/2."""
+    logs, exact = _first_order(net, factor)
+    expected = (exact.log_chi - exact.mean) * N_OVER_L
+    if wrong is None:
+        wrong = drift_and_spread(net.activation, net.sigma_w, net.sigma_b).spread / 2
+    return mean_of((exact.log_chi - logs) * N_OVER_L, expected, wrong, exact.mean_error * N_OVER_L)
+
+
+def _spread(factor: int, net: Network, wrong: float | None = None) -> Finding:
+    """c: n/L of the variance of ln G; wrong: that of independent layers."""
+    logs, exact = _first_order(net, factor)
+    if wrong is None:
+        wrong = independent_layers(net.activation, net.sigma_w, net.sigma_b).spread
+    values = logs * math.sqrt(N_OVER_L)
+    return variance_of(values, exact.variance * N_OVER_L, wrong, exact.variance_error * N_OVER_L)
+
+
+# --- Where weight gradients vanish ---------------------------------------------------------------
+
+# In a bias-free homogeneous network <W, dC/dW> is the same for every layer (Euler), so the first
+# layer's gradient says nothing that the last one's does not. A saturating activation whose q has
+# settled is not homogeneous: its weight gradients fall or grow by chi per layer towards the input.
+
+
+def _euler(factor: int, activation: str, scales: np.ndarray, along: float = 0.0) -> Finding:
+    """Layers of width 64 and these sigma_w; the cotangent lies along the output, in part."""
+    worst = [_deviation(seed, activation, scales, along) for seed in seeds(5 * factor)]
+    return every(worst, 0.0, wrong=OFF - 1, tolerance=1e-11)
+
+
+def _deviation(seed: int, activation: str, scales: np.ndarray, along: float) -> float:
+    """The largest relative deviation of a layer's <W, dC/dW> from dC/dr . r at the output."""
+    key = gaussian.key(seed, "euler")
+    depth = len(scales)
+    layers = [
+        Dense(gaussian.normal(key, k, (64, 64)) * sigma_w / 8, activation)
+        for k, sigma_w in enumerate(scales)
+    ]
+    trace, r = forward(layers, gaussian.normal(key, depth, (1, 64)))
+    # <dC/dr, r> must not nearly cancel.
+    dr = gaussian.normal(key, depth + 1, (1, 64)) + along * r / math.sqrt(np.mean(r**2))
+    products = [
+        np.vdot(step.layer.W, weight_gradient(step.r, step.delta)) for step in backward(trace, dr)
+    ]
+    return max(abs(product / np.vdot(dr, r) - 1) for product in products)
+
+
+def _relu_profile(factor: int) -> Finding:
+    profiles = []
+    for sigma_w in (1.0, 2.0):
+        net = Network("relu", depth=50, width=128, sigma_w=sigma_w)
+        logs = chains(net, 20 * factor).weight_gradients
+        profiles.append(logs[:, 0] - logs[:, -1])
+    wrong = 49 * (log_chi("relu", 2.0) - log_chi("relu", 1.0))
+    return every(profiles[1] - profiles[0], 0.0, wrong, tolerance=1e-10)
+
+
+def _towards_input(factor: int, net: Network) -> Finding:
+    """Slope of ln ||dC/dW^(k)||^2 by k, from layer 10 to the last but one."""
+    logs = chains(net, 60 * factor).weight_gradients
+    expected = -log_chi(net.activation, net.sigma_w)
+    slopes = (logs[:, -2] - logs[:, 10]) / (net.depth - 12)
+    return mean_of(slopes, expected, OFF * expected, tolerance=8 / net.width)
+
+
+MEASURES = {
+    "log gradient mean": lambda factor: mean_of(
+        log_gains(NARROW, 1500 * factor),
+        backward_law([32] * 101).mean,
+        backward_law([64] * 101).mean,
+    ),
+    "log gradient variance": lambda factor: variance_of(
+        log_gains(NARROW, 1500 * factor),
+        backward_law([32] * 101).variance,
+        backward_law([32] * 101, weights="orthogonal").variance,
+    ),
+    "typical gradient vanishes": lambda factor: median_of(
+        log_gains(Network("relu", depth=1000, width=100, sigma_w=HE), 150 * factor),
+        backward_law([100] * 1001).median,
+        1000 * log_chi("relu", HE),
+    ),
+    "xavier halves": lambda factor: mean_of(
+        chains(Network("relu", depth=60, width=256, sigma_w=1.0), 100 * factor).gains.mean(1),
+        backward_law([256] * 61, sigma_w=1.0).mean / 60,
+        OFF * log_chi("relu", 1.0),
+    ),
+    "typical length falls": lambda factor: median_of(
+        _lengths(500 * factor),
+        forward_law([100] * 51).median,
+        50 * log_chi("relu", HE),
+    ),
+    "lengths spread": lambda factor: variance_of(
+        _lengths(500 * factor),
+        forward_law([100] * 51).variance,
+        forward_law([100] * 51, "linear", sigma_w=1.0).variance,
+    ),
+    "born dead": _born_dead,
+    "euler identity": lambda factor: _euler(factor, "relu", np.ones(50)),
+    "relu vanishes uniformly": _vanishes_uniformly,
+    "uniform weights": _uniform_weights,
+    "sum of reciprocal widths": lambda factor: _unequal_drift(factor, BOTTLENECKS),
+    "bottlenecks spread": lambda factor: _unequal_spread(factor, BOTTLENECKS),
+    "equal beta drift": lambda factor: _unequal_drift(factor, ALTERNATING),
+    "equal beta spread": lambda factor: _unequal_spread(factor, ALTERNATING),
+    "compromise forward": _compromise_forward,
+    "compromise backward": _compromise_backward,
+    "spread linear": lambda factor: _exact_spread(LINEAR, 1000 * factor),
+    "spread orthogonal relu": lambda factor: _exact_spread(ORTHOGONAL, 500 * factor),
+    "drift orthogonal relu": lambda factor: _exact_drift(ORTHOGONAL, 500 * factor),
+    "drift tanh critical": lambda factor: _drift(
+        factor, _net("tanh", None, BIAS), SCALE_FREE("relu").drift
+    ),
+    "spread tanh critical": lambda factor: _spread(factor, _net("tanh", None, BIAS)),
+    "drift tanh chaotic": lambda factor: _drift(factor, _net("tanh", 1.5)),
+    "spread tanh chaotic": lambda factor: _spread(factor, _net("tanh", 1.5)),
+    "drift selu": lambda factor: _drift(factor, _net("selu", 1.0)),
+    "spread selu": lambda factor: _spread(factor, _net("selu", 1.0)),
+    "drift sigmoid": lambda factor: _drift(
+        factor, _net("sigmoid", 4.0), SCALE_FREE("linear").drift
+    ),
+    "drift sigmoid critical": lambda factor: _drift(
+        factor, _net("sigmoid"), SCALE_FREE("relu").drift
+    ),
+    "spread sigmoid critical": lambda factor: _spread(
+        factor, _net("sigmoid"), SCALE_FREE("relu").spread
+    ),
+    "euler unequal scales": lambda factor: _euler(
+        factor, "leaky_relu", np.geomspace(1000, 0.001, 30), along=4
+    ),
+    "relu profile": _relu_profile,
+    "sigmoid vanishes towards input": lambda factor: _towards_input(
+        factor, Network("sigmoid", 40, 256, 1.0)
+    ),
+    "tanh explodes towards input": lambda factor: _towards_input(
+        factor, Network("tanh", 60, 1024, 2.0)
+    ),
+}

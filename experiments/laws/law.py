@@ -16,7 +16,7 @@ tailed, so their logarithms are averaged, or medians taken.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,8 +51,9 @@ class Finding:
 
     def agrees(self, number: float) -> bool:
         """Whether the measurement is compatible with this number."""
-        low, high = self.estimate.low, self.estimate.high
-        if not self.random:  # all of the networks
+        low = self.estimate.low
+        high = self.estimate.high
+        if not self.random:  # the number must hold for the highest network and for the lowest
             low, high = high, low
         return low - self.tolerance <= number <= high + self.tolerance
 
@@ -69,7 +70,7 @@ class Law:
     regime : the networks it is measured on
     control : what the wrong number is
     measure : from how many times as many networks as in the quick preset to a `Finding`
-    popular : the reading that the law refutes, if there is one
+    refutes : the popular reading that the law refutes, if there is one
     """
 
     name: str
@@ -78,32 +79,77 @@ class Law:
     regime: str
     control: str
     measure: Callable[[int], Finding]
-    popular: str = ""
+    refutes: str = ""
+
+    def row(self, factor: int) -> dict[str, object]:
+        """The law measured and judged, with the columns of `COLUMNS`."""
+        finding = self.measure(factor)
+        return {
+            "law": self.name,
+            "paper": self.paper,
+            "statement": self.statement,
+            "regime": self.regime,
+            "popular_reading": self.refutes,
+            "expected": float(finding.expected),
+            "measured": finding.estimate.value,
+            "low": finding.estimate.low,
+            "high": finding.estimate.high,
+            "tolerance": float(finding.tolerance),
+            "networks": finding.estimate.n,
+            "random": finding.random,
+            "verdict": "agrees" if finding.agrees(finding.expected) else "disagrees",
+            "control": self.control,
+            "control_expected": float(finding.wrong),
+            # The control is the same measurement, held against the wrong number.
+            "control_verdict": "missed" if finding.agrees(finding.wrong) else "flagged",
+        }
 
 
-def law(
-    paper: str, statement: str, regime: str, control: str, popular: str = ""
-) -> Callable[[Callable[[int], Finding]], Law]:
-    """Make a `Law` of the function that measures it, and give it the function's name."""
+COLUMNS = {
+    "law": "short name of the law [-]",
+    "paper": "where it is from [-]",
+    "statement": "the law in a sentence [-]",
+    "regime": "the networks it is measured on, what is measured, the tolerance's form [-]",
+    "popular_reading": "the reading that the law refutes, if there is one [-]",
+    "expected": "what study.theory computes [as the regime says]",
+    "measured": "mean, variance, median or share over networks [that of expected]",
+    "low": "lower end of its interval; of the networks' range where nothing is left to chance "
+    "[that of expected]",
+    "high": "upper end [that of expected]",
+    "tolerance": "stated beforehand; 0 where the law is exact [that of expected]",
+    "networks": "independent networks, one seed each; or dot products [-]",
+    "random": "whether the interval is a statistical one [-]",
+    "verdict": "agrees, or disagrees: interval and tolerance do or do not hold expected [-]",
+    "control": "what the wrong number of the negative control is [-]",
+    "control_expected": "the wrong number [that of expected]",
+    "control_verdict": "flagged, or missed: the measurement does or does not exclude it [-]",
+}
+"""The table's columns and their meaning."""
 
-    def made(measure: Callable[[int], Finding]) -> Law:
-        name = measure.__name__.replace("_", " ")
-        return Law(name, paper, statement, regime, control, measure, popular)
 
-    return made
+def mean_of(
+    values: Sequence[float],
+    expected: float,
+    wrong: float | None = None,
+    tolerance: float = 0.0,
+    relative: float = 0.0,
+) -> Finding:
+    """The mean of the seeds' values, with Student's interval.
 
-
-def mean_of(values: np.ndarray, expected: float, wrong: float, tolerance: float = 0.0) -> Finding:
-    """The mean of the seeds' values, with Student's interval."""
+    The wrong number is 5 % off if none is given; ``relative`` is a tolerance over the expected
+    number.
+    """
     values = np.asarray(values, float)
     n = len(values)
-    half = -special.stdtrit(n - 1, FALSE_ALARM / 2) * values.std(ddof=1) / math.sqrt(n)
     middle = float(values.mean())
-    return Finding(expected, Estimate(middle, middle - half, middle + half, n), tolerance, wrong)
+    half = -special.stdtrit(n - 1, FALSE_ALARM / 2) * values.std(ddof=1) / math.sqrt(n)
+    estimate = Estimate(middle, middle - half, middle + half, n)
+    wrong = OFF * expected if wrong is None else wrong
+    return Finding(expected, estimate, tolerance + relative * abs(expected), wrong)
 
 
 def variance_of(
-    values: np.ndarray, expected: float, wrong: float, tolerance: float = 0.0
+    values: Sequence[float], expected: float, wrong: float, tolerance: float = 0.0
 ) -> Finding:
     """The variance of the seeds' values, sums of many logarithms and so nearly normal.
 
@@ -120,7 +166,7 @@ def variance_of(
     return Finding(expected, Estimate(variance, low, high, n), tolerance, wrong)
 
 
-def median_of(values: np.ndarray, expected: float, wrong: float) -> Finding:
+def median_of(values: Sequence[float], expected: float, wrong: float) -> Finding:
     """The median of the seeds' values, with an interval that assumes nothing of their law."""
     return Finding(expected, median_interval(values, 1 - FALSE_ALARM), 0.0, wrong)
 
@@ -132,10 +178,9 @@ def share_of(count: int, n: int, expected: float, wrong: float) -> Finding:
     return Finding(expected, Estimate(count / n, float(low), float(high), n), 0.0, wrong)
 
 
-def every(values: np.ndarray, expected: float, wrong: float, tolerance: float) -> Finding:
+def every(values: Sequence[float], expected: float, wrong: float, tolerance: float) -> Finding:
     """What holds for each network: the interval is the range of the values."""
     values = np.atleast_1d(np.asarray(values, float))
-    estimate = Estimate(
-        float(np.median(values)), float(values.min()), float(values.max()), values.size
-    )
+    middle = float(np.median(values))
+    estimate = Estimate(middle, float(values.min()), float(values.max()), values.size)
     return Finding(expected, estimate, tolerance, wrong, random=False)

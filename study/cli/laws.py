@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     from study.records.disk import write_atomic
     from study.report import publish
 
-    table = laws.measure(laws.PRESETS[args.preset], show=print)
+    table = laws.measure(laws.PRESETS[args.preset], print)
     path = laws.write(table, args.results / "laws", args.preset)
     write_atomic(page, laws.markdown(table).encode())
     publish.draw_more("laws", args.results, folder)
