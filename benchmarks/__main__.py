@@ -13,7 +13,9 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -28,184 +30,8 @@ from study.records.disk import make_folder
 from study.report import publish
 from study.sampling import gaussian
 
-REPEATS = 5
 THREADS = 2
-WIDTHS = (256, 512, 1024)
-PHI = {"relu": torch.relu, "sigmoid": torch.sigmoid}
-
-
-def pairs(
-    ours: Callable[[], object], rival: Callable[[], object], repeats: int = REPEATS
-) -> tuple[float, float, float]:
-    """Median seconds of each, and the median of rival / ours, after one warm-up of both."""
-    ours(), rival()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        ours()
-        middle = time.perf_counter()
-        rival()
-        times.append((middle - start, time.perf_counter() - middle))
-    a, b = np.array(times).T
-    return float(np.median(a)), float(np.median(b)), float(np.median(b / a))
-
-
-def given_weights(width: int, depth: int, batch: int, dtype: str) -> tuple[float, float, float]:
-    """Per-layer gradient norms of one He-ReLU network whose weights are given.
-
-    One thread each: what is compared is the work, not who has more cores.
-    """
-    rng = np.random.default_rng(0)
-    scale = np.sqrt(2 / width)
-    weights = [
-        (scale * rng.standard_normal((width, width), np.float32)).astype(dtype)
-        for _ in range(depth)
-    ]
-    x = rng.standard_normal((batch, width)).astype(dtype)
-    c = rng.standard_normal((batch, width)).astype(dtype)
-    c /= np.linalg.norm(c)
-    parameters = [torch.from_numpy(W).requires_grad_(True) for W in weights]
-    tx, tc = torch.from_numpy(x), torch.from_numpy(c)
-
-    def autograd() -> list[float]:
-        r = tx
-        for W in parameters:
-            W.grad = None
-            r = torch.relu(r @ W)
-        r.backward(tc)
-        return [float(W.grad.norm()) for W in parameters]
-
-    def ours() -> pd.DataFrame:
-        return study.backpropagate(weights, x, cotangent=c)
-
-    if dtype == "float64":
-        np.testing.assert_allclose(10 ** ours().log10_grad_norm, autograd(), rtol=1e-9)
-    return pairs(ours, autograd)
-
-
-def torch_norms(width: int, depth: int, batch: int, phi: str, sigma_w: float) -> list[float]:
-    """Draw one network and take the norms of its dC/dW by autograd."""
-    scale = sigma_w / width**0.5
-    weights = [torch.randn(width, width).mul_(scale).requires_grad_(True) for _ in range(depth)]
-    r = torch.randn(batch, width)
-    for W in weights:
-        r = PHI[phi](r @ W)
-    r.backward(torch.randn(batch, width))
-    return [float(W.grad.norm()) for W in weights]
-
-
-def torch_batched(width: int, depth: int, batch: int, nets: Sequence[study.Network]) -> list:
-    """Torch's best case: all networks at once, one batched product a layer."""
-    scale = torch.tensor([net.sigma_w for net in nets])[:, None, None] / width**0.5
-    half = len(nets) // 2
-    weights = [
-        torch.randn(len(nets), width, width).mul_(scale).requires_grad_(True) for _ in range(depth)
-    ]
-    r = torch.randn(len(nets), batch, width)
-    for W in weights:
-        z = torch.bmm(r, W)
-        r = torch.cat([torch.relu(z[:half]), torch.sigmoid(z[half:])])
-    r.backward(torch.randn(len(nets), batch, width))
-    return [W.grad.flatten(1).norm(dim=1).tolist() for W in weights]
-
-
-def sweep(
-    width: int, depths: Sequence[int], batch: int, scales: int, share: int, engine: str
-) -> tuple[float, float, float]:
-    """A sweep against torch one network at a time, weights drawn by both.
-
-    With ``engine`` "auto" and one example it is the matrix-free engine that serves them.
-
-    Torch runs every ``share``-th network and its time is multiplied by ``share``: its networks
-    cost the same whatever their scale.
-    """
-    nets = networks(width, depths, scales)
-
-    def rival() -> None:
-        for net in nets[::share]:
-            torch_norms(width, net.depth, batch, net.activation, net.sigma_w)
-
-    # Every depth must be in the share alike.
-    assert share == 1 or len(depths) == 1
-    ours = lambda: study.profile(nets, [0], batch, engine=engine)  # noqa: E731
-    seconds, other, ratio = pairs(ours, rival, 3)
-    return seconds, other * share, ratio * share
-
-
-def sweep_against_batched(width: int, depth: int, scales: int) -> tuple[float, float, float]:
-    """The same sweep against all networks batched in one torch graph."""
-    nets = networks(width, [depth], scales)
-    ours = lambda: study.profile(nets, [0], 1, engine="dense")  # noqa: E731
-    return pairs(ours, lambda: torch_batched(width, depth, 1, nets), 3)
-
-
-def share_of_limit(width: int, depth: int, scales: int) -> tuple[float, float, float]:
-    """Measured time of a sweep beside the machine's limit for it.
-
-    The limit is the bare matrix products at measured speed plus the bare draws at measured speed,
-    spread over both cores: each layer is drawn and multiplied twice.
-    """
-    nets = networks(width, [depth], scales)
-    rows = np.ones((len(nets), width), np.float32)
-    G, out = np.empty((width, width), np.float32), np.empty_like(rows)
-    key = gaussian.key("bench")
-
-    def bare() -> None:
-        for k in range(depth // 10):
-            gaussian.fill_normal(key, k, G)
-            np.matmul(rows, G, out=out)
-
-    ours = lambda: study.profile(nets, [0], 1, engine="dense")  # noqa: E731
-    seconds, other, ratio = pairs(ours, bare, 3)
-    limit = 2 * 10 / THREADS
-    return seconds, other * limit, ratio * limit
-
-
-def single(width: int, depth: int, batch: int, engine: str) -> tuple[float, float, float]:
-    """One He-ReLU network, weights drawn by both."""
-    net = study.Network(width=width, depth=depth, dtype="float32")
-    return pairs(
-        lambda: study.profile(net, [0], batch, engine=engine),
-        lambda: torch_norms(width, depth, batch, "relu", 2**0.5),
-    )
-
-
-def cases() -> dict[str, list[tuple]]:
-    """Group -> (job, width, depth, batch, networks, dtype, how to time it)."""
-    given = [
-        ("given weights", width, depth, batch, 1, dtype, THREAD_EACH, given_weights,
-         (width, depth, batch, dtype))
-        for dtype in ("float32", "float64")
-        for width, depth in ((100, 1000), (256, 1000), (1024, 300))
-        for batch in (1, 64)
-    ]  # fmt: skip
-    depths = np.geomspace(10, 3000, 12).astype(int).tolist()
-    f32 = "float32"
-    jobs = [("40 networks", width, 300, 1, 40, (width, [300], 1, 20, 10)) for width in WIDTHS] + [
-        ("20 networks", 256, 1000, 16, 20, (256, [1000], 16, 10, 5)),
-        ("12 depths", 256, 3000, 1, 24, (256, depths, 1, 1, 1)),
-    ]
-    swept = [
-        (f"{job}, {how}", width, depth, batch, count, f32, THREADS, sweep, (*more, engine))
-        for how, engine in (("one at a time", "dense"), ("engine auto", "auto"))
-        for job, width, depth, batch, count, more in jobs
-        if engine == "dense" or batch == 1  # else it is dense, too
-    ] + [
-        ("40 networks, torch batched", 256, 100, 1, 40, f32, THREADS, sweep_against_batched,
-         (256, 100, 20)),
-        ("40 networks, the machine's limit", 1024, 300, 1, 40, f32, THREADS, share_of_limit,
-         (1024, 300, 20)),
-        ("one network, dense", 1024, 300, 1, 1, f32, THREADS, single, (1024, 300, 1, "dense")),
-    ]  # fmt: skip
-    free = [
-        ("one network, matrix-free", 1024, 300, batch, 1, f32, THREADS, single,
-         (1024, 300, batch, "matrix_free"))
-        for batch in (1, 32)
-    ]  # fmt: skip
-    return {"given weights": given, "sweep": swept, "matrix-free": free}
-
-
-THREAD_EACH = 1
+SHOWN = ("job", "width", "depth", "batch", "networks", "dtype", "threads")
 COLUMNS = {
     "job": "what is timed [-]",
     "batch": "number of examples [examples]",
@@ -217,35 +43,214 @@ COLUMNS = {
 }
 
 
-def main(groups: Sequence[str]) -> None:
-    rows = []
-    for group, jobs in cases().items():
-        if groups and group not in groups:
-            continue
-        for job, width, depth, batch, count, dtype, threads, run, arguments in jobs:
-            torch.set_num_threads(threads)
-            with threadpool_limits(1):
-                seconds, rival, ratio = run(*arguments)
-            rows.append((job, width, depth, batch, count, dtype, threads, seconds, rival, ratio))
-            print(
-                f"{job:32} {dtype}  width {width:5}  depth {depth:5}  batch {batch:3}   study "
-                f"{seconds:8.3f} s   rival {rival:8.3f} s   rival / study {ratio:7.2f}",
-                flush=True,
-            )
-    names = ["job", "width", "depth", "batch", "networks", "dtype", "threads"]
-    table = pd.DataFrame(rows, columns=[*names, "study_s", "rival_s", "ratio"])
+class Pair(NamedTuple):
+    """The study's work, and its rival's."""
+
+    ours: Callable[[], object]
+    rival: Callable[[], object]
+    scale: float = 1.0
+    """How many times the rival's work would be the whole job."""
+
+
+class Job(NamedTuple):
+    """A row of the bench."""
+
+    job: str
+    width: int
+    depth: int
+    pair: Callable[[Job], Pair]
+    batch: int = 1
+    networks: int = 1
+    dtype: str = "float32"
+    threads: int = THREADS
+    repeats: int = 5
+
+    def row(self) -> dict[str, object]:
+        """Run the two in turn, after a warm-up of both."""
+        torch.set_num_threads(self.threads)
+        with threadpool_limits(1):
+            ours, rival, scale = self.pair(self)
+            ours()
+            rival()
+            times = np.array([(seconds(ours), seconds(rival)) for _ in range(self.repeats)])
+        times[:, 1] *= scale
+        study_s, rival_s = np.median(times, axis=0)
+        ratio = np.median(times[:, 1] / times[:, 0])
+        times = {"study_s": study_s, "rival_s": rival_s, "ratio": ratio}
+        return {name: getattr(self, name) for name in SHOWN} | times
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """What the work takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def given_weights(job: Job) -> Pair:
+    """Norms of a He-ReLU network whose weights are given.
+
+    One thread each: what is compared is the work, not who has more cores.
+    """
+    rng = np.random.default_rng(0)
+    scale = (2 / job.width) ** 0.5
+    shape = (job.width, job.width)
+    draws = (rng.standard_normal(shape, np.float32) for _ in range(job.depth))
+    weights = [(scale * draw).astype(job.dtype) for draw in draws]
+    x = rng.standard_normal((job.batch, job.width)).astype(job.dtype)
+    cotangent = rng.standard_normal((job.batch, job.width)).astype(job.dtype)
+    parameters = [torch.from_numpy(W).requires_grad_(True) for W in weights]
+
+    def ours() -> pd.DataFrame:
+        return study.backpropagate(weights, x, cotangent=cotangent)
+
+    def rival() -> list[float]:
+        for W in parameters:
+            W.grad = None
+        return torch_norms(parameters, torch.from_numpy(x), torch.from_numpy(cotangent))
+
+    if job.dtype == "float64":
+        np.testing.assert_allclose(10 ** ours().log10_grad_norm, rival(), rtol=1e-9)
+    return Pair(ours, rival)
+
+
+def torch_norms(
+    weights: Sequence[torch.Tensor],
+    r: torch.Tensor,
+    cotangent: torch.Tensor,
+    phi: Callable[[torch.Tensor], torch.Tensor] = torch.relu,
+) -> list:
+    """Norms of dC/dW by autograd, of one network or of many side by side."""
+    for W in weights:
+        r = phi(r @ W)
+    r.backward(cotangent)
+    return [W.grad.flatten(-2).norm(dim=-1).tolist() for W in weights]
+
+
+def torch_drawn(job: Job, net: study.Network) -> list:
+    """The same, of a network that is drawn first."""
+    scale = net.sigma_w / job.width**0.5
+    draws = (torch.randn(job.width, job.width).mul_(scale) for _ in range(net.depth))
+    weights = [W.requires_grad_(True) for W in draws]
+    ends = torch.randn(2, job.batch, job.width)
+    return torch_norms(weights, *ends, getattr(torch, net.activation))
+
+
+def torch_batched(job: Job, nets: Sequence[study.Network]) -> list:
+    """Torch's best case: all networks at once, one batched product a layer."""
+    scale = torch.tensor([net.sigma_w for net in nets])[:, None, None] / job.width**0.5
+    draws = (torch.randn(len(nets), job.width, job.width).mul_(scale) for _ in range(job.depth))
+    weights = [W.requires_grad_(True) for W in draws]
+    ends = torch.randn(2, len(nets), job.batch, job.width)
+    half = len(nets) // 2  # of relu, then sigmoid
+    phi = lambda z: torch.cat([torch.relu(z[:half]), torch.sigmoid(z[half:])])  # noqa: E731
+    return torch_norms(weights, *ends, phi)
+
+
+def sweep(job: Job, engine: str, depths: int = 1, share: int = 1) -> Pair:
+    """A sweep against torch one network at a time, weights drawn by both.
+
+    Torch runs every ``share``-th network: of one depth they cost the same whatever their scale.
+    """
+    steps = np.geomspace(10, job.depth, depths).astype(int).tolist() if depths > 1 else [job.depth]
+    nets = networks(job.width, steps, job.networks // (2 * depths))
+
+    def rival() -> None:
+        for net in nets[::share]:
+            torch_drawn(job, net)
+
+    return Pair(lambda: study.profile(nets, [0], job.batch, engine=engine), rival, share)
+
+
+def against_batched(job: Job) -> Pair:
+    """The same sweep against all networks batched in one torch graph."""
+    nets = networks(job.width, [job.depth], job.networks // 2)
+    ours = partial(study.profile, nets, [0], job.batch, engine="dense")
+    return Pair(ours, partial(torch_batched, job, nets))
+
+
+def machine_limit(job: Job) -> Pair:
+    """The bare draws and matrix products of a tenth of the layers, on one of the cores.
+
+    Each layer is drawn and multiplied twice, and the work could be spread over all cores.
+    """
+    nets = networks(job.width, [job.depth], job.networks // 2)
+    rows = np.ones((len(nets), job.width), np.float32)
+    out = np.empty_like(rows)
+    G = np.empty((job.width, job.width), np.float32)
+    key = gaussian.key("bench")
+
+    def rival() -> None:
+        for k in range(job.depth // 10):
+            gaussian.fill_normal(key, k, G)
+            np.matmul(rows, G, out=out)
+
+    ours = partial(study.profile, nets, [0], job.batch, engine="dense")
+    return Pair(ours, rival, 2 * 10 / THREADS)
+
+
+def single(job: Job, engine: str) -> Pair:
+    """One He-ReLU network, weights drawn by both."""
+    net = study.Network(width=job.width, depth=job.depth, dtype="float32")
+    ours = partial(study.profile, net, [0], job.batch, engine=engine)
+    return Pair(ours, partial(torch_drawn, job, net))
+
+
+ALONE = ", one at a time"
+AUTO = ", engine auto"  # of one example alone: of more it is dense, too
+BATCHED = ", torch batched"
+LIMIT = ", the machine's limit"
+DENSE = partial(single, engine="dense")
+FREE = partial(single, engine="matrix_free")
+TENTH = partial(sweep, engine="dense", share=10)
+TENTH_AUTO = partial(sweep, engine="auto", share=10)
+FIFTH = partial(sweep, engine="dense", share=5)
+DEPTHS = partial(sweep, engine="dense", depths=12)
+DEPTHS_AUTO = partial(sweep, engine="auto", depths=12)
+GROUPS = {
+    "given weights": [
+        Job("given weights", width, depth, given_weights, batch, dtype=dtype, threads=1)
+        for dtype in ("float32", "float64")
+        for width, depth in ((100, 1000), (256, 1000), (1024, 300))
+        for batch in (1, 64)
+    ],
+    "sweep": [
+        *(Job("40 networks" + ALONE, n, 300, TENTH, 1, 40, repeats=3) for n in (256, 512, 1024)),
+        Job("20 networks" + ALONE, 256, 1000, FIFTH, 16, 20, repeats=3),
+        Job("12 depths" + ALONE, 256, 3000, DEPTHS, 1, 24, repeats=3),
+        *(
+            Job("40 networks" + AUTO, n, 300, TENTH_AUTO, 1, 40, repeats=3)
+            for n in (256, 512, 1024)
+        ),
+        Job("12 depths" + AUTO, 256, 3000, DEPTHS_AUTO, 1, 24, repeats=3),
+        Job("40 networks" + BATCHED, 256, 100, against_batched, 1, 40, repeats=3),
+        Job("40 networks" + LIMIT, 1024, 300, machine_limit, 1, 40, repeats=3),
+        Job("one network, dense", 1024, 300, DENSE),
+    ],
+    "matrix-free": [Job("one network, matrix-free", 1024, 300, FREE, batch) for batch in (1, 32)],
+}
+
+
+def write(name: str, table: pd.DataFrame, columns: dict[str, str]) -> None:
+    """The table of one benchmark, and its figure."""
+    folder = Path("results") / name
+    make_folder(folder)
     about = {"versions": [records.versions() | {"torch": torch.__version__}]}
-    if not groups:  # all of one run, or none
-        path = Path("results") / "bench" / "bench.csv"
-        make_folder(path.parent)
-        records.write_described(path, table, COLUMNS, about)
-        publish.draw_more("bench", Path("results"), Path("figures"))
+    records.write_described(folder / f"{name}.csv", table, columns, about)
+    publish.draw_more(name, Path("results"), Path("figures"))
+
+
+def main(groups: Sequence[str]) -> None:
+    """Run some groups, to look at; or all, to keep."""
+    rows = []
+    for group in GROUPS:
+        for job in GROUPS[group] if group in groups or not groups else ():
+            rows.append(job.row())
+            print(*(f"{name} {value}" for name, value in rows[-1].items()), sep="  ", flush=True)
+    if not groups:
+        write("bench", pd.DataFrame(rows), COLUMNS)
     if not groups or "capacity" in groups:
-        large = capacity.measure()
-        path = Path("results") / "capacity" / "capacity.csv"
-        make_folder(path.parent)
-        records.write_described(path, large, capacity.COLUMNS, about)
-        publish.draw_more("capacity", Path("results"), Path("figures"))
+        write("capacity", capacity.measure(), capacity.COLUMNS)
 
 
 if __name__ == "__main__":

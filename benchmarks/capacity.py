@@ -10,6 +10,7 @@ import os
 import resource
 import time
 from concurrent.futures import ProcessPoolExecutor
+from itertools import product
 
 import pandas as pd
 
@@ -23,43 +24,41 @@ COLUMNS = {
     "ms_per_layer": "seconds / depth [ms]",
 }
 JOBS = (
-    # job, engine, width, weight scales (two activations each), seeds
-    ("100 networks, dense", "dense", 1024, 50, 1),
-    ("100 seeds, matrix-free", "matrix_free", 4096, 0, 100),
+    {"job": "100 networks, dense", "width": 1024, "seeds": 1, "networks": 100},
+    {"job": "100 seeds, matrix-free", "width": 4096, "seeds": 100, "networks": 1},
 )
 
 
-def run(engine: str, width: int, scales: int, seeds: int, depth: int) -> tuple[float, float]:
-    """Profile, and return seconds and peak gigabytes of this process."""
+def run(job: dict, depth: int) -> dict[str, object]:
+    """Profile, and return the row of this process."""
     import study
     from benchmarks.networks import networks
 
-    if scales:
-        job = lambda depth: networks(width, [depth], scales)  # noqa: E731
-    else:
-        job = lambda depth: study.Network(width=width, depth=depth, dtype="float32")  # noqa: E731
-    study.profile(job(2), range(seeds), engine=engine)
+    def profile(depth: int) -> None:
+        if job["networks"] > 1:
+            nets = networks(job["width"], [depth], job["networks"] // 2)
+            study.profile(nets, range(job["seeds"]), engine="dense")
+        else:
+            net = study.Network(width=job["width"], depth=depth, dtype="float32")
+            study.profile(net, range(job["seeds"]), engine="matrix_free")
+
+    profile(2)
     start = time.perf_counter()
-    study.profile(job(depth), range(seeds), engine=engine)
+    profile(depth)
     seconds = time.perf_counter() - start
-    return seconds, 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9
+    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    size = {"job": job["job"], "width": job["width"], "depth": depth}
+    cost = {"seconds": seconds, "peak_gb": peak / 1e9, "ms_per_layer": 1e3 * seconds / depth}
+    return size | {"seeds": job["seeds"], "networks": job["networks"]} | cost
 
 
 def measure() -> pd.DataFrame:
     """One row a job and depth."""
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     rows = []
-    for job, engine, width, scales, seeds in JOBS:
-        for depth in DEPTHS:
-            spawn = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(1, spawn) as pool:
-                seconds, peak = pool.submit(run, engine, width, scales, seeds, depth).result()
-            count = 2 * scales or 1
-            rows.append((job, width, depth, seeds, count, seconds, peak, 1e3 * seconds / depth))
-            print(
-                f"{job:32} width {width:5}  depth {depth:6}   {seconds:8.3f} s   "
-                f"peak {peak:.2f} GB   {rows[-1][-1]:.3f} ms a layer",
-                flush=True,
-            )
-    names = ["job", "width", "depth", "seeds", "networks", "seconds", "peak_gb", "ms_per_layer"]
-    return pd.DataFrame(rows, columns=names)
+    for job, depth in product(JOBS, DEPTHS):
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(1, spawn) as pool:
+            rows.append(pool.submit(run, job, depth).result())
+        print(*(f"{name} {value}" for name, value in rows[-1].items()), sep="  ", flush=True)
+    return pd.DataFrame(rows)

@@ -13,7 +13,7 @@ import contextlib
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import psutil
 
 from study.records import tables as records
 from study.records.disk import make_folder, write_atomic
@@ -70,17 +71,16 @@ def with_cells(count: int) -> Experiment:
     return replace(Experiment.of(module), grid={"quick": cells(count), "paper": cells(1)})
 
 
-def held() -> int:
-    """Bytes this process holds now."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
-
-
-def seconds(work: Callable[[], Any]) -> float:
-    """What `work` takes."""
-    begun = time.perf_counter()
-    work()
-    return time.perf_counter() - begun
+@contextlib.contextmanager
+def measured(rows: list, parts: int, seconds: str, memory: str | None = None) -> Iterator[None]:
+    """Add a row of what passes in seconds, and one of the bytes by which this process grows."""
+    process = psutil.Process()
+    before = process.memory_info().rss
+    start = time.perf_counter()
+    yield
+    rows.append((seconds, parts, (time.perf_counter() - start) / parts, "seconds"))
+    if memory:
+        rows.append((memory, parts, (process.memory_info().rss - before) / parts, "bytes"))
 
 
 @contextlib.contextmanager
@@ -88,83 +88,76 @@ def dask() -> Iterator[Executor]:
     """A scheduler and two workers on the loopback address."""
     from distributed import LocalCluster
 
-    with LocalCluster(
+    local = LocalCluster(
         n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
-    ) as own, cluster.connect(own.scheduler_address) as (executor, _):  # fmt: skip
+    )
+    with local, cluster.connect(local.scheduler_address) as (executor, _):
         yield executor
 
 
-def _million() -> list[tuple[str, int, float, str]]:
-    """What the grid itself takes, with a million cells."""
-    before, many, grid = held(), with_cells(MILLION), []
-    checked = seconds(lambda: grid.extend(sweep.parts(many, "quick")))
-    grown = held() - before
-    named = seconds(lambda: [part.key for part in grid])
-    return [
-        ("driver: grid in memory", MILLION, grown / MILLION, "bytes"),
-        ("driver: check the grid", MILLION, checked / MILLION, "seconds"),
-        ("driver: keys", MILLION, named / MILLION, "seconds"),
-    ]
-
-
-def limits(count: int, folder: Path) -> pd.DataFrame:
-    """Measure each step with `count` parts, in a folder on the disk in question."""
-    found = _million()
+def driver(rows: list, count: int, folder: Path) -> None:
+    """Each step of a sweep, on the disk of a folder; of the grid itself with a million cells."""
+    many = with_cells(MILLION)
+    with measured(rows, MILLION, "driver: check the grid", "driver: grid in memory"):
+        grid = sweep.parts(many, "quick")
+    with measured(rows, MILLION, "driver: keys"):
+        _ = [part.key for part in grid]
     few = with_cells(count)
     grid = sweep.parts(few, "quick")
     store = folder / few.name / ".parts"
     store.mkdir(parents=True)
-    made: list[bytes] = []
-    took = seconds(lambda: made.extend(parts.compute(*part)[0] for part in grid))
-    found.append(("worker: make a part of a table", count, took / count, "seconds"))
-    found.append(("disk: bytes of a part", count, sum(map(len, made)) / count, "bytes"))
-
-    def write() -> None:
+    with measured(rows, count, "worker: make a part of a table"):
+        made = [parts.compute(*part)[0] for part in grid]
+    rows.append(("disk: bytes of a part", count, sum(map(len, made)) / count, "bytes"))
+    with measured(rows, count, "driver: write a part, synced"):
         for part, data in zip(grid, made, strict=True):
             write_atomic(store / f"{part.key}.part", data)
+    with measured(rows, count, "driver: check a part on resuming"):
+        for part in grid:
+            sweep._stored(store, part)
+    with measured(rows, count, "driver: join a part into tables", "driver: tables in memory"):
+        sweep._write_tables(few, "quick", grid, store.parent)
 
-    found.append(("driver: write a part, synced", count, seconds(write) / count, "seconds"))
-    took = seconds(lambda: [sweep._stored(store, part) for part in grid])
-    found.append(("driver: check a part on resuming", count, took / count, "seconds"))
-    before = held()
-    took = seconds(lambda: sweep._write_tables(few, "quick", grid, store.parent))
-    found.append(("driver: join a part into tables", count, took / count, "seconds"))
-    found.append(("driver: tables in memory", count, (held() - before) / count, "bytes"))
 
+def workers(rows: list, count: int, folder: Path) -> None:
+    """Parts all told, by two workers."""
     for name, lend in (("own processes", contextlib.nullcontext), ("Dask", dask)):
         with lend() as executor:
-            for size in (count // 10, count):  # the first starts the workers and loads the study
-                new = with_cells(size)
-                work = folder / f"{name} {size}"
-                took = seconds(lambda n=new, w=work, e=executor: sweep.run(n, "quick", w, 2, e))
-        found.append((f"two workers, {name}: a part, all told", count, took / count, "seconds"))
-    frame = pd.DataFrame(found, columns=["what", "parts", "per_part", "unit"])
-    return frame.assign(million=1e6 * frame["per_part"])[list(MEANINGS)]
+            # The first parts start the workers and load the study.
+            sweep.run(with_cells(count // 10), "quick", folder / f"{name} first", 2, executor)
+            with measured(rows, count, f"two workers, {name}: a part, all told"):
+                sweep.run(with_cells(count), "quick", folder / name, 2, executor)
 
 
 def main(count: int = 2000, folder: str | None = None) -> None:
     """Measure, print and write the limits."""
+    rows: list[tuple] = []
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        table = limits(int(count), Path(scratch))
+        driver(rows, int(count), Path(scratch))
+        workers(rows, int(count), Path(scratch))
+    table = pd.DataFrame(rows, columns=["what", "parts", "per_part", "unit"])
+    table = table.assign(million=1e6 * table["per_part"])[list(MEANINGS)]
     path = Path("results/limits/limits.csv")
     make_folder(path.parent)
     records.write_described(path, table, MEANINGS, {"versions": [records.versions()]})
     text = PAGE.read_text(encoding="utf-8")
-    start, end = (text.index(f"<!-- {mark} -->") for mark in ("limits", "/limits"))
-    text = text[: start + len("<!-- limits -->")] + markdown(table) + text[end:]
-    write_atomic(PAGE, text.encode())
-    print(markdown(table))
+    head, _, rest = text.partition("<!-- limits -->")
+    _, _, tail = rest.partition("<!-- /limits -->")
+    shown = markdown(table)
+    write_atomic(PAGE, f"{head}<!-- limits -->{shown}<!-- /limits -->{tail}".encode())
+    print(shown)
 
 
 def markdown(table: pd.DataFrame) -> str:
     """Return the limits as they stand on the page of the cluster."""
     lines = ["", "", "| | a part | a million parts |", "|---|---:|---:|"]
     for row in table.itertuples():
+        part = f"{row.per_part:.0f} bytes"
+        million = f"{row.million / 2**30:.2f} GiB"
         if row.unit == "seconds":
-            each, all_ = f"{1e3 * row.per_part:.2g} ms", f"{row.million / 60:,.1f} min"
-        else:
-            each, all_ = f"{row.per_part:.0f} bytes", f"{row.million / 2**30:.2f} GiB"
-        lines.append(f"| {row.what} | {each} | {all_} |")
+            part = f"{1e3 * row.per_part:.2g} ms"
+            million = f"{row.million / 60:,.1f} min"
+        lines.append(f"| {row.what} | {part} | {million} |")
     return "\n".join([*lines, "", ""])
 
 
