@@ -5,8 +5,6 @@ the text says so. For others it is of first order in 1/n, with what the next ord
 tolerance: `Gain.mean_error` and `Gain.variance_error`.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from functools import lru_cache
@@ -23,7 +21,7 @@ from experiments.laws.law import (
     share_of,
     variance_of,
 )
-from experiments.laws.walks import HE, chains, input_gradient, log_chi, log_gains
+from experiments.laws.walks import HE, chains, gaussian_layers, input_gradient, log_chi, log_gains
 from study import theory
 from study.core.backprop import backward, forward, weight_gradient
 from study.core.blocks import Dense
@@ -150,7 +148,7 @@ def _compromise_backward(factor: int) -> Finding:
 
 # --- The summary law, ln G = L ln chi + N(-a L/n, c L/n), of every kind of activation -------------
 
-SCALE_FREE = theory.moments.drift_and_spread
+scale_free = theory.moments.drift_and_spread  # not to be mixed up with that to first order
 BIAS = 0.05**0.5
 N_OVER_L = 128 / 100
 
@@ -166,12 +164,12 @@ def _scale_free(net: Network, count: int) -> tuple[np.ndarray, NormLaw]:
 
 def _exact_spread(net: Network, count: int) -> Finding:
     logs, exact = _scale_free(net, count)
-    return variance_of(0.8 * logs, 0.64 * exact.variance, SCALE_FREE("relu").spread)
+    return variance_of(0.8 * logs, 0.64 * exact.variance, scale_free("relu").spread)
 
 
 def _exact_drift(net: Network, count: int) -> Finding:
     logs, exact = _scale_free(net, count)
-    return mean_of(-0.64 * logs, -0.64 * exact.mean, SCALE_FREE("relu").drift)
+    return mean_of(-0.64 * logs, -0.64 * exact.mean, scale_free("relu").drift)
 
 
 def _net(activation: str, sigma_w: float | None = None, sigma_b: float = 0.0) -> Network:
@@ -222,10 +220,7 @@ def _deviation(seed: int, activation: str, scales: np.ndarray, along: float) -> 
     """The largest relative deviation of a layer's <W, dC/dW> from dC/dr . r at the output."""
     key = gaussian.key(seed, "euler")
     depth = len(scales)
-    layers = [
-        Dense(gaussian.normal(key, k, (64, 64)) * sigma_w / 8, activation)
-        for k, sigma_w in enumerate(scales)
-    ]
+    layers = gaussian_layers(key, depth, 64, activation, scales)
     trace, r = forward(layers, gaussian.normal(key, depth, (1, 64)))
     # <dC/dr, r> must not nearly cancel.
     dr = gaussian.normal(key, depth + 1, (1, 64)) + along * r / math.sqrt(np.mean(r**2))
@@ -248,9 +243,8 @@ def _relu_profile(factor: int) -> Finding:
 def _towards_input(factor: int, net: Network) -> Finding:
     """Slope of ln ||dC/dW^(k)||^2 by k, from layer 10 to the last but one."""
     logs = chains(net, 60 * factor).weight_gradients
-    expected = -log_chi(net.activation, net.sigma_w)
     slopes = (logs[:, -2] - logs[:, 10]) / (net.depth - 12)
-    return mean_of(slopes, expected, OFF * expected, tolerance=8 / net.width)
+    return mean_of(slopes, -log_chi(net.activation, net.sigma_w), tolerance=8 / net.width)
 
 
 MEASURES = {
@@ -298,7 +292,7 @@ MEASURES = {
     "spread orthogonal relu": lambda factor: _exact_spread(ORTHOGONAL, 500 * factor),
     "drift orthogonal relu": lambda factor: _exact_drift(ORTHOGONAL, 500 * factor),
     "drift tanh critical": lambda factor: _drift(
-        factor, _net("tanh", None, BIAS), SCALE_FREE("relu").drift
+        factor, _net("tanh", None, BIAS), scale_free("relu").drift
     ),
     "spread tanh critical": lambda factor: _spread(factor, _net("tanh", None, BIAS)),
     "drift tanh chaotic": lambda factor: _drift(factor, _net("tanh", 1.5)),
@@ -306,13 +300,13 @@ MEASURES = {
     "drift selu": lambda factor: _drift(factor, _net("selu", 1.0)),
     "spread selu": lambda factor: _spread(factor, _net("selu", 1.0)),
     "drift sigmoid": lambda factor: _drift(
-        factor, _net("sigmoid", 4.0), SCALE_FREE("linear").drift
+        factor, _net("sigmoid", 4.0), scale_free("linear").drift
     ),
     "drift sigmoid critical": lambda factor: _drift(
-        factor, _net("sigmoid"), SCALE_FREE("relu").drift
+        factor, _net("sigmoid"), scale_free("relu").drift
     ),
     "spread sigmoid critical": lambda factor: _spread(
-        factor, _net("sigmoid"), SCALE_FREE("relu").spread
+        factor, _net("sigmoid"), scale_free("relu").spread
     ),
     "euler unequal scales": lambda factor: _euler(
         factor, "leaky_relu", np.geomspace(1000, 0.001, 30), along=4

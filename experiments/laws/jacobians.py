@@ -4,10 +4,9 @@ Jacobians of depths far below the width come from the backward pass, a cotangent
 output; products without activation are re-orthonormalised where they outgrow the floats.
 """
 
-from __future__ import annotations
-
 import math
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,7 +29,7 @@ from study.sampling import gaussian
 from study.theory.deep_linear import learning_time, lyapunov_spectrum
 from study.theory.finite_width import backward_law
 from study.theory.maps import gradient_factor, variance_map
-from study.theory.spectra import spectrum
+from study.theory.spectra import Spectrum, spectrum
 
 
 def _matrix(seed: int, k: int, n: int, weights: str = "gaussian") -> np.ndarray:
@@ -59,9 +58,24 @@ def _at_length(activation: str, q: float) -> tuple[float, float]:
     return sigma_w, math.sqrt(max(0.0, q - float(variance_map(activation, q, sigma_w))))
 
 
+class Kind(NamedTuple):
+    """Four layers of width 256 whose pre-activations have the variance q."""
+
+    activation: str
+    weights: str
+    q: float = 1.0
+
+
+RELU = Kind("relu", "gaussian")
+RELU_ORTHOGONAL = Kind("relu", "orthogonal")
+HARD_TANH = Kind("hard_tanh", "orthogonal", 0.2)
+ERF = Kind("erf", "orthogonal", 0.1)
+
+
 @lru_cache(maxsize=2)  # neighbouring laws are about the same networks
-def _squares(count: int, activation: str, weights: str, q: float) -> np.ndarray:
-    """Squared singular values over their mean of four layers of width 256, a row a seed."""
+def _squares(kind: Kind, count: int) -> np.ndarray:
+    """Squared singular values over their mean, a row a seed."""
+    activation, weights, q = kind
     sigma_w, sigma_b = _at_length(activation, q)
     rows = []
     for seed in seeds(count):
@@ -77,31 +91,41 @@ def _squares(count: int, activation: str, weights: str, q: float) -> np.ndarray:
     return np.array(rows)
 
 
-def _spread(factor: int, activation: str, weights: str, wrong: float, q: float = 1.0) -> Finding:
+def _spectrum(kind: Kind, depth: int = 4) -> Spectrum:
+    return spectrum(kind.activation, depth, kind.weights, kind.q)
+
+
+def _spread(factor: int, kind: Kind, wrong: Kind) -> Finding:
     """Var / mean^2 of the squared singular values; tolerance 6 L/n, relative, and 2 %."""
-    squares = _squares(60 * factor, activation, weights, q)
-    expected = _variance(activation, weights, q)
-    return mean_of(squares.var(axis=1), expected, wrong, relative=0.02 + 6 * 4 / 256)
+    values = _squares(kind, 60 * factor).var(axis=1)
+    expected = _spectrum(kind).normalised_variance
+    wrong = _spectrum(wrong).normalised_variance
+    return mean_of(values, expected, wrong, relative=0.02 + 6 * 4 / 256)
 
 
-def _variance(activation: str, weights: str, q: float = 1.0) -> float:
-    return spectrum(activation, 4, weights, q).normalised_variance
-
-
-def _largest(
-    factor: int, weights: str, edge: float, wrong: float, activation: str = "relu", q: float = 1.0
-) -> Finding:
+def _largest(factor: int, kind: Kind, edge: float, wrong: float) -> Finding:
     """Mean of ln of the largest s^2 over the mean of s^2.
 
     Tolerance L/n, the size of what is left beyond Tracy and Widom's n^(-2/3).
     """
-    logs = np.log(_squares(60 * factor, activation, weights, q).max(axis=1))
+    logs = np.log(_squares(kind, 60 * factor).max(axis=1))
     return mean_of(logs, math.log(edge), math.log(wrong), tolerance=4 / 256)
 
 
+def _largest_relu(factor: int) -> Finding:
+    at = _spectrum(RELU)
+    return _largest(factor, RELU, at.largest_at(256), wrong=at.largest)
+
+
+def _largest_relu_orthogonal(factor: int) -> Finding:
+    edge = _spectrum(RELU_ORTHOGONAL).largest_at(256)
+    wrong = _spectrum(RELU_ORTHOGONAL, depth=5).largest_at(256)
+    return _largest(factor, RELU_ORTHOGONAL, edge, wrong)
+
+
 def _largest_hard_tanh(factor: int) -> Finding:
-    edge = spectrum("hard_tanh", 4, "orthogonal", 0.2).largest
-    return _largest(factor, "orthogonal", edge, OFF * edge, "hard_tanh", 0.2)
+    edge = _spectrum(HARD_TANH).largest
+    return _largest(factor, HARD_TANH, edge, OFF * edge)
 
 
 # --- Long products -------------------------------------------------------------------------------
@@ -244,28 +268,17 @@ def _clipping(factor: int) -> Finding:
 
 
 MEASURES = {
-    "spectrum relu gaussian": lambda factor: _spread(
-        factor, "relu", "gaussian", _variance("relu", "orthogonal")
-    ),
-    "largest relu gaussian": lambda factor: _largest(
-        factor, "gaussian", spectrum("relu", 4).largest_at(256), spectrum("relu", 4).largest
-    ),
+    "spectrum relu gaussian": lambda factor: _spread(factor, RELU, RELU_ORTHOGONAL),
+    "largest relu gaussian": _largest_relu,
     "spectrum relu orthogonal": lambda factor: _spread(
-        factor, "relu", "orthogonal", _variance("linear", "orthogonal")
+        factor, RELU_ORTHOGONAL, Kind("linear", "orthogonal")
     ),
-    "largest relu orthogonal": lambda factor: _largest(
-        factor,
-        "orthogonal",
-        spectrum("relu", 4, "orthogonal").largest_at(256),
-        spectrum("relu", 5, "orthogonal").largest_at(256),
-    ),
+    "largest relu orthogonal": _largest_relu_orthogonal,
     "spectrum hard tanh": lambda factor: _spread(
-        factor, "hard_tanh", "orthogonal", _variance("hard_tanh", "gaussian", 0.2), 0.2
+        factor, HARD_TANH, HARD_TANH._replace(weights="gaussian")
     ),
     "largest singular value": _largest_hard_tanh,
-    "spectrum erf": lambda factor: _spread(
-        factor, "erf", "orthogonal", _variance("erf", "orthogonal", 0.15), 0.1
-    ),
+    "spectrum erf": lambda factor: _spread(factor, ERF, ERF._replace(q=0.15)),
     "lyapunov middle": lambda factor: _lyapunov(factor, 25),
     "lyapunov top": lambda factor: _lyapunov(factor, 0, wrong=log_chi("linear", 1.0) / 2),
     "orthogonal products": _orthogonal_products,

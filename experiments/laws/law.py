@@ -13,8 +13,6 @@ the networks of different seeds alone: each value below is one seed's. Squared n
 tailed, so their logarithms are averaged, or medians taken.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

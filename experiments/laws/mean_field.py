@@ -5,8 +5,6 @@ two inputs go, and how soon. Means have the drift or the bias of a finite width
 (``theory.fluctuations``); tolerances are what the next order in 1/n may add, or as stated.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -88,8 +86,7 @@ def _mean_square(factor: int, net: Network) -> Finding:
     at = fluctuations(net.activation, net.sigma_w, net.sigma_b, depth=61)
     q = at.q * (1 + (at.length_shift + at.length_variance / 2) / WIDTH)
     expected = (q[SETTLED + 1 :].mean() - net.sigma_b**2) / net.sigma_w**2
-    tolerance = expected * (float(at.length_variance.max()) / WIDTH) ** 2
-    return mean_of(values, expected, OFF * expected, tolerance)
+    return mean_of(values, expected, relative=(float(at.length_variance.max()) / WIDTH) ** 2)
 
 
 def _pairs(count: int, sigma_w: float, c_0: float, layers: int) -> np.ndarray:
@@ -162,7 +159,6 @@ def _lengths(factor: int, net: Network, wrong: float | None = None) -> Finding:
             q = net.sigma_w**2 * np.mean(phi(z) ** 2, axis=1) + net.sigma_b**2
         slopes.append(math.log(np.diff(q)[0] / np.diff(start)[0]) / net.depth)
     expected = -1 / at.xi_q
-    wrong = OFF * expected if wrong is None else wrong
     return mean_of(slopes, expected, wrong, 2 * drift_and_spread(*specification).drift / WIDTH)
 
 
@@ -230,9 +226,7 @@ def _leaves(
     """Depths at which networks leave the range; drift and noise are per layer, of ln G."""
     end = LOG_LARGEST if drift > 0 else LOG_SMALLEST
     depths = [_depth(steps[::-1], end) for steps in chains(net, 30 * factor).gains]
-    expected = end / drift
-    wrong = OFF * expected if wrong is None else wrong
-    return mean_of(depths, expected, wrong, tolerance=1 + noise / abs(drift))
+    return mean_of(depths, end / drift, wrong, tolerance=1 + noise / abs(drift))
 
 
 def _depth(steps: np.ndarray, end: float) -> float:

@@ -6,8 +6,6 @@ hold the finite width's shift, relative, as it was found on other seeds: with ba
 from -0.2 B/n (linear, B = 8) to 0.06 B/n (smooth activations), with layer normalisation 1/n.
 """
 
-from __future__ import annotations
-
 import math
 from functools import lru_cache
 from typing import NamedTuple

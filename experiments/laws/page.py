@@ -1,7 +1,5 @@
 """The table of laws as a page, and in a sentence."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Laws of number formats and of ReLU'(0): Bertoin."""
 
-from __future__ import annotations
-
 import math
 from functools import lru_cache
 
@@ -72,26 +70,26 @@ def _zeros(blocks: int, accumulated: str, stored: str, scale: float) -> int:
 
 
 def _share(
-    factor: int, accumulated: str, stored: str, expected: float, wrong: float, scale: float = 1.0
+    factor: int, dtype: str, expected: float, wrong: float, stored: str = "", scale: float = 1.0
 ) -> Finding:
-    blocks = 8 * factor
-    return share_of(_zeros(blocks, accumulated, stored, scale), blocks * _BLOCK, expected, wrong)
+    """In the format of the sums, unless z is stored in another."""
+    count = _zeros(8 * factor, dtype, stored or dtype, scale)
+    return share_of(count, 8 * factor * _BLOCK, expected, wrong)
 
 
 def _half(factor: int) -> Finding:
     expected = cancellation(PRODUCTS, "float16")
-    return _share(factor, "float16", "float16", expected, expected / 2)
+    return _share(factor, "float16", expected, expected / 2)
 
 
 def _wider(factor: int, dtype: str) -> Finding:
-    """In a format of more bits; wrong: as often as in float16."""
     wrong = cancellation(PRODUCTS, "float16")
-    return _share(factor, dtype, dtype, cancellation(PRODUCTS, dtype), wrong)
+    return _share(factor, dtype, cancellation(PRODUCTS, dtype), wrong)
 
 
 def _mixed(factor: int) -> Finding:
     expected = underflow(PRODUCTS, "float16", SMALL)
-    return _share(factor, "float32", "float16", expected, 2 * expected, SMALL)
+    return _share(factor, "float32", expected, 2 * expected, "float16", SMALL)
 
 
 MEASURES = {

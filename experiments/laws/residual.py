@@ -6,8 +6,6 @@ found at widths 32 to 128 on other seeds. A network is walked by 32 examples wit
 the growth is that of their sum of squares.
 """
 
-from __future__ import annotations
-
 import math
 from functools import lru_cache
 

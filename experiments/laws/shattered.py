@@ -5,8 +5,6 @@ gradients over cotangents common to both. Where coins are tossed for the masks, 
 assume, expectations are exact at any width and tolerances 0.
 """
 
-from __future__ import annotations
-
 import math
 from functools import lru_cache
 

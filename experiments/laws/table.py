@@ -1,7 +1,5 @@
 """The table of laws as `study laws` makes it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The law of trainable depth, 6 xi_c: small training runs (Schoenholz et al. 2017)."""
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

@@ -3,8 +3,6 @@
 Natural logarithms of squared norms throughout.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from functools import lru_cache
@@ -84,11 +82,13 @@ def log_square(x: np.ndarray) -> float:
 
 
 def gaussian_layers(
-    key: int, depth: int, n: int, activation: str, sigma_w: float = 1.0
+    key: int, depth: int, n: int, activation: str, sigma_w: float | Sequence[float] = 1.0
 ) -> list[Dense]:
-    """Square layers, the weights of the k-th being the key's k-th draw."""
-    scale = sigma_w / math.sqrt(n)
-    return [Dense(scale * gaussian.normal(key, k, (n, n)), activation) for k in range(depth)]
+    """Square layers of one sigma_w or several, the weights of the k-th being the k-th draw."""
+    scales = np.broadcast_to(sigma_w, depth) / math.sqrt(n)
+    return [
+        Dense(scale * gaussian.normal(key, k, (n, n)), activation) for k, scale in enumerate(scales)
+    ]
 
 
 def log_squares(layers: Sequence, r: np.ndarray, dr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
