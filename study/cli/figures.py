@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
 from study.cli.shared import add_figures, add_results, beside, figures_folder, writable
-
-if TYPE_CHECKING:
-    from study.runs.experiment import Experiment
 
 HELP = "Draw the figures and judge the claims from the CSVs alone."
 
@@ -28,37 +24,36 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Draw and judge."""
     from study.checks import none_there
-    from study.report import publish as reports
-    from study.runs.experiment import discover, load
+    from study.report.publish import MORE
+    from study.runs.experiment import discover, question
 
-    known = [*discover(), *reports.MORE]
-    names = list(dict.fromkeys(args.names)) or [n for n in known if (args.results / n).is_dir()]
+    there = [name for name in [*discover(), *MORE] if (args.results / name).is_dir()]
+    names = list(dict.fromkeys(args.names)) or there
     if not names:
         raise ValueError(none_there(args.results))
-    experiments = [load(name) for name in names if name not in reports.MORE]
-    folder = writable("--figures", figures_folder(args))
-    report(experiments, args)
-    for name in (name for name in names if name in reports.MORE):
-        reports.draw_more(name, args.results, folder)
-        print(f"figure    {folder / name}.svg")
+    for name in names:
+        if name not in MORE:
+            question(name)  # complains of a name that is no experiment's
+    writable("--figures", figures_folder(args))
+    report(names, args)
     return 0
 
 
-def report(experiments: list[Experiment], args: argparse.Namespace) -> None:
+def report(names: list[str], args: argparse.Namespace) -> None:
     """Draw figures, judge claims, write the page of findings, and say where all is."""
-    from study.report import publish as reports
+    from study.report import pages, publish
 
-    if not experiments:
+    if not names:
         return
     folder = figures_folder(args)
-    paths = reports.draw(experiments, args.results, folder)
-    claims = reports.write_claims(experiments, args.results)
-    if len(claims):
+    paths, judged = publish.publish(names, args.results, folder)
+    claims = publish.write_claims(judged, args.results)
+    if len(claims) and any(map(len, judged.values())):
         page = writable("docs", beside(args.results, "docs")) / "findings.md"
-        reports.write_findings(claims, folder, page)
-        print(reports.claims_text(claims), end="\n\n")
+        pages.write_findings(claims, args.results, folder, page)
+        print(publish.claims_text(claims), end="\n\n")
         print(f"verdicts  {args.results / 'claims.csv'}")
         print(f"findings  {page}")
-    for experiment in experiments:
-        print(f"tables    {args.results / experiment.name}")
-    print(f"figures   {folder} ({sum(map(len, paths.values()))} files)")
+    for name in names:
+        print(f"tables    {args.results / name}")
+    print(f"figures   {folder} ({len(paths)} files)")

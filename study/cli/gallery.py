@@ -16,11 +16,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the page beside the others."""
-    from study.report import gallery
+    from study.report.pages import write_gallery
 
     page = beside(args.results, "docs") / "gallery.md"
     if args.results.is_dir():  # else there is nothing to show, and nowhere to make a folder
         writable("docs", page.parent)
-    count = gallery.write(args.results, beside(args.results, "figures"), page)
+    count = write_gallery(args.results, beside(args.results, "figures"), page)
     print(f"gallery   {page} ({count} figure{'s' * (count != 1)})")
     return 0

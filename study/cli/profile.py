@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     from study.plot import terminal
     from study.records import tables as records
     from study.report import summary
-    from study.report.advice import advice
+    from study.report.summary import advice
 
     critical = study.theory.critical_sigma_w(args.activation, args.sigma_b)
     words = {k: v for k, v in vars(args).items() if k not in ("csv", "command", "run")}

@@ -1,4 +1,4 @@
-"""What a profile says: a verdict in words, and a dozen rows."""
+"""A network in words: what its gradient does, a dozen of its layers, and what would keep it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from study.core.network import Network
+from study.theory.maps import trajectory
+
 KEPT = 3.0
 """Decades: a gradient that changes by no more on its way, a factor of 1,000, is kept."""
 ROWS = 11
 """Of the table, and marks of theory."""
-
-_FORMATS = {"float32": ("float32", "float64"), "float64": ("float64",)}
-"""What leaves the range of float64 leaves that of float32 as well."""
+_CALLED = {"low": "lowest", "high": "highest"}
 
 
 class Summary(NamedTuple):
@@ -39,7 +40,9 @@ class Summary(NamedTuple):
         change = self.change[0]
         if change == -math.inf or self.layers["median"].iloc[0] == -math.inf:
             return "is dead"
-        return "keeps" if abs(change) <= KEPT else "vanishes" if change < 0 else "explodes"
+        if abs(change) <= KEPT:
+            return "keeps"
+        return "vanishes" if change < 0 else "explodes"
 
 
 def summarise(frame: pd.DataFrame) -> Summary:
@@ -53,40 +56,45 @@ def summarise(frame: pd.DataFrame) -> Summary:
     --------
     >>> import study
     >>> net = study.Network(activation="sigmoid", depth=100, width=64, sigma_w=1.0)
-    >>> found = summarise(study.profile(net, seeds=range(3)))
-    >>> found.verdict, round(found.change[0]), list(found.layers["float32"][[0, 99]])
+    >>> summary = summarise(study.profile(net, seeds=range(3)))
+    >>> summary.verdict, round(summary.change[0]), list(summary.layers["float32"][[0, 99]])
     ('vanishes', -63, ['underflow', 'ok'])
     """
     depth = int(frame["layer"].max()) + 1
-    seeds = len(frame) // depth
 
-    def by_seed(values: pd.Series) -> np.ndarray:
-        return values.to_numpy().reshape(seeds, depth)
+    def by_seed(column: str) -> np.ndarray:
+        return frame[column].to_numpy().reshape(-1, depth)
 
-    steps = by_seed(frame["log10_derivative_factor"] + frame["log10_weight_factor"])
+    steps = by_seed("log10_derivative_factor") + by_seed("log10_weight_factor")
     # Below a layer that has let nothing through, a factor is 0 / 0: nothing is left there either.
-    gained = np.nan_to_num(steps, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
-    gained = gained[:, ::-1].cumsum(axis=1)[:, ::-1]
-    norms, status = by_seed(frame["log10_grad_norm"]), by_seed(frame["status"])
+    steps[np.isnan(steps)] = -np.inf
+    gained = steps[:, ::-1].cumsum(axis=1)[:, ::-1]
+    norms = by_seed("log10_grad_norm")
     columns = {
         "layer": np.arange(depth),
         "change": np.median(gained, axis=0),
         "median": np.median(norms, axis=0),
         "low": norms.min(axis=0),
         "high": norms.max(axis=0),
+        "float32": _plain(by_seed("status"), ("float32", "float64")),
+        "float64": _plain(by_seed("status"), ("float64",)),
     }
-    for name, wide in _FORMATS.items():
-        columns[name] = np.full(depth, "ok", dtype=object)
-        for what in ("underflow", "overflow"):
-            most = np.isin(status, [f"{each}_{what}" for each in wide]).mean(axis=0) > 0.5
-            columns[name][most] = what
-        columns[name][(status == "dead").mean(axis=0) >= 0.5] = "dead"
     down = gained[:, 0]
-    change = float(np.median(down)), float(down.min()), float(down.max())
-    return Summary(pd.DataFrame(columns), seeds, change)
+    change = (float(np.median(down)), float(down.min()), float(down.max()))
+    return Summary(pd.DataFrame(columns), len(down), change)
 
 
-def in_words(found: Summary) -> str:
+def _plain(status: np.ndarray, formats: tuple[str, ...]) -> np.ndarray:
+    """What a plain run had in most seeds; what leaves a wider format's range leaves this one's."""
+    states = np.full(status.shape[1], "ok", dtype=object)
+    for what in ("underflow", "overflow"):
+        left = np.isin(status, [f"{name}_{what}" for name in formats])
+        states[left.mean(axis=0) > 0.5] = what
+    states[(status == "dead").mean(axis=0) >= 0.5] = "dead"
+    return states
+
+
+def in_words(summary: Summary) -> str:
     """Say in a few sentences what the gradient does, and where plain floats lose it.
 
     Examples
@@ -96,29 +104,33 @@ def in_words(found: Summary) -> str:
     >>> print(in_words(summarise(study.profile(net, seeds=range(3)))).partition(" (")[0])
     The gradient vanishes: it loses 62.99 decades from output to input, 0.63 a layer
     """
-    return " ".join([_change(found), *_floats(found.layers)])
+    change = _dead(summary) if summary.verdict == "is dead" else _change(summary)
+    return " ".join([change, *_floats(summary.layers)])
 
 
-def _change(found: Summary) -> str:
-    change, lowest, highest = found.change
-    about = f"median of {found.seeds} seeds; lowest {lowest:+.4g}, highest {highest:+.4g}"
-    about = about if found.seeds > 1 else "one seed"
-    if found.verdict == "is dead":
-        share = f"half of {found.seeds} seeds, or more" if found.seeds > 1 else "one seed"
-        dead = int((found.layers["float64"] == "dead").sum())
-        return (
-            "The gradient is dead: exactly zero at the first weights, and in "
-            f"{dead:,} of {found.depth:,} layers ({share})."
-        )
-    turn = "loses" if change < 0 else "gains"
-    words = "keeps its size within a factor of 1,000" if found.verdict == "keeps" else found.verdict
-    words = (
-        f"The gradient {words}: it {turn} {abs(change):.4g} decades from output to input, "
-        f"{abs(change) / found.depth:.3g} a layer ({about})."
+def _dead(summary: Summary) -> str:
+    share = "one seed" if summary.seeds == 1 else f"half of {summary.seeds} seeds, or more"
+    dead = (summary.layers["float64"] == "dead").sum()
+    return (
+        "The gradient is dead: exactly zero at the first weights, and in "
+        f"{dead:,} of {summary.depth:,} layers ({share})."
     )
-    norms = found.layers["median"]
-    if found.verdict != "keeps" and abs(norms.iloc[0] - norms.iloc[-1]) < 0.1 * abs(change):
-        fades = "fades" if change < 0 else "grows"
+
+
+def _change(summary: Summary) -> str:
+    change, lowest, highest = summary.change
+    seeds = "one seed"
+    if summary.seeds > 1:
+        seeds = f"median of {summary.seeds} seeds; lowest {lowest:+.4g}, highest {highest:+.4g}"
+    kept = summary.verdict == "keeps"
+    does = "keeps its size within a factor of 1,000" if kept else summary.verdict
+    turn, fades = ("loses", "fades") if change < 0 else ("gains", "grows")
+    words = (
+        f"The gradient {does}: it {turn} {abs(change):.4g} decades from output to input, "
+        f"{abs(change) / summary.depth:.3g} a layer ({seeds})."
+    )
+    norms = summary.layers["median"]
+    if not kept and abs(norms.iloc[0] - norms.iloc[-1]) < 0.1 * abs(change):
         words += (
             f" The signal {fades} on its way up as the gradient does on its way down, so that "
             "dC/dW is about the same in every layer."
@@ -128,29 +140,32 @@ def _change(found: Summary) -> str:
 
 def _floats(layers: pd.DataFrame) -> list[str]:
     """Where a plain run leaves the range of its format; what two formats share is said once."""
-    said: dict[str, list[str]] = {}
-    for name in _FORMATS:
-        lost = [_lost(layers[name] == f"{what}flow", what) for what in ("under", "over")]
+    sentences: dict[str, list[str]] = {}
+    for name in ("float32", "float64"):
+        lost = [
+            _lost((layers[name] == what).to_numpy(), what) for what in ("underflow", "overflow")
+        ]
         if any(lost):
-            said.setdefault(" and ".join(filter(None, lost)), []).append(name)
-    if not said and (layers["float32"] == "ok").any():
+            sentences.setdefault(" and ".join(filter(None, lost)), []).append(name)
+    if not sentences and (layers["float32"] == "ok").any():
         zero = " that is not zero" if (layers["float32"] == "dead").any() else ""
         return [f"Plain float32 holds dC/dW in every layer{zero}."]
-    return [f"In plain {' and '.join(names)}, dC/dW {lost}." for lost, names in said.items()]
+    return [f"In plain {' and '.join(names)}, dC/dW {lost}." for lost, names in sentences.items()]
 
 
-def _lost(where: pd.Series, what: str) -> str:
-    at = np.flatnonzero(where)
-    if len(at) == len(where):
-        return f"{what}flows in every layer"
-    if len(at) and at[-1] == len(at) - 1:
-        above = len(where) - len(at)
+def _lost(where: np.ndarray, what: str) -> str:
+    """In which layers a plain run leaves its range; nothing where it does not."""
+    if where.all():
+        return f"{what}s in every layer"
+    count = int(where.sum())
+    if count and where[:count].all():
+        above = len(where) - count
         layers = f"{above:,} layer{'s' * (above > 1)}"
-        return f"{what}flows from layer {at[-1]:,} down, {layers} below the output"
-    return f"{what}flows in {len(at):,} of {len(where):,} layers" if len(at) else ""
+        return f"{what}s from layer {count - 1:,} down, {layers} below the output"
+    return f"{what}s in {count:,} of {len(where):,} layers" if count else ""
 
 
-def table(found: Summary, theory: pd.DataFrame, width: int) -> str:
+def table(summary: Summary, theory: pd.DataFrame, width: int) -> str:
     """Return some layers as text, evenly spaced, `ROWS` at most.
 
     Parameters
@@ -170,21 +185,19 @@ def table(found: Summary, theory: pd.DataFrame, width: int) -> str:
           0         -1.17    -0.29        -        ok        ok
           1         -0.55     0.01        -        ok        ok
     """
-    seeds = ["lowest", "highest"] if width >= 79 else []
-    norms = ["median", *seeds, "theory"]
-    heads = "".join(f"{head:>9}" for head in norms) + "   float32   float64"
-    rows = [
-        f"{'decades gained':>21}{'log10 |dC/dW|':^{9 * len(norms)}}      plain run in",
-        f"{'layer':>7}{'since output':>14}{heads}",
+    heads = ["median", "low", "high", "theory"] if width >= 79 else ["median", "theory"]
+    rows = summary.layers.iloc[chosen(summary.depth, ROWS)].copy()
+    rows["theory"] = rows["layer"].map(dict(zip(theory["layer"], theory["value"], strict=True)))
+    called = "".join(f"{_CALLED.get(head, head):>9}" for head in heads)
+    lines = [
+        f"{'decades gained':>21}{'log10 |dC/dW|':^{9 * len(heads)}}      plain run in",
+        f"{'layer':>7}{'since output':>14}{called}   float32   float64",
     ]
-    expected = dict(zip(theory["layer"], theory["value"], strict=True))
-    for layer in chosen(found.depth, ROWS):
-        row = found.layers.iloc[layer].rename({"low": "lowest", "high": "highest"})
-        row["theory"] = expected.get(layer, math.nan)
-        cells = "".join(f"{_number(row[name]):>9}" for name in norms)
+    for row in rows.to_dict("records"):
+        norms = "".join(f"{_number(row[head]):>9}" for head in heads)
         floats = f"{row['float32']:>10}{row['float64']:>10}"
-        rows.append(f"{layer:>7,}{_number(row['change']):>14}{cells}{floats}")
-    return "\n".join(rows)
+        lines.append(f"{row['layer']:>7,}{_number(row['change']):>14}{norms}{floats}")
+    return "\n".join(lines)
 
 
 def _number(value: float) -> str:
@@ -200,3 +213,44 @@ def chosen(depth: int, count: int) -> list[int]:
     ([0, 500, 999], [0, 1])
     """
     return [int(k) for k in np.unique(np.linspace(0, depth - 1, count).round())]
+
+
+def advice(summary: Summary, best: Summary, net: Network, critical: float) -> str:
+    """Say in a sentence what would keep the gradient.
+
+    Parameters
+    ----------
+    summary : what the network does
+    best : what the same network does at the critical sigma_w
+    net : the network
+    critical : the sigma_w at which chi = 1
+    """
+    if summary.verdict == "keeps":
+        return "nothing, the gradient is kept"
+    scale = "" if net.sigma_w == critical else "--sigma-w critical"
+    left = best.change[0]
+    if best.verdict == "keeps":
+        return f"{scale}: the gradient of the same networks is then kept ({left:+.3g} decades)"
+    if best.verdict == "is dead":
+        also = f"{scale} and " if scale else ""
+        return f"{also}a larger --width: in so narrow a layer all units fall silent"
+    also = f"{scale}, which leaves {left:+.3g} decades, and " if scale else ""
+    width = _width_that_keeps(left, net, critical)
+    if width is None:
+        return f"{also}fewer layers or residual connections: no width would keep it"
+    return f"{also}--width {width} or more: the rest is of finite width, and falls as 1 / width"
+
+
+def _width_that_keeps(left: float, net: Network, critical: float) -> int | None:
+    """The width at which a critical network that gains `left` decades would keep its gradient.
+
+    What finite width adds to the decades of infinite width is in proportion to 1 / width.
+    """
+    aim = KEPT - 0.5  # so that a width just large enough has some to spare
+    chi = trajectory(net.activation, critical, net.sigma_b, net.depth).chi
+    infinite = float(np.log10(chi).sum() / 2)
+    if abs(infinite) >= aim:
+        return None
+    width = net.width * (left - infinite) / (math.copysign(aim, left) - infinite)
+    unit = 10 ** max(0, math.floor(math.log10(width)) - 1)  # two digits are known, if that
+    return math.ceil(width / unit) * unit

@@ -10,8 +10,7 @@ import pytest
 import study
 from study.cli import main
 from study.records import tables as records
-from study.report.advice import advice
-from study.report.summary import Summary, chosen, in_words, summarise, table
+from study.report.summary import Summary, advice, chosen, in_words, summarise, table
 
 SIGMOID = ["--activation", "sigmoid", "--depth", "120", "--width", "32", "--sigma-w", "1"]
 NET = study.Network(activation="sigmoid", depth=120, width=32, sigma_w=1.0)
