@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     table = laws.measure(laws.PRESETS[args.preset], print)
     path = laws.write(table, args.results / "laws", args.preset)
     write_atomic(page, laws.markdown(table).encode())
-    publish.draw_more("laws", args.results, folder)
+    publish.publish(["laws"], args.results, folder)
     print(f"\n{laws.summary(table)}")
     print(f"table     {path}\npage      {page}\nfigure    {folder / 'laws.svg'}")
     sound = (table["verdict"] == "agrees").all() and (table["control_verdict"] == "flagged").all()

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
             more = (args.results, args.workers, executor, progress)
             if not sweep.run(experiment, args.preset, *more):
                 complete.append(experiment)
-    report(complete, args)
+    report([experiment.name for experiment in complete], args)
     return 0 if len(complete) == len(experiments) else 3
 
 

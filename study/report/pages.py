@@ -78,8 +78,9 @@ class Source:
 
 
 def published(claims: pd.DataFrame) -> pd.DataFrame:
-    """The claims that pages may repeat: those of experiments that are not measured again."""
-    return claims[~claims["experiment"].isin(list(REMEASURED))]
+    """The claims that pages may repeat: those on what is not being measured again."""
+    on_training = claims["claim"].str.contains("in training", regex=False)
+    return claims[~(claims["experiment"].isin(list(REMEASURED)) | on_training)]
 
 
 def tally(claims: pd.DataFrame) -> str:
@@ -208,9 +209,7 @@ def write_gallery(results: Path, figures: Path, page: Path) -> int:
         claims={name: claims[claims["experiment"] == name] for name in shown},
         remeasured=REMEASURED,
         laws=_laws(results) if "laws" in shown else "",
-        captions={
-            name: caption(figures / f"{name}.svg") for s in shown.values() for name in s.figures
-        },
+        caption=lambda name: caption(figures / f"{name}.svg"),
         tables={name: _tables(results / name) for name in shown},
         link=lambda path: link(path, page),
         results=results,

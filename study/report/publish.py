@@ -98,21 +98,10 @@ MORE: dict[str, Callable[[pd.DataFrame], Figure]] = {
 """Figures that are of no experiment, each of the table of its name."""
 
 
-def draw(name: str, results: Path, folder: Path) -> list[Path]:
+def _draw(name: str, results: Path, folder: Path) -> list[Path]:
     """Draw the figures of an experiment, or of one of `MORE`, from its tables, without a display.
 
     An experiment's figure has its name; where there are several, ``_`` and their own after it.
-
-    Returns
-    -------
-    The files.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        When a table is missing or damaged.
-    OSError
-        When `folder` cannot be written.
     """
     import matplotlib
     import matplotlib.pyplot as plt
@@ -125,13 +114,11 @@ def draw(name: str, results: Path, folder: Path) -> list[Path]:
         figures = experiment.figure(read_results(results, name, experiment.version))
     if not isinstance(figures, dict):
         figures = {"": figures}
-    make_folder(folder)
     paths = []
     for ending, figure in figures.items():
         if not re.fullmatch("[a-z0-9_]*", ending):
             raise ValueError(f"figure name {ending!r} is not allowed; allowed: a-z, 0-9 and _")
-        with alone(Path(folder) / ".parts"):  # no other run saves there meanwhile
-            paths += save_figure(figure, folder, f"{name}_{ending}" if ending else name)
+        paths += save_figure(figure, folder, f"{name}_{ending}" if ending else name)
         plt.close(figure)
     return paths
 
@@ -149,7 +136,7 @@ def judge(experiment: Experiment, results: Path) -> pd.DataFrame:
 
 
 def _draw_and_judge(name: str, results: Path, folder: Path) -> tuple[list[Path], pd.DataFrame]:
-    paths = draw(name, results, folder)
+    paths = _draw(name, results, folder)
     return paths, pd.DataFrame() if name in MORE else judge(load(name), results)
 
 
@@ -166,12 +153,21 @@ def publish(
     Returns
     -------
     The files that were drawn, and the judged claims of each experiment.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        When a table is missing or damaged.
+    OSError
+        When `folder` cannot be written.
     """
-    if len(names) == 1:  # another process would only take its time to start
-        done = [_draw_and_judge(names[0], results, folder)]
-    else:
-        with _pool(workers, None) as pool:
-            done = list(pool.map(_draw_and_judge, names, repeat(results), repeat(folder)))
+    make_folder(folder)
+    with alone(Path(folder) / ".parts"):  # no other run saves there meanwhile
+        if len(names) == 1:  # another process would only take its time to start
+            done = [_draw_and_judge(names[0], results, folder)]
+        else:
+            with _pool(workers, None) as pool:
+                done = list(pool.map(_draw_and_judge, names, repeat(results), repeat(folder)))
     judged = {name: claims for name, (_, claims) in zip(names, done, strict=True)}
     return [path for paths, _ in done for path in paths], judged
 

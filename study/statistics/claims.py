@@ -42,7 +42,7 @@ COLUMNS = {
 
 
 ABOUT = ("", "A", "B", "C", "saying")
-"""What a claim may be about; `study.report.findings` says what the letters stand for."""
+"""What a claim may be about; `study.report.pages` says what the letters stand for."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ def results(toy, tmp_path, monkeypatch):
         monkeypatch.setattr(module, "discover", lambda: ["toy"])
         monkeypatch.setattr(module, "load", lambda name: Experiment.of(toy))
     assert run(toy, tmp_path / "results", executor=Here()) == []
-    publish.write_claims([found], tmp_path / "results")
+    claims = publish.judge(found, tmp_path / "results")
+    publish.write_claims({"toy": claims}, tmp_path / "results")
     return tmp_path / "results"
 
 
@@ -234,7 +235,7 @@ def test_a_damaged_part_is_named(results, fault):
 def test_parts_of_another_grid_are_counted(toy, results):
     toy.GRID["quick"].pop()
     run(toy, results, executor=Here())
-    publish.write_claims([Experiment.of(toy)], results)
+    publish.write_claims({"toy": publish.judge(Experiment.of(toy), results)}, results)
     assert wrong(results, 0) == []
     (said,) = [c.what for c in verify.verify(results, 0, 0) if "parts" in c.what]
     assert said.endswith(

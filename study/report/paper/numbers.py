@@ -1,6 +1,6 @@
 """Every number of the paper: its value, how it is printed, and the rows of which table it is from.
 
-What the text needs is named in ``paper/quantities.toml``, one section a key:
+What the text needs is named in ``paper/quantities.toml``: single numbers, a section a key,
 
     [numbers.deepest]
     table = "depth_decay/networks"          # of the results, without .csv
@@ -9,12 +9,15 @@ What the text needs is named in ``paper/quantities.toml``, one section a key:
     of = "max"                              # see STATISTICS; only, if not given
     print = ",d"                            # Python's format; .4g if not given
 
-Tables that the paper prints whole (claims, laws, remedies, bench, capacity) come with all rows.
+and columns of tables that the paper prints whole, ``[tables.laws]`` with ``table``, ``columns`` and
+``print``, the format of a column where it is not ``.4g``, or ``,d`` of whole numbers.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,10 +26,13 @@ import numpy as np
 import pandas as pd
 
 from study.records import tables as records
-from study.report.findings import DERIVATION
-from study.report.paper.printing import printed, threshold
+from study.report.pages import DERIVATION, published
+from study.statistics.depths import median_lost_at
 
-_WHOLE = {"bench": "bench/bench", "capacity": "capacity/capacity"}
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_BOUNDS = {"below": "< {}", "above": "> {}", "within": "{} … {}"}
+_KEPT = 3
+"""Decades that a gradient may lose or gain under a remedy that keeps it."""
 
 
 def _only(values: pd.Series) -> Any:
@@ -48,16 +54,19 @@ STATISTICS: dict[str, Callable[[pd.Series], Any]] = {
 
 
 class _Tables:
-    """The tables of a results folder, each read and checked once."""
+    """The tables of a results folder, each read and checked once; an index is a row's number."""
 
     def __init__(self, results: Path) -> None:
-        self._results, self._frames = Path(results), {}
+        self._results = Path(results)
+        self._frames: dict[str, pd.DataFrame] = {}
         self.about: dict[str, dict[str, Any]] = {}
 
     def __getitem__(self, name: str) -> pd.DataFrame:
         if name not in self._frames:
             path = self._results / f"{name}.csv"
-            self._frames[name], about = records.read_table(path), records.read_about(path)
+            frame = records.read_table(path)
+            about = records.read_about(path)
+            self._frames[name] = published(frame) if name == "claims" else frame
             self.about[name] = {key: about.get(key) for key in ("sha256", "rows", "versions")}
         return self._frames[name]
 
@@ -72,10 +81,10 @@ def gather(results: Path, quantities: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns
     -------
-    dict of ``numbers`` by key; of ``claims`` by experiment and name; of ``laws``, ``remedies``,
-    ``bench`` and ``capacity``, a record a row; and of ``tables``, by name: checksum, number of
-    rows, versions. A number has value and text; it, or the record that it is in, says of which
-    table and rows (from 0) it is.
+    dict of ``numbers`` by key; of the tables that are printed whole, a record a row; of
+    ``remedies``, a record a remedy; and of ``tables``, by name: checksum, number of rows, versions.
+    A number has value and text; it, or the record that it is in, says of which table and rows (from
+    0) it is.
 
     Raises
     ------
@@ -85,17 +94,17 @@ def gather(results: Path, quantities: Mapping[str, Any]) -> dict[str, Any]:
         When a table is damaged, or a quantity asks for what is not there.
     """
     tables = _Tables(results)
-    found = {
-        "numbers": {
-            key: _number(key, asked, tables) for key, asked in quantities["numbers"].items()
-        },
-        "claims": _claims(tables["claims"]),
-        "laws": _laws(tables["laws/laws"], quantities["papers"]),
-        "remedies": _remedies(tables["remedies/decays"], tables["remedies/remedies"]),
-        **{name: _records(tables[table], table) for name, table in _WHOLE.items()},
+    numbers = {key: _number(key, asked, tables) for key, asked in quantities["numbers"].items()}
+    whole = {name: _records(tables, **asked) for name, asked in quantities["tables"].items()}
+    remedies = _remedies(tables["remedies/decays"], tables["remedies/remedies"])
+    about = dict(sorted(tables.about.items()))
+    return {
+        "tables": about,
+        "numbers": numbers,
+        **whole,
+        "remedies": remedies,
         "derivation": DERIVATION,
     }
-    return {"tables": dict(sorted(tables.about.items())), **found}
 
 
 def encode(numbers: Mapping[str, Any]) -> bytes:
@@ -103,98 +112,117 @@ def encode(numbers: Mapping[str, Any]) -> bytes:
     return (json.dumps(numbers, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def _entry(value: Any, spec: str = ".4g") -> dict[str, Any]:
-    """A number and how it is printed; JSON has no infinity, so that one is a word."""
-    value = value.item() if isinstance(value, np.generic) else value  # JSON knows Python's own
-    finite = isinstance(value, str) or np.isfinite(value)
-    return {"value": value if finite else str(value), "text": printed(value, spec)}
+def printed(value: float, spec: str = ".4g") -> str:
+    """A number as a reader expects it: a true minus sign, powers of ten, ∞.
+
+    Examples
+    --------
+    >>> [printed(x) for x in (-20.734, 5.2e-05, math.inf, 16384, 0.0)]
+    ['−20.73', '5.2 × 10⁻⁵', '∞', '1.638 × 10⁴', '0']
+    >>> printed(10_000, ",d"), printed(1.0, ".1f")
+    ('10,000', '1.0')
+    """
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    number, _, exponent = format(value, spec).partition("e")
+    power = f" × 10{str(int(exponent)).translate(_RAISED)}" if exponent else ""
+    return number.replace("-", "−") + power
+
+
+def threshold(words: str) -> str:
+    """A claim's threshold, as the table of claims has it, in signs.
+
+    Raises
+    ------
+    ValueError
+        When it is not of the form that `study.statistics.claims.Threshold` has.
+
+    Examples
+    --------
+    >>> threshold("within -0.00432137 to 0.00432137"), threshold("above 38")
+    ('−0.004321 … 0.004321', '> 38')
+    """
+    match = re.fullmatch(r"(below|above|within) (\S+)(?: to (\S+))?", words)
+    if not match:
+        allowed = "below x, above x, within x to y"
+        raise ValueError(f"threshold {words!r} is not allowed; allowed: {allowed}")
+    kind, *ends = match.groups()
+    return _BOUNDS[kind].format(*(printed(float(end)) for end in ends if end))
+
+
+def _entry(value: Any, spec: str | None = None) -> Any:
+    """A number and how it is printed; text as it is. JSON has no infinity, so that is a word."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, np.generic):
+        value = value.item()  # JSON knows Python's own numbers
+    usual = ",d" if isinstance(value, int) else ".4g"
+    text = printed(value, spec or usual)
+    return {"value": value if math.isfinite(value) else str(value), "text": text}
 
 
 def _number(key: str, asked: Mapping[str, Any], tables: _Tables) -> dict[str, Any]:
-    table, column, of = asked["table"], asked["column"], asked.get("of", "only")
+    table = asked["table"]
+    column = asked["column"]
+    of = asked.get("of", "only")
+    where = asked.get("where", {})
     frame = tables[table]
     if of not in STATISTICS:
         raise ValueError(f"of {of!r} of {key!r}; allowed: {', '.join(STATISTICS)}")
-    for name in (column, *asked.get("where", ())):
+    for name in (column, *where):
         if name not in frame:
             raise ValueError(f"column {name!r} of {key!r}; allowed: {', '.join(frame)}")
-    kept = np.ones(len(frame), bool)
-    for name, wanted in asked.get("where", {}).items():
-        text = isinstance(wanted, str)
-        same = frame[name] == wanted if text else np.isclose(frame[name], wanted, rtol=1e-6, atol=0)
-        kept &= np.asarray(same)
-    rows = np.flatnonzero(kept)
-    if not len(rows):
+    for name, wanted in where.items():
+        if isinstance(wanted, str):
+            frame = frame[frame[name] == wanted]
+        else:
+            frame = frame[np.isclose(frame[name], wanted, rtol=1e-6, atol=0)]
+    if frame.empty:
         raise ValueError(f"where of {key!r} holds for no row of {table}; allowed: at least one")
-    value = STATISTICS[of](frame[column].iloc[rows])
-    source = {"table": table, "column": column, "of": of, "rows": _spans(rows)}
+    value = STATISTICS[of](frame[column])
+    source = {"table": table, "column": column, "of": of, "rows": _spans(frame.index)}
     return _entry(value, asked.get("print", ".4g")) | source
 
 
-def _spans(rows: np.ndarray) -> str:
+def _spans(rows: pd.Index) -> str:
     """Row numbers in short: 0-63, 128.
 
-    >>> _spans(np.array([0, 1, 2, 7]))
+    >>> _spans(pd.Index([0, 1, 2, 7]))
     '0-2, 7'
     """
     parts = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
     return ", ".join(f"{p[0]}-{p[-1]}" if len(p) > 1 else str(p[0]) for p in parts)
 
 
-def _records(frame: pd.DataFrame, table: str) -> list[dict[str, Any]]:
-    """Every row of a table, its numbers printed."""
-    specs = {"int64": ",d", "float64": ".3g"}
-    columns = {
-        name: [_entry(value, specs.get(str(values.dtype), "")) for value in values]
-        for name, values in frame.items()
-    }
-    return [
-        {"table": table, "row": i} | dict(zip(columns, cells, strict=True))
-        for i, cells in enumerate(zip(*columns.values(), strict=True))
-    ]
-
-
-def _claims(frame: pd.DataFrame) -> dict[str, Any]:
-    """Every claim, by experiment and name."""
-    found: dict[str, dict[str, Any]] = {}
-    for i, row in enumerate(frame.itertuples()):
-        numbers = {name: _entry(getattr(row, name)) for name in ("estimate", "low", "high")}
-        found.setdefault(row.experiment, {})[row.claim] = {
-            "table": "claims", "row": i, "verdict": row.verdict,
-            "threshold": threshold(row.threshold), **numbers, "seeds": _entry(row.n_seeds, ",d"),
-        }  # fmt: skip
-    return found
-
-
-def _laws(frame: pd.DataFrame, papers: Mapping[str, list[str]]) -> list[dict[str, Any]]:
-    """Every law, with the keys of its references."""
-    found = []
-    for i, row in enumerate(frame.itertuples()):
-        if row.paper not in papers:
-            raise ValueError(f"paper {row.paper!r} of law {row.law!r}; allowed: {list(papers)}")
-        numbers = {name: _entry(getattr(row, name)) for name in ("expected", "measured")}
-        numbers |= {name: _entry(getattr(row, name), ".3g") for name in ("low", "high")}
-        found.append(
-            {"table": "laws/laws", "row": i, "law": row.law, "paper": row.paper,
-             "cited": papers[row.paper], "statement": row.statement, "regime": row.regime,
-             "verdict": row.verdict, **numbers}
-        )  # fmt: skip
-    return found
+def _records(
+    tables: _Tables, table: str, columns: list[str], print: Mapping[str, str] | None = None
+) -> list[dict[str, Any]]:
+    """Some columns of every row of a table."""
+    formats = print or {}
+    rows = []
+    for row in tables[table][columns].itertuples():
+        cells = {name: _entry(getattr(row, name), formats.get(name)) for name in columns}
+        if "threshold" in cells:
+            cells["threshold"] = threshold(cells["threshold"])
+        rows.append({"table": table, "row": row.Index} | cells)
+    return rows
 
 
 def _remedies(decays: pd.DataFrame, outcomes: pd.DataFrame) -> list[dict[str, Any]]:
-    """Every remedy on random inputs: the depth down to which it keeps the gradient."""
-    from experiments.remedies.catalogue import summary
-
-    random = decays["inputs"] == "random"
+    """Every remedy on random inputs: the depth down to which it keeps the gradient, in layers."""
     expected = outcomes.groupby("remedy")["expected_depth"].first()
+    random = decays[decays["inputs"] == "random"]
     found = []
-    for row in summary(decays[random], expected).itertuples():
-        rows = np.flatnonzero(random & (decays["remedy"] == row.remedy))
-        numbers = {name: getattr(row, name) for name in ("value", "low", "high", "expected")}
+    for remedy, rows in random.groupby("remedy", sort=False):
+        kept = median_lost_at(rows, _KEPT)
+        deepest = rows["depth"].max()
+        fate = "kept"
+        if kept.value < deepest:
+            last = rows[rows["depth"] == deepest]["log10_decay"].median()
+            fate = "vanishes" if last < 0 else "explodes"
+        record = {"table": "remedies/decays", "rows": _spans(rows.index)}
+        record |= {"remedy": remedy, "fate": fate, "expected": _entry(expected[remedy])}
         found.append(
-            {"table": "remedies/decays", "rows": _spans(rows), "remedy": row.remedy,
-             "fate": row.fate}
-            | {name: _entry(number) for name, number in numbers.items()}
-        )  # fmt: skip
+            record | {name: _entry(getattr(kept, name)) for name in ("value", "low", "high")}
+        )
     return found

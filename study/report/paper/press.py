@@ -50,6 +50,27 @@ def figures_of(text: str) -> list[str]:
     return re.findall(r'#plate\(\s*"(\w+)"', text)
 
 
+def read(source: Path, figures: Path) -> dict[str, bytes]:
+    """Read the text of the paper and the figures that it shows, by the names it calls them.
+
+    Raises
+    ------
+    FileNotFoundError
+        When the text is missing, for an installed package has none, or a figure, with the command
+        that draws it.
+    """
+    missing = [name for name in TEXT if not (source / name).is_file()]
+    if missing:
+        raise FileNotFoundError(f"{source / missing[0]} is missing; it comes with a checkout")
+    files = {name: (source / name).read_bytes() for name in TEXT}
+    for name in figures_of(files[TEXT[0]].decode()):
+        path = figures / f"{name}.svg"
+        if not path.is_file():
+            raise FileNotFoundError(f"figure {path} is missing; it is made by: make figures")
+        files[f"figures/{name}.svg"] = path.read_bytes()
+    return files
+
+
 def press(files: Mapping[str, bytes]) -> bytes:
     """Press files, by the names that the text calls them, into a PDF.
 
@@ -72,37 +93,6 @@ def press(files: Mapping[str, bytes]) -> bytes:
     return pdf
 
 
-def read_text(source: Path) -> dict[str, bytes]:
-    """Read the files of the text, by name.
-
-    Raises
-    ------
-    FileNotFoundError
-        When one is missing: an installed package has none.
-    """
-    missing = [name for name in TEXT if not (source / name).is_file()]
-    if missing:
-        raise FileNotFoundError(f"{source / missing[0]} is missing; it comes with a checkout")
-    return {name: (source / name).read_bytes() for name in TEXT}
-
-
-def read_figures(text: bytes, folder: Path) -> dict[str, bytes]:
-    """Read the figures that a text shows, by the names that it calls their files.
-
-    Raises
-    ------
-    FileNotFoundError
-        When one is missing; the message names the command that draws it.
-    """
-    files = {}
-    for name in figures_of(text.decode()):
-        path = folder / f"{name}.svg"
-        if not path.is_file():
-            raise FileNotFoundError(f"figure {path} is missing; it is made by: make figures")
-        files[f"figures/{name}.svg"] = path.read_bytes()
-    return files
-
-
 def write(results: Path, figures: Path, folder: Path, source: Path = SOURCE) -> list[Path]:
     """Gather the numbers, press the paper, and write ``numbers.json`` and ``paper.pdf``.
 
@@ -119,14 +109,13 @@ def write(results: Path, figures: Path, folder: Path, source: Path = SOURCE) -> 
     Raises
     ------
     ImportError, FileNotFoundError, ValueError
-        As `press`, `read_text`, `read_figures` and `numbers.gather`; nothing is then written.
+        As `press`, `read` and `numbers.gather`; nothing is then written.
     OSError
         When `folder` cannot be written.
     """
-    files = read_text(source)
+    files = read(source, figures)
     quantities = tomllib.loads(files["quantities.toml"].decode())
     files["numbers.json"] = encode(gather(results, quantities))
-    files |= read_figures(files[TEXT[0]], figures)
     made = {folder / "numbers.json": files["numbers.json"], folder / "paper.pdf": press(files)}
     write_together(made)
     return list(made)
