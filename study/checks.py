@@ -23,7 +23,7 @@ RESULTS = {"paper": Path("results"), "quick": Path("build/quick")}
 EXTRAS = {
     "cluster": "distributed",
     "data": "mlxtend",
-    "explorer": "altair vl-convert-python",
+    "explorer": "vl-convert-python",
     "paper": "typst",
     "torch": "torch",
 }

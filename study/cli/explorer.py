@@ -18,10 +18,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the page, and say where it is."""
     from study.records.disk import write_atomic
-    from study.report.explorer import page
+    from study.report import explorer
 
     folder = figures_folder(args)
-    text = page.build(args.results, folder).encode()
+    text = explorer.build(args.results, folder).encode()
     path = writable("--figures", folder) / "explorer.html"
     write_atomic(path, text)
     print(f"explorer  {path} ({len(text) / 1e6:.1f} MB)")

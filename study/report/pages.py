@@ -111,7 +111,7 @@ def link(path: Path, page: Path) -> str:
     return Path(os.path.relpath(path, page.parent)).as_posix().replace(" ", "%20")
 
 
-def _fill(template: str, **parts: Any) -> str:
+def fill(template: str, **parts: Any) -> str:
     environment = Environment(
         loader=PackageLoader("study.report"), undefined=StrictUndefined, keep_trailing_newline=True
     )
@@ -162,7 +162,7 @@ def write_findings(claims: pd.DataFrame, results: Path, figures: Path, page: Pat
     """
     known = sources(results, (path.stem for path in figures.glob("*.png")))
     judged = set(claims["experiment"])
-    text = _fill(
+    text = fill(
         "findings.md",
         claims=published(claims),
         derivation=DERIVATION,
@@ -203,7 +203,7 @@ def write_gallery(results: Path, figures: Path, page: Path) -> int:
         title: [shown[name] for name in names if name in shown] for title, names in sections.items()
     }
     count = sum(len(source.figures) for source in shown.values())
-    text = _fill(
+    text = fill(
         "gallery.md",
         sections={title: group for title, group in chosen.items() if group},
         claims={name: claims[claims["experiment"] == name] for name in shown},

@@ -221,7 +221,7 @@ EXTRAS = {
         "cluster",
     ),
     "typst": ("from study.report.paper import press; press.printer()", "paper"),
-    "altair": ("from study.report.explorer import page; page._charts()", "explorer"),
+    "vl_convert": ("from study.report import explorer; explorer.vega()", "explorer"),
 }
 
 

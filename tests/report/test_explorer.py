@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -15,11 +16,9 @@ from study.cli import main
 from study.records import tables as records
 
 if os.environ.get("STUDY_WITNESSES") == "all":  # where nothing may be skipped, nothing is
-    import altair  # noqa: F401
     import vl_convert  # noqa: F401
     from selenium import webdriver
 else:
-    pytest.importorskip("altair")
     pytest.importorskip("vl_convert")
     webdriver = pytest.importorskip("selenium.webdriver")
 from selenium.webdriver.common.action_chains import ActionChains
@@ -27,7 +26,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
-from study.report.explorer import page
+from study.report import explorer
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
@@ -43,7 +42,7 @@ FLAGS = (
 
 @pytest.fixture(scope="module")
 def tables():
-    networks, layers = (records.read_table(RESULTS / f"atlas/{n}.csv") for n in page.NEEDED)
+    networks, layers = (records.read_table(RESULTS / f"atlas/{n}.csv") for n in explorer.NEEDED)
     return networks, layers
 
 
@@ -52,7 +51,7 @@ def built(tmp_path_factory):
     folder = tmp_path_factory.mktemp("figures")
     (folder / FAR).symlink_to(RESULTS)
     path = folder / "explorer.html"
-    path.write_text(page.build(folder / FAR, folder), encoding="utf-8")
+    path.write_text(explorer.build(folder / FAR, folder), encoding="utf-8")
     return path
 
 
@@ -169,7 +168,7 @@ def assert_shows(browser, tables, net):
     names = ["layer", "median", "low", "high", "derivative", "weight", "theory"]
     assert [[float(cell) for cell in row[:7]] for row in cells] == rows[names].values.tolist()
     for place, name in ((7, "float32"), (8, "float64")):
-        decades, (smallest, largest) = rows["median"], page.decades(name)
+        decades, (smallest, largest) = rows["median"], explorer.decades(name)
         seen = np.select([decades < smallest, decades > largest], ["0", "inf"], "ok")
         assert [row[place] for row in cells] == seen.tolist()
     words = browser.find_element(By.ID, "words").text
@@ -183,16 +182,16 @@ def test_the_page_is_one_small_file_and_the_same_twice(built, tmp_path):
     data = built.read_bytes()
     assert len(data) < 5e6
     text = data.decode()
-    assert page.build(built.parent / FAR, built.parent) == text
+    assert explorer.build(built.parent / FAR, built.parent) == text
     own = re.sub(r"(?s)<script.*?</script>", "", text)
     assert not re.search(r"(?i)<(script|link|img|iframe)[^>]*(src|href)=.(?!data:)", own)
-    for table in page.NEEDED:
+    for table in explorer.NEEDED:
         assert (RESULTS / f"atlas/{table}.csv").read_text() in text
 
 
 def test_the_committed_page_holds_the_committed_tables():
     text = (ROOT / "figures" / "explorer.html").read_text(encoding="utf-8")
-    for table in page.NEEDED:
+    for table in explorer.NEEDED:
         assert (RESULTS / f"atlas/{table}.csv").read_text() in text
         assert f'href="../results/atlas/{table}.csv"' in text
 
@@ -209,11 +208,9 @@ def test_a_request_that_cannot_be_met_says_what_mends_it(tmp_path, monkeypatch, 
     records.write_table(path, frame.drop(columns="theory"), {})
     assert "lacks theory" in complaint()
     records.write_table(path, frame, {})
-    monkeypatch.setitem(__import__("sys").modules, "altair", None)
-    assert (
-        'pip install altair vl-convert-python, in a checkout: pip install ".[explorer]"'
-        in complaint()
-    )
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    complaint_of_vega = 'pip install vl-convert-python, in a checkout: pip install ".[explorer]"'
+    assert complaint_of_vega in complaint()
     assert not (tmp_path / "figures").exists()
     path.write_bytes(path.read_bytes()[:-20])
     assert "damaged (checksum)" in complaint()
@@ -228,7 +225,7 @@ def test_it_is_quick_and_every_control_has_a_name(opened, tables):
         "return performance.getEntriesByName('shown')[0].startTime"  # since the navigation began
     )
     assert milliseconds < 10_000  # under 2,000 where the machine does nothing else
-    assert_shows(browser, tables, network(tables, **page.FIRST))
+    assert_shows(browser, tables, network(tables, **explorer.FIRST))
     for control in browser.find_elements(By.CSS_SELECTOR, "select, input, button, [tabindex]"):
         assert control.accessible_name or not control.is_displayed()
     for chart in ("profile", "formats", "factors"):
@@ -238,7 +235,7 @@ def test_it_is_quick_and_every_control_has_a_name(opened, tables):
 def test_choices_change_the_plotted_numbers(opened, tables):
     browser = opened()
     networks, _ = tables
-    choice = dict(page.FIRST)
+    choice = dict(explorer.FIRST)
     for key, value in (
         ("depth", 1000), ("width", 64), ("weights", "orthogonal"), ("depth", 10), ("width", 1024),
         ("weights", "uniform"),
@@ -259,10 +256,10 @@ def test_choices_change_the_plotted_numbers(opened, tables):
 
 
 def test_what_is_critical_stays_critical_when_the_activation_changes(opened, tables):
-    browser = opened(fragment(network(tables, **page.FIRST | {"sigma_w": 10.149264})))
+    browser = opened(fragment(network(tables, **explorer.FIRST | {"sigma_w": 10.149264})))
     for activation, critical in (("relu", 2**0.5), ("gelu", 1.468011), ("tanh", 1.0)):
         Select(browser.find_element(By.NAME, "activation")).select_by_value(activation)
-        net = network(tables, **page.FIRST | {"activation": activation, "sigma_w": critical})
+        net = network(tables, **explorer.FIRST | {"activation": activation, "sigma_w": critical})
         assert_shows(browser, tables, net)
         assert "(critical)" in browser.find_element(By.ID, "scale").text
 
@@ -276,7 +273,7 @@ def test_the_address_holds_the_view(opened, tables):
     assert_shows(browser, tables, other)
     Select(browser.find_element(By.NAME, "depth")).select_by_value("1000")
     wait(lambda: "depth=1000" in browser.current_url)
-    assert_shows(opened("#activation=nonsense&depth=7"), tables, network(tables, **page.FIRST))
+    assert_shows(opened("#activation=nonsense&depth=7"), tables, network(tables, **explorer.FIRST))
 
 
 def test_the_theory_is_named_for_the_law_of_the_weights(opened, tables):
@@ -296,7 +293,7 @@ def test_the_theory_is_named_for_the_law_of_the_weights(opened, tables):
 
 def test_a_click_on_the_map_opens_that_network(opened, tables):
     browser = opened()
-    target = network(tables, **page.FIRST | {"sigma_w": 15.0, "depth": 30})
+    target = network(tables, **explorer.FIRST | {"sigma_w": 15.0, "depth": 30})
     squares = browser.find_elements(By.CSS_SELECTOR, "#phase .squares_marks path")
     same = plotted(browser, "phase", "networks")
     assert len(squares) == len(same)
@@ -319,11 +316,11 @@ def test_the_keyboard_is_enough(opened, tables):
         return active
 
     tab_to("sigma_w").send_keys(Keys.ARROW_RIGHT)
-    at_slider = network(tables, **page.FIRST | {"sigma_w": 2.0})
+    at_slider = network(tables, **explorer.FIRST | {"sigma_w": 2.0})
     assert_shows(browser, tables, at_slider)
     assert active.get_attribute("aria-valuetext") == "2"
     tab_to("phase").send_keys(Keys.ARROW_UP, Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
-    target = network(tables, **page.FIRST | {"sigma_w": 6.0, "depth": 300})
+    target = network(tables, **explorer.FIRST | {"sigma_w": 6.0, "depth": 300})
     wait(lambda: plotted(browser, "phase", "cursor").network.tolist() == [target.network])
     assert "σ_w 6, 300 layers" in browser.find_element(By.ID, "words").text
     assert shown_number(browser) == at_slider.network  # nothing is chosen yet
@@ -367,6 +364,6 @@ def test_it_fits_a_phone(opened, tables):
             svg = browser.find_element(By.CSS_SELECTOR, f"#{chart} svg")
             assert 250 < svg.size["width"] <= 340
         Select(browser.find_element(By.NAME, "depth")).select_by_value("1000")
-        assert_shows(browser, tables, network(tables, **page.FIRST | {"depth": 1000}))
+        assert_shows(browser, tables, network(tables, **explorer.FIRST | {"depth": 1000}))
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from study.cli import paper as command
+from study.report.pages import published
 from study.report.paper import press
 from study.report.paper.numbers import STATISTICS, encode, gather
 
@@ -55,9 +56,7 @@ def numbers():
 
 @pytest.fixture(scope="module")
 def files(numbers):
-    text = press.read_text(SOURCE)
-    figures = press.read_figures(text["paper.typ"], FIGURES)
-    return text | figures | {"numbers.json": encode(numbers)}
+    return press.read(SOURCE, FIGURES) | {"numbers.json": encode(numbers)}
 
 
 def test_no_number_is_typed():
@@ -116,7 +115,7 @@ def test_each_figure_is_there_and_referred_to():
 
 
 def test_verdicts_in_the_text_are_those_of_the_table():
-    claims = pd.read_csv(RESULTS / "claims.csv", keep_default_na=False)
+    claims = published(pd.read_csv(RESULTS / "claims.csv", keep_default_na=False))
     verdicts = {(r.experiment, r.claim): r.verdict for r in claims.itertuples()}
     quoted = re.findall(r"#claim\(\s*\"([^\"]*)\",\s*\"([^\"]*)\",\s*\"([^\"]*)\"\)", TEXT)
     wrong = [q for q in quoted if verdicts.get(q[:2]) != q[2]]
@@ -140,6 +139,7 @@ def test_a_misquoted_verdict_stops_the_press(files):
         ('#num("not there")', 'number "not there" is not in numbers.json'),
         ('#claim("kink", "not there", "refuted")[x]', 'claim "not there" is not in numbers.json'),
         ('#laws("not there")', 'law "not there" is not in numbers.json'),
+        ('#cited("Nobody 1999")', 'paper "Nobody 1999" is not in'),
         ("@nobody1999", "nobody1999"),
         ('@fig-kink #text(font: "No Such Font")[x]', "unknown font family"),
     ],
@@ -171,19 +171,16 @@ def test_each_number_is_what_its_rows_say(numbers):
             assert set(frame[name].iloc[rows]) == {where[name]}, key
 
 
-def test_claims_and_laws_are_those_of_their_rows(numbers):
-    frame = pd.read_csv(RESULTS / "claims.csv", keep_default_na=False)
-    claims = [(e, n, row) for e, own in numbers["claims"].items() for n, row in own.items()]
-    assert len(claims) == len(frame)
-    for experiment, name, row in claims:
-        source = frame.iloc[row["row"]]
-        assert (source.experiment, source.claim, source.verdict) == (
-            experiment, name, row["verdict"],
-        )  # fmt: skip
-        assert float(row["estimate"]["value"]) == source.estimate
-    laws = pd.read_csv(RESULTS / "laws" / "laws.csv")
-    assert [row["law"] for row in numbers["laws"]] == list(laws.law)
-    assert [row["measured"]["value"] for row in numbers["laws"]] == list(laws.measured)
+@pytest.mark.parametrize("name", ["claims", "laws", "bench", "capacity"])
+def test_tables_printed_whole_are_those_of_their_rows(numbers, name):
+    asked = QUANTITIES["tables"][name]
+    frame = pd.read_csv(RESULTS / f"{asked['table']}.csv", keep_default_na=False)
+    assert len(numbers[name]) == len(published(frame) if name == "claims" else frame)
+    for record in numbers[name]:
+        for column in set(asked["columns"]) - {"threshold"}:
+            cell = record[column]
+            value = float(cell["value"]) if isinstance(cell, dict) else cell
+            assert value == frame[column].iloc[record["row"]]
 
 
 def test_the_same_bytes_twice_anywhere_without_a_display(files, tmp_path, monkeypatch):
@@ -216,12 +213,9 @@ def test_missing_results_say_which_command_makes_them(tmp_path, kept, made_by):
     assert not list(tmp_path.rglob("paper.pdf"))
 
 
-def test_a_missing_figure_says_which_command_draws_it(tmp_path):
+def test_a_missing_figure_or_text_says_where_it_comes_from(tmp_path):
     with pytest.raises(FileNotFoundError, match="make figures"):
-        press.read_figures(TEXT.encode(), tmp_path)
-
-
-def test_without_a_checkout_there_is_no_text(tmp_path):
+        press.read(SOURCE, tmp_path)
     with pytest.raises(FileNotFoundError, match="comes with a checkout"):
         press.write(RESULTS, FIGURES, tmp_path, tmp_path)
 
@@ -247,10 +241,4 @@ def test_without_typst_it_says_what_to_install(monkeypatch, tmp_path):
 def test_a_quantity_that_is_not_there_is_refused(change, match):
     asked = {"table": "precision/depth", "column": "depth_lost", "of": "median"} | change
     with pytest.raises(ValueError, match=match):
-        gather(RESULTS, QUANTITIES | {"numbers": {"x": asked}})
-
-
-def test_a_law_of_an_unknown_paper_is_refused():
-    papers = dict(list(QUANTITIES["papers"].items())[1:])
-    with pytest.raises(ValueError, match="paper 'Hanin & Nica 2018' of law"):
-        gather(RESULTS, {"numbers": {}, "papers": papers})
+        gather(RESULTS, {"numbers": {"x": asked}, "tables": {}})

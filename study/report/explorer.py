@@ -1,0 +1,122 @@
+"""The explorer: one page, opened offline, that shows every network of the atlas layer by layer.
+
+Tables, charts in Vega-Lite, template, style and script in one file. The script chooses rows of the
+tables and compares them with the ranges of floats; it computes no other number.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.colors import to_hex
+
+from study import theory
+from study.checks import made_by, missing_extra
+from study.plot.floats import decades
+from study.plot.style import COLOURS, DECADES, NAMES
+from study.records import tables as records
+from study.report.pages import fill
+
+NEEDED = {
+    "networks": {"network", "activation", "sigma_w", "depth", "width", "weights", "gain"},
+    "layers": {"network", "layer", "median", "low", "high", "derivative", "weight", "theory"},
+}
+"""The columns that the page reads, by table of the atlas."""
+FIRST = {"activation": "sigmoid", "sigma_w": 1.0, "depth": 100, "width": 256, "weights": "gaussian"}
+"""The network that is shown first."""
+_GREYS = {"float32": "#eceff1", "float64": "#d3d9de"}  # where a plain run has lost the gradient
+# What a plain run shows (the number, 0 or inf), then theory and what the weights did.
+_INK = {
+    "ok": "#cfd8dc",
+    "zero": "#0b2a5b",
+    "inf": "#c2410c",
+    "theory": "#111111",
+    "weight": "#767676",
+}
+
+
+def build(results: Path, folder: Path) -> str:
+    """The page, as it will stand in ``folder``: HTML that needs no other file and no network.
+
+    Parameters
+    ----------
+    results : folder of results, with the tables of the experiment ``atlas``
+    folder : where the page will be, for its links to the tables
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        When a table is missing, damaged or of an older study; the message names the command.
+    ImportError
+        When the extra ``explorer`` is not installed.
+    """
+    atlas = Path(results) / "atlas"
+    paths = {name: atlas / f"{name}.csv" for name in NEEDED}
+    frames = {name: records.read_table(path) for name, path in paths.items()}
+    for name, frame in frames.items():
+        if lacks := NEEDED[name] - set(frame):
+            raise ValueError(
+                f"table {paths[name]} lacks {', '.join(sorted(lacks))}, it is of an older study; "
+                f"it is made again by: {made_by(paths[name])}"
+            )
+    compiler = vega()
+    dictionary = records.read_table(atlas / "data_dictionary.csv")
+    settings = _settings(frames["networks"], dictionary[dictionary["table"].isin(NEEDED)])
+    return fill(
+        "explorer.html",
+        colours=_INK,
+        library=compiler.javascript_bundle("window.vegaEmbed = vegaEmbed;"),
+        settings=json.dumps(settings, ensure_ascii=False, sort_keys=True).replace("</", "<\\/"),
+        links={name: Path(os.path.relpath(p, folder)).as_posix() for name, p in paths.items()},
+        csv={name: path.read_text(encoding="utf-8") for name, path in paths.items()},
+    )
+
+
+def vega() -> Any:
+    """Return what compiles the charts.
+
+    Raises
+    ------
+    ImportError
+        When it is not installed; the message names the commands that mend it.
+    """
+    try:
+        import vl_convert
+    except ImportError:
+        raise missing_extra("the explorer", "explorer") from None
+    return vl_convert
+
+
+def _settings(networks: pd.DataFrame, dictionary: pd.DataFrame) -> dict[str, Any]:
+    """What the script needs beside the tables."""
+    activations = {}
+    for name in networks["activation"].unique():
+        critical = theory.critical_sigma_w(name)
+        activations[name] = {"name": NAMES[name], "colour": COLOURS[name], "critical": critical}
+    largest = 10 ** math.ceil(math.log10(networks["gain"].abs().max()))
+    return {
+        "activations": activations,
+        "charts": _charts(largest),
+        "first": FIRST,
+        "formats": {name: decades(name) for name in _GREYS},
+        "greys": _GREYS,
+        "meanings": [
+            [row.column, f"{row.meaning} [{row.unit}]"] for row in dictionary.itertuples()
+        ],
+    }
+
+
+def _charts(largest: int) -> dict[str, Any]:
+    """Every chart as a Vega specification, by name; colours reach from -largest to largest."""
+    half = math.sqrt(1 + largest) - 1  # midway on the symmetric logarithm
+    shades = [to_hex(DECADES(place)) for place in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    steps = [-largest, -half, 0, half, largest]
+    filled = fill("charts.json", colours=_INK, shades=json.dumps(shades), steps=steps)
+    charts = json.loads(filled)
+    frame = charts.pop("all")
+    return {name: vega().vegalite_to_vega(chart | frame) for name, chart in charts.items()}
