@@ -49,6 +49,13 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
     OSError
         When the folder cannot be written; no file is then left half written.
     """
+    files = {Path(folder) / name: data for name, data in _rendered(figure, name).items()}
+    write_together(files)
+    return list(files)
+
+
+def _rendered(figure: Figure, name: str) -> dict[str, bytes]:
+    """The files of a figure, by name."""
     import matplotlib
     from PIL import Image
 
@@ -60,15 +67,13 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
             if figure.get_label():
                 metadata[_CAPTIONS[ending]] = figure.get_label()
             figure.savefig(buffer, format=ending, metadata=metadata)
-            files[Path(folder) / f"{name}.{ending}"] = buffer
+            files[f"{name}.{ending}"] = buffer.getvalue()
     with Image.open(buffer) as picture:
         # 256 colours take two fifths of the bytes; dots that mix them would show in plain areas.
         few = picture.convert("RGB").quantize(256, kmeans=2, dither=Image.Dither.NONE)
-    buffer.seek(0)
-    buffer.truncate()
-    few.save(buffer, format="png", optimize=True)
-    write_together({path: made.getvalue() for path, made in files.items()})
-    return list(files)
+    small = io.BytesIO()
+    few.save(small, format="png", optimize=True)
+    return files | {f"{name}.png": small.getvalue()}
 
 
 def _laws(table: pd.DataFrame) -> Figure:
@@ -98,8 +103,8 @@ MORE: dict[str, Callable[[pd.DataFrame], Figure]] = {
 """Figures that are of no experiment, each of the table of its name."""
 
 
-def _draw(name: str, results: Path, folder: Path) -> list[Path]:
-    """Draw the figures of an experiment, or of one of `MORE`, from its tables, without a display.
+def _drawn(name: str, results: Path) -> dict[str, bytes]:
+    """The files of the figures of an experiment, or of one of `MORE`, from its tables.
 
     An experiment's figure has its name; where there are several, ``_`` and their own after it.
     """
@@ -114,13 +119,13 @@ def _draw(name: str, results: Path, folder: Path) -> list[Path]:
         figures = experiment.figure(read_results(results, name, experiment.version))
     if not isinstance(figures, dict):
         figures = {"": figures}
-    paths = []
+    files = {}
     for ending, figure in figures.items():
         if not re.fullmatch("[a-z0-9_]*", ending):
             raise ValueError(f"figure name {ending!r} is not allowed; allowed: a-z, 0-9 and _")
-        paths += save_figure(figure, folder, f"{name}_{ending}" if ending else name)
+        files |= _rendered(figure, f"{name}_{ending}" if ending else name)
         plt.close(figure)
-    return paths
+    return files
 
 
 def judge(experiment: Experiment, results: Path) -> pd.DataFrame:
@@ -135,9 +140,8 @@ def judge(experiment: Experiment, results: Path) -> pd.DataFrame:
     return judge_all(experiment, tables)
 
 
-def _draw_and_judge(name: str, results: Path, folder: Path) -> tuple[list[Path], pd.DataFrame]:
-    paths = _draw(name, results, folder)
-    return paths, pd.DataFrame() if name in MORE else judge(load(name), results)
+def _drawn_and_judged(name: str, results: Path) -> tuple[dict[str, bytes], pd.DataFrame]:
+    return _drawn(name, results), pd.DataFrame() if name in MORE else judge(load(name), results)
 
 
 def publish(
@@ -161,15 +165,18 @@ def publish(
     OSError
         When `folder` cannot be written.
     """
+    if len(names) == 1:  # another process would only take its time to start
+        done = [_drawn_and_judged(names[0], results)]
+    else:
+        with _pool(workers, None) as pool:
+            done = list(pool.map(_drawn_and_judged, names, repeat(results)))
+    paths = []
     make_folder(folder)
     with alone(Path(folder) / ".parts"):  # no other run saves there meanwhile
-        if len(names) == 1:  # another process would only take its time to start
-            done = [_draw_and_judge(names[0], results, folder)]
-        else:
-            with _pool(workers, None) as pool:
-                done = list(pool.map(_draw_and_judge, names, repeat(results), repeat(folder)))
-    judged = {name: claims for name, (_, claims) in zip(names, done, strict=True)}
-    return [path for paths, _ in done for path in paths], judged
+        for files, _ in done:
+            write_together({Path(folder) / name: data for name, data in files.items()})
+            paths += [Path(folder) / name for name in files]
+    return paths, {name: claims for name, (_, claims) in zip(names, done, strict=True)}
 
 
 def write_claims(judged: Mapping[str, pd.DataFrame], results: Path) -> pd.DataFrame:
