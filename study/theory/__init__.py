@@ -1,43 +1,34 @@
 """What theory predicts of deep random networks. Nothing here runs a network.
 
-A tour, from infinite width to finite. ``mean_field`` and its like are here; the rest by module.
-
 ===============  ===================================================================================
-mean_field       q*, chi, depth scales, phase, critical sigma_w, of every activation of the table
+quadrature       Gaussian expectations, right for kinks
 maps             variance, correlation and gradient from one layer to the next, and layer by layer
-spectra          singular values of the Jacobian: spread, largest, density
-deep_linear      Lyapunov exponents of Gaussian products; learning time
-normalised       what batch and layer normalisation do to a gradient
+mean_field       q*, chi, depth scales, phase, critical sigma_w
+layer_law        what one ReLU layer of finite width does to a squared norm
+norm_law         the law of a norm after many layers: mean, distribution, quantiles
+finite_width     that law for linear and ReLU networks, any widths
+dying            the probability of a dead ReLU layer
+moments          weights of any symmetric law; drift and spread where they are exact
+fluctuations     drift and spread for every activation, to first order in 1/width
+normalisation    what batch and layer normalisation do to a gradient
 residual         growth under each schedule of branch scales
 correlation      shattered gradients: two inputs, their gradients' likeness
-finite_width     the exact law of a gradient's size: linear and ReLU, any widths
-norm_law         that law: mean, skewness, distribution, quantiles, samples
-fluctuations     drift and spread for every activation, to first order in 1/width
-moments          second moments for weights of any symmetric law; drift and spread
-decay            how much of the gradient reaches the input: exact law or mean field
+spectra          singular values of the Jacobian: spread and largest
+deep_linear      Lyapunov exponents of Gaussian products; learning time
+decay            how much of the gradient reaches the input
 weight_gradient  the norm of dC/dW that theory expects, layer by layer
 reach            the depth at which a number format loses the gradient
-dying            the probability of a dead ReLU layer
 rounding         how often a pre-activation is exactly 0, by number format
 ===============  ===================================================================================
 
-Underneath: ``quadrature`` (right for kinks), ``fixed_point``, ``layer_law`` and ``checks``.
-chi and G are factors of the SQUARED norm, logarithms are natural, sigma_w and sigma_b standard
-deviations: Var W = sigma_w^2 / fan_in.
+An activation is a name, a row or a function. chi and G are factors of the SQUARED norm, logarithms
+natural, sigma_w and sigma_b standard deviations: Var W = sigma_w^2 / fan_in.
 
 >>> from study import theory
->>> sigmoid = theory.mean_field("sigmoid", sigma_w=1.0)
->>> round(sigmoid.chi, 6), sigmoid.phase            # the squared gradient, per layer
-(0.055721, 'ordered')
 >>> theory.mean_field("sigmoid", sigma_w=12.0).phase        # a sigmoid network can explode
 'chaotic'
->>> round(theory.critical_sigma_w("sigmoid"), 6)
-10.149264
->>> he = theory.finite_width.forward_law([100] * 1001)      # chi = 1, and yet the typical
->>> round(he.mean, 2)                                       # squared norm falls by e^-25
+>>> round(theory.finite_width.forward_law([100] * 1001).mean, 2)    # chi = 1, and yet the typical
 -25.42
->>> round(theory.normalised.batch_norm_factor("relu"), 4)       # batch normalisation explodes
-1.4669
 """
 
 from study.theory import (
@@ -48,13 +39,12 @@ from study.theory import (
     fluctuations,
     moments,
     norm_law,
-    normalised,
+    normalisation,
     residual,
     spectra,
 )
-from study.theory.fixed_point import CRITICAL
 from study.theory.maps import Trajectory, correlation_map, gradient_factor, trajectory, variance_map
-from study.theory.mean_field import MeanField, critical_sigma_w, mean_field
+from study.theory.mean_field import CRITICAL, MeanField, critical_sigma_w, mean_field
 
 __all__ = [
     "CRITICAL",
@@ -71,7 +61,7 @@ __all__ = [
     "mean_field",
     "moments",
     "norm_law",
-    "normalised",
+    "normalisation",
     "residual",
     "spectra",
     "trajectory",

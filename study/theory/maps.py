@@ -1,29 +1,30 @@
 """The maps from one layer to the next: variance, correlation, and the gradient's factor.
 
-At infinite width the pre-activations of a layer are normal with variance q, and two inputs'
-have a correlation c. One layer on (Poole et al. 2016)
+At infinite width pre-activations are normal with variance q, two inputs' have a correlation c, and
 
     q -> V(q) = sigma_w^2 E phi(sqrt(q) z)^2 + sigma_b^2,                          z ~ N(0, 1)
-    c -> C(c) = (sigma_w^2 E phi(u1) phi(u2) + sigma_b^2) / V(q)
+    c -> C(c) = (sigma_w^2 E phi(u1) phi(u2) + sigma_b^2) / V(q)      (Poole et al. 2016)
 
-with u1, u2 normal of variance q and correlation c, and one layer back a gradient's SQUARED norm
-is multiplied by sigma_w^2 E phi'(sqrt(q) z)^2. Where the maps lead to, ``mean_field`` says.
+with u1, u2 normal of variance q and correlation c. One layer back a gradient's SQUARED norm is
+multiplied by sigma_w^2 E phi'(sqrt(q) z)^2.
 """
 
-from __future__ import annotations
-
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
+from study.checks import bad, integer, real
 from study.core.activations import Activation, Array
-from study.core.activations import activation as _row
-from study.theory import checks
+from study.core.activations import activation as _by_name
 from study.theory.quadrature import break_points, expectation, pair_expectation
 
 LARGEST = 1e50
 """The largest standard deviation accepted; q beyond its square is taken for the limit."""
+
+ActivationLike = str | Activation | Callable[[Array], Array]
+"""A name of the table, a row, or a plain function of arrays."""
 
 
 class Trajectory(NamedTuple):
@@ -33,118 +34,141 @@ class Trajectory(NamedTuple):
     chi: Array
 
 
-def variance_map(
-    activation: str, q: float | Array, sigma_w: float, sigma_b: float = 0.0
-) -> float | Array:
-    """V(q), the variance of the next layer's pre-activations (Poole et al. 2016).
+def row_of(activation: ActivationLike) -> Activation:
+    """The row that a name, a row or a function stands for."""
+    return activation if isinstance(activation, Activation) else _by_name(activation)
 
-    ``q`` may be an array, and 0 or inf in it.
+
+def checked_scale(field: str, value: float) -> float:
+    """A standard deviation, or ValueError."""
+    return real(field, value, 0.0, LARGEST)
+
+
+def checked_positive(field: str, value: float) -> float:
+    """A number above 0, or ValueError."""
+    return real(field, value, LARGEST**-2, LARGEST**2)
+
+
+def _variance(field: str, q: float | Array) -> Array:
+    q = np.asarray(q, float)
+    if not np.all(q >= 0):
+        raise bad(field, q.tolist(), "variances, from 0 to inf")
+    return q
+
+
+def within_range(q: Array) -> Array:
+    """q where its logarithm can be followed: at 1e-100 and 1e100 limits are reached to rounding."""
+    return np.clip(q, LARGEST**-2, LARGEST**2)
+
+
+def variance_map(
+    activation: ActivationLike, q: float | Array, sigma_w: float, sigma_b: float = 0.0
+) -> float | Array:
+    """V(q), the variance of the next layer's pre-activations; ``q`` may be an array, with 0, inf.
 
     >>> variance_map("relu", np.array([0.0, 1.0, 4.0, np.inf]), 2**0.5).round(12)
     array([ 0.,  1.,  4., inf])
     """
-    row, sw2, sb2 = checked(activation, sigma_w, sigma_b)
-    return variance_at(row, checked_q(q), sw2, sb2)[()]
+    row = row_of(activation)
+    q = _variance("q", q)
+    sw2 = checked_scale("sigma_w", sigma_w) ** 2
+    sb2 = checked_scale("sigma_b", sigma_b) ** 2
+    with np.errstate(over="ignore", under="ignore"):  # beyond the float range: inf, and 0
+        std = np.sqrt(np.minimum(q, LARGEST**2))
+        square = expectation(lambda x: row.phi(x) ** 2, std, break_points(row).breaks)
+        if any(row.slopes_at_infinity):
+            square = square * np.maximum(q / LARGEST**2, 1.0)
+        return (sw2 * square + sb2)[()]
 
 
-def gradient_factor(activation: str, q: float | Array, sigma_w: float) -> float | Array:
-    """sigma_w^2 E phi'(sqrt(q) z)^2: a layer's factor of the squared gradient norm, at given q.
-
-    ``q`` may be an array; at 0 and inf in it the limits are returned.
+def gradient_factor(activation: ActivationLike, q: float | Array, sigma_w: float) -> float | Array:
+    """sigma_w^2 E phi'(sqrt(q) z)^2: a layer's factor of the squared gradient norm; ``q`` likewise.
 
     >>> gradient_factor("gelu", np.array([0.0, np.inf]), 2**0.5).round(12)
     array([0.5, 1. ])
     """
-    row, sw2, _ = checked(activation, sigma_w, 0.0)
-    return gradient_factor_at(row, checked_q(q), sw2)[()]
+    row = row_of(activation)
+    q = _variance("q", q)
+    sw2 = checked_scale("sigma_w", sigma_w) ** 2
+    std = np.sqrt(within_range(q))
+    bulk = expectation(lambda x: row.derivative(x) ** 2, std, break_points(row).breaks)
+    at_zero = np.mean(np.square(row.slopes_at_zero))
+    at_infinity = np.mean(np.square(row.slopes_at_infinity))
+    square = np.where(q == math.inf, at_infinity, bulk)
+    square = np.where((q == 0) | row.scale_free, at_zero, square)
+    return (sw2 * square)[()]
 
 
 def correlation_map(
-    activation: str, c: float | Array, q: float, sigma_w: float, sigma_b: float = 0.0
+    activation: ActivationLike,
+    c: float | Array,
+    q: float,
+    sigma_w: float,
+    sigma_b: float = 0.0,
 ) -> float | Array:
-    """C(c), the next layer's correlation of two inputs of variance q (Poole et al. 2016).
-
-    Normalised by V(q), hence a correlation off the fixed point as well. ``c`` may be an array.
+    """C(c), the next layer's correlation of two inputs of variance q; ``c`` may be an array.
 
     >>> correlation_map("relu", np.array([0.0, 1.0]), 2.0, 2**0.5).round(10)
     array([0.31830989, 1.        ])
     """
-    row, sw2, sb2 = checked(activation, sigma_w, sigma_b)
-    q = float(checked_q(q))
+    row = row_of(activation)
+    q = float(within_range(_variance("q", q)))
+    after = variance_map(row, q, sigma_w, sigma_b)
     c = np.asarray(c, float)
     if not np.all(np.abs(c) <= 1):
-        raise ValueError(f"c = {c}; allowed: between -1 and 1")
-    q = min(max(q, LARGEST**-2), LARGEST**2)  # the limits, to rounding
-    steps = np.array([half_square_step(row, q, 1 - one) for one in c.ravel()]).reshape(c.shape)
-    return (1 - sw2 * steps / variance_at(row, np.asarray(q), sw2, sb2))[()]
+        raise bad("c", c.tolist(), "between -1 and 1")
+    steps = [half_square_step(row, q, gap) for gap in 1 - c.ravel()]
+    return (1 - sigma_w**2 * np.reshape(steps, c.shape) / after)[()]
 
 
 def trajectory(
-    activation: str, sigma_w: float, sigma_b: float, layers: int, q_1: float | None = None
+    activation: ActivationLike,
+    sigma_w: float,
+    sigma_b: float,
+    layers: int,
+    q_1: float | None = None,
 ) -> Trajectory:
     """q and chi layer by layer, the whole approach to the fixed point and not its end alone.
 
     ``q[k]`` is the variance of z^(k+1) = W^(k) r^(k) + b, from ``q_1`` (sigma_w^2 + sigma_b^2
-    if not given: an input of unit mean square); ``chi[k] = sigma_w^2 E phi'(sqrt(q[k]) z)^2``
-    is ||dC/dr^(k)||^2 / ||dC/dr^(k+1)||^2 for square layers. q is inf or 0 beyond the float range.
+    if not given: an input of unit mean square), inf or 0 beyond the float range; ``chi[k]`` is
+    ||dC/dr^(k)||^2 / ||dC/dr^(k+1)||^2 for square layers.
 
     >>> q, chi = trajectory("tanh", 1.0, 0.0, layers=1000)      # critical: q -> 1 / (2 l)
     >>> round(float(q[-1] * 2 * 1000), 3)
     1.003
     """
-    row, sw2, sb2 = checked(activation, sigma_w, sigma_b)
-    layers = checks.count("layers", layers)
-    q = np.empty(layers)
-    here = q[0] = sw2 + sb2 if q_1 is None else float(checked_q(q_1, "q_1"))
+    row = row_of(activation)
+    layers = integer("layers", layers, 1)
+    if q_1 is None:
+        q_1 = checked_scale("sigma_w", sigma_w) ** 2 + checked_scale("sigma_b", sigma_b) ** 2
+    q = np.full(layers, float(_variance("q_1", q_1)))
     for k in range(1, layers):
-        before, here = here, float(variance_at(row, np.asarray(here), sw2, sb2))
-        q[k] = here
-        if here == before or abs(here - before) <= 1e-15 * here:
-            q[k:] = here
-            break
-    blocks = np.array_split(q, -(-layers // 256))  # a few MB at a time
-    return Trajectory(q, np.concatenate([gradient_factor_at(row, block, sw2) for block in blocks]))
+        q[k:] = variance_map(row, q[k - 1], sigma_w, sigma_b)
+        if q[k] == q[k - 1] or math.isclose(q[k], q[k - 1], rel_tol=1e-15):
+            break  # it has arrived
+    return Trajectory(q, gradient_factor(row, q, sigma_w))
 
 
-def checked(activation: str, sigma_w: float, sigma_b: float) -> tuple[Activation, float, float]:
-    """The row of the table and the two variances."""
-    row = _row(activation)
-    sigma_w = checks.number("sigma_w", sigma_w, high=LARGEST)
-    sigma_b = checks.number("sigma_b", sigma_b, high=LARGEST)
-    return row, sigma_w**2, sigma_b**2
-
-
-def checked_q(q: float | Array, field: str = "q") -> Array:
-    q = np.asarray(q, float)
-    if not np.all(q >= 0):
-        raise ValueError(f"{field} = {q}; allowed: variances, from 0 to inf")
-    return q
-
-
-def variance_at(row: Activation, q: Array, sw2: float, sb2: float) -> Array:
-    with np.errstate(over="ignore", under="ignore"):  # beyond the float range: inf, and 0
-        finite = np.minimum(q, LARGEST**2)
-        second = expectation(lambda x: row.phi(x) ** 2, np.sqrt(finite), break_points(row)[0])
-        growth = np.maximum(q / LARGEST**2, 1.0) if any(row.slopes_at_infinity) else 1.0
-        return sw2 * second * growth + sb2
-
-
-def gradient_factor_at(row: Activation, q: Array, sw2: float) -> Array:
-    def limit(slopes: tuple[float, float]) -> float:
-        return sw2 * (slopes[0] ** 2 + slopes[1] ** 2) / 2
-
-    std = np.sqrt(np.clip(q, LARGEST**-2, LARGEST**2))
-    bulk = sw2 * expectation(lambda x: row.derivative(x) ** 2, std, break_points(row)[0])
-    at_zero, at_infinity = (q == 0) | row.scale_free, q == math.inf
-    return np.where(
-        at_zero,
-        limit(row.slopes_at_zero),
-        np.where(at_infinity, limit(row.slopes_at_infinity), bulk),
-    )
+def spread_of_phi(row: Activation) -> float:
+    """Var phi(z), z ~ N(0, 1)."""
+    mean = expectation(row.phi, 1.0, break_points(row).breaks)
+    return float(variance_map(row, 1.0, 1.0) - mean**2)
 
 
 def half_square_step(row: Activation, q: float, gap: float) -> float:
     """E (phi(u1) - phi(u2))^2 / 2 at correlation 1 - gap: keeps the digits of 1 - C(c)."""
-    return 0.5 * pair_expectation(
-        lambda u1, u2: (row.phi(u1) - row.phi(u2)) ** 2, math.sqrt(q), gap, *break_points(row)
-    )
+
+    def square(u1: Array, u2: Array) -> Array:
+        return (row.phi(u1) - row.phi(u2)) ** 2
+
+    return pair_expectation(square, math.sqrt(q), gap, *break_points(row)) / 2
+
+
+def overlap(row: Activation, q: float, gap: float) -> float:
+    """E phi'(u1) phi'(u2) at correlation 1 - gap: C' over sigma_w^2 (Schoenholz et al. 2017)."""
+
+    def product(u1: Array, u2: Array) -> Array:
+        return row.derivative(u1) * row.derivative(u2)
+
+    return pair_expectation(product, math.sqrt(q), gap, *break_points(row))

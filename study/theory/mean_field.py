@@ -1,32 +1,36 @@
-"""Mean-field theory: how a signal's and a gradient's size change per layer, at infinite width.
+"""Mean-field theory: where the maps from layer to layer lead to, at infinite width.
 
-Pre-activations of layer l are normal with variance q_l, and (Poole et al. 2016)
+At the fixed point q = V(q) of the variance map (``maps``), a gradient's squared norm takes
 
-    q_(l+1) = V(q_l),   V(q) = sigma_w^2 E phi(sqrt(q) z)^2 + sigma_b^2,       z ~ N(0, 1)
-    c_(l+1) = C(c_l),   C(c) = (sigma_w^2 E phi(u1) phi(u2) + sigma_b^2) / V(q)
+    chi = sigma_w^2 E phi'(sqrt(q) z)^2 = C'(1)                    (Schoenholz et al. 2017)
 
-with u1, u2 normal of variance q and correlation c. A gradient's squared norm takes, per layer,
-
-    chi = sigma_w^2 E phi'(sqrt(q) z)^2 = C'(1)     (at q = V(q); Schoenholz et al. 2017)
-
-so that ln chi < 0 is a vanishing gradient, ln chi > 0 an exploding one. Natural logarithms.
-The maps themselves are in ``maps``; this module says where they lead to.
+per layer: ln chi < 0 is a vanishing gradient, ln chi > 0 an exploding one. Natural logarithms.
 """
 
-from __future__ import annotations
-
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 from scipy import optimize
 
-from study.core.activations import Array
-from study.core.activations import activation as _row
-from study.theory.fixed_point import CRITICAL, NOISE, fixed_point
-from study.theory.maps import checked, gradient_factor_at, half_square_step
-from study.theory.quadrature import break_points, expectation, pair_expectation
+from study.core.activations import Activation, Array
+from study.theory.maps import (
+    LARGEST,
+    ActivationLike,
+    checked_scale,
+    gradient_factor,
+    half_square_step,
+    overlap,
+    row_of,
+    variance_map,
+)
+from study.theory.quadrature import break_points, expectation
+
+CRITICAL = 1e-9
+"""A network is critical where ``|ln chi|`` is at most this: 1e-5 over 10,000 layers."""
+
+NOISE = 2e-14  # ln(V / q) is known to this; anything smaller is no crossing
 
 
 @dataclass(frozen=True)
@@ -35,20 +39,12 @@ class MeanField:
 
     Attributes
     ----------
-    q_star : float
-        Limit of the pre-activations' variance; 0 where the signal dies, inf where it diverges.
-    chi : float
-        Factor of the SQUARED gradient norm per layer, at ``q_star`` (at 0 and inf, the limit).
-    xi_grad : float
-        -1 / ln chi, in layers, of the squared norm; negative when exploding, inf at criticality.
-    xi_q : float
-        -1 / ln V'(q_star), in layers; negative where q diverges, inf where it is marginal.
-    phase : str
-        "ordered" (chi < 1), "critical" (``|ln chi| <= CRITICAL``) or "chaotic" (chi > 1).
-    c_star : float
-        The correlation of two inputs after many layers. See the property.
-    xi_c : float
-        -1 / ln C'(c_star), in layers. See the property.
+    q_star : limit of the pre-activations' variance; 0 where the signal dies, inf where it diverges
+    chi : factor of the SQUARED gradient norm per layer, at ``q_star`` (at 0 and inf, the limit)
+    xi_grad : -1 / ln chi, in layers; negative when exploding, inf at criticality
+    xi_q : -1 / ln V'(q_star), in layers; negative where q diverges, inf where it is marginal
+    phase : "ordered" (chi < 1), "critical" (``|ln chi| <= CRITICAL``) or "chaotic" (chi > 1)
+    c_star, xi_c : the correlation of two inputs after many layers; -1 / ln C'(c_star), in layers
     """
 
     activation: str
@@ -59,42 +55,39 @@ class MeanField:
     xi_grad: float
     xi_q: float
     phase: str
+    row: Activation = field(repr=False, compare=False)
 
     @cached_property
-    def _scale_free_slopes(self) -> tuple[float, float] | None:
+    def _linear_slopes(self) -> tuple[float, float] | None:
         """Slopes left and right of 0 of the piecewise linear function that the net tends to."""
-        row = _row(self.activation)
         if self.q_star == math.inf:
-            return row.slopes_at_infinity
-        if self.q_star == 0 or (row.scale_free and self.sigma_b == 0):
-            return row.slopes_at_zero
+            return self.row.slopes_at_infinity
+        if self.q_star == 0 or (self.row.scale_free and self.sigma_b == 0):
+            return self.row.slopes_at_zero
         return None
 
     @cached_property
     def c_star(self) -> float:
         """The stable fixed point of the correlation map, reached from every c in [0, 1).
 
-        C is a power series in c with non-negative coefficients, hence convex: c_star is 1 where
-        chi <= 1, and below 1 where chi > 1. Where q_star is 0 or inf, or phi is scale-free
-        without bias, phi acts as ``a x`` below 0 and ``b x`` above, and C knows nothing of
-        sigma_w: c_star is 1 if a != b (1 - c falls as 1 / l^2, also where chi > 1), and **nan**
-        if a == b, since a linear network keeps the input's own correlation: every c is fixed.
-        So it is nan for tanh without bias up to sigma_w = 1, whose signal dies linearly.
+        C is convex: c_star is 1 where chi <= 1, and below 1 where chi > 1. Where q_star is 0 or
+        inf, or phi is scale-free without bias, phi acts as ``a x`` below 0 and ``b x`` above:
+        c_star is 1 if a != b (1 - c falls as 1 / l^2), and **nan** if a == b, since a linear
+        network keeps the input's own correlation: tanh without bias up to sigma_w = 1.
         """
-        slopes = self._scale_free_slopes
-        if slopes is not None:
+        if self._linear_slopes is not None:
+            left, right = self._linear_slopes
             # Marginal linear growth q_l = l sigma_b^2: the shared bias wins, as 1 / l.
             bias_wins = self.phase == "critical" and self.sigma_b > 0
-            return 1.0 if slopes[0] != slopes[1] or bias_wins else math.nan
+            return 1.0 if left != right or bias_wins else math.nan
         return 1.0 - self._gap if self.phase == "chaotic" else 1.0
 
     @cached_property
     def _gap(self) -> float:
         """1 - c_star in the chaotic phase, where E (phi(u1) - phi(u2))^2 replaces itself."""
-        row = _row(self.activation)
 
         def excess(gap: float) -> float:  # (1 - C) / (1 - c) - 1, from chi - 1 down to -C(0)
-            step = half_square_step(row, self.q_star, gap)
+            step = half_square_step(self.row, self.q_star, gap)
             return self.sigma_w**2 * step / (self.q_star * gap) - 1
 
         if excess(1.0) >= -NOISE:  # C(0) = 0: an odd function without bias
@@ -106,48 +99,25 @@ class MeanField:
 
     @cached_property
     def xi_c(self) -> float:
-        """-1 / ln C'(c_star); C' = sigma_w^2 E phi'(u1) phi'(u2) (Schoenholz et al. 2017).
-
-        Equal to xi_grad in the ordered phase; inf wherever c moves by no exponential law: at
-        criticality, and where phi acts as a scale-free function (see :attr:`c_star`).
-        """
-        if self._scale_free_slopes is not None or self.phase == "critical":
+        """-1 / ln C'(c_star), in layers; inf wherever c moves by no exponential law."""
+        if self._linear_slopes is not None or self.phase == "critical":
             return math.inf
         if self.phase == "ordered":
             return self.xi_grad
-        row = _row(self.activation)
-        overlap = pair_expectation(
-            lambda u1, u2: row.derivative(u1) * row.derivative(u2),
-            math.sqrt(self.q_star),
-            self._gap,
-            *break_points(row),
-        )
-        return _depth(self.sigma_w**2 * overlap)
+        return _depth(self.sigma_w**2 * overlap(self.row, self.q_star, self._gap))
 
 
-def mean_field(activation: str, sigma_w: float, sigma_b: float = 0.0) -> MeanField:
+def mean_field(activation: ActivationLike, sigma_w: float, sigma_b: float = 0.0) -> MeanField:
     """The mean-field theory of a network fed inputs of unit mean square.
 
     Parameters
     ----------
-    activation : str
-        A name in the table ``study.core.activations``.
-    sigma_w, sigma_b : float
-        Standard deviations: Var W = sigma_w^2 / fan_in, Var b = sigma_b^2; from 0 to 1e50.
+    activation : a name of the table, a row, or a function of arrays
+    sigma_w, sigma_b : standard deviations, Var W = sigma_w^2 / fan_in, Var b = sigma_b^2
 
-    Returns
-    -------
-    MeanField
-        ``c_star`` and ``xi_c`` are computed when first asked for.
+    ``q_star`` is the fixed point of V that q_1 = sigma_w^2 + sigma_b^2 travels to. Where all q
+    are fixed (critical ReLU without bias), it is q_1.
 
-    Notes
-    -----
-    ``q_star`` is the fixed point of V that q_1 = sigma_w^2 + sigma_b^2 travels to. V increases,
-    so that is the nearest one in the direction of travel; it is bracketed and solved for in
-    ln q, never iterated. Where all q are fixed (critical ReLU without bias), it is q_1.
-
-    Examples
-    --------
     >>> he = mean_field("relu", 2**0.5)
     >>> round(he.chi, 12), round(he.q_star, 12), he.xi_grad, he.phase, he.c_star
     (1.0, 2.0, inf, 'critical', 1.0)
@@ -155,66 +125,109 @@ def mean_field(activation: str, sigma_w: float, sigma_b: float = 0.0) -> MeanFie
     >>> round(gain.q_star, 5), round(gain.chi, 5), gain.phase
     (1.17848, 1.20983, 'chaotic')
     """
-    row, sw2, sb2 = checked(activation, sigma_w, sigma_b)
-    q = fixed_point(row, sw2, sb2)
-    chi = float(gradient_factor_at(row, np.asarray(q), sw2))
+    row = row_of(activation)
+    sigma_w = checked_scale("sigma_w", sigma_w)
+    sigma_b = checked_scale("sigma_b", sigma_b)
+    q = fixed_point(row, sigma_w, sigma_b)
+    chi = float(gradient_factor(row, q, sigma_w))
     xi_grad = _depth(chi)
-    phase = "critical" if xi_grad == math.inf else "ordered" if chi < 1 else "chaotic"
+    phase = "ordered" if chi < 1 else "chaotic"
+    if xi_grad == math.inf:
+        phase = "critical"
     slope = chi  # of V: the same at q = 0 and inf, and for scale-free functions
     if 0 < q < math.inf and not row.scale_free:
         # E phi phi' x / q = E (phi'^2 + phi phi''), by parts: no second derivative needed.
         def product(x: Array) -> Array:
             return row.phi(x) * row.derivative(x) * x
 
-        slope = sw2 * float(expectation(product, math.sqrt(q), break_points(row)[0])) / q
-    return MeanField(
-        activation, float(sigma_w), float(sigma_b), q, chi, xi_grad, _depth(slope), phase
-    )
+        moment = expectation(product, math.sqrt(q), break_points(row).breaks)
+        slope = sigma_w**2 * float(moment) / q
+    return MeanField(row.name, sigma_w, sigma_b, q, chi, xi_grad, _depth(slope), phase, row)
 
 
-def critical_sigma_w(activation: str, sigma_b: float = 0.0) -> float:
+def fixed_point(row: Activation, sigma_w: float, sigma_b: float) -> float:
+    """The fixed point of V nearest to q_1 = sigma_w^2 + sigma_b^2 in the direction of travel.
+
+    Bracketed and solved for in ln q: iterating would take for ever next to criticality, and would
+    mistake slow travel for arrival.
+    """
+    q_1 = sigma_w**2 + sigma_b**2
+    if q_1 < LARGEST**-2:
+        return 0.0
+
+    def growth(log_q: Array) -> Array:
+        return np.log(variance_map(row, np.exp(log_q), sigma_w, sigma_b)) - log_q
+
+    start = math.log(q_1)
+    speed = float(growth(start))
+    conserved = row.scale_free and sigma_b == 0 and abs(speed) <= CRITICAL
+    if conserved or abs(speed) <= NOISE:
+        return q_1
+    direction = math.copysign(1.0, speed)
+
+    def headway(log_q: Array) -> Array:  # above 0 as long as q goes on travelling
+        return direction * growth(log_q)
+
+    limit = math.inf if speed > 0 else 0.0
+    # V increases, so V(0) and V(inf) bound q; without a bound 75 e-folds leave only noise.
+    bound = float(variance_map(row, limit, sigma_w, sigma_b))
+    end = start + 75 * direction
+    if 0 < bound < math.inf:
+        end = math.log(bound) + direction
+    grid = np.linspace(start, end, 3 + math.ceil(2 * abs(end - start)))
+    bracket = _crossing(headway, grid)
+    if bracket is None:
+        return limit
+    return math.exp(optimize.brentq(headway, *bracket, xtol=1e-15, rtol=1e-15))
+
+
+def _crossing(headway, grid: Array) -> tuple[float, float] | None:
+    """The first interval at whose end q no longer travels on."""
+    travel = headway(grid)
+    arrived = np.flatnonzero(travel < -NOISE)
+    last = arrived[0] if arrived.size else grid.size
+    # Two fixed points may hide in a dip between grid points, if it curves enough to reach 0.
+    for k in range(1, last - 1):
+        before, middle, after = travel[k - 1 : k + 2]
+        if middle <= min(before, after) and middle < before - 2 * middle + after:
+            bounds = sorted((grid[k - 1], grid[k + 1]))
+            dip = optimize.minimize_scalar(headway, bounds=bounds, method="bounded")
+            if dip.fun < -NOISE:
+                return grid[k - 1], dip.x
+    if not arrived.size:
+        return None
+    return grid[np.flatnonzero(travel[:last] > 0)[-1]], grid[last]
+
+
+def critical_sigma_w(activation: ActivationLike, sigma_b: float = 0.0) -> float:
     """The sigma_w at which chi crosses 1: gradients vanish below it, explode above it.
 
-    The limit q -> 0 in closed form where that is the crossing; else bracketed by the sign of
-    ln chi, upwards from 1 / max|phi'| (below which chi < 1 for certain), and solved to 1e-13.
+    chi(sigma_w) goes from below to above 1 once (checked at 660 sigma_w, 11 sigma_b); SELU's,
+    ELU's and, with a bias, GELU's and SiLU's come down to touch 1 where q_star becomes infinite.
+    GELU and SiLU without bias are bistable: q_star jumps from 0 to inf, and chi across 1.
+    Returned is the place of the jump for an input of unit mean square. chi = 1 is about the fixed
+    point: where q goes on moving, so do the layers' chi (tanh's product falls as 1 / l).
 
-    Notes
-    -----
-    - chi(sigma_w) goes from below to above 1 once for every row of the table (checked at 660
-      sigma_w from 0.05 to 60, 11 sigma_b from 0 to 10). It increases, but for SELU, ELU and, with
-      a bias, GELU and SiLU: they come down to touch 1 at sigma_w^2 phi'(inf)^2 = 2, where
-      q_star becomes infinite, and stay above it on both sides.
-    - GELU and SiLU without bias are bistable: q_star jumps from 0 (chi = sigma_w^2 / 4) to inf
-      (chi = sigma_w^2 / 2), and chi with it, across 1. Returned is the place of the jump for
-      an input of unit mean square (1.4680 and 1.5588); for a larger input it is lower. Their
-      half-stable point, V(q) = q and V'(q) = chi = 1, needs a bias: for GELU sigma_w^2 =
-      1.98305826, sigma_b^2 = 0.17292239, q = (3 + sqrt 17) / 2 (Roberts, Yaida and Hanin 2022).
-    - Where q_star grows out of 0 (tanh, ELU, SELU), ln chi is of second order in the excess.
-    - chi = 1 is about the fixed point. Where q goes on moving, the product of the layers' chi
-      still does: tanh falls as 1 / l, softplus as exp(-l^(2/3)): see :func:`trajectory`.
-
-    Examples
-    --------
     >>> round(critical_sigma_w("sigmoid"), 8), round(critical_sigma_w("relu") ** 2, 10)
     (10.14926371, 2.0)
-    >>> round(critical_sigma_w("tanh", 0.05**0.5) ** 2, 10)
-    1.7609546396
     """
-    row, _, sb2 = checked(activation, 1.0, sigma_b)
+    row = row_of(activation)
+    sigma_b = checked_scale("sigma_b", sigma_b)
 
     def log_chi(sigma_w: float) -> float:
-        q = fixed_point(row, sigma_w**2, sb2)
-        return math.log(gradient_factor_at(row, np.asarray(q), sigma_w**2))
+        q = fixed_point(row, sigma_w, sigma_b)
+        return math.log(gradient_factor(row, q, sigma_w))
 
     # Without bias q_star may be born at 0 as chi crosses 1, tangentially (SELU): then solve for
     # the limit instead, sigma_w^2 E phi'(0 z)^2 = 1.
-    birth = 1 / math.sqrt(float(np.mean(np.square(row.slopes_at_zero))))
-    from_zero = sb2 == 0 and row.phi(np.zeros(1))[0] == 0
+    birth = 1 / math.sqrt(np.mean(np.square(row.slopes_at_zero)))
+    from_zero = sigma_b == 0 and row.phi(np.zeros(1))[0] == 0
     if from_zero and log_chi(birth * 0.9999) < 0 < log_chi(birth * 1.0001):
         return birth
-    low = high = 1 / row.max_slope
+    high = 1 / row.max_slope
     while log_chi(high) <= 0:
-        low, high = high, 1.1 * high
+        high *= 1.1
+    low = max(high / 1.1, 1 / row.max_slope)
     crossing = optimize.brentq(log_chi, low, high, xtol=1e-13)
     while log_chi(crossing * (1 - 1e-9)) > 0:  # chi only touches 1 here, from above
         crossing = optimize.brentq(log_chi, low, crossing * (1 - 1e-9), xtol=1e-13)

@@ -38,14 +38,12 @@ def cumulants_in_balls(n):
         rows = []
         for k in range(first, last + 1):
             x = flint.arb(k) / 2
-            polygamma = (flint.arb(2).zeta(x), -2 * flint.arb(3).zeta(x))
-            rows.append((p, x.digamma() + (flint.arb(4) / n).log(), *polygamma))
+            rows.append((p, x.digamma() + (flint.arb(4) / n).log(), flint.arb(2).zeta(x)))
             p = p * (n - k) / (k + 1)
         total = sum(row[0] for row in rows)
-        mean = sum(p * a for p, a, _, _ in rows) / total
-        second = sum(p * (b + (a - mean) ** 2) for p, a, b, _ in rows) / total
-        third = sum(p * (c + 3 * (a - mean) * b + (a - mean) ** 3) for p, a, b, c in rows) / total
-        return [float(value) for value in (mean, second, third)]
+        mean = sum(p * a for p, a, _ in rows) / total
+        second = sum(p * (b + (a - mean) ** 2) for p, a, b in rows) / total
+        return [float(mean), float(second)]
 
 
 @pytest.mark.parametrize("n", [2, 3, 10, 101, 1000, 100_000])
@@ -54,20 +52,18 @@ def test_cumulants_equal_sums_in_arbitrary_precision(n):
 
 
 def test_one_unit():
-    exact = (-np.euler_gamma, math.pi**2 / 2, -14 * special.zeta(3))
+    exact = (-np.euler_gamma, math.pi**2 / 2)
     assert_allclose(layer_law.masked_cumulants(1), exact, rtol=1e-15)
 
 
 @pytest.mark.parametrize("n", [10**5, 10**6, 10**9])
 def test_cumulants_of_wide_layers_have_their_expansion(n):
-    mean, variance, third = layer_law.masked_cumulants(n)
+    mean, variance = layer_law.masked_cumulants(n)
     assert_allclose(
         mean, -5 / (2 * n) - 49 / (12 * n**2), rtol=20 / n**2 + 1e-13 + 1e-15 * n**0.5, atol=0
     )
     assert_allclose(variance, 5 / n + 37 / (2 * n**2), rtol=40 / n**2 + 1e-12, atol=0)
-    assert_allclose(third, -31 / n**2, rtol=10 / n + 1e-11, atol=0)
-    spherical = layer_law.spherical_cumulants(n)
-    assert_allclose(spherical[:2], (-1.5 / n, 3 / n), rtol=6 / n, atol=0)
+    assert_allclose(layer_law.spherical_cumulants(n), (-1.5 / n, 3 / n), rtol=6 / n, atol=0)
 
 
 GOLDEN = {  # n: m_n, v_n
@@ -92,9 +88,9 @@ SPHERICAL = {  # n: n m, n v
 
 def test_printed_cumulants():
     for n, printed in GOLDEN.items():
-        assert tuple(np.round(layer_law.masked_cumulants(n)[:2], 8)) == printed
+        assert tuple(np.round(layer_law.masked_cumulants(n), 8)) == printed
     for n, printed in SPHERICAL.items():
-        assert tuple(np.round(np.multiply(layer_law.spherical_cumulants(n)[:2], n), 4)) == printed
+        assert tuple(np.round(np.multiply(layer_law.spherical_cumulants(n), n), 4)) == printed
 
 
 @pytest.mark.parametrize("x", [0.5, 3.7, 15.9, 16.1, 700.5, 1e6])
@@ -121,8 +117,9 @@ def test_one_gaussian_layer_is_a_mixture_of_incomplete_gamma_functions(n):
         exact = special.gammainc(units / 2, np.exp(x)[:, None] * n / 4) @ p
     assert_allclose(law.cdf(x), exact, rtol=0, atol=3e-13)
     assert abs(law.cdf(law.median) - 0.5) < 1e-11
-    if 1 < n <= 40:  # the control: the lognormal approximation is another law
-        assert np.abs(law.lognormal_cdf(x) - exact).max() > 1e-3
+    if 1 < n <= 40:  # the control: the normal law of the same mean and variance is another
+        normal = special.ndtr((x - law.mean) / math.sqrt(law.variance))
+        assert np.abs(normal - exact).max() > 1e-3
 
 
 @pytest.mark.parametrize("n", [64, 500])
@@ -207,43 +204,10 @@ def test_laws_are_those_of_explicit_networks(widths, weights, activation, sigma_
         assert not within(log_g, law.mean + 0.1 * math.sqrt(law.variance))  # the control
 
 
-@pytest.mark.parametrize(("widths", "weights", "activation", "sigma_w"), CASES)
-def test_expectations_of_explicit_networks(widths, weights, activation, sigma_w):
-    widths = widths[:4]
-    signal, gradient, _, _ = networks(widths, 20_000, 3, weights, activation, sigma_w)
-    args = (activation, weights, sigma_w)
-    for squares, law in (
-        (signal, finite_width.forward_law(widths, *args)),
-        (gradient, finite_width.backward_law(widths, *args)),
-    ):
-        assert within(squares, math.exp(law.log_expectation))
-        assert within(squares**2, math.exp(law.log_second_moment))
-        assert not within(squares, 1.1 * math.exp(law.log_expectation))
-
-
-@pytest.mark.parametrize(
-    "law",
-    [
-        finite_width.forward_law([3] * 30),
-        finite_width.backward_law([30, 5, 50, 7]),
-        finite_width.forward_law([20] * 11, weights="orthogonal"),
-        finite_width.forward_law([300] * 101, sigma_w=1.0),
-    ],
-)
-def test_samples_follow_the_law(law):
-    size = 5000
-    sample = law.sample(size, np.random.default_rng(5))
-    ranks = law.cdf(np.sort(sample)) - (np.arange(size) + 0.5) / size
-    assert np.abs(ranks).max() < 1.95 / math.sqrt(size)
-    third = ((sample - law.mean) / math.sqrt(law.variance)) ** 3
-    assert within(third, law.skewness)
-    assert law.skewness < 0
-
-
 def test_the_density_of_the_series_has_the_cumulants():
-    """Mean, variance and skewness by integrating the distribution function: no polygamma."""
+    """Mean and variance by integrating the distribution function: no polygamma."""
     law = finite_width.backward_law([9, 4, 6, 11])
-    low, high = (end + law.log_scale for end in law._series[:2])
+    low, high = (end + law.log_scale for end in law._support)
     cuts = np.linspace(low, high, 400)
     nodes, weights = np.polynomial.legendre.leggauss(12)
     half = np.diff(cuts)[:, None] / 2
@@ -252,10 +216,8 @@ def test_the_density_of_the_series_has_the_cumulants():
     beyond = w * (1 - law.cdf(x))
     mean = low + beyond.sum()
     second = (low - mean) ** 2 + 2 * beyond @ (x - mean)
-    third = (low - mean) ** 3 + 3 * beyond @ (x - mean) ** 2
     assert_allclose(mean, law.mean, rtol=1e-11, atol=0)
     assert_allclose(second, law.variance, rtol=1e-11, atol=0)
-    assert_allclose(third / second**1.5, law.skewness, rtol=1e-9, atol=0)
 
 
 def test_printed_laws():
@@ -282,10 +244,7 @@ def test_typical_and_mean_part_company():
     law = finite_width.forward_law([100] * 1001)
     assert abs(law.log_expectation) < 1e-12
     assert law.median < -25
-    assert_allclose(law.log_second_moment, 1000 * math.log(1.05), rtol=1e-12)
-    share = law.lognormal_cdf(2 * math.log(1e-3))  # of norms below 1e-3
-    assert round(float(share), 3) == 0.946
-    assert abs(law.cdf(2 * math.log(1e-3)) - share) < 1e-3
+    assert abs(law.cdf(2 * math.log(1e-3)) - 0.946) < 1e-3  # the share of norms below 1e-3
     scaled = finite_width.forward_law([100] * 1001, sigma_w=1.0)
     assert_allclose(scaled.mean - law.mean, -1000 * math.log(2), rtol=1e-12)
     assert_allclose(scaled.variance, law.variance, rtol=1e-15)
@@ -294,10 +253,9 @@ def test_typical_and_mean_part_company():
 def test_what_is_certain():
     rigid = finite_width.forward_law([7] * 5, "linear", "orthogonal", 2.0)
     assert_allclose(rigid.mean, 8 * math.log(2), rtol=1e-15)
-    assert (rigid.variance, rigid.skewness, rigid.alive) == (0, 0, 1)
+    assert (rigid.variance, rigid.alive) == (0, 1)
     assert rigid.quantile(0.3) == rigid.median == rigid.mean
     assert list(rigid.cdf(np.array([0.0, 9.0]))) == [0.0, 1.0]
-    assert list(rigid.lognormal_cdf(np.array([0.0, 9.0]))) == [0.0, 1.0]
 
 
 @settings(max_examples=25, deadline=None)
@@ -315,28 +273,6 @@ def test_what_holds_for_every_network(widths):
 
 
 # --- Weights of other laws -----------------------------------------------------------------
-
-
-@pytest.mark.parametrize("activation", ["relu", "linear"])
-def test_second_moment_of_uniform_weights(activation):
-    widths = [4, 6, 3, 5]
-    signal, *_ = networks(widths, 40_000, 11, "uniform", activation, 1.0)
-    mean = (0.5**3 if activation == "relu" else 1) * 5 / 4
-    assert within(signal, mean)
-    ratio = moments.log_second_moment_ratio(widths, activation, moments.KURTOSIS["uniform"])
-    assert within(signal**2, mean**2 * math.exp(ratio))
-    gaussian = moments.log_second_moment_ratio(widths, activation)
-    assert not within(signal**2, mean**2 * math.exp(gaussian))  # the control
-
-
-def test_second_moment_of_gaussian_weights_is_a_product():
-    widths = [10, 50, 7, 300]
-    for activation, constant in (("relu", 5), ("linear", 2)):
-        exact = sum(math.log1p(constant / n) for n in widths[1:])
-        computed = moments.log_second_moment_ratio(widths, activation)
-        assert_allclose(computed, exact, rtol=1e-14)
-        law = finite_width.forward_law(widths, activation)
-        assert_allclose(law.log_second_moment - 2 * law.log_expectation, exact, rtol=1e-13)
 
 
 def test_uniform_weights_shift_the_log():
@@ -371,11 +307,8 @@ def test_drift_and_spread_are_the_leading_order():
         ("linear", "gaussian", layer_law.plain_cumulants),
     ):
         drift, spread = moments.drift_and_spread(activation, weights)
-        assert_allclose(np.multiply(kind(n)[:2], n), (-drift, spread), rtol=1e-5)
+        assert_allclose(np.multiply(kind(n), n), (-drift, spread), rtol=1e-5)
     assert moments.drift_and_spread("linear", "orthogonal") == (0, 0)
-    leaky = moments.drift_and_spread("leaky_relu").spread
-    ratio = moments.log_second_moment_ratio([n, n], "leaky_relu")
-    assert_allclose(leaky, math.expm1(ratio) * n, rtol=1e-9)
 
 
 # --- The words of the boundary -------------------------------------------------------------
@@ -389,15 +322,20 @@ def test_drift_and_spread_are_the_leading_order():
         (lambda: finite_width.forward_law([5, 2.0]), r"widths\[1\] = 2.0; allowed: an integer"),
         (lambda: finite_width.forward_law([5, 5], "tanh"), r"activation = 'tanh'; allowed: relu"),
         (lambda: finite_width.forward_law([5, 5], weights="u"), r"weights = 'u'; allowed: gauss"),
-        (lambda: finite_width.forward_law([5, 5], sigma_w=0), r"sigma_w = 0; allowed: .*above 0"),
+        (
+            lambda: finite_width.forward_law([5, 5], sigma_w=0),
+            r"sigma_w = 0; allowed: .*1e-100",
+        ),
         (
             lambda: finite_width.forward_law([5, 6], weights="orthogonal"),
             r"widths = \(5, 6\); allowed with orthogonal weights: all equal",
         ),
-        (lambda: finite_width.weight_gradient_law([5, 5], 1), r"layer = 1; allowed: from 0 to 0"),
+        (
+            lambda: finite_width.weight_gradient_law([5, 5], 1),
+            r"layer = 1; allowed: .* 0 to 0",
+        ),
         (lambda: finite_width.weight_gradient_law([5, 5], -1), r"layer = -1; allowed"),
-        (lambda: NormLaw(0.0, masked=(5,)).quantile(1.0), r"p = 1.0; allowed"),
-        (lambda: NormLaw(0.0, masked=(5,)).sample(0, None), r"size = 0; allowed"),
+        (lambda: NormLaw(0.0, (5,), (5,)).quantile(1.0), r"p = 1.0; allowed"),
         (lambda: NormLaw(0.0, spherical=(3,)).cdf(0.0), r"widths \[3\]: .*no smooth density"),
         (lambda: moments.kurtosis_shift([5, 5], "relu", 0.9), r"kurtosis = 0.9; allowed: .*1 to"),
         (lambda: moments.drift_and_spread("tanh"), r"activation = 'tanh'; allowed: relu, linear"),

@@ -5,82 +5,17 @@ import math
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from scipy import special
 
 from study.core.activations import activation
 from study.theory import deep_linear, finite_width, maps
 from study.theory.spectra import spectrum
 
 
-def moment(density, k):
-    with np.errstate(under="ignore"):
-        return np.trapezoid(np.exp(k * density.log_x) * density.density, -density.log_x)
-
-
 @pytest.mark.parametrize("depth", [1, 2, 5, 32])
-def test_gaussian_products_have_fuss_catalan_moments(depth):
+def test_the_edge_of_gaussian_products(depth):
     at = spectrum("linear", depth)
-    density = at.density()
-    for k in range(4):
-        exact = special.comb((depth + 1) * k, k) / (depth * k + 1)
-        assert_allclose(moment(density, k), exact, rtol=3e-4)
     assert_allclose(at.largest, (depth + 1) ** (depth + 1) / depth**depth, rtol=1e-12)
-    assert (at.zero_mass, at.top_mass, at.normalised_variance) == (0, 0, depth)
-
-
-def test_marchenko_pastur():
-    log_x, density = spectrum("linear", 1).density()
-    x = np.exp(log_x)
-    assert_allclose(density, np.sqrt(x * (4 - x)) / (2 * math.pi), rtol=1e-5)
-    # One layer of ReLU halves the rank: the ratio is 1/2, the ends (1 +- sqrt(1/2))^2.
-    log_x, density = spectrum("relu", 1).density()
-    y, ends = np.exp(log_x) / 2, (1 + np.array([-1, 1]) * 0.5**0.5) ** 2
-    exact = np.sqrt(np.maximum((ends[1] - y) * (y - ends[0]), 0)) / (2 * math.pi)
-    assert_allclose(density, exact, atol=1e-5)
-
-
-def test_two_free_projections():
-    """ReLU with orthogonal weights, two layers: the arcsine law and as much again at 0."""
-    at = spectrum("relu", 2, "orthogonal")
-    log_x, density = at.density()
-    x = np.exp(log_x) / 4
-    exact = np.sqrt(x / np.maximum(1 - x, 1e-12)) / (2 * math.pi)
-    inner = x < 0.999
-    assert_allclose(density[inner], exact[inner], rtol=1e-4)
-    assert (round(at.largest, 9), at.zero_mass) == (4.0, pytest.approx(0.5))
-
-
-@pytest.mark.parametrize("weights", ["gaussian", "orthogonal"])
-@pytest.mark.parametrize(
-    ("name", "q"),
-    [
-        ("relu", 1.0),
-        ("leaky_relu", 1.0),
-        ("hard_tanh", 0.2),
-        ("hard_tanh", 1.0),
-        ("erf", 0.1),
-        ("tanh", 0.01),
-        ("tanh", 1.0),
-        ("erf", 40.0),
-        ("sigmoid", 45.6),
-        ("gelu", 1.0),
-        ("selu", 1.0),
-        ("softplus", 2.0),
-    ],
-)
-def test_the_density_has_the_moments(name, q, weights):
-    """Atoms and density together: mass 1, mean 1, and the variance known from mu_2."""
-    at = spectrum(name, 8, weights, q)
-    density = at.density()
-    masses = moment(density, 0) + at.zero_mass + at.top_mass
-    assert_allclose(masses, 1, atol=2e-4)
-    assert_allclose(moment(density, 1) + at.top_mass * at.largest, 1, rtol=3e-4)
-    second = moment(density, 2) + at.top_mass * at.largest**2
-    assert_allclose(second, 1 + at.normalised_variance, rtol=3e-4)
-    if at.top_mass == 0:
-        assert abs(density.log_x[0] - math.log(at.largest)) < 1e-4
-    else:  # the atom stands apart
-        assert density.log_x[0] < math.log(at.largest) - 0.1
+    assert at.normalised_variance == depth
 
 
 def test_printed_spectra():
@@ -111,59 +46,6 @@ def test_erf_variance_in_closed_form():
         t = math.pi * q
         exact = (1 + t) / math.sqrt(1 + 2 * t) - 1
         assert_allclose(spectrum("erf", 1, "orthogonal", q).normalised_variance, exact, rtol=1e-9)
-
-
-def jacobian_eigenvalues(name, depth, weights, q, n, seed):
-    """Of explicit networks whose pre-activations have variance q, over their mean."""
-    rng, row = np.random.default_rng(seed), activation(name)
-    j = np.eye(n)
-    for _ in range(depth):
-        w = rng.standard_normal((n, n)) / math.sqrt(n)
-        if weights == "orthogonal":
-            w, r = np.linalg.qr(w)
-            w *= np.sign(np.diag(r))
-        j = row.derivative(math.sqrt(q) * rng.standard_normal(n))[:, None] * (w @ j)
-    with np.errstate(under="ignore"):
-        eigenvalues = np.linalg.svd(j, compute_uv=False) ** 2
-    return eigenvalues / eigenvalues.mean()
-
-
-@pytest.mark.parametrize(
-    ("name", "depth", "weights", "q"),
-    [
-        ("relu", 4, "gaussian", 1.0),
-        ("hard_tanh", 8, "orthogonal", 0.3),
-        ("tanh", 6, "orthogonal", 0.5),
-        ("sigmoid", 3, "gaussian", 4.0),
-    ],
-)
-def test_random_matrices_have_the_spectrum(name, depth, weights, q):
-    at = spectrum(name, depth, weights, q)
-    log_x, density = at.density()
-    eigenvalues = np.concatenate(
-        [jacobian_eigenvalues(name, depth, weights, q, 200, seed) for seed in range(4)]
-    )
-    cuts = np.exp(np.interp([0.1, 0.3, 0.5, 0.7, 0.9], *_distribution(log_x, density)))
-    shares = np.array([np.mean(eigenvalues > cut) for cut in cuts])
-    expected = (np.array([0.1, 0.3, 0.5, 0.7, 0.9])) * moment(at.density(), 0) + at.top_mass
-    assert_allclose(shares, expected, atol=0.02)
-    other = spectrum(name, 2 * depth, weights, q)  # the control: another depth
-    log_x, density = other.density()
-    cuts = np.exp(np.interp([0.1, 0.3, 0.5, 0.7, 0.9], *_distribution(log_x, density)))
-    shares = np.array([np.mean(eigenvalues > cut) for cut in cuts])
-    assert np.abs(shares - expected).max() > 0.05
-
-
-def _distribution(log_x, density):
-    """Share of the density's mass above, and where."""
-    above = np.concatenate([[0.0], np.cumsum(-np.diff(log_x) * (density[1:] + density[:-1]) / 2)])
-    return above / above[-1], log_x
-
-
-def test_deep_networks_are_traced_to_the_end():
-    for weights, q in (("gaussian", 1.0), ("orthogonal", 1e-4)):
-        at = spectrum("tanh", 10_000, weights, q)
-        assert_allclose(moment(at.density(), 0), 1, atol=2e-4)
 
 
 # --- Deep linear networks ------------------------------------------------------------------
@@ -255,12 +137,13 @@ def test_gradient_descent_takes_the_learning_time():
         (lambda: spectrum("swish", 3), r"activation = 'swish'; allowed"),
         (lambda: spectrum("relu", 3, "uniform"), r"weights = 'uniform'; allowed: gaussian, ortho"),
         (lambda: spectrum("tanh", 3, q=0.0), r"q = 0.0; allowed"),
-        (lambda: spectrum("linear", 3, "orthogonal").density(), r"no density; allowed: depth >= 2"),
-        (lambda: spectrum("tanh", 1, "orthogonal").density(), r"depth = 1, .*no density"),
         (lambda: deep_linear.lyapunov_spectrum(0), r"n = 0; allowed"),
         (lambda: deep_linear.learning_time(2.5, 1.0, 0.1, 0.2), r"depth = 2.5; allowed"),
-        (lambda: deep_linear.learning_time(2, 1.0, 0.1, 1.0), r"end = 1.0; allowed"),
-        (lambda: deep_linear.learning_time(2, 1.0, 0.3, 0.2), r"start = 0.3; allowed"),
+        (
+            lambda: deep_linear.learning_time(2, 1.0, 0.1, 1.0),
+            r"end, target = .*allowed: 0 <",
+        ),
+        (lambda: deep_linear.learning_time(2, 1.0, 0.3, 0.2), r"= \(0.3, 0.2, 1.0\); allowed"),
     ],
 )
 def test_bad_input_is_named(call, words):
