@@ -17,7 +17,7 @@ import numpy as np
 
 from study.checks import bad, integer, real
 from study.core.activations import Activation, Array
-from study.core.activations import activation as _by_name
+from study.core.activations import activation as row_of
 from study.theory.quadrature import break_points, expectation, pair_expectation
 
 LARGEST = 1e50
@@ -32,11 +32,6 @@ class Trajectory(NamedTuple):
 
     q: Array
     chi: Array
-
-
-def row_of(activation: ActivationLike) -> Activation:
-    """The row that a name, a row or a function stands for."""
-    return activation if isinstance(activation, Activation) else _by_name(activation)
 
 
 def checked_scale(field: str, value: float) -> float:

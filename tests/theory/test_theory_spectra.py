@@ -134,7 +134,7 @@ def test_gradient_descent_takes_the_learning_time():
     ("call", "words"),
     [
         (lambda: spectrum("relu", 0), r"depth = 0; allowed"),
-        (lambda: spectrum("swish", 3), r"activation = 'swish'; allowed"),
+        (lambda: spectrum("swoosh", 3), r"activation = 'swoosh'; allowed"),
         (lambda: spectrum("relu", 3, "uniform"), r"weights = 'uniform'; allowed: gaussian, ortho"),
         (lambda: spectrum("tanh", 3, q=0.0), r"q = 0.0; allowed"),
         (lambda: deep_linear.lyapunov_spectrum(0), r"n = 0; allowed"),
