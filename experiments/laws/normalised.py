@@ -16,7 +16,7 @@ from experiments.laws.law import Finding, every, mean_of, seeds
 from experiments.laws.walks import log_chi, log_squares
 from study.core.blocks import BATCH, UNITS, Normalised
 from study.sampling import gaussian
-from study.theory.normalised import batch_norm_factor, layer_norm_factor, linear_batch_factor
+from study.theory.normalisation import batch_norm_factor, layer_norm_factor, linear_batch_factor
 
 LAYERS = 16
 TOP = 14

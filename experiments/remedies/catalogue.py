@@ -127,7 +127,7 @@ def expected_decay(remedy: str, depth: int) -> float:
             square = _growth(block, schedule, _enough(depth) if fixed else depth)[depth - 1]
         else:
             of_batch, name = block.axis == BATCH, block.activation
-            norms = theory.normalised
+            norms = theory.normalisation
             factor = norms.batch_norm_factor if of_batch else norms.layer_norm_factor
             limit, own = factor(name), factor(name, EXAMPLES) if of_batch else factor(name)
             # The first layer divides by the spread of the input, 1, and not by phi's.

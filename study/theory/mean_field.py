@@ -224,10 +224,11 @@ def critical_sigma_w(activation: ActivationLike, sigma_b: float = 0.0) -> float:
     from_zero = sigma_b == 0 and row.phi(np.zeros(1))[0] == 0
     if from_zero and log_chi(birth * 0.9999) < 0 < log_chi(birth * 1.0001):
         return birth
-    high = 1 / row.max_slope
+    low = 1 / row.max_slope  # chi < 1 below it for certain
+    high = 1.1 * low
     while log_chi(high) <= 0:
-        high *= 1.1
-    low = max(high / 1.1, 1 / row.max_slope)
+        low = high
+        high = 1.1 * low
     crossing = optimize.brentq(log_chi, low, high, xtol=1e-13)
     while log_chi(crossing * (1 - 1e-9)) > 0:  # chi only touches 1 here, from above
         crossing = optimize.brentq(log_chi, low, crossing * (1 - 1e-9), xtol=1e-13)

@@ -58,9 +58,8 @@ def break_points(row: Activation) -> BreakPoints:
         # The activations of the table are straight from 32 on, but for those that decay as 1 / z.
         far = np.array(_doubling(64.0, 25))
         turning = np.abs(row.derivative(far) - row.derivative(far / 2)) > 1e-12 * row.max_slope
-        bends = _doubling(1.0, 6) + list(far[turning])
-        breaks, _ = _refined(row, {*kinks, *bends})
-    return BreakPoints(np.array(breaks), np.array(kinks))
+        breaks, _ = _refined(row, {*kinks, *_doubling(1.0, 6)})
+    return BreakPoints(np.append(breaks, far[turning]), np.array(kinks))
 
 
 def _doubling(first: float, count: int) -> list[float]:
