@@ -193,7 +193,7 @@ def _crossing(headway, grid: Array) -> tuple[float, float] | None:
             bounds = sorted((grid[k - 1], grid[k + 1]))
             dip = optimize.minimize_scalar(headway, bounds=bounds, method="bounded")
             if dip.fun < -NOISE:
-                return grid[k - 1], dip.x
+                return grid[:k][travel[:k] > 0][-1], dip.x
     if not arrived.size:
         return None
     return grid[np.flatnonzero(travel[:last] > 0)[-1]], grid[last]

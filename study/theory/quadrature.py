@@ -49,11 +49,12 @@ def break_points(row: Activation) -> BreakPoints:
     named = {0.0, *row.kinks}
     with np.errstate(all="ignore"):  # far out, where no Gaussian will go
         # The ladder has no round numbers: a kink upon a cut would not be seen.
-        _, jumps = _refined(row, named.union(_doubling(1.0371, 6)))
+        cuts, jumps = _refined(row, named.union(_doubling(1.0371 / 2**9, 15)))
         kinks = sorted(named.union(jumps))
-        nodes, _ = panels(np.array([-64.0, *kinks, 64.0]))
-        slopes = row.derivative(nodes).reshape(-1, _NODES.size)
-        if np.ptp(slopes, axis=1).max() <= 1e-12 * row.max_slope:
+        nodes, _ = panels(np.array(cuts))
+        slopes = row.derivative(nodes)
+        pieces = np.split(slopes, np.searchsorted(nodes, kinks))
+        if all(np.ptp(piece) <= 1e-12 * row.max_slope for piece in pieces):
             return BreakPoints(np.array(kinks), np.array(kinks))  # piecewise linear
         # The activations of the table are straight from 32 on, but for those that decay as 1 / z.
         far = np.array(_doubling(64.0, 25))
