@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 TOLERANCE = 1e-9
 """What a number may differ by, relative or absolute, where it is computed again elsewhere."""
@@ -101,15 +102,22 @@ def described(meaning: str) -> tuple[str, str]:
     return words, unit or ""
 
 
+def tolerance(name: str, own: Mapping[str, str | Column]) -> float:
+    """Return how far a number in the column `name` may be from that of another machine."""
+    column = own.get(name) or PROFILE_COLUMNS.get(name)
+    return column.tolerance if isinstance(column, Column) else TOLERANCE
+
+
 def data_dictionary(
-    tables: Mapping[str, Mapping[str, str]], own: Mapping[str, str]
+    tables: Mapping[str, Mapping[str, str]], own: Mapping[str, str | Column]
 ) -> pd.DataFrame:
     """Say what every column of every table means.
 
     Parameters
     ----------
     tables : table name -> its schema
-    own : meaning of the columns that are the experiment's own, its unit last in square brackets
+    own : meaning of the columns that are the experiment's own, its unit last in square brackets;
+        or a `Column`, which may have a tolerance
 
     Returns
     -------
@@ -126,15 +134,17 @@ def data_dictionary(
       table column     type           unit meaning
     0     t   rate  float64  log10 a layer  growth
     """
+    import pandas as pd  # what only lists the experiments does without
+
     rows = []
     for table, types in tables.items():
         for name, kind in types.items():
-            common = PROFILE_COLUMNS.get(name)
-            if name in own:
-                meaning, unit = described(own[name])
-            elif common and common.type == OLD_TYPES.get(kind, kind):
-                meaning = common.meaning
-                unit = common.unit
+            column = own.get(name) or PROFILE_COLUMNS.get(name)
+            if isinstance(column, str):
+                meaning, unit = described(column)
+            elif column and column.type == OLD_TYPES.get(kind, kind):
+                meaning = column.meaning
+                unit = column.unit
             else:
                 raise ValueError(
                     f"column {name!r} ({kind}) of table {table!r} has no meaning; allowed: "

@@ -27,6 +27,7 @@ from types import ModuleType
 from typing import Any
 
 from study.checks import nearest
+from study.records.columns import Column
 from study.statistics.claims import Claim
 
 PACKAGE = "experiments"
@@ -49,7 +50,9 @@ def _is_text(value: Any) -> bool:
 
 
 def _are_columns(value: Any) -> bool:
-    return isinstance(value, dict) and all(map(_is_text, [*value, *value.values()]))
+    if not isinstance(value, dict) or not all(map(_is_text, value)):
+        return False
+    return all(isinstance(meaning, Column) or _is_text(meaning) for meaning in value.values())
 
 
 def _are_claims(value: Any) -> bool:
@@ -86,8 +89,8 @@ class Experiment:
     figure : ``figure(tables)`` returns the matplotlib Figure of ``figures/<experiment>.*``, drawn
         from the tables alone; or ``{name: Figure}`` for ``figures/<experiment>_<name>.*``
     claims : what is said, and what would refute it
-    columns : what the experiment's own columns mean, the unit last in square brackets; the common
-        ones are in `study.records`
+    columns : what the experiment's own columns mean, the unit last in square brackets; or a
+        `study.records.columns.Column`, which may have a tolerance; the common ones stand there
     version : to be raised when `measure` changes its numbers
     name, module : given by `load`
 
@@ -102,7 +105,7 @@ class Experiment:
     measure: Callable[..., dict[str, Any]]
     figure: Callable[[Mapping[str, Any]], Any]
     claims: list[Claim] = field(default_factory=list)
-    columns: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, str | Column] = field(default_factory=dict)
     version: int = 0
     name: str = "experiment"
     module: str = ""

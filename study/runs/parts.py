@@ -48,6 +48,10 @@ class Table(NamedTuple):
     types: dict[str, str]
     rows: int
 
+    def frame(self) -> pd.DataFrame:
+        """The table itself."""
+        return records.decode(self.csv, self.types)
+
 
 def check_name(name: str) -> None:
     """Refuse a table's name that could leave the folder or hide a file of the study's own."""

@@ -1,0 +1,163 @@
+"""Whether numbers that were computed again agree with those kept, here or from another machine.
+
+Another machine sums in another order, so its numbers differ in their last bits. Most stay within
+the tolerance of their column. A chaotic network doubles the difference layer by layer until nothing
+but its distribution is left. Which networks those are is found by computing once more in a process
+whose libraries use other instructions.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+
+import numpy as np
+import pandas as pd
+from scipy.stats import ks_2samp
+
+from study.records.columns import tolerance
+from study.runs.parts import Part, compute, decode_part
+
+Tables = Mapping[str, pd.DataFrame]
+
+OTHER_KERNELS = {
+    "OPENBLAS_CORETYPE": "Nehalem",
+    "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-FMA,-FMA4,-AVX2",
+}
+"""What makes a process round as an older processor would: its sums, its exp and tanh."""
+RARE = 1e-6
+"""Samples of one distribution differ as much by chance so rarely."""
+CHAOS = 0.01
+"""A network is chaotic if other instructions move a number of it by this share of its tolerance."""
+ALTERED = 0.01
+"""Where a smaller share of a cell's numbers differs at all, no other machine computed it."""
+
+
+@contextmanager
+def environment(**variables: str) -> Iterator[None]:
+    """Set variables that a process started meanwhile inherits."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def tables_of(part: Part, elsewhere: bool = False) -> dict[str, pd.DataFrame]:
+    """Compute a cell, here or in a process that rounds as another machine would.
+
+    Raises
+    ------
+    ValueError, MemoryError
+        When the cell fails.
+    """
+    if elsewhere:
+        spawn = multiprocessing.get_context("spawn")
+        with environment(**OTHER_KERNELS), ProcessPoolExecutor(1, spawn) as pool:
+            data, wrong = pool.submit(compute, *part).result()
+    else:
+        data, wrong = compute(*part)
+    if wrong:
+        raise ValueError(wrong)
+    return {name: table.frame() for name, table in decode_part(data, part.configuration)[0].items()}
+
+
+def agree(part: Part, kept: Tables, meanings: Mapping) -> tuple[str, str]:
+    """Compute a cell again: how its rows agree with those kept, and what is wrong with them.
+
+    Raises
+    ------
+    ValueError, MemoryError
+        When the cell fails.
+    """
+    again = {name: frame for name, frame in tables_of(part).items() if len(frame)}
+    if kept.keys() != again.keys():
+        return "differs", f"it makes the tables {', '.join(again)}, not {', '.join(kept)}"
+    if all(kept[name].equals(again[name]) for name in kept):
+        return "equal", ""
+    wrong = _first(compare(name, kept[name], again[name], meanings) for name in kept)
+    if not wrong or altered(kept, again):
+        return "within the tolerance", wrong
+    other = tables_of(part, elsewhere=True)
+    wrong = _first(
+        compare_chaotic(name, kept[name], again[name], other[name], meanings) for name in kept
+    )
+    return "within the tolerance, chaotic networks in distribution", wrong
+
+
+def _first(wrong: Iterable[str]) -> str:
+    return next(filter(None, wrong), "")
+
+
+def compare(name: str, kept: pd.DataFrame, again: pd.DataFrame, meanings: Mapping) -> str:
+    """Say where rows differ by more than the tolerance of their columns: empty if nowhere."""
+    if [*kept] != [*again] or len(kept) != len(again):
+        return f"{name}: {kept.shape} rows and columns, computed again {again.shape}"
+    for column in kept:
+        apart = _apart(kept[column], again[column], tolerance(column, meanings))
+        if apart.any():
+            row = int(np.flatnonzero(apart)[0])
+            values = f"the first {kept[column][row]!r}, computed again {again[column][row]!r}"
+            return f"{name}.{column}: {apart.sum()} of {len(kept)} differ, {values}"
+    return ""
+
+
+def _apart(left: pd.Series, right: pd.Series, tolerance: float) -> np.ndarray:
+    if left.dtype == np.float64 == right.dtype:
+        return ~np.isclose(left, right, rtol=tolerance, atol=tolerance, equal_nan=True)
+    return (left != right).to_numpy()
+
+
+def altered(kept: Tables, again: Tables) -> bool:
+    """Whether so few numbers differ that this machine computed them, and somebody changed some."""
+    numbers = differ = 0
+    for name, frame in kept.items():
+        left, right = (table.select_dtypes(np.float64) for table in (frame, again[name]))
+        same = (left == right) | (left.isna() & right.isna())
+        numbers += same.size
+        differ += same.size - int(same.to_numpy().sum())
+    return differ <= ALTERED * numbers
+
+
+def compare_chaotic(
+    name: str, kept: pd.DataFrame, again: pd.DataFrame, other: pd.DataFrame, meanings: Mapping
+) -> str:
+    """The same, but chaotic networks, which `other` tells, are held to their distribution."""
+    if [*again] != [*other] or len(again) != len(other):
+        return f"{name}: {again.shape} rows and columns, elsewhere {other.shape}"
+    settings = [
+        column
+        for column in kept
+        if kept[column].equals(again[column]) and kept[column].equals(other[column])
+    ]
+    network = [c for c in settings if c == "seed" or kept[c].dtype not in (np.int64, np.float64)]
+    network += [c for c in settings if c in ("sigma_w", "sigma_b", "rate")]
+    moved = pd.Series(False, kept.index)
+    for column in kept.columns.difference(settings):
+        moved |= _apart(again[column], other[column], CHAOS * tolerance(column, meanings))
+    chaotic = moved.groupby([kept[c] for c in network]).transform("any") if network else moved
+    wrong = compare(
+        name,
+        kept[~chaotic].reset_index(drop=True),
+        again[~chaotic].reset_index(drop=True),
+        meanings,
+    )
+    if wrong:
+        return wrong
+    groups = [c for c in settings if c != "seed" and kept[c].duplicated(keep=False).all()]
+    for column in kept.columns.difference(settings):
+        if kept[column].dtype.kind not in "fi":
+            continue
+        for _, rows in kept[chaotic].groupby(groups) if groups else [("", kept[chaotic])]:
+            samples = [t[column][rows.index].dropna() for t in (kept, again)]
+            if min(map(len, samples)) and ks_2samp(*samples).pvalue < RARE:
+                return f"{name}.{column}: another distribution over {len(rows)} chaotic networks"
+    return ""
