@@ -5,15 +5,14 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from toyhouse import EXPERIMENT, Here, run, stored
+from toyhouse import ROOT, Here, change, run, stored
+from toyhouse import study as command
 
 import study
-from study.arithmetic import formats
-from study.arithmetic.plain import PlainRun
-from study.engines import blocks, dense, jacobian
 from study.records import tables as records
+from study.records.columns import Column
 from study.report import publish
-from study.runs import experiment, identities, nudge, verify
+from study.runs import agreement, experiment, identities, verify
 from study.runs.experiment import Experiment
 
 
@@ -89,7 +88,7 @@ def test_a_number_changed_with_its_checksum_is_found_by_computing_again(results)
     frame.loc[6, "value"] /= (1 + 1e-6) * (1 - 1e-12)  # as another machine might
     rewrite(path, frame)
     assert wrong(results) == []
-    assert any("within 1e-09" in c.what for c in verify.verify(results, 3, 0))
+    assert any("within the tolerance" in c.what for c in verify.verify(results, 3, 0))
 
 
 def test_a_seed_changed_is_found_by_computing_again(results):
@@ -99,7 +98,7 @@ def test_a_seed_changed_is_found_by_computing_again(results):
     frame.loc[0, "seed"] = 7
     rewrite(path, frame)
     (check,) = wrong(results)
-    assert check.wrong == "decay.seed: not what it was computed again"
+    assert check.wrong.startswith("decay.seed: 1 of 4 differ, the first")
 
 
 def test_a_verdict_that_the_tables_do_not_give_is_found(results):
@@ -252,366 +251,90 @@ def test_a_number_changed_with_its_checksum_is_found_in_the_parts(results):
     assert (check.what, check.wrong) == ("part", "decay: not the rows of cell 1 in the table")
 
 
-# --- Layers --------------------------------------------------------------------------------------
-
-LAYERED = """
-import study
-
-COLUMNS = {}
-GRID = {"quick": [{"seed": 0}, {"seed": 1}], "paper": [{"seed": 0}]}
-CLAIMS = []
-
-def measure(seed):
-    nets = [study.Network(a, 80, 16, sigma_w=s) for a, s in (("tanh", 8.0), ("relu", 2**0.5))]
-    return {"layers": study.profile(nets, [seed], engine="dense")}
-"""
-
-
-def measured_anew(toy, results, source):
-    """The toy's tables when it measures as ``source`` says; neither its own nor parts are left."""
-    exec(source + EXPERIMENT, vars(toy))
-    run(toy, results, executor=Here())
-    forget_parts(results)
-    for left in (results / "toy").glob("*"):
-        if left.stem in ("decay", "ends"):
-            left.unlink()
-    return results / "toy"
-
-
-@pytest.fixture
-def layered(toy, results):
-    """Tables of layers, of a chaotic and of a tame network; no parts are kept."""
-    return measured_anew(toy, results, LAYERED) / "layers.csv"
-
-
-def of_layers(path, recompute=2):
-    """The checks of the layers, without those of the toy's verdicts, which are gone."""
-    return [c for c in verify.verify(path.parents[1], recompute, 0) if "verdicts" not in c.what]
-
-
-def test_layers_computed_again_obey_euler(layered, monkeypatch):
-    checks = of_layers(layered)
-    assert not [c for c in checks if c.wrong]
-    assert [c.what for c in checks if "Euler" in c.what] == [
-        f"cell {place}: Euler in 160 layers" for place in range(2)
-    ]
-    plain = dense.Dense.backward
-
-    def off(self, k, delta, out):
-        plain(self, k, delta, out)
-        if k == 20:
-            out *= 1 + 1e-6
-
-    monkeypatch.setattr(dense.Dense, "backward", off)
-    found = [c for c in of_layers(layered) if c.wrong and "Euler" in c.what]
-    assert len(found) == 2
-
-
-def test_who_looks_on_changes_no_bit(layered):
-    nets = [study.Network(a, 60, 8, sigma_w=5.0, sigma_b=0.3) for a in ("tanh", "relu", "gelu")]
-    for engine in ("dense", "matrix_free"):
-        plain = study.profile(nets, [0, 1], batch=2, engine=engine)
-        with identities.watched() as seen:
-            assert study.profile(nets, [0, 1], batch=2, engine=engine).equals(plain)
-        assert (seen.layers, seen.wrong) == (360, "")
-    assert study.profile(nets, [0, 1], batch=2, engine=engine).equals(plain)
-    assert seen.layers == 360
-
-
-@pytest.mark.parametrize("column", ["log10_delta_norm", "log10_weight_factor", "log10_grad_norm"])
-def test_a_norm_changed_with_its_checksum_is_found_by_the_identities_alone(layered, column):
-    frame = records.read_table(layered)
-    frame.loc[120, column] *= 1 + 1e-6
-    rewrite(layered, frame)
-    found = [c for c in of_layers(layered, 0) if c.wrong]
-    whats = {c.what.split(",")[0] for c in found}
-    assert whats
-    assert whats <= {"mantissa and exponent", "telescoping", "gradient"}
-
-
 # --- Another machine -----------------------------------------------------------------------------
 
-
-def test_what_another_machine_computed_is_held_to_what_rounding_moves(toy, layered):
-    """Its last bits are others: those of nudges that no check uses."""
-    with nudge.nudged(4):
-        frame = pd.concat([toy.measure(seed)["layers"] for seed in (0, 1)], ignore_index=True)
-    kept = records.read_table(layered)
-    chaos = frame.activation == "tanh"
-    off = (frame.log10_grad_norm - kept.log10_grad_norm).abs()
-    assert off[chaos].max() > 1e-6
-    assert off[~chaos].max() < 1e-12
-    rewrite(layered, frame)
-    checks = of_layers(layered)
-    assert not [c for c in checks if c.wrong]
-    assert sum("within 1e-09 or what rounding moves" in c.what for c in checks) == 2
-    frame.loc[frame.index[~chaos][10], "log10_signal_norm"] += 1e-6
-    rewrite(layered, frame)
-    (check,) = [c for c in of_layers(layered) if c.wrong]
-    assert "log10_signal_norm: 1 of 160 differ" in check.wrong
+CHAOTIC = {"tanh": 8.0, "relu": 2**0.5}
+"""An activation, and the sigma_w at which one of the two is chaotic."""
 
 
-def test_a_chaotic_number_that_alone_differs_is_no_other_machines(layered):
-    frame = records.read_table(layered)
-    frame.loc[5, "active_fraction"] += 1e-6
-    rewrite(layered, frame)
-    (check,) = [c for c in of_layers(layered) if c.wrong]
-    assert "active_fraction: 1 of 160 differ" in check.wrong
+def layers(seed):
+    nets = [study.Network(name, 80, 16, sigma_w=s) for name, s in CHAOTIC.items()]
+    with np.errstate(all="ignore"):
+        return study.profile(nets, range(seed, seed + 12), engine="dense")
 
 
-CHOOSING = """
-import pandas as pd
-import study
-from study.sampling import gaussian
-from study.arithmetic.formats import FORMATS
-from study.arithmetic.plain import PlainRun
-
-COLUMNS = {"rate": "a name [-]", "chosen": "whether train_loss is lowest [-]",
-           "train_loss": "a chaotic number [-]", "half": "of a float16 run [-]"}
-GRID = {"quick": [{"seed": 0}, {"seed": 1}], "paper": [{"seed": 0}]}
-CLAIMS = []
-
-def measure(seed):
-    def losses(net, seeds):
-        frame = study.profile(net, seeds, engine="dense").query("layer == 0")
-        return frame.log10_grad_norm.to_numpy()
-    chaos = losses(study.Network("tanh", 90, 16, sigma_w=8.0), [seed, seed + 10, seed + 20])
-    tame = losses(study.Network("relu", 9, 16, sigma_w=1.4), [seed, seed + 10, seed + 20])
-    W = [gaussian.normal(gaussian.key(seed), k, (64, 64)) / 8 for k in range(9)]
-    run = PlainRun(W, gaussian.normal(gaussian.key(seed), 9, (32, 64)), "tanh", FORMATS["float16"])
-    nets = pd.DataFrame({"activation": ["tanh"] * 3 + ["relu"] * 3, "seed": seed,
-                         "rate": [1.0, 2.0, 3.0] * 2, "train_loss": [*(1e6 * chaos % 1), *tame],
-                         "half": [float(row.sum()) for row in run.r[-1][:6]]})
-    best = nets.groupby("activation").train_loss.idxmin()
-    nets.insert(3, "chosen", nets.index.isin(best))
-    return {"nets": nets, "best": nets.loc[best, ["activation", "rate", "train_loss"]]}
-"""
+@pytest.fixture(scope="module")
+def machines():
+    """The same cell here, and as two other machines would round it."""
+    rng = np.random.default_rng(0)
+    here = layers(0)
+    chaos = (here.activation == "tanh") & (here.layer > 0)
+    others = []
+    for draw in (1, 2):
+        frame = layers(100 * draw)
+        for column in here.columns[[*here].index("grad_norm_mantissa") :]:
+            tame = here[column]
+            if tame.dtype.kind == "f":
+                tame = tame * (1 + 1e-15 * rng.integers(-2, 3, len(here)))
+            frame[column] = frame[column].where(chaos, tame)
+        others.append(frame.assign(seed=here.seed))
+    return here, *others
 
 
-def choosing(seed, number=None):
-    """What another machine makes of a cell: its last bits are those of a nudge of no check."""
-    space = {}
-    exec(CHOOSING, space)
-    if number is None:
-        return space["measure"](seed)
-    with nudge.nudged(number):
-        return space["measure"](seed)
+def between(kept, machines, meanings=None):
+    here, _, elsewhere = machines
+    return agreement.compare_chaotic("layers", kept, here, elsewhere, meanings or {})
 
 
-@pytest.fixture
-def chosen(toy, results):
-    """Tables of a choice by chaotic numbers, and of float16 runs, of two cells."""
-    return measured_anew(toy, results, CHOOSING)
-
-
-def kept_from(folder, tables, **change):
-    """Keep the tables of two cells, with numbers of the first changed: column -> (row, by)."""
-    frame = pd.concat([cell["nets"] for cell in tables], ignore_index=True)
-    for column, (row, by) in change.items():
-        frame.loc[row, column] += by
-    rewrite(folder / "nets.csv", frame)
-    best = pd.concat([cell["best"] for cell in tables], ignore_index=True)
-    rewrite(folder / "best.csv", best)
-    return [c for c in of_layers(folder / "nets.csv") if c.wrong]
-
-
-def test_a_choice_by_chaotic_numbers_may_be_another_on_another_machine(chosen):
-    plain = choosing(0)["nets"]
-    others = {n: choosing(0, n) for n in range(50, 60)}
-    flipped = [n for n, t in others.items() if not t["nets"].chosen.equals(plain.chosen)]
-    assert flipped
-    for number in flipped[:2]:
-        tables = [others[number], choosing(1, number)]
-        assert not np.array_equal(tables[0]["nets"].half, plain.half)
-        assert kept_from(chosen, tables) == []
-
-
-def test_what_chaos_does_not_reach_is_held_though_choices_flip(chosen):
-    """Negative controls, each a small but real amount, in a cell full of chaos."""
-    tables = [choosing(seed, 50) for seed in (0, 1)]
-    plain = tables[0]["nets"]
-    row = plain.index[(plain.activation == "relu") & ~plain.chosen][0]
-    found = kept_from(chosen, tables, train_loss=(row, 1e-6))
-    assert any("nets.train_loss: 1 of 6 differ" in c.wrong for c in found)
-    found = kept_from(chosen, tables, half=(2, 0.5))
-    assert any("nets.half: 1 of 6 differ" in c.wrong for c in found)
-    tables[0]["nets"].loc[plain.activation == "relu", "chosen"] = [True, True, True]
-    found = kept_from(chosen, tables)
-    assert any(c.what == "choice" for c in found)
-
-
-def survey(number):
-    """Five networks as a machine may see them: tame, tame, diverged, chaotic, near its end."""
-    noise = np.random.default_rng(number).normal(size=5)
-    still, chaos = np.array([1e-8, 1e-8, 0, 0, 0]), np.array([0, 0, 0, 0.2, 0.2])
-    frame = pd.DataFrame({"rate": [1e-4, 3e-4, 0.03, 1e-3, 0.01], "status": "ok", "steps": 150})
-    frame["train_loss"] = 2 + (still + chaos) * noise
-    frame["accuracy"] = [0.11, 0.12, np.nan, *(0.4 + 0.03 * noise[3:].round())]
-    frame["growth"] = [1e-6, 1e-6, 9.7, 1e-3, 0.1] + 1e-7 * noise
-    return diverged(frame, 2, 3)
-
-
-def diverged(frame, row, step, growth=9.7):
-    frame = frame.copy()
-    frame.loc[row, ["status", "steps", "train_loss", "accuracy"]] = "diverged", step, np.inf, np.nan
-    frame.loc[row, "growth"] = growth + 1e-7
-    return frame
-
-
-def of_survey(kept, first=None, tame=False):
-    """What is wrong with it beside nudged runs; if tame, as if none had found chaos."""
-    runs = [survey(0) if first is None else first, *map(survey, range(1, 9))]
-    reach = nudge.Reach(runs)
-    if tame:
-        reach.chaotic[:] = False
-    return verify._compare("nets", kept, runs[0], 1e-9, reach)
-
-
-def test_an_event_of_a_chaotic_network_may_be_another_on_another_machine():
-    plain, late = survey(50), diverged(survey(50), 4, 56, 2.7)
-    assert of_survey(plain) == ""
-    assert of_survey(late) == ""  # which no nudge found
-    assert "status" in of_survey(late, tame=True)
-    assert of_survey(plain, first=late) == ""
-    assert of_survey(diverged(survey(50), 4, 70, 3.1), first=late) == ""
+def test_chaotic_networks_of_another_machine_are_held_to_their_distribution(machines):
+    here, kept, _ = machines
+    assert "differ" in agreement.compare("layers", kept, here, {})
+    assert not agreement.altered({"layers": kept}, {"layers": here})
+    assert between(kept, machines) == ""
 
 
 @pytest.mark.parametrize(
-    ("row", "change", "column"),
-    [
-        (0, {"status": "diverged"}, "status"),
-        (0, {"steps": 149}, "steps"),
-        (0, {"train_loss": np.inf}, "train_loss"),
-        (0, {"train_loss": 2.0001}, "train_loss"),
-        (0, {"accuracy": 0.61}, "accuracy"),
-        (2, {"status": "ok"}, "status"),
-        (2, {"steps": 4}, "steps"),
-        (2, {"train_loss": 2.0}, "train_loss"),
-        (4, {"status": "exploded"}, "status"),
-        (4, {"status": "diverged"}, "status"),  # and yet it has a loss
-        (4, {"train_loss": np.inf}, "train_loss"),  # of no run that ended
-        (4, {"train_loss": 1e9}, "train_loss"),
-    ],
+    ("activation", "by", "word"),
+    [("relu", 1e-6, "log10_signal_norm: 12 of 960 differ"), ("tanh", 1.0, "another distribution")],
 )
-def test_an_event_that_no_nudge_makes_plausible_is_found(row, change, column):
-    """Negative controls: events of tame networks, and events of chaotic ones that no run knows."""
-    kept = survey(50)
-    kept.loc[row, [*change]] = [*change.values()]
-    assert f"nets.{column}: " in of_survey(kept)
+def test_what_chaos_does_not_explain_is_found(machines, activation, by, word):
+    kept = machines[1].copy()
+    rows = (kept.activation == activation) & (kept.layer == 40)
+    kept.loc[rows, "log10_signal_norm"] += by
+    assert word in between(kept, machines)
 
 
-def test_a_network_that_is_tame_does_not_diverge_on_another_machine():
-    assert "nets.status: " in of_survey(diverged(survey(50), 0, 56))
-    recovered = survey(50)
-    recovered.loc[2] = recovered.loc[3].where(recovered.columns != "rate", 0.03)
-    assert "nets.status: " in of_survey(recovered.astype(survey(50).dtypes))
+def test_a_few_numbers_that_alone_differ_are_no_other_machines(machines):
+    kept = machines[0].copy()
+    kept.loc[5:9, "active_fraction"] += 1e-6
+    assert agreement.altered({"layers": kept}, {"layers": machines[0]})
 
 
-@pytest.mark.parametrize(("column", "value"), [("steps", 151), ("steps", -1), ("growth", 1e3),
-                                               ("rate", 0.011)])  # fmt: skip
-def test_the_numbers_of_an_event_are_held_to_what_the_runs_span(column, value):
-    late = diverged(survey(50), 4, 56, 2.7)
-    late.loc[4, column] = value
-    assert f"nets.{column}: " in of_survey(late)
+def test_a_column_may_declare_its_tolerance(toy, results):
+    forget_parts(results)
+    path = results / "toy" / "decay.csv"
+    frame = records.read_table(path)
+    frame["value"] *= 1 + 1e-5
+    rewrite(path, frame)
+    assert len([c for c in wrong(results) if "again" in c.what]) == 3
+    wide = Column("float64", "1", "what is left", tolerance=1e-4)
+    change(toy, columns={**toy.COLUMNS, "value": wide})
+    assert [c for c in wrong(results) if "again" in c.what] == []
 
 
-def test_a_number_in_float32_may_leap_as_its_like_do():
-    """A unit that passes its kink in one run of twenty; in float64 it does not."""
-    runs = [pd.DataFrame({"spread": np.array([0.8, 0.9, 0.7])}) for _ in range(9)]
-    for n, frame in enumerate(runs):
-        frame.spread += np.array([1e-7, 1e-7, 1e-15]) * n
-    runs[5].loc[1, "spread"] += 1e-3
-    reach = nudge.Reach(runs)
-    for row, off, found in ((0, 5e-4, ""), (0, 5e-3, "nets.spread"), (2, 5e-4, "nets.spread")):
-        kept = runs[0].copy()
-        kept.loc[row, "spread"] += off
-        wrong = verify._compare("nets", kept, runs[0], 1e-9, reach)
-        assert wrong.partition(":")[0] == found
+def test_a_process_with_other_instructions_rounds_otherwise():
+    """What `agreement` compares with: the same cell, its last bits others."""
+    code = "import numpy as np; a = np.sin(np.arange(1e4)).reshape(100, 100)"
+    code += "; print(hash((a @ a).tobytes()))"
+    fixed = {"PYTHONHASHSEED": "0"}
+    here = command(ROOT, "-c", code, program=(), **fixed)
+    assert here[0] == 0
+    assert command(ROOT, "-c", code, program=(), **fixed, **agreement.OTHER_KERNELS)[1] != here[1]
 
 
-def test_a_nudge_that_makes_a_cell_fail_excuses_nothing(toy, chosen, monkeypatch):
-    tables = [choosing(seed, 50) for seed in (0, 1)]
-    monkeypatch.setattr(nudge, "compute", lambda *part: (b"", "ValueError: a fault", (0, 0)))
-    found = kept_from(chosen, tables)
-    assert [c.wrong for c in found] == [
-        "with its last bits flipped, the cell fails: ValueError: a fault"
-    ] * 2
-
-
-def test_a_nudge_moves_what_is_rounded_after_its_sum_and_no_prescribed_order():
-    rng = np.random.default_rng(0)
-    a, b = rng.normal(size=(2, 200, 200))
-    for name, number in formats.FORMATS.items():
-        one, two = number.rounded(a), number.rounded(b)
-        plain = number.matmul(one, two)
-        with nudge.nudged(1):
-            assert np.array_equal(number.matmul(one, two), plain) == (name == "float16_narrow")
-        assert np.array_equal(number.matmul(one, two), plain)
-
-
-# --- Plain runs, blocks and Jacobians ------------------------------------------------------------
-
-
-def plain_run(kink):
-    rng = np.random.default_rng(1)
-    for number in formats.FORMATS.values():
-        W = [rng.normal(size=(24, 24)) / 4 for _ in range(6)]
-        W[2][:, :5] = 0  # z = 0, at the kink
-        run = PlainRun(W, rng.normal(size=(5, 24)), "relu", number)
-        for k, delta in enumerate(run.backward(np.ones((5, 24)), kink)):
-            run.gradient(k, delta)
-
-
-def blocks_run():
-    rng = np.random.default_rng(2)
-    W = (rng.normal(size=(12, 32, 32)) / 32**0.5).astype(np.float32)
-    x, u = rng.normal(size=(2, 8, 32)).astype(np.float32)
-    for block in (
-        blocks.Block("relu", sigma_w=2**0.5),
-        blocks.Block("tanh", residual=True),
-        blocks.Block("relu", blocks.BATCH, frozen=True),
-        blocks.Block("relu", blocks.BATCH, residual=True),
-    ):
-        blocks.gradient_overlaps(block, W.__getitem__, [6, 3], x, u[:1])
-
-
-def jacobians():
-    nets = [study.Network(a, 1, 16, sigma_w=1.5) for a in ("linear", "tanh", "relu")]
-    jacobian.log10_singular_values(nets, 0, [3, 40])
-
-
-OTHERS = [
-    (lambda: plain_run(0.5), PlainRun, "backward", "Euler in 55 layers"),
-    (lambda: plain_run(0.0), PlainRun, "gradient", "Euler in 55 layers"),
-    (blocks_run, blocks.Block, "backward", "Euler in 36 layers"),
-    (jacobians, jacobian.Product, "log_singular_values", "direction of 6 Jacobians"),
-    (jacobians, jacobian.Product, "_restore", "direction of 6 Jacobians"),
-]
-
-
-@pytest.mark.parametrize(("compute", "owner", "name", "said"), OTHERS)
-def test_other_engines_obey_their_identities_and_what_breaks_them_is_found(
-    compute, owner, name, said, monkeypatch
-):
-    with identities.watched() as seen:
-        compute()
-    assert seen.said.endswith(said)
-    assert seen.wrong == ""
-    plain = getattr(owner, name)
-
-    def off(self, *args):
-        found = plain(self, *args)
-        if name == "backward" and owner is PlainRun:
-            found[1] = 4 * found[1]
-        elif name == "log_singular_values":
-            found[0] += 1e-5
-        elif name == "_restore":  # a QR step that loses a direction's size
-            self.log[0] += 1e-5
-        else:
-            found = found * (1.5 if owner is blocks.Block else 4)
-        return found
-
-    monkeypatch.setattr(owner, name, off)
-    with identities.watched() as seen:
-        compute()
-    assert "times what is allowed" in seen.wrong
+def test_a_cell_that_fails_is_said(toy, results):
+    forget_parts(results)
+    change(toy, measure=lambda scale, seed: 1 / 0)
+    assert [c.wrong.partition(" (")[0] for c in wrong(results)] == [
+        "ZeroDivisionError: division by zero"
+    ] * 3
