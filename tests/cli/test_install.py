@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import site
 import subprocess
 import sys
@@ -35,8 +36,13 @@ def done(*command, cwd):
 def installed(tmp_path_factory):
     """A Python with the wheel in it, and beyond it the libraries of the tests' own."""
     folder = tmp_path_factory.mktemp("empty")
+    checkout = folder / "checkout"
+    for name in ("study", "experiments"):
+        shutil.copytree(ROOT / name, checkout / name)
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, checkout)
     build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
-    assert not (made := done(*build, "-w", folder, ROOT, cwd=folder)).returncode, made.stderr
+    assert not (made := done(*build, "-w", folder, checkout, cwd=folder)).returncode, made.stderr
     (wheel,) = folder.glob("*.whl")
     assert not wheel.name.startswith("study-")
     done(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
@@ -66,6 +72,6 @@ def test_every_message_about_an_extra_names_what_installs_it(installed, extra):
     assert commands == [checks.EXTRAS[extra], f'".[{extra}]"']
     for what in commands:  # as all of it is there, pip needs no network
         follow = [python, "-m", "pip", "install", "--dry-run", "--no-build-isolation"]
-        shown = done(*follow, *shlex.split(what), cwd=ROOT)
+        shown = done(*follow, *shlex.split(what), cwd=folder / "checkout")
         assert not shown.returncode, shown.stderr
         assert "Would install study-" not in shown.stdout
