@@ -4,11 +4,10 @@ import numpy as np
 import pandas as pd
 
 import study
-from study.plot.old.anatomy import derivative_and_weights
 from study.runs.experiment import Experiment
 from study.sampling import digits
-from study.statistics.claims import Claim, Estimate, above, below, verdict, within
-from study.statistics.estimators import farthest, mean, medians, worst
+from study.statistics.claims import Claim, Estimate, above, below, within
+from study.statistics.estimators import farthest, mean, worst
 from study.statistics.gains import FACTORS, mean_factors, running_factors
 from study.theory.decay import derivative_decades
 
@@ -81,29 +80,26 @@ CALLED = {"sigmoid": "sigmoid", "tanh": "tanh", "relu": "ReLU"}
 
 
 def figure(tables: dict[str, pd.DataFrame]):
-    """Decades taken and given on the way down: a row an activation, a column a weight scale."""
-    layers = tables["layers"].assign(both=lambda t: t.derivative + t.weights)
-    parts, lines = [*PASSED[1:], "both"], []
-    for net in layers[NET].drop_duplicates().itertuples(index=False):
-        derivative = derivative_decades(net.activation, *net[2:], DEPTH)[::-1].cumsum()
-        weights = np.log10(net.sigma_w) * np.arange(1, DEPTH + 1)
-        for part, values in zip(parts, (derivative, weights, derivative + weights), strict=True):
-            lines += [(*net, k + 1, part, value) for k, value in enumerate(values)]
-    pays = [
-        verdict(c.judge(tables), c.threshold) for c in experiment.claims if "pay back" in c.name
-    ]
-    return derivative_and_weights(
-        medians(layers, ["inputs", *NET, "layers_passed"], parts, "part"),
-        pd.DataFrame(lines, columns=[*NET, "layers_passed", "part", "value"]),
-        "What the derivative takes, the weights "
-        + ("pay back" if set(pays) == {"supported"} else "do not always pay back")
-        + " at each activation's critical scale",
-        "Decades of gradient norm, summed over the layers passed: ▼ dashed, what the derivative "
-        "did, log10 ‖dC/dz‖ / ‖dC/dr‖; ▲ dotted, what the weights did; ● both. Marks: median of "
-        f"{layers.seed.nunique()} seeds with its 95 % interval, width {WIDTH}, Gaussian weights; "
-        "filled: random inputs, open: MNIST digits, squared error; biases for tanh alone, σ_b² = "
-        "0.05. Lines, mean-field theory, no free offset: ½ log10 E φ'², log10 σ_w, their sum.",
+    """What the derivative takes and the weights give back in a layer, at three weight scales.
+
+    Decades of the gradient's norm a layer, mean over the layers in the middle: what the derivative
+    did, what the weights did, and both. Marks: median over seeds with its 95 % interval, random
+    inputs, Gaussian weights; biases for tanh alone. Strokes: mean-field theory, no free offset, 1/2
+    log10 E phi'^2, log10 sigma_w and their sum. At the critical scale the two cancel.
+    """
+    called = {
+        0.5: "half the critical scale",
+        1.0: "critical scale",
+        2.0: "twice the critical scale",
+    }
+    networks = tables["networks"].query("inputs == 'random'").sort_values("scale")
+    shown = networks.assign(
+        scale=networks.scale.map(called),
+        depth=DEPTH,
+        log10_derivative_factor=networks.log10_derivative,
+        log10_weight_factor=networks.log10_weight,
     )
+    return study.plot.factors(shown, per="network", col="scale", theory=True, height=1.6).figure
 
 
 experiment = Experiment(

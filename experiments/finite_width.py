@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 
 import study
-from study.plot.old.finite_width import gradients_at_finite_width
 from study.runs.experiment import Experiment
 from study.statistics.claims import Claim, above, below, median_interval, within
 from study.statistics.estimators import (
@@ -95,24 +94,42 @@ SAYINGS = (
 
 
 def figure(tables: dict[str, pd.DataFrame]):
-    """Typical gradients against depth, against the sum of 1/n, and shares of dead networks."""
-    networks = tables["gains"]
-    alive = networks[(networks.layers_alive == networks.depth) & (networks.width > 9)]
+    """At finite width the typical gradient falls with depth over width, and narrow networks die.
+
+    Left: the typical gain of the squared gradient norm, ln G, over depth times width, at the
+    critical scale: one level a kind of network, -5/2 for ReLU with Gaussian weights. Marks: median
+    with its 95 % interval over networks alive; lines: the median of the exact law of each width.
+    Middle: where each network is in its exact law, equally often everywhere. Right: share of narrow
+    networks whose gradient is exactly zero, with 1 - (1 - 2^-n)^L.
+    """
+    gains = tables["gains"]
+    figure, [[left, middle, right]] = study.plot.panels(1, 3, 2.3)
+    alive = gains[(gains.layers_alive == gains.depth) & (gains.width > 9)]
+    alive = alive[alive.width == alive.narrow_width]
     points = medians(alive, KIND, ["log10_gain"])
-    kinds = list(points[KIND].itertuples(index=False))
-    points["ratio"] = [sum(1 / n for n in layer_widths(*kind[2:])[1:]) for kind in kinds]
-    points["theory"] = [law(*kind).median / LN for kind in kinds]
-    return gradients_at_finite_width(
-        points,
-        deaths_by_depth(networks[networks.width < 10]),
-        "The mean gradient is preserved, the typical one vanishes: depth over width decides"
-        if he(tables, DEEP).median() < -1
-        else "The typical gradient at finite width",
-        "Marks: median over networks alive with its 95 % order-statistic interval (shares: 95 % "
-        f"about the theory); {networks.seed.nunique()} networks, float32, no bias, critical scale "
-        "(√2; linear 1). Lines, no free offset: the median of the exact law of each width; "
-        "right, 1 − (1 − 2⁻ⁿ)^L. Dashed: the mean of the squared gradient, 1.",
-    )
+    points["kind"] = points.activation.map({"relu": "ReLU", "linear": "linear"})
+    points["kind"] += ", " + points.weights.replace("gaussian", "Gaussian")
+    points["ratio"] = points.layers / points.width
+    points["theory"] = [law(*kind).median / LN for kind in points[KIND].itertuples(index=False)]
+    columns = ["value", "low", "high", "theory"]
+    points[columns] = LN * points[columns].div(points.ratio, axis=0)
+    points = points[points.ratio >= 1].sort_values("ratio")[["kind", "ratio", *columns]]
+    study.plot.curves(
+        points, "ratio", "value", hue="kind", interval=("low", "high"),
+        theory=points.assign(value=points.theory), ax=left, log="x", ylim=(-5, 2),
+    )  # fmt: skip
+    left.set(xlabel="$L/n$", ylabel=r"$\ln G\;n/L$")
+    middle.hist(np.concatenate(places(tables)), 20, density=True, color="#D55E00", alpha=0.5)
+    middle.axhline(1, color="black", lw=0.9)
+    middle.set(xlabel="place in the exact law", ylabel="density", ylim=(0, 1.5))
+    deaths = deaths_by_depth(gains[gains.width < 10])
+    deaths = deaths.assign(low=deaths["value"] - deaths.half, high=deaths["value"] + deaths.half)
+    study.plot.curves(
+        deaths, "depth", "value", hue="width", interval=("low", "high"), legend=True,
+        theory=deaths.assign(value=deaths.theory), ax=right, log="x", ylim=(0, 1),
+    )  # fmt: skip
+    right.set_ylabel("share with gradient zero")
+    return figure
 
 
 experiment = Experiment(

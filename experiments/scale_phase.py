@@ -8,15 +8,15 @@ import pandas as pd
 
 import study
 from study.core.activations import TABLE
-from study.plot.old.scale import growth_against_scale, phase_diagram
 from study.runs.experiment import Experiment
 from study.statistics.claims import Claim, Estimate, above, below, bootstrap_over_seeds, within
 from study.statistics.estimators import mean, root_mean_square
-from study.statistics.phase import beside_critical, critical_scale, lasting_growth, mean_growth
+from study.statistics.phase import critical_scale, lasting_growth, mean_growth
 
 WIDTH, DEPTH, PHASE_WIDTH = 500, 100, 256
 FIRST, LAST = 50, 95  # r^(FIRST) is past the transient of the forward pass
 NET = ["activation", "sigma_w"]
+FOUR = ["relu", "sigmoid", "tanh", "linear"]
 # The seeds from 0 on were seen when the statistics of the claims were chosen.
 SEED = 1000
 
@@ -81,46 +81,39 @@ SIGMOID = CRITICAL["sigmoid"]
 _FRESH = f"Judged on seeds from {SEED} on, of which none was seen when the statistic was chosen."
 
 
-def _growth_figure(growth: pd.DataFrame):
-    """Growth against sigma_w, a panel an activation."""
-    seeds, points = growth.seed.nunique(), mean_growth(growth)
-    ends = points.groupby("activation").value
-    crossed = int(((ends.min() < 0) & (ends.max() > 0)).sum())
-    which = "Every activation has" if crossed == len(TABLE) else f"{crossed} activations have"
-    return growth_against_scale(
-        points,
-        lasting_growth(TABLE, growth.sigma_w.min(), growth.sigma_w.max()),
-        CRITICAL,
-        f"{which} a weight scale of its own above which gradients explode",
-        f"Marks: mean log10 growth of ‖dC/dr‖ per layer, layers {FIRST} to {LAST} of {DEPTH}, "
-        f"width {WIDTH}, over {seeds} seeds with 95 % intervals (mostly smaller than the marks), "
-        "float32, no bias. Lines: ½ log10 χ(σ_w), mean-field theory of infinite width and depth, "
-        "no free offset. Dotted: the critical σ_w of theory.",
-    )
-
-
 def figure(tables: dict[str, pd.DataFrame]) -> dict:
-    """Growth against sigma_w; the phases over depth and sigma_w, and over sigma_b and sigma_w."""
-    phase, flat = tables["phase"], tables["phase"].sigma_b == 0
-    return {
-        "growth": _growth_figure(tables["growth"]),
-        "depth": _phase_figure(phase[flat], "depth", "No bias."),
-        "bias": _phase_figure(phase[~flat], "sigma_b", f"Networks {DEPTH} layers deep."),
-    }
+    """Every activation crosses from vanishing to exploding at a weight scale that theory gives.
 
+    growth: decades of the gradient's norm a layer against the weight scale; marks: mean over seeds
+    with its 95 % interval; lines: 1/2 log10 chi of mean-field theory, no free offset.
 
-def _phase_figure(points: pd.DataFrame, y: str, which: str):
-    points, right = beside_critical(points)
-    return phase_diagram(
-        points.rename(columns={"log10_decay": "value"}),
-        y,
-        f"χ = 1 parts vanishing from exploding gradients in {right} of {len(points)} cases",
-        f"Colour: decades gained by ‖dC/dr‖ from output to input, median of {points.n_seeds.max()} "
-        f"seeds a square (a case), width {PHASE_WIDTH}, matrix-free engine. {which} Black: χ = 1, "
-        "mean-field theory of infinite width, no free offset; white, dashed: where the measured "
-        "median changes sign; dotted: float32's normal range, beyond which a plain run shows 0 "
-        "(left) or inf and then NaN (right).",
-    )
+    depth: decades gained from output to input over weight scale and depth, median over seeds. The
+    colours end where float32 does. Solid: chi = 1; dashed: theory's loss or gain of 3 decades, a
+    factor of 1,000; dotted: theory's end of float32.
+    """
+    growth, phase = mean_growth(tables["growth"]), tables["phase"]
+    theory = lasting_growth(growth.activation.unique(), growth.sigma_w.min(), growth.sigma_w.max())
+    figure, [[common, others]] = study.plot.panels(1, 2, 2.7, sharey=True)
+    for ax, asked in ((common, True), (others, False)):
+        own, lines = (
+            t[t.activation.isin(FOUR) == asked].rename(columns={"value": "rate"})
+            for t in (growth, theory)
+        )
+        study.plot.curves(
+            own,
+            "sigma_w",
+            "rate",
+            hue="activation",
+            interval=("low", "high"),
+            theory=lines,
+            ax=ax,
+            log="x",
+        )
+        ax.axhline(0, color="#888888", lw=0.6, zorder=0)
+        ax.set_ylabel("decades a layer")
+    own = phase[(phase.sigma_b == 0) & phase.activation.isin(FOUR)]
+    grid = study.plot.phase(own, "log10_decay", col="activation", theory=True, height=2.1)
+    return {"growth": figure, "depth": grid.figure}
 
 
 experiment = Experiment(

@@ -5,8 +5,8 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
+import study
 from study.engines.blocks import BATCH, Block, gradient_overlaps
-from study.plot.old.shattering import likeness_against_depth
 from study.runs.experiment import Experiment
 from study.sampling.draws import Draws
 from study.statistics.claims import Claim, Estimate, above, bootstrap_over_seeds, within
@@ -102,20 +102,43 @@ FACTOR = within(1 / 1.5, 1.5)
 HALVING = beside("relu", 8, 2.0**-8)
 
 
+FAMILIES = {
+    "relu": ("without skip connections", "ReLU", "#D55E00"),
+    "relu, coins": ("without skip connections", "coin-tossed", "#56B4E9"),
+    "relu, BatchNorm": ("without skip connections", "BatchNorm", "#332288"),
+    "residual": ("with skip connections", "ReLU", "#D55E00"),
+    "residual, coins": ("with skip connections", "coin-tossed", "#56B4E9"),
+    "residual, BatchNorm": ("with skip connections", "BatchNorm", "#332288"),
+    "tanh 0.9": ("saturating activations", r"tanh, $\sigma_w$ = 0.9", "#009E73"),
+    "tanh 2": ("saturating activations", r"tanh, $\sigma_w$ = 2", "#009E73"),
+    "sigmoid 4": ("saturating activations", r"sigmoid, $\sigma_w$ = 4", "#0072B2"),
+    "sigmoid 16": ("saturating activations", r"sigmoid, $\sigma_w$ = 16", "#0072B2"),
+}
+"""Panel, name and colour of each kind."""
+
+
 def figure(tables: dict[str, pd.DataFrame]):
-    """Likeness against depth."""
-    overlaps, points = tables["overlaps"], []
-    for key, own in overlaps.groupby(["inputs", "kind", "depth"], sort=False):
-        at = bootstrap_over_seeds(own[["seed", "covariance", "variance"]], likeness, resamples=400)
+    """Gradients of a plain ReLU network at two inputs lose their likeness with depth.
+
+    Likeness of the gradients at two inputs at right angles, mean inner product over mean square,
+    with its 95 % bootstrap interval over networks. Lines: theory of infinite width, no free offset,
+    which great depth leaves. Coin-tossed: units active at random for each input, as Balduzzi et al.
+    (2017) assume. BatchNorm: its statistics taken for constants on the way back.
+    """
+    overlaps = tables["overlaps"].query("inputs == 'orthogonal'")
+    points = []
+    for key, own in overlaps.groupby(["kind", "depth"], sort=False):
+        at = bootstrap_over_seeds(own[["seed", "covariance", "variance"]], likeness, resamples=200)
         points.append((*key, at.value, at.low, at.high, own.expected.mean()))
-    columns = ["inputs", "kind", "depth", "value", "low", "high", "expected"]
-    slower = "more slowly than 2⁻ᴸ" if HALVING(tables).low > 1.5 else "no more slowly than 2⁻ᴸ"
-    return likeness_against_depth(
-        pd.DataFrame(points, columns=columns),
-        WIDTH,
-        overlaps.groupby("inputs", sort=False).seed.nunique().to_dict(),
-        f"Gradients of plain ReLU networks at two inputs lose their likeness {slower}",
-    )
+    points = pd.DataFrame(points, columns=["kind", "depth", "value", "low", "high", "expected"])
+    points[["family", "kind"]] = [FAMILIES[kind][:2] for kind in points.kind]
+    points.loc[points["value"] <= 0, "value"] = np.nan  # hidden by the noise of finite width
+    grid = study.plot.curves(
+        points, "depth", "value", hue="kind", col="family", interval=("low", "high"),
+        theory=points.assign(value=points.expected), height=2.4, palette={name: colour for _, name, colour in FAMILIES.values()}, log="y", ylim=(1e-3, 1.5),
+    )  # fmt: skip
+    grid.axes[0][0].set_ylabel("likeness")
+    return grid.figure
 
 
 experiment = Experiment(

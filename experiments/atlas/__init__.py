@@ -8,7 +8,6 @@ import pandas as pd
 import study
 from experiments.atlas.profiles import expected_norms, middle, shown_layers, told_apart
 from study.plot.floats import FLOAT32_DECADES
-from study.plot.old.atlas import phase_maps
 from study.runs.experiment import Experiment
 from study.statistics.claims import Claim, Estimate, above, below, bootstrap_over_seeds
 from study.statistics.estimators import worst
@@ -165,28 +164,28 @@ RIGHT = 2 / 3  # of all guesses
 
 
 def figure(tables: dict[str, pd.DataFrame]):
-    """Decades gained, over sigma_w and depth, a panel an activation."""
+    """The gradient's norm layer by layer: ReLU's profile is level, sigmoid's itself falls.
+
+    Norm of the gradient of the weights against the layer, 100 layers, one curve a weight scale.
+    Marks: median of 20 seeds with its 95 % interval, Gaussian weights, random inputs. Lines: what
+    theory expects at this width. Shaded: beyond the normal range of float32. All other networks of
+    the atlas are in the explorer.
+    """
     networks = tables["networks"]
-    width = sorted(networks.width.unique())[1]
-    own = networks[(networks.width == width) & (networks.weights == "gaussian")]
-    norms = tables["layers"].query("layer == 0").set_index("network")["median"]
-    own = own.assign(first=own.network.map(norms), value=own.gain)
-    critical = {name: study.theory.critical_sigma_w(name) for name in own.activation.unique()}
-    deepest = own[own.depth == own.depth.max()]
-    low, high = FLOAT32_DECADES
-    stays = deepest["first"].between(low, high)
-    away = np.exp(np.abs(np.log(deepest.sigma_w / deepest.activation.map(critical))))[stays]
-    within = np.ceil(10 * away.max()) / 10
-    return phase_maps(
-        own,
-        critical,
-        f"At {own.depth.max():,} layers {(~stays).sum()} of {len(stays)} networks leave float32's "
-        f"range; all that stay are within a factor of {within:.1f} of the critical σ_w",
-        "Number and colour: decades gained (+) or lost (−) by ‖dC/dr‖ from output to input, "
-        f"median of {own.n_seeds.max()} seeds. Width {width}, Gaussian weights, no bias, one "
-        "random input, matrix-free engine.\nOutlined: a plain float32 run shows 0 or inf for "
-        "‖dC/dW‖ of the first layer. Triangles: critical σ_w, χ = 1, of mean-field theory.",
-    )
+    widths = sorted(networks.width.unique())
+    shown = networks[
+        networks.activation.isin(["relu", "sigmoid", "tanh", "linear"])
+        & networks.sigma_w.isin([0.5, 1.0, 2**0.5, 2.0, 4.0, 12.0])
+        & (networks.width == widths[len(widths) // 2])
+        & (networks.weights == "gaussian")
+        & (networks.depth == networks.depth[networks.depth <= 100].max())
+    ]
+    layers = tables["layers"].merge(shown, on="network")
+    return study.plot.profile(
+        layers.rename(columns={"median": "log10_grad_norm"}), hue="sigma_w", col="activation",
+        interval=("low", "high"), theory=layers.rename(columns={"theory": "log10_grad_norm"}),
+        height=2.3,
+    ).figure  # fmt: skip
 
 
 experiment = Experiment(

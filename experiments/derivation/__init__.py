@@ -8,11 +8,10 @@ from experiments.derivation import examination, witness
 from experiments.derivation.examination import rounding, rounding_of_differences
 from experiments.derivation.witness import relative_error
 from study.core.activations import TABLE
-from study.plot.old.derivation import errors_of_witnesses
 from study.runs.experiment import Experiment
 from study.sampling import gaussian
-from study.statistics.claims import Claim, above, below, median_interval, verdict
-from study.statistics.estimators import medians, worst
+from study.statistics.claims import Claim, above, below, median_interval
+from study.statistics.estimators import worst
 
 WIDTH, BATCH = 12, 2
 STEPS = [*range(-6, -61, -3), -100, -300, -900]
@@ -78,24 +77,52 @@ def _median(table: str, where: str, of):
 
 
 def figure(tables: dict[str, pd.DataFrame]):
-    """Errors against the step, and of every activation beside what rounding allows."""
-    checks = tables["checks"].query("activation != 'sigmoid' or sigma_w != 1")
-    deepest = checks[checks.depth == checks.depth.max()]
-    depth, seeds = int(deepest.depth.max()), deepest.seed.nunique()
-    at = WIDTH, depth, 0
-    is_so = all(verdict(c.judge(tables), c.threshold) == "supported" for c in experiment.claims[:2])
-    return errors_of_witnesses(
-        medians(tables["steps"], ["activation", "log2_step"], WITNESSES, "witness"),
-        medians(deepest, ["activation"], WITNESSES, "witness"),
-        dict(zip(WITNESSES, (rounding(*at), rounding_of_differences(*at, 0)), strict=True)),
-        f"The three equations are {'' if is_so else 'not '}the derivative of the cost, to rounding",
-        f"Relative error, median of {seeds} seeds with its 95 % interval; float64, width {WIDTH}, "
-        f"σ_w critical for each activation; u = 2^-53. a: depth {STEPS_DEPTH}; lines: theory with "
-        f"factor 1. Complex steps stay as they are down to h = 2^{min(STEPS)}; ReLU's cost is "
-        f"quadratic in each weight: no truncation. b: depth {depth}, steps of 2^-100, differences "
-        "of u^⅓. Dashed: what rounding allows, 4 (n + 4) depth u, and the same with u^⅔; more "
-        "where a network is ill-conditioned or its cost exceeds its gradient.",
+    """The three equations against two witnesses that know nothing of them.
+
+    Relative error of the gradient, median over seeds with its 95 % interval, in float64. Left:
+    against the step h of the witness, with the laws h^2 of truncation, u / h and u of rounding,
+    factor 1. Complex steps stay exact however small the step; ReLU's cost is quadratic in each
+    weight, so that differences have no truncation. Right: every activation, 30 layers.
+    """
+    figure, [[left, right]] = study.plot.panels(1, 2, 3.0, width_ratios=[1.2, 1])
+    errors = {"error_complex": "complex step", "error_difference": "central difference"}
+    steps = _by_witness(tables["steps"].query("log2_step >= -60"), errors, ["log2_step"])
+    study.plot.curves(
+        steps,
+        "log2_step",
+        "log10_error",
+        hue="activation",
+        style="witness",
+        ax=left,
+        lw=0.7,
+        ylim=(-18, 2),
     )
+    h = np.arange(-60, -5)
+    rounding_law = np.log10(2.0) * (-53 - h)
+    for law, text, at, side in (
+        (np.log10(2.0) * 2 * h, "$h^2$", -20, "left"),
+        (rounding_law, "$u/h$", -40, "right"),
+        (np.full(len(h), -53 * np.log10(2.0)), "$u$", -45, "left"),
+    ):
+        left.plot(h, law, color="#aaaaaa", lw=0.9, zorder=0)
+        left.text(at, law[h == at][0] - 0.3, text, color="#555555", va="top", ha=side)
+    left.set(xlabel=r"$\log_2$ of the step $h$")
+    deepest = tables["checks"].query("activation != 'sigmoid' or sigma_w != 1")
+    deepest = deepest[deepest.depth == deepest.depth.max()]
+    found = _by_witness(deepest, errors, ["depth"])
+    study.plot.dots(found, "log10_error", "activation", hue="witness", ax=right)
+    right.set_xlim(-18, -2)
+    right.set_xlabel(r"$\log_{10}$ relative error")
+    left.set_ylabel(right.get_xlabel())
+    return figure
+
+
+def _by_witness(table: pd.DataFrame, errors: dict[str, str], keys: list[str]) -> pd.DataFrame:
+    """log10 of the errors, a row a witness."""
+    keys = ["activation", "sigma_w", *keys, "seed"]
+    long = table.rename(columns=errors).melt(keys, list(errors.values()), "witness", "error")
+    with np.errstate(divide="ignore"):
+        return long.assign(log10_error=np.log10(long.error))
 
 
 experiment = Experiment(

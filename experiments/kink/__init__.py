@@ -5,11 +5,11 @@ from itertools import pairwise, product
 import numpy as np
 import pandas as pd
 
+import study
 from experiments.kink.choices import descend, differences, zeros
 from study.arithmetic.formats import FORMATS
 from study.arithmetic.plain import PlainRun
 from study.engines.explicit import unit_cotangent
-from study.plot.old.kink import three_looks
 from study.runs.experiment import Experiment
 from study.sampling import digits, gaussian
 from study.statistics.claims import Claim, Estimate, below, median_interval, within
@@ -103,33 +103,25 @@ CALLED = {n: n for n in ("float64", "float32", "float16")} | {"float16_narrow": 
 
 
 def figure(tables: dict[str, pd.DataFrame]):
-    """What ReLU'(0) changes by situation, how often z is 0, and accuracy after training."""
-    initial, training = tables["initialisation"], tables["training"]
-    differ = initial.groupby(["situation", "format"], sort=False)[[WEIGHTS, DELTA]].median()
-    differ = differ.set_axis(["gradient", "delta"], axis=1).reset_index()
-    random = initial[initial.situation == GENERIC[0]].set_index("seed")
-    rates = (1e6 * random.zeros / random.preactivations).groupby(random.format)
-    rates = pd.DataFrame({name: vars(mean(own)) for name, own in rates}).T
-    trained = pd.DataFrame({name: vars(accuracy_difference(training, name)) for name in FORMATS}).T
-    parted = training[np.isfinite(training.step_parted)].groupby("format").seed.nunique()
-    trained["parted"] = parted.reindex(trained.index, fill_value=0)
-    own = differ[differ.format == "float32"]
-    matters = (own.gradient > 0) | (own.delta > 0)
-    some, none = (", ".join(own.situation[matters == is_so]) or "–" for is_so in (True, False))
-    return three_looks(
-        differ,
-        rates,
-        trained,
-        f"In float32 ReLU′(0) matters for: {some}; not for: {none}; accuracy after "
-        f"training changes by {trained.value['float32']:.2g} points (float16 sums: "
-        f"{trained.value['float16_narrow']:.2g})",
-        f"Left: He-initialised ReLU, depth {DEPTH}, width {WIDTH}; largest change over the layer's "
-        f"largest entry, median over {initial.seed.nunique()} seeds; black: dC/dW, grey and open: "
-        "dC/dz. Marks of formats as in the other panels; sums too: rounded term by term. Middle: "
-        f"random inputs. Right: {training.steps.max()} steps of gradient descent, widths "
-        f"{'-'.join(map(str, TRAINED))}, {training.seed.nunique()} seeds; shaded: less than one "
-        "point; parted: weights came to differ. Both: means over seeds with 95 % intervals.",
-    )
+    """ReLU'(0) matters where pre-activations are zero by structure or by coarse rounding.
+
+    Left: largest change of the gradient of the weights when ReLU'(0) is 0 or 1/2 in place of 1,
+    in per cent of the layer's largest entry, at initialisation; median over seeds. Right: accuracy
+    after training with ReLU'(0) = 0 less that with 1, points, mean over seeds with its 95 %
+    interval. float16 sums: every partial sum is rounded, too.
+    """
+    names = dict(zip(FORMATS, FORMATS, strict=True)) | {"float16_narrow": "float16 sums"}
+    figure, [[left, right]] = study.plot.panels(1, 2, 1.9, width_ratios=[1.5, 1])
+    initial = tables["initialisation"].assign(format=lambda t: t.format.map(names))
+    order = [names[name] for name in FORMATS]
+    changes = 100 * initial.pivot_table(WEIGHTS, "situation", "format", "median", sort=False)
+    study.plot.table(changes[order], "{:.3g} %", left)
+    found = {name: vars(accuracy_difference(tables["training"], name)) for name in FORMATS}
+    trained = pd.DataFrame(found).T.rename(index=names).rename_axis("format").reset_index()
+    trained = trained.astype({"value": float, "low": float, "high": float})
+    study.plot.dots(trained, "value", "format", interval=("low", "high"), ax=right)
+    right.set_xlabel("change of accuracy (points)")
+    return figure
 
 
 experiment = Experiment(

@@ -6,12 +6,11 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+import study
 from experiments.training import trainability
-from experiments.training.trainability import BATCH, CHANCE, CRITICAL, METHODS, NET, RATES, WIDTH
-from study.plot.old.training import maps_and_courses
+from experiments.training.trainability import CHANCE, CRITICAL, METHODS, NET, RATES
 from study.runs.experiment import Experiment
-from study.statistics.claims import Claim, Estimate, above, below, median_interval, verdict, within
-from study.statistics.estimators import medians
+from study.statistics.claims import Claim, Estimate, above, below, median_interval, within
 
 TRAINED = 0.55  # half way from chance to perfect
 SHALLOW, DEEP = 10, 50  # layers
@@ -66,34 +65,32 @@ PER_LAYER = 10 ** (6 / DEEP)  # the factor of the squared gradient that makes 3 
 
 
 def figure(tables: dict[str, pd.DataFrame]):
-    """Maps of held-out accuracy, and what training did to weight norms and gradients."""
-    networks, course, layers = (tables[name] for name in ("networks", "course", "layers"))
-    networks = networks[networks.chosen & (networks.method == "momentum")]
-    cells = trainability.accuracies(networks)
-    deep = layers[(layers.depth == DEEP) & layers.step.isin([0, layers.step.max()])]
-    deep = deep.assign(when=np.where(deep.step == 0, "before", "after"))
-    brought_back = {c.name: c for c in experiment.claims}[
-        "descent takes ReLU back from large weights"
-    ]
-    back = verdict(brought_back.judge(tables), brought_back.threshold) == "supported"
-    return maps_and_courses(
-        cells,
-        trainability.reaches(cells),
-        trainability.weight_growth(course[course.depth == SHALLOW]),
-        medians(deep, ["activation", "when", "layer"], ["log10_grad_norm"]),
-        {"critical": "each at its critical σ_w", "profile": f"{DEEP} layers at critical σ_w"}
-        | {method: f"{method.replace('adam', 'Adam')}, {SHALLOW} layers" for method in METHODS},
-        "Depth and weight scale decide what trains, and descent "
-        + ("leads back from large weights" if back else "does not lead back from large weights"),
-        f"MNIST digits, width {WIDTH}, {course.step.max()} steps of batch {BATCH}, float32, no "
-        f"biases, output layer at σ_w = 1. Medians over {networks.seed.nunique()} seeds; whiskers: "
-        "95 % order-statistic interval (their range, below 6 seeds). Above: held-out accuracy, "
-        "momentum 0.9, at that of three learning rates with the lowest training loss; div.: most "
-        "seeds diverged at all three. Red: 6 ξ_c of mean-field theory (6 ξ_grad where ordered), "
-        "no free offset; elsewhere it is infinite. Below: norm of all weights over what it was; "
-        "filled: from twice the critical σ_w, open: from the critical one; a run that diverged "
-        "keeps the weights it had last. Right: open before, filled after training.",
+    """What descent makes of networks at the critical scale, and of weights that start too large.
+
+    Loss against step at two depths and held-out accuracy against depth, momentum, at the rate with
+    the lowest training loss. Right: decades that the norm of all weights grows from twice the
+    critical scale, gradients clipped. Marks: median over seeds with its 95 % interval, or their
+    range below six seeds; MNIST digits. A run that diverged has no loss.
+    """
+    course = tables["course"].drop(columns="rate")  # chosen for each seed
+    networks = tables["networks"].drop(columns="rate")
+    figure, [axes] = study.plot.panels(1, 4, 2.2)
+    critical = np.isclose(course.sigma_w, course.activation.map(CRITICAL))
+    slow = course[critical & (course.method == "momentum")]
+    for ax, depth in zip(axes, (SHALLOW, DEEP), strict=False):
+        study.plot.training(slow[slow.depth == depth], hue="activation", ylim=(0, 3), ax=ax)
+        ax.set_title(f"{depth} layers")
+    best = networks[networks.chosen & (networks.method == "momentum")]
+    best = best[np.isclose(best.sigma_w, best.activation.map(CRITICAL))]
+    study.plot.curves(best, "depth", "accuracy", hue="activation", log="x", ylim=(0, 1), ax=axes[2])
+    axes[2].set_title("critical scale")
+    growth = trainability.weight_growth(course[course.depth == SHALLOW])
+    large = growth[(growth.start == "twice critical") & (growth.method == "clipped")]
+    study.plot.curves(
+        large, "step", "value", hue="activation", interval=("low", "high"), ax=axes[3]
     )
+    axes[3].set(title=f"twice critical, {SHALLOW} layers", ylabel="decades the weights grow")
+    return figure
 
 
 experiment = Experiment(

@@ -18,13 +18,15 @@ from __future__ import annotations
 import importlib
 
 _HOME = {
-    "curves": "study.plot.curves",
+    "curves": "study.plot.lines",
     "depth": "study.plot.words",
-    "dots": "study.plot.dots",
+    "dots": "study.plot.rows",
     "factors": "study.plot.words",
+    "panels": "study.plot.style",
     "phase": "study.plot.maps",
     "profile": "study.plot.words",
     "spectrum": "study.plot.words",
+    "table": "study.plot.rows",
     "training": "study.plot.words",
 }
 

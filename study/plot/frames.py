@@ -71,7 +71,7 @@ def mixed(df: pd.DataFrame, by: Sequence[str], axes: Sequence[str]) -> list[str]
         for name in names
         if name in df and name not in by and name not in axes and df[name].nunique() > 1
     ]
-    by = [name for name in by if name in df]
+    by = [name for name in (*by, *axes[:1]) if name in df]
     if not others or not by:
         return others
     kinds = df[[*by, *others]].drop_duplicates().groupby(by, observed=True)[others].nunique()
@@ -119,6 +119,22 @@ def medians(frame: pd.DataFrame, keys: list[str], value: str) -> pd.DataFrame:
     low = ordered[start + rank - 1]
     high = ordered[start + count - rank]
     return table.assign(value=middle, low=low, high=high, n=count)
+
+
+def reduced(
+    df: pd.DataFrame,
+    x: str,
+    y: str,
+    mapped: Mapping[str, str | None],
+    interval: tuple[str, str] | None = None,
+) -> pd.DataFrame:
+    """What is drawn: x, the mapped columns, value, low and high; see `checked` and `medians`."""
+    frame, by = checked(df, [x, *(interval or ()), y], mapped)
+    if interval is None:
+        return medians(frame, list(dict.fromkeys([x, *by])), y)
+    low, high = interval
+    points = frame[list(dict.fromkeys([x, *by]))].copy()
+    return points.assign(value=frame[y], low=frame[low], high=frame[high])
 
 
 def decades(df: pd.DataFrame) -> pd.DataFrame:

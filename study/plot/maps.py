@@ -6,12 +6,11 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullFormatter
 
-from study.plot.curves import facets, label_axes, rows_of
 from study.plot.floats import FLOAT32_DECADES
 from study.plot.frames import checked, decades, medians, read
-from study.plot.style import DECADES, house_style
+from study.plot.lines import facets, label_axes, rows_of
+from study.plot.style import DECADES, house_style, logarithmic
 from study.theory.mean_field import critical_sigma_w, mean_field
 
 KEPT = 3
@@ -57,7 +56,7 @@ def phase(
     points = medians(frame, [x, y, *by], value)
     low, high = FLOAT32_DECADES
     with house_style():
-        grid, panels = facets(points, col, row, height, ax)
+        grid, panels = facets(df, col, row, height, ax)
         for panel, where in panels:
             own = rows_of(points, where)
             table = own.pivot(index=y, columns=x, values="value").clip(low, high)
@@ -65,10 +64,7 @@ def phase(
                 _edges(table.columns), _edges(table.index), table, cmap=DECADES, vmin=low,
                 vmax=high, rasterized=True,
             )  # fmt: skip
-            panel.set(xscale="log", yscale="log")
-            for axis in (panel.xaxis, panel.yaxis):
-                axis.set_major_formatter("{x:,g}")
-                axis.set_minor_formatter(NullFormatter())
+            logarithmic(panel, "xy")
             if theory:
                 _theory(panel, rows_of(df, where), x, y)
         label_axes(grid, panels, x, y)

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from study.core.activations import TABLE
 from study.plot.floats import FLOAT32_DECADES, FLOAT64_DECADES
@@ -98,7 +99,17 @@ def house_style() -> Iterator[None]:
 
 def panels(rows: int, columns: int, height: float, **shared) -> tuple[Figure, np.ndarray]:
     """A grid of panels laid out without overlap, ``height`` inches high and as wide as the text."""
-    return plt.subplots(rows, columns, figsize=(WIDTH, height), squeeze=False, **shared)
+    with house_style():
+        return plt.subplots(rows, columns, figsize=(WIDTH, height), squeeze=False, **shared)
+
+
+def logarithmic(ax: Axes, which: str) -> None:
+    """Make the axes named, "x", "y" or "xy", logarithmic, with plain numbers."""
+    for name in which:
+        ax.set(**{f"{name}scale": "log"})
+        axis = ax.xaxis if name == "x" else ax.yaxis
+        axis.set_major_formatter("{x:,g}")
+        axis.set_minor_formatter(NullFormatter())
 
 
 def called(column: str, value: object) -> str:
@@ -131,7 +142,8 @@ def label_ends(ax: Axes, ends: list[tuple[float, str, object]], x: float) -> Non
             if lack > 0:
                 heights[i - 1] -= lack / 2
                 heights[i] += lack / 2
-    heights += max(0.0, 0.02 - heights[0])  # not below the axis
+    heights -= max(0.0, heights[-1] - 1.0)  # within the panel, at its lower end above all
+    heights += max(0.0, 0.02 - heights[0])
     for height, (_, text, colour) in zip(heights, placed, strict=True):
         ax.annotate(
             text, (x, height), xycoords=("data", "axes fraction"), xytext=(4, 0), color=colour,

@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from study.plot import expected
-from study.plot.curves import curves
-from study.plot.dots import dots
 from study.plot.frames import NETWORK, VARIED, decades, read
+from study.plot.lines import curves
+from study.plot.rows import dots
 
 _ROLES = ("hue", "style", "col", "row")
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,31 +77,9 @@ def _rendered(figure: Figure, name: str) -> dict[str, bytes]:
     return files | {f"{name}.png": small.getvalue()}
 
 
-def _laws(table: pd.DataFrame) -> Figure:
-    from experiments.laws.table import summary
-    from study.plot.old.laws import theory_against_measurement
-
-    return theory_against_measurement(table, summary(table))
-
-
-def _bench(table: pd.DataFrame) -> Figure:
-    from study.plot.old.bench import bars
-
-    return bars(table)
-
-
-def _capacity(table: pd.DataFrame) -> Figure:
-    from study.plot.old.bench import seconds_against_depth
-
-    return seconds_against_depth(table)
-
-
-MORE: dict[str, Callable[[pd.DataFrame], Figure]] = {
-    "laws": _laws,
-    "bench": _bench,
-    "capacity": _capacity,
-}
-"""Figures that are of no experiment, each of the table of its name."""
+MORE = {"bench": "ratios", "capacity": "seconds"}
+"""Figures that are of no experiment, each of the table of its name, by their functions in
+`study.plot.timings`."""
 
 
 def _drawn(name: str, results: Path) -> dict[str, bytes]:
@@ -111,16 +90,25 @@ def _drawn(name: str, results: Path) -> dict[str, bytes]:
     import matplotlib
     import matplotlib.pyplot as plt
 
+    from study.plot import timings
+    from study.plot.style import house_style
+
     matplotlib.use("agg")
     if name in MORE:
-        figures = MORE[name](records.read_table(Path(results) / name / f"{name}.csv"))
+        draw = getattr(timings, MORE[name])
+        tables = records.read_table(Path(results) / name / f"{name}.csv")
     else:
         experiment = load(name)
-        figures = experiment.figure(read_results(results, name, experiment.version))
+        draw = experiment.figure
+        tables = read_results(results, name, experiment.version)
+    with house_style():
+        figures = draw(tables)
     if not isinstance(figures, dict):
         figures = {"": figures}
     files = {}
     for ending, figure in figures.items():
+        if not figure.get_label():  # its caption
+            figure.set_label(" ".join((inspect.getdoc(draw) or "").split()))
         if not re.fullmatch("[a-z0-9_]*", ending):
             raise ValueError(f"figure name {ending!r} is not allowed; allowed: a-z, 0-9 and _")
         files |= _rendered(figure, f"{name}_{ending}" if ending else name)

@@ -9,16 +9,18 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from study.plot.frames import checked, in_order, medians
+from study.plot.frames import in_order, reduced
 from study.plot.style import (
     COLOURS,
     FACTOR_COLOURS,
     MARKS,
+    NAMES,
     SYMBOLS,
     WIDTH,
     called,
     house_style,
     label_ends,
+    logarithmic,
     shade_float_ranges,
 )
 
@@ -38,7 +40,10 @@ def curves(
     col: str | None = None,
     row: str | None = None,
     theory: pd.DataFrame | None = None,
+    interval: tuple[str, str] | None = None,
     floats: bool = False,
+    log: str = "",
+    ylim: tuple[float, float] | None = None,
     legend: bool = False,
     palette: object = None,
     height: float = 1.8,
@@ -54,7 +59,10 @@ def curves(
     x, y : columns of numbers
     hue, style, col, row : columns that tell curves and panels apart, as in seaborn
     theory : DataFrame with x, y and the mapped columns; drawn as lines
+    interval : of a frame that is reduced already, the columns with the ends of y's interval
     floats : shade what is outside the normal ranges of float32 and float64; y is then log10
+    log : "x", "y" or "xy": which axes are logarithmic
+    ylim : of all panels
     legend : seaborn's legend in place of labels at the ends of the curves
     palette : as in seaborn; by default an activation has its own colour
     height : inches of a row of panels
@@ -70,21 +78,24 @@ def curves(
     ValueError
         As `study.plot.frames.checked`.
     """
-    frame, by = checked(df, [x, y], {"hue": hue, "style": style, "col": col, "row": row})
-    points = medians(frame, [x, *by], y)
-    colours = colours_of(hue, points, palette)
+    mapped = {"hue": hue, "style": style, "col": col, "row": row}
+    points = reduced(df, x, y, mapped, interval)
+    colours = colours_of(hue, df, palette)
     if hue is None and "activation" in df and df["activation"].nunique() == 1:
         line.setdefault("color", COLOURS.get(df["activation"].iloc[0], "C0"))
     if theory is not None:
         line.setdefault("linestyle", "")
     legend = legend or style not in (None, hue)
     with house_style():
-        grid, panels = facets(points, col, row, height, ax)
+        grid, panels = facets(df, col, row, height, ax)
         for panel, where in panels:
+            logarithmic(panel, log)
             _draw(panel, rows_of(points, where), x, hue, style, colours, legend, line)
             if theory is not None:
                 expected = rows_of(theory, where)
                 _lines(panel, expected, x, y, hue, style, colours, line.get("color", "black"))
+        if ylim is not None:
+            panels[0][0].set_ylim(*ylim)
         if floats:  # once all panels have their say in limits that they share
             for panel, _ in panels:
                 shade_float_ranges(panel)
@@ -96,11 +107,11 @@ def curves(
     return panels[0][0] if grid is None else grid
 
 
-def colours_of(hue: str | None, points: pd.DataFrame, palette: object = None) -> dict:
+def colours_of(hue: str | None, df: pd.DataFrame, palette: object = None) -> dict:
     """A colour for each value of the column, in order; numbers get darker as they fall."""
     if hue is None:
         return {}
-    levels = in_order(hue, points[hue])
+    levels = in_order(hue, df[hue])
     if isinstance(palette, dict):
         return {level: palette[level] for level in levels}
     if palette is None and hue == "activation":
@@ -108,7 +119,7 @@ def colours_of(hue: str | None, points: pd.DataFrame, palette: object = None) ->
         return {name: COLOURS.get(name, spare[i]) for i, name in enumerate(levels)}
     if palette is None and hue == "factor":
         return {level: FACTOR_COLOURS[level] for level in levels}
-    if pd.api.types.is_numeric_dtype(points[hue]):
+    if pd.api.types.is_numeric_dtype(df[hue]):
         # The lightest tones of the palette are too faint for a line.
         tones = sns.color_palette(palette or "viridis", round(1.25 * len(levels)) + 1)
     else:
@@ -117,7 +128,7 @@ def colours_of(hue: str | None, points: pd.DataFrame, palette: object = None) ->
 
 
 def facets(
-    points: pd.DataFrame, col: str | None, row: str | None, height: float, ax: Axes | None
+    df: pd.DataFrame, col: str | None, row: str | None, height: float, ax: Axes | None
 ) -> tuple[sns.FacetGrid | None, list[tuple[Axes, dict]]]:
     """The panels with what is in each of them, {column: value}; the grid if there is one."""
     if col is None and row is None:
@@ -126,19 +137,19 @@ def facets(
         raise ValueError("ax is not allowed with col or row; allowed: one of the two")
     orders = {}
     if col is not None:
-        orders["col_order"] = in_order(col, points[col])
+        orders["col_order"] = in_order(col, df[col])
     if row is not None:
-        orders["row_order"] = in_order(row, points[row])
+        orders["row_order"] = in_order(row, df[row])
+    values = df[[name for name in (col, row) if name is not None]].drop_duplicates()
     with mpl.rc_context({"figure.constrained_layout.use": False}):  # seaborn lays out on its own
-        grid = sns.FacetGrid(points, col=col, row=row, height=height, despine=False, **orders)
+        grid = sns.FacetGrid(values, col=col, row=row, height=height, despine=False, **orders)
     rows, _ = grid.axes.shape
     grid.figure.set_size_inches(WIDTH, height * rows + 0.2)
     grid.figure.set_layout_engine("constrained", w_pad=0.04, h_pad=0.04)
     names = [name for name in (row, col) if name is not None]
     panels = []
     for key, panel in grid.axes_dict.items():
-        values = key if len(names) == 2 else (key,)
-        where = dict(zip(names, values, strict=True))
+        where = dict(zip(names, key if len(names) == 2 else (key,), strict=True))
         title = ", ".join(called(name, value) for name, value in where.items())
         panel.set_title(title, color=COLOURS.get(where.get("activation"), "black"))
         panels.append((panel, where))
@@ -181,6 +192,8 @@ def _draw(ax, points, x, hue, style, colours, legend, line) -> None:
         finite, x=x, y="value", estimator=None, errorbar=None, ax=ax,
         legend="auto" if legend else False, **look | line,
     )  # fmt: skip
+    for text in ax.get_legend().get_texts() if legend and ax.get_legend() else ():
+        text.set_text(NAMES.get(text.get_text(), text.get_text()))
     by = [name for name in dict.fromkeys((hue, style)) if name is not None]
     ends = finite[["low", "high"]].to_numpy()
     ends = ends[np.isfinite(ends)]

@@ -1,0 +1,50 @@
+"""The benchmarks' figures: wall time beside a rival, and of the largest jobs."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from study.plot.lines import curves
+from study.plot.rows import dots
+from study.plot.style import COLUMN, panels
+
+
+def ratios(table: pd.DataFrame) -> Figure:
+    """The rival's wall time over the study's, job by job: to the right of 1 the study is faster.
+
+    The rival is torch's autograd on the norms of dC/dW alone or, where the label says so, the
+    machine's limit of bare draws and matrix products. Median of pairwise ratios, in one run.
+    """
+    jobs = table.assign(
+        label=[
+            f"{row.job}, {row.dtype}, width {row.width}, depth {row.depth}, batch {row.batch}"
+            for row in table.itertuples()
+        ]
+    )
+    figure, [[ax]] = panels(1, 1, 0.14 * len(jobs) + 0.6)
+    look = {"palette": dict.fromkeys(jobs.label, "#0072B2"), "legend": False}
+    dots(jobs[["label", "ratio"]], "ratio", "label", log=True, ax=ax, **look)
+    ax.set_xlabel("rival's time over the study's")
+    return figure
+
+
+def seconds(table: pd.DataFrame) -> Figure:
+    """Wall time of the largest jobs against depth: it is proportional to depth.
+
+    One run each, float32, one example, weights drawn within it.
+    """
+    figure, [[ax]] = panels(1, 1, 2.4)
+    figure.set_size_inches(COLUMN, 2.4)
+    jobs = table.assign(job=[f"{row.job}, width {row.width:,}" for row in table.itertuples()])
+    curves(
+        jobs[["job", "depth", "seconds"]],
+        "depth",
+        "seconds",
+        hue="job",
+        log="xy",
+        legend=True,
+        ax=ax,
+    )
+    ax.set_ylabel("wall time (s)")
+    return figure
