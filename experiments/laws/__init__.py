@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import tomllib
 from importlib import resources
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -27,12 +26,9 @@ from experiments.laws import (
     shattered,
     training,
 )
+from experiments.laws.figure import figure
 from experiments.laws.law import COLUMNS, Law
-from experiments.laws.page import summary
 from study.runs.experiment import Experiment
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _GROUPS = (
     finite_width,
@@ -55,13 +51,6 @@ LAWS = {name: Law(name=name, measure=MEASURES[name], **text) for name, text in _
 def measure(law: str, more: int) -> dict[str, pd.DataFrame]:
     """Measure and judge a law, on ``more`` times as many networks as in the quick preset."""
     return {"laws": pd.DataFrame([LAWS[law].row(more)])}
-
-
-def figure(tables: dict[str, pd.DataFrame]) -> Figure:
-    """Right numbers inside what was measured, wrong ones outside."""
-    from study.plot.old.laws import theory_against_measurement
-
-    return theory_against_measurement(tables["laws"], summary(tables["laws"]))
 
 
 def cells(more: int) -> list[dict[str, str | int]]:

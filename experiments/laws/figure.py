@@ -2,7 +2,6 @@
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from scipy import stats
 
 import study
@@ -12,7 +11,7 @@ NAMED = 3.0
 """Standard errors, beyond which a law is named."""
 
 
-def figure(table: pd.DataFrame) -> Figure:
+def figure(tables: dict[str, pd.DataFrame]):
     """How far the laws' numbers are from what networks have, in standard errors.
 
     Left: expected less measured, of the laws whose measurement has a statistical interval, with the
@@ -20,9 +19,9 @@ def figure(table: pd.DataFrame) -> Figure:
     laws that are off by more than 3 standard errors. Most are laws of a limit, of infinite width or
     depth, whose offset at finite size is resolved; the table states the tolerance of each.
     """
-    chance = table[table.random].copy()
+    chance = tables["laws"].query("random")
     errors = (chance.high - chance.low) / (2 * stats.norm.isf(FALSE_ALARM / 2))
-    chance["z"] = (chance.expected - chance.measured) / errors
+    chance = chance.assign(z=(chance.expected - chance.measured) / errors)
     figure, [[left, right]] = study.plot.panels(1, 2, 3.0)
     reach = np.ceil(chance.z.abs().max())
     left.hist(chance.z, np.arange(-reach, reach + 1, 0.5), color="#0072B2", alpha=0.5)
@@ -31,6 +30,6 @@ def figure(table: pd.DataFrame) -> Figure:
     left.set(xlabel="expected less measured (standard errors)", ylabel="laws")
     off = chance[chance.z.abs() > NAMED].sort_values("z")
     if len(off):
-        study.plot.dots(off, "z", "law", palette=dict.fromkeys(off.law, "#0072B2"), ax=right)
+        study.plot.dots(off, "z", "law", ax=right)
         right.set_xlabel(left.get_xlabel())
     return figure

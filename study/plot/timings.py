@@ -10,12 +10,13 @@ from study.plot.rows import dots
 from study.plot.style import COLUMN, panels
 
 
-def ratios(table: pd.DataFrame) -> Figure:
+def ratios(tables: dict[str, pd.DataFrame]) -> Figure:
     """The rival's wall time over the study's, job by job: to the right of 1 the study is faster.
 
     The rival is torch's autograd on the norms of dC/dW alone or, where the label says so, the
     machine's limit of bare draws and matrix products. Median of pairwise ratios, in one run.
     """
+    table = tables["bench"]
     jobs = table.assign(
         label=[
             f"{row.job}, {row.dtype}, width {row.width}, depth {row.depth}, batch {row.batch}"
@@ -29,13 +30,14 @@ def ratios(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def seconds(table: pd.DataFrame) -> Figure:
+def seconds(tables: dict[str, pd.DataFrame]) -> Figure:
     """Wall time of the largest jobs against depth: it is proportional to depth.
 
     One run each, float32, one example, weights drawn within it.
     """
     figure, [[ax]] = panels(1, 1, 2.4)
     figure.set_size_inches(COLUMN, 2.4)
+    table = tables["capacity"]
     jobs = table.assign(job=[f"{row.job}, width {row.width:,}" for row in table.itertuples()])
     curves(
         jobs[["job", "depth", "seconds"]],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import io
+import pkgutil
 import re
 import sys
 import textwrap
@@ -77,9 +78,12 @@ def _rendered(figure: Figure, name: str) -> dict[str, bytes]:
     return files | {f"{name}.png": small.getvalue()}
 
 
-MORE = {"bench": "ratios", "capacity": "seconds"}
-"""Figures that are of no experiment, each of the table of its name, by their functions in
-`study.plot.timings`."""
+MORE = {
+    "laws": "experiments.laws.figure:figure",
+    "bench": "study.plot.timings:ratios",
+    "capacity": "study.plot.timings:seconds",
+}
+"""Figures of a single table, that of their name: by their functions of the tables."""
 
 
 def _drawn(name: str, results: Path) -> dict[str, bytes]:
@@ -90,13 +94,12 @@ def _drawn(name: str, results: Path) -> dict[str, bytes]:
     import matplotlib
     import matplotlib.pyplot as plt
 
-    from study.plot import timings
     from study.plot.style import house_style
 
     matplotlib.use("agg")
     if name in MORE:
-        draw = getattr(timings, MORE[name])
-        tables = records.read_table(Path(results) / name / f"{name}.csv")
+        draw = pkgutil.resolve_name(MORE[name])
+        tables = {name: records.read_table(Path(results) / name / f"{name}.csv")}
     else:
         experiment = load(name)
         draw = experiment.figure

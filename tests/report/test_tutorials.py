@@ -147,7 +147,8 @@ def text_of(page):
 
 def test_every_page_is_followed_below():
     assert {path.stem for path in PAGES.glob("*.md")} == {
-        *("profile_your_network", "add_an_activation", "add_an_experiment", "run_on_a_cluster")
+        *("profile_your_network", "plot_a_network", "add_an_activation", "add_an_experiment"),
+        "run_on_a_cluster",
     }
 
 
@@ -155,6 +156,12 @@ def test_every_page_is_followed_below():
 def test_profile_your_network(project):
     project.follow(text_of("profile_your_network"))
     assert (project.folder / "profile.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_plot_a_network(project):
+    project.follow(text_of("plot_a_network"))
+    for name in ("profile", "phase", "norms"):
+        assert (project.folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_add_an_activation(project):
