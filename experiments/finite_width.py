@@ -116,7 +116,7 @@ def figure(tables: dict[str, pd.DataFrame]):
     points = points[points.ratio >= 1].sort_values("ratio")[["kind", "ratio", *columns]]
     study.plot.curves(
         points, "ratio", "value", hue="kind", interval=("low", "high"),
-        theory=points.assign(value=points.theory), ax=left, log="x", ylim=(-5, 2),
+        theory=points.assign(value=points.theory), ax=left, log="x", ylim=(-4, 0),
     )  # fmt: skip
     left.set(xlabel="$L/n$", ylabel=r"$\ln G\;n/L$")
     middle.hist(np.concatenate(places(tables)), 20, density=True, color="#D55E00", alpha=0.5)

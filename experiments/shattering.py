@@ -133,9 +133,11 @@ def figure(tables: dict[str, pd.DataFrame]):
     points = pd.DataFrame(points, columns=["kind", "depth", "value", "low", "high", "expected"])
     points[["family", "kind"]] = [FAMILIES[kind][:2] for kind in points.kind]
     points.loc[points["value"] <= 0, "value"] = np.nan  # hidden by the noise of finite width
+    colours = {name: colour for _, name, colour in FAMILIES.values()}
     grid = study.plot.curves(
         points, "depth", "value", hue="kind", col="family", interval=("low", "high"),
-        theory=points.assign(value=points.expected), height=2.4, palette={name: colour for _, name, colour in FAMILIES.values()}, log="y", ylim=(1e-3, 1.5),
+        theory=points.assign(value=points.expected), palette=colours, height=2.4, log="y",
+        ylim=(1e-3, 1.5),
     )  # fmt: skip
     grid.axes[0][0].set_ylabel("likeness")
     return grid.figure

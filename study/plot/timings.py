@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from study.plot.lines import curves
 from study.plot.rows import dots
-from study.plot.style import COLUMN, panels
+from study.plot.style import panels
 
 
 def ratios(tables: dict[str, pd.DataFrame]) -> Figure:
@@ -24,8 +24,7 @@ def ratios(tables: dict[str, pd.DataFrame]) -> Figure:
         ]
     )
     figure, [[ax]] = panels(1, 1, 0.14 * len(jobs) + 0.6)
-    look = {"palette": dict.fromkeys(jobs.label, "#0072B2"), "legend": False}
-    dots(jobs[["label", "ratio"]], "ratio", "label", log=True, ax=ax, **look)
+    dots(jobs[["label", "ratio"]], "ratio", "label", log=True, ax=ax)
     ax.set_xlabel("rival's time over the study's")
     return figure
 
@@ -36,7 +35,6 @@ def seconds(tables: dict[str, pd.DataFrame]) -> Figure:
     One run each, float32, one example, weights drawn within it.
     """
     figure, [[ax]] = panels(1, 1, 2.4)
-    figure.set_size_inches(COLUMN, 2.4)
     table = tables["capacity"]
     jobs = table.assign(job=[f"{row.job}, width {row.width:,}" for row in table.itertuples()])
     curves(
