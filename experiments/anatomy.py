@@ -1,5 +1,8 @@
 """What the derivative did to the gradient and what the weights did, layer by layer."""
 
+import math
+from functools import partial
+
 import numpy as np
 import pandas as pd
 
@@ -7,76 +10,122 @@ import study
 from study.runs.experiment import Experiment
 from study.sampling import digits
 from study.statistics.claims import Claim, Estimate, above, below, within
-from study.statistics.estimators import farthest, mean, worst
-from study.statistics.gains import FACTORS, mean_factors, running_factors
+from study.statistics.estimators import mean, resampled, worst
+from study.statistics.summaries import FACTORS, mean_factors, running_factors
 from study.theory.decay import derivative_decades
 
 WIDTH, DEPTH = 256, 100
 FIRST, LAST = 10, 95  # past the transient of the forward pass, below the cost
 BATCH = {"random": 1, "digits": 4}
+CALLED = {"sigmoid": "sigmoid", "tanh": "tanh", "relu": "ReLU"}
 SIGMA_B = {"sigmoid": 0.0, "tanh": 0.05**0.5, "relu": 0.0}
 CRITICAL = {name: study.theory.critical_sigma_w(name, bias) for name, bias in SIGMA_B.items()}
 SCALES = [0.5, 1.0, 2.0]
 SEED = 1000  # those from 0 on were seen when the thresholds were chosen
 
-CLOSE, ROUGHLY = float(np.log10(1.01)), float(np.log10(1.05))
-"""Decades: 1 % and 5 % of a factor."""
-
+CLOSE = math.log10(1.01)
+"""1 % of a factor, in decades."""
+ROUGHLY = math.log10(1.05)
+"""5 %."""
 
 PASSED = ["layers_passed", "derivative", "weights"]
 NET = ["activation", "scale", "sigma_w", "sigma_b"]
 KEYS = ["inputs", *NET, "seed"]
 
 
+def cells(seeds: int) -> list[dict]:
+    """A kind of input and a seed a cell, with every activation and scale."""
+    return [
+        {"inputs": inputs, "seed": SEED + i, "scales": SCALES}
+        for inputs in BATCH
+        for i in range(seeds)
+    ]
+
+
 def measure(inputs: str, seed: int, scales: list[float]) -> dict[str, pd.DataFrame]:
     """Every activation at multiples of its critical scale, all on the same unit weights."""
-    cells = [(name, scale) for name in SIGMA_B for scale in scales]
     nets = [
-        study.Network(name, DEPTH, WIDTH, sigma_w=scale * CRITICAL[name], sigma_b=SIGMA_B[name])
-        for name, scale in cells
+        study.Network(name, DEPTH, WIDTH, scale * CRITICAL[name], SIGMA_B[name])
+        for name in SIGMA_B
+        for scale in scales
     ]
-    x, y = digits.sample(seed, BATCH[inputs]) if inputs == "digits" else (None, None)
-    df = study.profile(nets, [seed], BATCH[inputs], engine="dense", inputs=x, targets=y)
-    df = df.assign(inputs=inputs, scale=np.repeat([scale for _, scale in cells], DEPTH))
-    layers = running_factors(df, KEYS)
+    batch = BATCH[inputs]
+    x, y = digits.sample(seed, batch) if inputs == "digits" else (None, None)
+    df = study.profile(nets, [seed], batch, engine="dense", inputs=x, targets=y)
+    df = df.assign(inputs=inputs, scale=np.tile(np.repeat(scales, DEPTH), len(SIGMA_B)))
+    layers = running_factors(df)
     shown = layers.layers_passed.isin(np.linspace(0, DEPTH, 9)[1:].astype(int))
-    return {"networks": mean_factors(df, KEYS, FIRST, LAST), "layers": layers[shown]}
+    return {
+        "networks": mean_factors(df, KEYS, FIRST, LAST),
+        "layers": layers.loc[shown, [*KEYS, *PASSED]],
+    }
 
 
-def _mean(activation: str, of):
-    """Judge: mean over seeds of what is made of the networks of random inputs, {scale: rows}."""
-
-    def judge(tables: dict[str, pd.DataFrame]) -> Estimate:
-        own = tables["networks"].query(f"inputs == 'random' and activation == '{activation}'")
-        return mean(of({scale: rows.set_index("seed") for scale, rows in own.groupby("scale")}))
-
-    return judge
+def networks(tables: dict[str, pd.DataFrame], activation: str, scale: float) -> pd.DataFrame:
+    """The networks of random inputs at a multiple of the critical scale, by seed."""
+    rows = tables["networks"]
+    rows = rows[(rows.inputs == "random") & (rows.activation == activation)]
+    return rows[rows.scale == scale].set_index("seed")
 
 
-def _largest(tables: dict[str, pd.DataFrame]) -> Estimate:
-    own = tables["networks"].query("activation == 'sigmoid'")
-    return worst(own.log10_derivative_largest, own.seed)
-
-
-def _beyond_theory(tables: dict[str, pd.DataFrame]) -> Estimate:
-    wide = tables["networks"].pivot(index="seed", columns=KEYS[:-1])
-    nets = wide.log10_derivative.columns
-    derivative = [derivative_decades(net[1], *net[3:], DEPTH)[FIRST:LAST].mean() for net in nets]
-    weight = np.log10(nets.get_level_values("sigma_w"))
-    parts = wide.log10_derivative - derivative, wide.log10_weight - weight
-    return farthest(pd.concat(parts, axis=1))
-
-
-def _images_beyond_random(tables: dict[str, pd.DataFrame]) -> Estimate:
-    growth = _growth(tables["networks"].pivot(index="seed", columns=KEYS[:-1]))
-    return farthest(growth["digits"] - growth["random"])
-
-
-def _growth(rows: pd.DataFrame) -> pd.Series:
+def growth(rows: pd.DataFrame) -> pd.Series:
+    """Decades per layer, of both factors."""
     return rows.log10_derivative + rows.log10_weight
 
 
-CALLED = {"sigmoid": "sigmoid", "tanh": "tanh", "relu": "ReLU"}
+def largest_of_sigmoid(tables: dict[str, pd.DataFrame]) -> Estimate:
+    """Sigmoid's largest factor, of any layer of any network."""
+    rows = tables["networks"]
+    rows = rows[rows.activation == "sigmoid"]
+    return worst(rows.log10_derivative_largest, rows.seed)
+
+
+def mean_of_relu(tables: dict[str, pd.DataFrame], column: str) -> Estimate:
+    """The mean of a column over ReLU networks at their critical scale."""
+    return mean(networks(tables, "relu", 1.0)[column])
+
+
+def paid_back(tables: dict[str, pd.DataFrame], activation: str) -> Estimate:
+    """What the weights give over what the derivative takes, at the critical scale."""
+    rows = networks(tables, activation, 1.0)
+    return mean(-rows.log10_weight / rows.log10_derivative)
+
+
+def same_fate(tables: dict[str, pd.DataFrame], activation: str) -> Estimate:
+    """1 where half and twice the critical scale let the gradient do the same."""
+    half = growth(networks(tables, activation, 0.5))
+    twice = growth(networks(tables, activation, 2.0))
+    return mean(np.sign(half * twice))
+
+
+def sigmoid_takes_more(tables: dict[str, pd.DataFrame]) -> Estimate:
+    """What larger weights add to sigmoid's factor."""
+    half = networks(tables, "sigmoid", 0.5).log10_derivative
+    twice = networks(tables, "sigmoid", 2.0).log10_derivative
+    return mean(twice - half)
+
+
+def farthest(deviations: pd.DataFrame) -> Estimate:
+    """The largest mean over seeds, in absolute value, of any kind of network."""
+    return resampled(deviations, lambda rows: np.abs(rows.mean(axis=0)).max())
+
+
+def beyond_theory(tables: dict[str, pd.DataFrame]) -> Estimate:
+    """The largest distance of either factor from mean field's."""
+    wide = tables["networks"].pivot(index="seed", columns=KEYS[:-1])
+    derivative = [
+        derivative_decades(name, sigma_w, sigma_b, DEPTH)[FIRST:LAST].mean()
+        for _, name, _, sigma_w, sigma_b in wide.log10_derivative.columns
+    ]
+    weight = np.log10(wide.log10_weight.columns.get_level_values("sigma_w"))
+    deviations = wide.log10_derivative - derivative, wide.log10_weight - weight
+    return farthest(pd.concat(deviations, axis=1))
+
+
+def images_beyond_random(tables: dict[str, pd.DataFrame]) -> Estimate:
+    """The largest difference that images make, by seed."""
+    wide = growth(tables["networks"].pivot(index="seed", columns=KEYS[:-1]))
+    return farthest(wide["digits"] - wide["random"])
 
 
 def figure(tables: dict[str, pd.DataFrame]):
@@ -104,89 +153,79 @@ def figure(tables: dict[str, pd.DataFrame]):
 
 experiment = Experiment(
     question="What did the derivative take from the gradient, and what did the weights give back?",
-    grid={
-        preset: [
-            {"inputs": kind, "seed": seed, "scales": SCALES} for kind in BATCH for seed in seeds
-        ]
-        for preset, seeds in (("quick", range(SEED, SEED + 4)), ("paper", range(SEED, SEED + 20)))
-    },
+    grid={"quick": cells(4), "paper": cells(20)},
     measure=measure,
     figure=figure,
     claims=[
-        Claim(name=name, statement=statement, threshold=threshold, judge=judge, about=about)
-        for name, about, threshold, judge, statement in (
-            (
-                "sigmoid's derivative takes a factor of four",
-                "A",
-                below(float(np.log10(0.25))),
-                _largest,
-                "Sigmoid: log10 of the largest factor ‖dC/dz‖ / ‖dC/dr‖ of any layer, weight "
-                "scale, input and seed; below log10 of 1/4.",
-            ),
-            (
-                "ReLU's derivative lets half of the square through",
-                "A",
-                within(0.49, 0.51),
-                _mean("relu", lambda at: at[1.0].square_passed),
-                "ReLU at its critical scale: share of the gradient's square that passes a layer; "
-                "within 0.49 to 0.51.",
-            ),
-            (
-                "ReLU's derivative counts active units",
-                "A",
-                within(-CLOSE, CLOSE),
-                _mean("relu", lambda at: at[1.0].log10_over_count),
-                "ReLU at its critical scale: decades by which its factor differs from the square "
-                "root of the share of active units; within 1 % of a factor.",
-            ),
-            *(
-                (
-                    f"the weights pay back what {called}'s derivative takes",
-                    "B",
-                    within(0.95, 1.05),
-                    _mean(name, lambda at: -at[1.0].log10_weight / at[1.0].log10_derivative),
-                    f"{called} at its critical scale, sigma_w = {CRITICAL[name]:.6g}: decades that "
-                    "the weights give beside those that the derivative takes; within 5 % of 1.",
-                )
-                for name, called in CALLED.items()
-            ),
-            *(
-                (
-                    f"{called}'s derivative alone decides",
-                    "saying",
-                    above(0),
-                    _mean(name, lambda at: np.sign(_growth(at[0.5]) * _growth(at[2.0]))),
-                    f"{called}: 1 where the gradient does the same, vanish or explode, at half and "
-                    "at twice the critical scale, -1 where not; above 0.",
-                )
-                for name, called in CALLED.items()
-            ),
-            (
-                "larger weights make sigmoid's derivative take more",
-                "",
-                below(0),
-                _mean("sigmoid", lambda at: at[2.0].log10_derivative - at[0.5].log10_derivative),
-                "Sigmoid: decades per layer of the derivative at twice the critical scale less "
-                "those at half of it; below 0.",
-            ),
-            (
-                "both factors are mean field's",
-                "",
-                below(ROUGHLY),
-                _beyond_theory,
-                "All activations, scales and inputs: decades per layer between the derivative's "
-                "factor and 1/2 log10 E phi'^2, or the weights' and sigma_w, the largest; below 5 "
-                "% of a factor.",
-            ),
-            (
-                "images do not change the balance",
-                "",
-                below(ROUGHLY),
-                _images_beyond_random,
-                "All activations and scales: decades per layer on MNIST digits less those on "
-                "random inputs, paired by seed, the largest mean; below 5 % of a factor.",
-            ),
-        )
+        Claim(
+            name="sigmoid's derivative takes a factor of four",
+            statement="Sigmoid: log10 of the largest factor ‖dC/dz‖ / ‖dC/dr‖ of any layer, weight "
+            "scale, input and seed; below log10 of 1/4.",
+            threshold=below(math.log10(0.25)),
+            judge=largest_of_sigmoid,
+            about="A",
+        ),
+        Claim(
+            name="ReLU's derivative lets half of the square through",
+            statement="ReLU at its critical scale: share of the gradient's square that passes a "
+            "layer; within 0.49 to 0.51.",
+            threshold=within(0.49, 0.51),
+            judge=partial(mean_of_relu, column="square_passed"),
+            about="A",
+        ),
+        Claim(
+            name="ReLU's derivative counts active units",
+            statement="ReLU at its critical scale: decades by which its factor differs from the "
+            "square root of the share of active units; within 1 % of a factor.",
+            threshold=within(-CLOSE, CLOSE),
+            judge=partial(mean_of_relu, column="log10_over_count"),
+            about="A",
+        ),
+        *(
+            Claim(
+                name=f"the weights pay back what {called}'s derivative takes",
+                statement=f"{called} at its critical scale, sigma_w = {CRITICAL[name]:.6g}: "
+                "decades that the weights give beside those that the derivative takes; within 5 % "
+                "of 1.",
+                threshold=within(0.95, 1.05),
+                judge=partial(paid_back, activation=name),
+                about="B",
+            )
+            for name, called in CALLED.items()
+        ),
+        *(
+            Claim(
+                name=f"{called}'s derivative alone decides",
+                statement=f"{called}: 1 where the gradient does the same, vanish or explode, at "
+                "half and at twice the critical scale, -1 where not; above 0.",
+                threshold=above(0),
+                judge=partial(same_fate, activation=name),
+                about="saying",
+            )
+            for name, called in CALLED.items()
+        ),
+        Claim(
+            name="larger weights make sigmoid's derivative take more",
+            statement="Sigmoid: decades per layer of the derivative at twice the critical scale "
+            "less those at half of it; below 0.",
+            threshold=below(0),
+            judge=sigmoid_takes_more,
+        ),
+        Claim(
+            name="both factors are mean field's",
+            statement="All activations, scales and inputs: decades per layer between the "
+            "derivative's factor and 1/2 log10 E phi'^2, or the weights' and sigma_w, the largest; "
+            "below 5 % of a factor.",
+            threshold=below(ROUGHLY),
+            judge=beyond_theory,
+        ),
+        Claim(
+            name="images do not change the balance",
+            statement="All activations and scales: decades per layer on MNIST digits less those on "
+            "random inputs, paired by seed, the largest mean; below 5 % of a factor.",
+            threshold=below(ROUGHLY),
+            judge=images_beyond_random,
+        ),
     ],
     columns={
         "inputs": "random: one standard normal input and a random unit cotangent at the output; "

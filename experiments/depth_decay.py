@@ -1,5 +1,7 @@
 """How the gradient decays or grows on its way down networks of 10 to 10,000 layers."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 
@@ -7,80 +9,98 @@ import study
 from study.runs.experiment import Experiment
 from study.sampling import digits
 from study.statistics.claims import Claim, Estimate, above, below, median_interval, within
+from study.statistics.estimators import medians
+from study.statistics.summaries import gains, running_factors
 
-SCALES = [0.5, 1.0, 2**0.5, 2.0, 4.0, 10.149264]
-NETS = [[name, s] for name in ("relu", "sigmoid", "tanh", "linear") for s in SCALES]
-NETS[NETS.index(["sigmoid", 2.0])] = ["sigmoid", 16.0]  # 10.149264 is its critical scale
+CRITICAL_SIGMOID = 10.149264
+SCALES = {
+    "relu": [0.5, 1.0, 2**0.5, 2.0, 4.0, CRITICAL_SIGMOID],
+    "sigmoid": [0.5, 1.0, 2**0.5, 16.0, 4.0, CRITICAL_SIGMOID],
+    "tanh": [0.5, 1.0, 2**0.5, 2.0, 4.0, CRITICAL_SIGMOID],
+    "linear": [0.5, 1.0, 2**0.5, 2.0, 4.0, CRITICAL_SIGMOID],
+}
+NETS = [[name, sigma_w] for name, scales in SCALES.items() for sigma_w in scales]
 WIDTH = 256
 IMAGES = 4  # a network
 SHOWN = 25  # layers of a profile
+COMPARED = [1.0, 2**0.5, 4.0, CRITICAL_SIGMOID]  # scales at which all were measured
+NET = ["inputs", "activation", "sigma_w", "depth", "width"]
 
 
-_SEEDS = "of ‖dC/dr^(layer)‖ / ‖dC/dr^(depth)‖ over the seeds"
+def cells(
+    random_seeds: int, random_depths: list[int], image_seeds: int, image_depths: list[int]
+) -> list[dict]:
+    """Random inputs: a network a cell, with all seeds. Digits: all nets on a seed's matrices."""
+    seeds = [*range(random_seeds)]
+    random = [
+        {"inputs": "random", "nets": [net], "seeds": seeds, "depths": random_depths} for net in NETS
+    ]
+    images = [
+        {"inputs": "digits", "nets": NETS, "seeds": [1000 + i], "depths": image_depths}
+        for i in range(image_seeds)
+    ]
+    return random + images
 
 
 def measure(
     inputs: str, nets: list[list], seeds: list[int], depths: list[int]
 ) -> dict[str, pd.DataFrame]:
     """Profile every network at every depth; random inputs give profiles layer by layer as well."""
-    asked = [
-        study.Network(activation=name, depth=depth, width=WIDTH, sigma_w=sigma)
-        for name, sigma in nets
-        for depth in depths
+    networks = [
+        study.Network(name, depth, WIDTH, sigma_w) for name, sigma_w in nets for depth in depths
     ]
-    if inputs == "random":
-        df = study.profile(asked, seeds, engine="matrix_free")
-    else:
+    if inputs == "digits":
         x, y = digits.sample(seeds[0], IMAGES)
-        df = study.profile(asked, seeds, engine="dense", inputs=x, targets=y)
-    both = df[["log10_derivative_factor", "log10_weight_factor"]]
-    factors = both.fillna(0.0).sum(axis=1).to_numpy()  # 0 / 0 beneath a true zero, itself -inf
-    networks, layers = [], []
-    for net in asked:
-        own, factors = np.split(factors, [len(seeds) * net.depth])
-        # Column d - 1: from the output d layers down.
-        down = np.cumsum(own.reshape(len(seeds), net.depth)[:, ::-1], axis=1)
-        about = {"inputs": inputs, "activation": net.activation, "sigma_w": net.sigma_w}
-        about |= {"depth": net.depth, "width": net.width}
-        networks.append(pd.DataFrame(about | {"seed": seeds, "log10_decay": down[:, -1]}))
-        if net.depth == max(depths) and inputs == "random":
-            for d in np.unique(np.geomspace(1, net.depth, SHOWN).round().astype(int)):
-                found = median_interval(down[:, d - 1])
-                numbers = {"low": found.low, "median": found.value, "high": found.high}
-                layers.append({**about, "layer": net.depth - d, **numbers})
-    made = {"networks": pd.concat(networks), "layers": pd.DataFrame(layers)}
-    return {name: table for name, table in made.items() if len(table)}
+        df = study.profile(networks, seeds, engine="dense", inputs=x, targets=y)
+    else:
+        df = study.profile(networks, seeds, engine="matrix_free")
+    df = df.assign(inputs=inputs)
+    decays = gains(df).rename(columns={"log10_gain": "log10_decay"})
+    tables = {"networks": decays[[*NET, "seed", "log10_decay"]]}
+    if inputs == "random":
+        tables["layers"] = layer_by_layer(df[df.depth == max(depths)])
+    return tables
 
 
-def _of(tables: dict, inputs: str, activation: str, sigma_w: float, depth: int = 0):
+def layer_by_layer(df: pd.DataFrame) -> pd.DataFrame:
+    """Median gains from the output down to some layers, from the top one down."""
+    depth = df.depth.max()
+    passed = np.geomspace(1, depth, SHOWN).round().astype(int)
+    df = running_factors(df)
+    df = df[df.layers_passed.isin(passed)].sort_values("layers_passed", kind="stable")
+    df["log10_gain"] = df.derivative + df.weights
+    points = medians(df, [*NET, "layer"], ["log10_gain"])
+    return points.rename(columns={"value": "median"})[[*NET, "layer", "low", "median", "high"]]
+
+
+def networks_of(
+    tables: dict, inputs: str, activation: str, sigma_w: float, depth: int = 0
+) -> pd.DataFrame:
     """The networks of a kind at that depth, or the largest."""
-    own = tables["networks"].query("inputs == @inputs and activation == @activation")
-    return own[(own.sigma_w == sigma_w) & (own.depth == (depth or own.depth.max()))]
+    rows = tables["networks"]
+    rows = rows[(rows.inputs == inputs) & (rows.activation == activation)]
+    rows = rows[rows.sigma_w == sigma_w]
+    return rows[rows.depth == (depth or rows.depth.max())]
 
 
-def _gain(activation: str, sigma_w: float):
-    """Judge: the median decay of random inputs at the largest depth."""
-    return lambda tables: median_interval(_of(tables, "random", activation, sigma_w).log10_decay)
+def deepest_decay(tables: dict, activation: str, sigma_w: float) -> Estimate:
+    """The median decay of random inputs at the largest depth."""
+    return median_interval(networks_of(tables, "random", activation, sigma_w).log10_decay)
 
 
-def _rate(tables: dict[str, pd.DataFrame]) -> Estimate:
-    own = _of(tables, "random", "sigmoid", 1.0)
-    return median_interval(own.log10_decay / own.depth)
+def sigmoid_rate(tables: dict) -> Estimate:
+    """Decades per layer of the deepest sigmoid networks."""
+    rows = networks_of(tables, "random", "sigmoid", 1.0)
+    return median_interval(rows.log10_decay / rows.depth)
 
 
-def _digits_minus_random(tables: dict[str, pd.DataFrame]) -> Estimate:
+def images_less_random(tables: dict) -> Estimate:
     """Two groups of seeds that share nothing: each interval at 97.5 %, so 95 % together."""
-    a = _of(tables, "digits", "sigmoid", 1.0)
-    b = _of(tables, "random", "sigmoid", 1.0, a.depth.max())
-    a, b = (median_interval(own.log10_decay / own.depth, level=0.975) for own in (a, b))
+    images = networks_of(tables, "digits", "sigmoid", 1.0)
+    random = networks_of(tables, "random", "sigmoid", 1.0, images.depth.max())
+    a = median_interval(images.log10_decay / images.depth, level=0.975)
+    b = median_interval(random.log10_decay / random.depth, level=0.975)
     return Estimate(a.value - b.value, a.low - b.high, a.high - b.low, min(a.n, b.n))
-
-
-RATE = 0.5 * np.log10(study.theory.mean_field("sigmoid", 1.0).chi)
-GAIN = "median decades the gradient gains on its way down the deepest network"
-
-
-COMPARED = [1.0, 2**0.5, 4.0, 10.149264]  # scales at which all were measured
 
 
 def figure(tables: dict[str, pd.DataFrame]):
@@ -100,68 +120,54 @@ def figure(tables: dict[str, pd.DataFrame]):
     ).figure
 
 
+RATE = 0.5 * np.log10(study.theory.mean_field("sigmoid", 1.0).chi)
+GAIN = "median decades the gradient gains on its way down the deepest network"
+_SEEDS = "of ‖dC/dr^(layer)‖ / ‖dC/dr^(depth)‖ over the seeds"
+
 experiment = Experiment(
     question="How much of the gradient reaches the input, by activation, weight scale and depth?",
     grid={
-        preset: [
-            # Random inputs: a network a cell, with all seeds. Digits: all on one seed's matrices.
-            *(
-                {"inputs": "random", "nets": [n], "seeds": [*range(many)], "depths": d}
-                for n in NETS
-            ),
-            *(
-                {"inputs": "digits", "nets": NETS, "seeds": [1000 + i], "depths": less}
-                for i in range(few)
-            ),
-        ]
-        for preset, many, d, few, less in (
-            ("quick", 16, [10, 30, 100, 300], 3, [10, 30, 100]),
-            ("paper", 64, [10, 30, 100, 300, 1000, 10000], 10, [10, 30, 100, 300, 1000]),
-        )
+        "quick": cells(16, [10, 30, 100, 300], 3, [10, 30, 100]),
+        "paper": cells(64, [10, 30, 100, 300, 1000, 10000], 10, [10, 30, 100, 300, 1000]),
     },
     measure=measure,
     figure=figure,
     claims=[
-        Claim(name=name, statement=statement, threshold=threshold, judge=judge, about=about)
-        for name, about, threshold, judge, statement in (
-            (
-                "sigmoid vanishes as mean field says",
-                "",
-                within(1.02 * RATE, 0.98 * RATE),
-                _rate,
-                "Sigmoid at sigma_w = 1: decades of gradient norm per layer, median over seeds; "
-                "within 2 % of 1/2 log10 chi.",
-            ),
-            *(
-                (
-                    f"weights alone make {name} {fate}",
-                    "B",
-                    beyond,
-                    _gain(name.lower(), sigma),
-                    f"{name} at sigma_w = {sigma}: {GAIN}; outside float32's range.",
-                )
-                for name, sigma, fate, beyond in (
-                    ("ReLU", 1, "vanish", below(-38)),
-                    ("ReLU", 2, "explode", above(38)),
-                    ("sigmoid", 16, "explode", above(38)),
-                )
-            ),
-            (
-                "He initialisation preserves the gradient",
-                "saying",
-                within(-1, 1),
-                _gain("relu", 2**0.5),
-                f"ReLU at sigma_w = sqrt 2: {GAIN}; within a factor of ten.",
-            ),
-            (
-                "images do not change the rate",
-                "",
-                within(-0.01, 0.01),
-                _digits_minus_random,
-                "Sigmoid at sigma_w = 1: median decades per layer on MNIST digits less those on "
-                "random inputs, in networks of equal depth with seeds of their own.",
-            ),
-        )
+        Claim(
+            name="sigmoid vanishes as mean field says",
+            statement="Sigmoid at sigma_w = 1: decades of gradient norm per layer, median over "
+            "seeds; within 2 % of 1/2 log10 chi.",
+            threshold=within(1.02 * RATE, 0.98 * RATE),
+            judge=sigmoid_rate,
+        ),
+        *(
+            Claim(
+                name=f"weights alone make {name} {fate}",
+                statement=f"{name} at sigma_w = {sigma_w}: {GAIN}; outside float32's range.",
+                threshold=beyond,
+                judge=partial(deepest_decay, activation=name.lower(), sigma_w=sigma_w),
+                about="B",
+            )
+            for name, sigma_w, fate, beyond in (
+                ("ReLU", 1, "vanish", below(-38)),
+                ("ReLU", 2, "explode", above(38)),
+                ("sigmoid", 16, "explode", above(38)),
+            )
+        ),
+        Claim(
+            name="He initialisation preserves the gradient",
+            statement=f"ReLU at sigma_w = sqrt 2: {GAIN}; within a factor of ten.",
+            threshold=within(-1, 1),
+            judge=partial(deepest_decay, activation="relu", sigma_w=2**0.5),
+            about="saying",
+        ),
+        Claim(
+            name="images do not change the rate",
+            statement="Sigmoid at sigma_w = 1: median decades per layer on MNIST digits less those "
+            "on random inputs, in networks of equal depth with seeds of their own.",
+            threshold=within(-0.01, 0.01),
+            judge=images_less_random,
+        ),
     ],
     columns={
         "inputs": "random: one standard normal input and a random unit cotangent at the output, by "

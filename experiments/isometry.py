@@ -1,5 +1,7 @@
 """Singular values of the input-output Jacobian, down networks of up to 10,000 layers."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 
@@ -27,19 +29,24 @@ def measure(seed: int, depths: list[int]) -> dict[str, pd.DataFrame]:
     rows = []
     for law in LAWS:
         nets = [
-            study.Network(name, max(depths), WIDTH, sigma_w=w, sigma_b=b, weights=law)
-            for name, (w, b) in SCALES.items()
+            study.Network(name, max(depths), WIDTH, sigma_w, sigma_b, weights=law)
+            for name, (sigma_w, sigma_b) in SCALES.items()
         ]
-        for net, of_depths in zip(nets, log10_singular_values(nets, seed, depths, x), strict=True):
-            for depth, log in zip(depths, of_depths, strict=True):
+        spectra_of_nets = log10_singular_values(nets, seed, depths, x)
+        for net, of_depths in zip(nets, spectra_of_nets, strict=True):
+            for depth, values in zip(depths, of_depths, strict=True):
                 row = {"activation": net.activation, "weights": law, "width": WIDTH}
                 row |= {"depth": depth, "seed": seed}
-                row |= {f"log10_s_{k}": log[k - 1] for k in RANKS}
-                with np.errstate(under="ignore"):
-                    share = 100.0 ** (log - log[0])
-                    row["surviving_directions"] = share.sum() ** 2 / (share**2).sum()
-                rows.append(row)
+                row |= {f"log10_s_{k}": values[k - 1] for k in RANKS}
+                rows.append(row | {"surviving_directions": surviving_directions(values)})
     return {"spectra": pd.DataFrame(rows)}
+
+
+@np.errstate(under="ignore")
+def surviving_directions(log10_values: np.ndarray) -> float:
+    """How many directions share what is left: (sum s^2)^2 / sum s^4 of the singular values s."""
+    squares = 100.0 ** (log10_values - log10_values[0])
+    return squares.sum() ** 2 / (squares**2).sum()
 
 
 def exponents(activation: str, weights: str) -> np.ndarray:
@@ -58,31 +65,47 @@ def expected(activation: str, weights: str, depth: int, rank: int) -> float:
     if depth >= 4 * WIDTH:
         kept = deep_linear.directions_left(WIDTH, depth, rank) if activation == "relu" else 1.0
         return depth * exponents(activation, weights)[rank - 1] if kept > 0.5 else np.nan
-    near = rank == 1 and depth <= WIDTH / 4
-    law = spectra.spectrum(activation, depth, weights, Q)
-    return 0.5 * float(np.log10(law.largest)) if near else np.nan
+    if rank == 1 and depth <= WIDTH / 4:
+        return 0.5 * float(np.log10(spectra.spectrum(activation, depth, weights, Q).largest))
+    return np.nan
 
 
-def _deepest(tables: dict[str, pd.DataFrame], activation: str, weights: str) -> pd.DataFrame:
-    own = tables["spectra"]
-    own = own[(own.activation == activation) & (own.weights == weights)]
-    return own[own.depth == own.depth.max()].set_index("seed")
+def deepest(tables: dict[str, pd.DataFrame], activation: str, weights: str) -> pd.DataFrame:
+    """The deepest networks of a kind, by seed."""
+    rows = tables["spectra"]
+    rows = rows[(rows.activation == activation) & (rows.weights == weights)]
+    return rows[rows.depth == rows.depth.max()].set_index("seed")
 
 
-def _median(activation: str, weights: str, statistic):
-    """Judge: the median over the deepest networks of a kind."""
-    return lambda tables: median_interval(statistic(_deepest(tables, activation, weights)))
+def linear_decades(tables: dict[str, pd.DataFrame]) -> Estimate:
+    """The largest |log10 s| of linear networks of orthogonal weights."""
+    values = deepest(tables, "linear", "orthogonal").filter(like="log10_s_")
+    return median_interval(values.abs().max(axis=1))
 
 
-def _deviation(tables: dict[str, pd.DataFrame]) -> Estimate:
-    """Judge: root mean square of (mean decades per layer - exponent)."""
-    off = {}
+def decades_between(tables: dict[str, pd.DataFrame], activation: str, rank: int) -> Estimate:
+    """Decades between the largest singular value and that of a rank, of orthogonal weights."""
+    rows = deepest(tables, activation, "orthogonal")
+    return median_interval(rows.log10_s_1 - rows[f"log10_s_{rank}"])
+
+
+def gaussian_survivors(tables: dict[str, pd.DataFrame]) -> Estimate:
+    """Directions that survive Gaussian weights alone."""
+    return median_interval(deepest(tables, "linear", "gaussian").surviving_directions)
+
+
+def beyond_exponents(tables: dict[str, pd.DataFrame]) -> Estimate:
+    """Root mean square of (mean decades per layer - exponent)."""
+    deviations = {}
     kinds = [("linear", "gaussian", WIDTH), ("relu", "gaussian", 8), ("relu", "orthogonal", 8)]
     for name, law, last in kinds:
-        own, theory = _deepest(tables, name, law), exponents(name, law)
-        for k in (k for k in RANKS if k <= last):
-            off[f"{name} {law} {k}"] = own[f"log10_s_{k}"] / own.depth - theory[k - 1]
-    return root_mean_square(pd.DataFrame(off))
+        rows = deepest(tables, name, law)
+        theory = exponents(name, law)
+        for k in RANKS:
+            if k <= last:
+                rate = rows[f"log10_s_{k}"] / rows.depth
+                deviations[f"{name} {law} {k}"] = rate - theory[k - 1]
+    return root_mean_square(pd.DataFrame(deviations))
 
 
 def figure(tables: dict[str, pd.DataFrame]):
@@ -108,11 +131,10 @@ experiment = Experiment(
     question="Do orthogonal weights keep the directions of the gradient that Gaussian weights "
     "lose?",
     grid={
-        preset: [{"seed": seed, "depths": depths} for seed in range(seeds)]
-        for preset, seeds, depths in (
-            ("quick", 5, [2, 4, 16, 64, 256, 1000]),
-            ("paper", 20, [2, 4, 16, 64, 256, 1000, 3000, 10000]),
-        )
+        "quick": [{"seed": seed, "depths": [2, 4, 16, 64, 256, 1000]} for seed in range(5)],
+        "paper": [
+            {"seed": seed, "depths": [2, 4, 16, 64, 256, 1000, 3000, 10000]} for seed in range(20)
+        ],
     },
     measure=measure,
     figure=figure,
@@ -122,23 +144,21 @@ experiment = Experiment(
             statement="Linear, orthogonal, deepest networks: largest |log10 s|; below 1e-9, "
             "rounding.",
             threshold=below(1e-9),
-            judge=_median(
-                "linear", "orthogonal", lambda f: f.filter(like="log10_s_").abs().max(axis=1)
-            ),
+            judge=linear_decades,
         ),
         Claim(
             name="orthogonal weights keep every direction of a tanh network at tiny q*",
             statement="tanh, orthogonal, critical at q* = 1e-4, deepest networks: decades between "
             "the largest and the smallest singular value; within a factor of ten.",
             threshold=below(1),
-            judge=_median("tanh", "orthogonal", lambda f: f.log10_s_1 - f[f"log10_s_{WIDTH}"]),
+            judge=partial(decades_between, activation="tanh", rank=WIDTH),
         ),
         Claim(
             name="orthogonal weights keep every direction of a ReLU network",
             statement="ReLU, orthogonal, sigma_w = sqrt 2, deepest networks: decades between even "
             "the two largest singular values; within a factor of ten.",
             threshold=below(1),
-            judge=_median("relu", "orthogonal", lambda f: f.log10_s_1 - f.log10_s_2),
+            judge=partial(decades_between, activation="relu", rank=2),
             about="saying",
         ),
         Claim(
@@ -146,14 +166,14 @@ experiment = Experiment(
             statement="Linear, Gaussian, sigma_w = 1, deepest networks: directions that share what "
             "is left, (sum s^2)^2 / sum s^4; below 1.5.",
             threshold=below(1.5),
-            judge=_median("linear", "gaussian", lambda f: f.surviving_directions),
+            judge=gaussian_survivors,
         ),
         Claim(
             name="singular values part as Lyapunov exponents say",
             statement="Deepest networks, linear Gaussian at all ranks, ReLU at ranks up to 8: root "
             "mean square deviation of the mean decades per layer from theory; below 0.005.",
             threshold=below(0.005),
-            judge=_deviation,
+            judge=beyond_exponents,
         ),
     ],
     columns={

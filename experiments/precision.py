@@ -1,13 +1,18 @@
 """The depth at which a plain run loses the gradient, by number format, activation and scale."""
 
+import functools
+from bisect import bisect_left
+from collections.abc import Callable
+from functools import partial
 from itertools import product
 
 import numpy as np
 import pandas as pd
 
 import study
-from study.arithmetic.formats import FORMATS
-from study.arithmetic.plain import PlainRun, depths_lost
+from study.arithmetic.rounded import FORMATS, Rounded, is_lost, printed_norm, rounded_layers
+from study.core.backprop import backward, forward, weight_gradient
+from study.core.blocks import Dense
 from study.engines.explicit import unit_cotangent
 from study.runs.experiment import Experiment
 from study.sampling import gaussian
@@ -22,6 +27,11 @@ HE = 2**0.5
 KEYS = ["activation", "sigma_w", "format"]
 
 
+def cells(seeds: int, scales: list[float]) -> list[dict]:
+    """A seed and a scale a cell."""
+    return [{"seed": seed, "sigma_w": sigma_w} for seed in range(seeds) for sigma_w in scales]
+
+
 def measure(seed: int, sigma_w: float) -> dict[str, pd.DataFrame]:
     """Where each format loses the gradient of each network; all on the same unit weights."""
     key = gaussian.key(seed, "weights")  # those of `study.profile`
@@ -29,17 +39,66 @@ def measure(seed: int, sigma_w: float) -> dict[str, pd.DataFrame]:
     weights *= sigma_w / WIDTH**0.5
     x = gaussian.normal(gaussian.key(seed, "inputs"), 0, (1, WIDTH))
     dr = unit_cotangent(gaussian.key(seed, "cotangent"), (1, WIDTH), np.float64)
-    lines, nets = [], []
+    rows, nets = [], []
     for activation, name in product(ACTIVATIONS, FOUR):
-        lost, norm_lost = depths_lost(PlainRun(weights, x, activation, FORMATS[name]), dr)
+        number = FORMATS[name]
+        layers = rounded_layers(weights, activation, number)
+        lost, norm_lost = depths_lost(layers, Rounded(x, number), Rounded(dr, number))
         expected = expected_depth(activation, sigma_w, name)
-        lines.append((activation, sigma_w, WIDTH, seed, name, lost, norm_lost, expected))
+        rows.append((activation, sigma_w, WIDTH, seed, name, lost, norm_lost, expected))
         nets.append(study.Network(activation, int(min(lost, DEEPEST)), WIDTH, sigma_w, kink=0.0))
     columns = ["activation", "sigma_w", "width", "seed", "format"]
     columns += ["depth_lost", "depth_norm_lost", "expected_depth"]
     true = study.profile(nets, [seed], engine="dense")
     norms = true.log10_grad_norm[true.layer == 0].to_numpy()
-    return {"depth": pd.DataFrame(lines, columns=columns).assign(log10_true_norm=norms)}
+    return {"depth": pd.DataFrame(rows, columns=columns).assign(log10_true_norm=norms)}
+
+
+def depths_lost(layers: list[Dense], x: Rounded, dr: Rounded) -> tuple[float, float]:
+    """The smallest depths, of the first so many layers, at which dC/dW^(0) is lost.
+
+    Parameters
+    ----------
+    layers : of equal width
+    x, dr : the input, and dC/dr at the output, whatever the depth
+
+    Returns
+    -------
+    Two depths, inf where no depth loses it: that at which the gradient is lost (`is_lost`) or the
+    output is not finite, and that at which its `printed_norm` is 0 or not finite, too. Once lost,
+    it is taken to stay lost.
+
+    Examples
+    --------
+    A gradient of 10^-2 (depth - 1) against the smallest number, 2^-149, and its root:
+
+    >>> one = Rounded(np.ones((1, 1)), FORMATS["float32"])
+    >>> layers = rounded_layers([np.array([[0.01]])] * 40, "linear", one.number)
+    >>> depths_lost(layers, one, one)
+    (24.0, 13.0)
+    """
+    trace, output = forward(layers, x)
+    outputs = [step.r for step in trace[1:]] + [output]
+
+    @functools.cache
+    def first_gradient(depth: int) -> Rounded:
+        *_, first = backward(trace[:depth], dr)
+        return weight_gradient(first.r, first.delta)
+
+    def lost(depth: int) -> bool:
+        return not np.isfinite(outputs[depth - 1].value).all() or is_lost(first_gradient(depth))
+
+    def norm_lost(depth: int) -> bool:
+        return lost(depth) or not 0 < printed_norm(first_gradient(depth)) < np.inf
+
+    return smallest(lost, len(layers)), smallest(norm_lost, len(layers))
+
+
+def smallest(holds: Callable[[int], bool], deepest: int) -> float:
+    """The smallest depth for which something holds that then goes on to hold; or inf."""
+    if not holds(deepest):
+        return np.inf
+    return 1.0 + bisect_left(range(1, deepest), True, key=holds)
 
 
 def expected_depth(activation: str, sigma_w: float, name: str) -> float:
@@ -48,16 +107,28 @@ def expected_depth(activation: str, sigma_w: float, name: str) -> float:
     return lost_depth(activation, sigma_w, WIDTH, number.smallest, number.largest, DEEPEST)
 
 
-def _networks(tables: dict, activation: str, sigma_w: float, name: str) -> pd.DataFrame:
-    own = tables["depth"]
-    return own[(own.activation == activation) & (own.sigma_w == sigma_w) & (own.format == name)]
+def networks(tables: dict, activation: str, sigma_w: float, name: str) -> pd.DataFrame:
+    """The networks of a kind in a format."""
+    rows = tables["depth"]
+    rows = rows[(rows.activation == activation) & (rows.sigma_w == sigma_w)]
+    return rows[rows.format == name]
+
+
+def sigmoid_beside(tables: dict, column: str, reference: str) -> Estimate:
+    """One depth of sigmoid networks in float32 over another."""
+    rows = networks(tables, "sigmoid", 1.0, "float32")
+    return median_interval(rows[column] / rows[reference])
+
+
+def float64_reach(tables: dict, activation: str, sigma_w: float) -> Estimate:
+    """The depth at which float64 loses the gradient."""
+    return median_interval(networks(tables, activation, sigma_w, "float64").depth_lost)
 
 
 def bfloat16_reach(tables: dict[str, pd.DataFrame]) -> Estimate:
-    """Judge: each seed's smallest depth_lost of bfloat16 / float32, of networks both lose."""
-    wide = tables["depth"].pivot(
-        index=["activation", "sigma_w", "seed"], columns="format", values="depth_lost"
-    )
+    """Each seed's smallest depth_lost of bfloat16 / float32, of networks both lose."""
+    keys = ["activation", "sigma_w", "seed"]
+    wide = tables["depth"].pivot(index=keys, columns="format", values="depth_lost")
     ratio = wide.bfloat16 / wide.float32
     return median_interval(ratio[np.isfinite(wide.float32)].groupby("seed").min())
 
@@ -99,11 +170,8 @@ def figure(tables: dict[str, pd.DataFrame]):
 experiment = Experiment(
     question="How deep does each number format carry the gradient?",
     grid={
-        preset: [{"seed": seed, "sigma_w": sigma} for seed in range(seeds) for sigma in scales]
-        for preset, seeds, scales in (
-            ("quick", 2, [1.0, HE]),
-            ("paper", 10, [0.5, 1.0, HE, 2.0, 4.0, 10.149264]),
-        )
+        "quick": cells(2, [1.0, HE]),
+        "paper": cells(10, [0.5, 1.0, HE, 2.0, 4.0, 10.149264]),
     },
     measure=measure,
     figure=figure,
@@ -114,32 +182,28 @@ experiment = Experiment(
             "dC/dW^(0), over the depth expected from chi and the format's range with subnormals; "
             "within 5 % of 1.",
             threshold=within(0.95, 1.05),
-            judge=lambda t: median_interval(
-                (n := _networks(t, "sigmoid", 1.0, "float32")).depth_lost / n.expected_depth
-            ),
+            judge=partial(sigmoid_beside, column="depth_lost", reference="expected_depth"),
         ),
         Claim(
             name="the printed norm is lost at half the depth",
             statement="Sigmoid at sigma_w = 1, float32: depth at which the norm, summed as "
             "squares, is lost, over the depth at which the gradient is; within 10 % of 1/2.",
             threshold=within(0.45, 0.55),
-            judge=lambda t: median_interval(
-                (n := _networks(t, "sigmoid", 1.0, "float32")).depth_norm_lost / n.depth_lost
-            ),
+            judge=partial(sigmoid_beside, column="depth_norm_lost", reference="depth_lost"),
         ),
         Claim(
             name="float64 is deep enough for sigmoid",
-            statement="Sigmoid at sigma_w = 1: depth at which a plain float64 run loses "
-            f"dC/dW^(0); above {DEEPEST}.",
+            statement="Sigmoid at sigma_w = 1: depth at which a plain float64 run loses dC/dW^(0); "
+            f"above {DEEPEST}.",
             threshold=above(DEEPEST),
-            judge=lambda t: median_interval(_networks(t, "sigmoid", 1.0, "float64").depth_lost),
+            judge=partial(float64_reach, activation="sigmoid", sigma_w=1.0),
             about="saying",
         ),
         Claim(
             name="float64 is deep enough for He-initialised ReLU",
             statement=f"ReLU at sigma_w = sqrt 2: the same; above {DEEPEST}.",
             threshold=above(DEEPEST),
-            judge=lambda t: median_interval(_networks(t, "relu", HE, "float64").depth_lost),
+            judge=partial(float64_reach, activation="relu", sigma_w=HE),
             about="saying",
         ),
         Claim(

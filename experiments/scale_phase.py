@@ -7,65 +7,84 @@ import numpy as np
 import pandas as pd
 
 import study
-from study.core.activations import TABLE
 from study.runs.experiment import Experiment
 from study.statistics.claims import Claim, Estimate, above, below, bootstrap_over_seeds, within
 from study.statistics.estimators import mean, root_mean_square
-from study.statistics.phase import critical_scale, lasting_growth, mean_growth
+from study.statistics.summaries import critical_scale, gains
 
+ACTIVATIONS = [
+    "relu", "sigmoid", "tanh", "linear", "leaky_relu", "selu", "elu", "gelu", "silu", "softplus",
+    "hard_tanh", "erf",
+]  # fmt: skip
+FOUR = ["relu", "sigmoid", "tanh", "linear"]
+CRITICAL = {name: study.theory.critical_sigma_w(name) for name in ACTIVATIONS}
 WIDTH, DEPTH, PHASE_WIDTH = 500, 100, 256
 FIRST, LAST = 50, 95  # r^(FIRST) is past the transient of the forward pass
 NET = ["activation", "sigma_w"]
-FOUR = ["relu", "sigmoid", "tanh", "linear"]
-# The seeds from 0 on were seen when the statistics of the claims were chosen.
-SEED = 1000
+PLANE = [*NET, "sigma_b", "depth", "width"]
+SEED = 1000  # those from 0 on were seen when the statistics of the claims were chosen
 
 
-def _cells(seeds: int, n_scales: int, depths: list[int], n_biases: int) -> list[dict]:
+def cells(seeds: int, n_scales: int, depths: list[int], n_biases: int) -> list[dict]:
     """Growth: every activation and scale on one seed's matrices. Phase: an activation a cell."""
     scales = np.geomspace(0.25, 16, n_scales).round(6).tolist()
     biases = np.geomspace(0.1, 10, n_biases).round(6).tolist()
     growth = [{"table": "growth", "seeds": [SEED + i], "scales": scales} for i in range(seeds)]
-    planes = {"depths": depths, "biases": [0.0]}, {"depths": [DEPTH], "biases": biases}
     few = {"table": "phase", "seeds": [*range(SEED, SEED + 5)], "scales": scales}
-    return growth + [few | {"activation": name} | plane for plane in planes for name in TABLE]
+    planes = [{"depths": depths, "biases": [0.0]}, {"depths": [DEPTH], "biases": biases}]
+    return growth + [few | {"activation": name} | plane for plane in planes for name in ACTIVATIONS]
 
 
-def measure(
-    table: str, seeds: list[int], scales: list[float], activation: str = "", **plane: list
-) -> dict[str, pd.DataFrame]:
-    """Growth per layer of every activation, paired; or the decay of one, all over a plane."""
-    if table == "growth":
-        nets = [study.Network(a, DEPTH, WIDTH, s, dtype="float32") for a in TABLE for s in scales]
-        df = study.profile(nets, seeds, engine="dense").query(f"{FIRST} <= layer < {LAST}")
-        name, of = "log10_growth", "mean"
-    else:
-        at = product(plane["depths"], plane["biases"], scales)
-        nets = [study.Network(activation, depth, PHASE_WIDTH, s, b) for depth, b, s in at]
-        df = study.profile(nets, seeds, engine="matrix_free")
-        name, of = "log10_decay", "sum"
-    # Factors are 0 / 0 beneath a true zero, which is itself a factor, -inf.
-    df[name] = df[["log10_derivative_factor", "log10_weight_factor"]].fillna(0.0).sum(axis=1)
-    keys = [*NET, "sigma_b", "depth", "width"]
-    rows = df.groupby([*keys, "seed"], sort=False)[name].agg(of)
-    if table == "phase":
-        rows = rows.groupby(keys, sort=False).agg(n_seeds="count", log10_decay="median")
-    return {table: rows.reset_index()}
+def measure(table: str, **cell) -> dict[str, pd.DataFrame]:
+    """One of the two tables, for a cell."""
+    return {table: {"growth": measure_growth, "phase": measure_phase}[table](**cell)}
 
 
-def _crossing(activation: str, tables: dict[str, pd.DataFrame]) -> Estimate:
+def measure_growth(seeds: list[int], scales: list[float]) -> pd.DataFrame:
+    """Growth per layer of every activation, paired."""
+    nets = [
+        study.Network(name, DEPTH, WIDTH, sigma_w, dtype="float32")
+        for name in ACTIVATIONS
+        for sigma_w in scales
+    ]
+    rows = gains(study.profile(nets, seeds, engine="dense"), FIRST, LAST)
+    rows["log10_growth"] = rows.log10_gain / (LAST - FIRST)
+    return rows[[*PLANE, "seed", "log10_growth"]]
+
+
+def measure_phase(
+    seeds: list[int],
+    scales: list[float],
+    activation: str,
+    depths: list[int],
+    biases: list[float],
+) -> pd.DataFrame:
+    """The median decay of one activation, all over a plane."""
+    nets = [
+        study.Network(activation, depth, PHASE_WIDTH, sigma_w, sigma_b)
+        for depth, sigma_b, sigma_w in product(depths, biases, scales)
+    ]
+    rows = gains(study.profile(nets, seeds, engine="matrix_free"))
+    networks = rows.groupby(PLANE, sort=False).log10_gain
+    return networks.agg(n_seeds="count", log10_decay="median").reset_index()
+
+
+def crossing(tables: dict[str, pd.DataFrame], activation: str) -> Estimate:
+    """The sigma_w at which the growth of an activation crosses 0."""
     growth = tables["growth"]
     return bootstrap_over_seeds(growth[growth.activation == activation], critical_scale)
 
 
-def _sigmoid_from(sigma_w: float, tables: dict[str, pd.DataFrame]) -> Estimate:
-    """Judge: sigmoid's mean growth at the first scale of the grid from ``sigma_w`` on."""
-    own = tables["growth"]
-    own = own[(own.activation == "sigmoid") & (own.sigma_w >= sigma_w)]
-    return mean(own[own.sigma_w == own.sigma_w.min()].set_index("seed").log10_growth)
+def sigmoid_growth(tables: dict[str, pd.DataFrame], sigma_w: float) -> Estimate:
+    """Sigmoid's mean growth at the first scale of the grid from ``sigma_w`` on."""
+    growth = tables["growth"]
+    growth = growth[(growth.activation == "sigmoid") & (growth.sigma_w >= sigma_w)]
+    at_first = growth[growth.sigma_w == growth.sigma_w.min()]
+    return mean(at_first.set_index("seed").log10_growth)
 
 
-def _deviation(tables: dict[str, pd.DataFrame]) -> Estimate:
+def beyond_theory(tables: dict[str, pd.DataFrame]) -> Estimate:
+    """How far the mean growth is from mean field's, over all activations and scales."""
     wide = tables["growth"].pivot(index="seed", columns=NET, values="log10_growth")
     return root_mean_square(wide - [expected_growth(*net) for net in wide.columns])
 
@@ -76,9 +95,33 @@ def expected_growth(activation: str, sigma_w: float) -> float:
     return float(0.5 * np.log10(chi[FIRST:LAST]).mean())
 
 
-CRITICAL = {name: study.theory.critical_sigma_w(name) for name in TABLE}
-SIGMOID = CRITICAL["sigmoid"]
-_FRESH = f"Judged on seeds from {SEED} on, of which none was seen when the statistic was chosen."
+def mean_growth(growth: pd.DataFrame) -> pd.DataFrame:
+    """The mean over seeds at each scale, with 95 % by the normal law.
+
+    Parameters
+    ----------
+    growth : columns activation, sigma_w, seed, log10_growth
+
+    Returns
+    -------
+    DataFrame with activation, sigma_w, value, low and high.
+    """
+    grouped = growth.groupby(["activation", "sigma_w"], sort=False).log10_growth
+    points = grouped.agg(value="mean", sd="std").reset_index()
+    half = 1.96 * points.pop("sd") / np.sqrt(growth.seed.nunique())
+    return points.assign(low=points.value - half, high=points.value + half)
+
+
+def lasting_growth(
+    activations: list[str], low: float, high: float, count: int = 160
+) -> pd.DataFrame:
+    """1/2 log10 chi, at infinite width and depth: activation, sigma_w (low to high) and value."""
+    rows = [
+        (name, sigma, 0.5 * np.log10(study.theory.mean_field(name, sigma).chi))
+        for name in activations
+        for sigma in np.geomspace(low, high, count)
+    ]
+    return pd.DataFrame(rows, columns=["activation", "sigma_w", "value"])
 
 
 def figure(tables: dict[str, pd.DataFrame]) -> dict:
@@ -116,58 +159,56 @@ def figure(tables: dict[str, pd.DataFrame]) -> dict:
     return {"growth": figure, "depth": grid.figure}
 
 
+SIGMOID = CRITICAL["sigmoid"]
+_FRESH = f"Judged on seeds from {SEED} on, of which none was seen when the statistic was chosen."
+
 experiment = Experiment(
     question="At which weight scale does the gradient stop vanishing and start to explode?",
     grid={
-        "quick": _cells(3, 7, [10, 32, 100], 3),
-        "paper": _cells(20, 25, [10, 22, 46, 100, 215, 464, 1000], 9),
+        "quick": cells(3, 7, [10, 32, 100], 3),
+        "paper": cells(20, 25, [10, 22, 46, 100, 215, 464, 1000], 9),
     },
     measure=measure,
     figure=figure,
     claims=[
-        Claim(name=name, statement=statement, threshold=threshold, judge=judge, about=about)
-        for name, about, threshold, judge, statement in (
-            (
-                "sigmoid explodes beyond its critical scale",
-                "B",
-                above(0),
-                partial(_sigmoid_from, 11),
-                "Sigmoid: decades of gradient norm per layer at the first measured sigma_w above "
-                "11.",
-            ),
-            (
-                "a sigmoid's gradient always vanishes",
-                "saying",
-                below(0),
-                partial(_sigmoid_from, 16),
-                "Sigmoid: decades of gradient norm per layer at the largest measured sigma_w.",
-            ),
-            (
-                "sigmoid's critical scale",
-                "",
-                within(0.97 * SIGMOID, 1.03 * SIGMOID),
-                partial(_crossing, "sigmoid"),
-                "Sigmoid: the sigma_w at which the measured growth crosses zero; within 3 % of "
-                f"mean field's {SIGMOID:.6g}. {_FRESH}",
-            ),
-            (
-                "ReLU's critical scale",
-                "",
-                within(0.99 * 2**0.5, 1.01 * 2**0.5),
-                partial(_crossing, "relu"),
-                "ReLU: the sigma_w at which the measured growth crosses zero; within 1 % of sqrt "
-                "2.",
-            ),
-            (
-                "growth follows chi",
-                "",
-                below(0.005),
-                _deviation,
-                "All activations and scales: root mean square deviation of the mean growth from "
-                "mean field's 1/2 log10 chi in the same layers; below 0.005 decades per layer, a "
-                f"factor of 1.012. {_FRESH}",
-            ),
-        )
+        Claim(
+            name="sigmoid explodes beyond its critical scale",
+            statement="Sigmoid: decades of gradient norm per layer at the first measured sigma_w "
+            "above 11.",
+            threshold=above(0),
+            judge=partial(sigmoid_growth, sigma_w=11),
+            about="B",
+        ),
+        Claim(
+            name="a sigmoid's gradient always vanishes",
+            statement="Sigmoid: decades of gradient norm per layer at the largest measured "
+            "sigma_w.",
+            threshold=below(0),
+            judge=partial(sigmoid_growth, sigma_w=16),
+            about="saying",
+        ),
+        Claim(
+            name="sigmoid's critical scale",
+            statement="Sigmoid: the sigma_w at which the measured growth crosses zero; within 3 % "
+            f"of mean field's {SIGMOID:.6g}. {_FRESH}",
+            threshold=within(0.97 * SIGMOID, 1.03 * SIGMOID),
+            judge=partial(crossing, activation="sigmoid"),
+        ),
+        Claim(
+            name="ReLU's critical scale",
+            statement="ReLU: the sigma_w at which the measured growth crosses zero; within 1 % of "
+            "sqrt 2.",
+            threshold=within(0.99 * 2**0.5, 1.01 * 2**0.5),
+            judge=partial(crossing, activation="relu"),
+        ),
+        Claim(
+            name="growth follows chi",
+            statement="All activations and scales: root mean square deviation of the mean growth "
+            "from mean field's 1/2 log10 chi in the same layers; below 0.005 decades per layer, a "
+            f"factor of 1.012. {_FRESH}",
+            threshold=below(0.005),
+            judge=beyond_theory,
+        ),
     ],
     columns={
         "log10_growth": "factor of the gradient norm per layer, ‖dC/dr^(k)‖ / ‖dC/dr^(k+1)‖, its "

@@ -1,105 +1,205 @@
 """How alike the gradients at two inputs are, against depth: shattered gradients."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 import study
-from study.engines.blocks import BATCH, Block, gradient_overlaps
+from study.core.activations import Array
+from study.core.backprop import Layer
+from study.core.blocks import BATCH, Dense, Linear, Normalised, Residual
+from study.engines.pullback import pullback
 from study.runs.experiment import Experiment
 from study.sampling.draws import Draws
 from study.statistics.claims import Claim, Estimate, above, bootstrap_over_seeds, within
 from study.theory import correlation
 from study.theory.residual import branch_scales, normalised_scales
 
-WIDTH, ROWS = 512, 32
-INPUTS = {False: 2, True: ROWS}
-"""Inputs of a network without and with batch normalisation; ROWS is inputs times cotangents."""
+WIDTH, ROWS = 512, 32  # ROWS is inputs times cotangents
 HE = 2**0.5
+
+
+class Kind(NamedTuple):
+    """A kind of network; with batch normalisation, its statistics count as constants."""
+
+    activation: str = "relu"
+    sigma_w: float = HE
+    normalised: bool = False
+    residual: bool = False
+    coins: bool = False
+    """Whether units are active at random."""
+
+    @property
+    def inputs(self) -> int:
+        """How many inputs are compared: a batch normalisation needs many."""
+        return ROWS if self.normalised else 2
+
+
 KINDS = {
-    "relu": Block("relu", sigma_w=HE),
-    "relu, coins": Block("relu", sigma_w=HE),
-    "relu, BatchNorm": Block("relu", BATCH, frozen=True),
-    "residual": Block("relu", residual=True, sigma_w=HE),
-    "residual, coins": Block("relu", residual=True, sigma_w=HE),
-    "residual, BatchNorm": Block("relu", BATCH, residual=True, sigma_v=HE, frozen=True),
-    "tanh 0.9": Block("tanh", sigma_w=0.9),
-    "tanh 2": Block("tanh", sigma_w=2.0),
-    "sigmoid 4": Block("sigmoid", sigma_w=4.0),
-    "sigmoid 16": Block("sigmoid", sigma_w=16.0),
+    "relu": Kind(),
+    "relu, coins": Kind(coins=True),
+    "relu, BatchNorm": Kind(normalised=True),
+    "residual": Kind(residual=True),
+    "residual, coins": Kind(residual=True, coins=True),
+    "residual, BatchNorm": Kind(residual=True, normalised=True),
+    "tanh 0.9": Kind("tanh", 0.9),
+    "tanh 2": Kind("tanh", 2.0),
+    "sigmoid 4": Kind("sigmoid", 4.0),
+    "sigmoid 16": Kind("sigmoid", 16.0),
 }
 DEPTHS = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64]
 
 
+class Coins(Dense):
+    """A layer whose slopes are given, whatever z is."""
+
+    def __init__(self, W: Array, activation: str, scale: float, slopes: Array):
+        super().__init__(W, activation, scale=scale)
+        self.slopes = slopes
+
+    def slope(self, z: Array) -> Array:
+        return self.slopes
+
+
+def cells(seeds: int, depths: list[int]) -> list[dict]:
+    """A seed of either kind of inputs a cell."""
+    return [
+        {"inputs": inputs, "seed": seed, "depths": depths}
+        for inputs, count in (("orthogonal", seeds), ("digits", seeds // 3))
+        for seed in range(count)
+    ]
+
+
 def measure(inputs: str, seed: int, depths: list[int]) -> dict[str, pd.DataFrame]:
     """Every kind of network of one seed, all of them on the same weights."""
-    draws, depths = Draws(seed, "shattering", WIDTH), sorted(depths, reverse=True)
+    draws = Draws(seed, "shattering", WIDTH)
+    depths = sorted(depths, reverse=True)
     weights = [draws.weights(k) for k in range(2 * depths[0])]
     coins = [(draws.normal("coins", k, ROWS) > 0).astype(np.float32) for k in range(depths[0])]
     tables = []
-    for kind, block in KINDS.items():
-        count = INPUTS[block.axis is not None]
+    for name, kind in KINDS.items():
         if inputs == "orthogonal":
-            x = np.linalg.qr(draws.normal("inputs", 0, count).T)[0].T
+            x = np.linalg.qr(draws.normal("inputs", 0, kind.inputs).T)[0].T
         else:
-            x = draws.digits(count)
+            x = draws.digits(kind.inputs)
         x *= WIDTH**0.5 / np.linalg.norm(x, axis=1, keepdims=True)
-        u = draws.normal("cotangents", 0, ROWS // count) / np.float32(WIDTH**0.5)
-        slopes = coins.__getitem__ if "coins" in kind else None
-        covariance, variance = gradient_overlaps(block, weights.__getitem__, depths, x, u, slopes)
+        u = draws.normal("cotangents", 0, ROWS // kind.inputs) / np.float32(WIDTH**0.5)
+        layers = [layer_of(kind, k, weights, coins) for k in range(depths[0])]
+        covariance, variance = overlaps(layers, depths, x, u)
         cosine = 0.0 if inputs == "orthogonal" else float(np.vdot(x[0], x[1])) / WIDTH
-        theory = expected(kind, depths[0], cosine)[np.array(depths) - 1]
-        at = {"inputs": inputs, "kind": kind, "depth": depths, "seed": seed}
-        at |= {"covariance": covariance, "variance": variance, "expected": theory}
-        tables.append(pd.DataFrame(at))
+        table = {"inputs": inputs, "kind": name, "depth": depths, "seed": seed}
+        table |= {"covariance": covariance, "variance": variance}
+        table["expected"] = expected(kind, depths[0], cosine)[np.array(depths) - 1]
+        tables.append(pd.DataFrame(table))
     return {"overlaps": pd.concat(tables, ignore_index=True)}
 
 
+def layer_of(kind: Kind, k: int, weights: list[Array], coins: list[Array]) -> Layer:
+    """The k-th layer, or residual block of two matrices."""
+    W = weights[2 * k] if kind.residual else weights[k]
+    if kind.normalised:
+        hidden = Normalised(W, kind.activation, BATCH, frozen=True)
+    elif kind.coins:
+        hidden = Coins(W, kind.activation, kind.sigma_w, coins[k])
+    else:
+        hidden = Dense(W, kind.activation, scale=kind.sigma_w)
+    if not kind.residual:
+        return hidden
+    # He's factor stands where ReLU is not normalised away.
+    scale = kind.sigma_w if kind.normalised else None
+    return Residual([hidden, Linear(weights[2 * k + 1], scale)])
+
+
+def overlaps(
+    layers: list[Layer], depths: list[int], inputs: Array, cotangents: Array
+) -> tuple[Array, Array]:
+    """Mean <g_i, g_j> of the gradients at two different inputs, and mean ||g_i||^2, by network.
+
+    Parameters
+    ----------
+    layers : of the deepest network
+    depths : of each network, in falling order
+    inputs : (count, n) array; a batch normalisation takes inputs times cotangents for its batch
+    cotangents : (m, n) array, each the same for all inputs
+
+    Returns
+    -------
+    two (networks,) arrays
+        Over pairs of inputs and over cotangents; squared norms.
+
+    Examples
+    --------
+    A linear network has one gradient, whatever its input:
+
+    >>> W, x, u = np.random.default_rng(0).standard_normal((3, 5, 5))
+    >>> covariance, variance = overlaps([Dense(W, "linear")] * 3, [3, 1], x[:4], u)
+    >>> bool(np.allclose(covariance, variance))
+    True
+    """
+    count, m = len(inputs), len(cotangents)
+    x = np.tile(inputs, (m, 1))
+    dr = np.repeat(cotangents, count, axis=0)
+    gradients = pullback(lambda k, _: layers[k], depths, x, dr)
+    g = gradients.mantissa.astype(np.float64).reshape(len(depths), m, count, -1)
+    squares = np.sum(g**2, axis=(1, 2, 3)) / (m * count)
+    square_of_sum = np.sum(np.sum(g, axis=2) ** 2, axis=(1, 2)) / (m * count)
+    scale = np.ldexp(1.0, 2 * gradients.exponent)
+    return scale * (square_of_sum - squares) / (count - 1), scale * squares
+
+
 @lru_cache(maxsize=64)
-def expected(kind: str, depth: int, cosine: float) -> np.ndarray:
+def expected(kind: Kind, depth: int, cosine: float) -> np.ndarray:
     """Likeness at 1, ..., depth layers as theory has it, by the angle between the inputs."""
-    block = KINDS[kind]
-    scales = branch_scales("undamped", depth) if block.residual else None
-    if block.axis is not None and block.residual:
+    scales = branch_scales("undamped", depth) if kind.residual else None
+    if kind.normalised and kind.residual:
         scales = normalised_scales(depth, batch=ROWS)
-    if block.axis is not None or "coins" in kind:  # the angle plays no part
+    if kind.normalised or kind.coins:  # the angle plays no part
         return correlation.independent_shattering(depth, scales).correlation
-    if block.activation == "relu":
+    if kind.activation == "relu":
         return correlation.shattering(depth, scales, cosine).correlation
-    return correlation.plain_shattering(block.activation, block.sigma_w, depth, cosine).correlation
+    return correlation.plain_shattering(kind.activation, kind.sigma_w, depth, cosine).correlation
 
 
-def likeness(frame: pd.DataFrame) -> float:
+def likeness(rows: pd.DataFrame) -> float:
     """Covariance over variance, each averaged over networks before the division."""
-    return float(frame.covariance.mean() / frame.variance.mean())
+    return float(rows.covariance.mean() / rows.variance.mean())
 
 
-def beside(kind: str, depth: int, reference: float | str | None):
-    """Judge: likeness over a number, over that of another kind, or (None) over theory's."""
-
-    def judge(tables: dict[str, pd.DataFrame]) -> Estimate:
-        own = tables["overlaps"]
-        own = own[(own.inputs == "orthogonal") & (own.depth == depth)].set_index("seed")
-        frame, over = own[own.kind == kind][["covariance", "variance"]], reference
-        if reference is None:
-            over = own[own.kind == kind].expected.iloc[0]
-        elif isinstance(reference, str):
-            other = own[own.kind == reference][["covariance", "variance"]]
-            frame = frame.join(other.add_suffix("_other"))
-
-        def ratio(f: pd.DataFrame) -> float:
-            if isinstance(reference, str):
-                return likeness(f) / float(f.covariance_other.mean() / f.variance_other.mean())
-            return likeness(f) / over
-
-        return bootstrap_over_seeds(frame.reset_index(), ratio)
-
-    return judge
+def networks(tables: dict[str, pd.DataFrame], kind: str, depth: int) -> pd.DataFrame:
+    """The networks of a kind and depth at inputs at right angles."""
+    rows = tables["overlaps"]
+    rows = rows[(rows.inputs == "orthogonal") & (rows.depth == depth)]
+    return rows[rows.kind == kind]
 
 
-FACTOR = within(1 / 1.5, 1.5)
-HALVING = beside("relu", 8, 2.0**-8)
+def over_power(tables: dict[str, pd.DataFrame], kind: str, depth: int) -> Estimate:
+    """Likeness over 2^-depth."""
+    rows = networks(tables, kind, depth)[["seed", "covariance", "variance"]]
+    return bootstrap_over_seeds(rows, lambda f: likeness(f) * 2.0**depth)
+
+
+def over_theory(tables: dict[str, pd.DataFrame], kind: str, depth: int) -> Estimate:
+    """Likeness over theory's."""
+    rows = networks(tables, kind, depth)
+    theory = rows.expected.iloc[0]
+    rows = rows[["seed", "covariance", "variance"]]
+    return bootstrap_over_seeds(rows, lambda f: likeness(f) / theory)
+
+
+def over_other(tables: dict[str, pd.DataFrame], kind: str, depth: int, other: str) -> Estimate:
+    """Likeness over that of another kind, on the same weights."""
+    pairs = networks(tables, kind, depth)[["seed", "covariance", "variance"]].merge(
+        networks(tables, other, depth)[["seed", "covariance", "variance"]],
+        on="seed",
+        suffixes=("", "_other"),
+    )
+
+    def ratio(f: pd.DataFrame) -> float:
+        return likeness(f) / float(f.covariance_other.mean() / f.variance_other.mean())
+
+    return bootstrap_over_seeds(pairs, ratio)
 
 
 FAMILIES = {
@@ -143,91 +243,66 @@ def figure(tables: dict[str, pd.DataFrame]):
     return grid.figure
 
 
+FACTOR = within(1 / 1.5, 1.5)
+
 experiment = Experiment(
     question="Do gradients at different inputs lose their likeness with depth, and how fast?",
-    grid={
-        preset: [
-            {"inputs": inputs, "seed": seed, "depths": depths}
-            for inputs, count in (("orthogonal", seeds), ("digits", seeds // 3))
-            for seed in range(count)
-        ]
-        for preset, seeds, depths in (("quick", 9, DEPTHS[:8]), ("paper", 60, DEPTHS))
-    },
+    grid={"quick": cells(9, DEPTHS[:8]), "paper": cells(60, DEPTHS)},
     measure=measure,
     figure=figure,
     claims=[
         Claim(
-            name=name,
-            statement=f"{statement} after {depth} layers over {over}.",
-            threshold=threshold,
-            judge=judge,
-            about=about,
-        )
-        for about, name, statement, depth, over, threshold, judge in (
-            (
-                "saying",
-                "gradients of plain ReLU networks shatter as 2^-L",
-                "Plain He-ReLU, inputs at right angles: likeness of their gradients",
-                8,
-                "2^-8; within a factor of 1.5",
-                FACTOR,
-                HALVING,
-            ),
-            (
-                "",
-                "they follow the mean-field product",
-                "Plain He-ReLU: likeness",
-                8,
-                "prod (pi - theta_l) / pi, which falls as L^-3; within a factor of 1.5",
-                FACTOR,
-                beside("relu", 8, None),
-            ),
-            (
-                "",
-                "they follow it further down",
-                "Plain He-ReLU: likeness",
-                16,
-                "that product; within a factor of 2",
-                within(0.5, 2),
-                beside("relu", 16, None),
-            ),
-            (
-                "",
-                "units active independently give 2^-L",
-                "ReLU with active units drawn for each input: likeness",
-                6,
-                "2^-6; within a factor of 1.5",
-                FACTOR,
-                beside("relu, coins", 6, 2.0**-6),
-            ),
-            (
-                "",
-                "BatchNorm makes them so",
-                "Plain ReLU with batch normalisation, its statistics taken for constants: likeness",
-                6,
-                "2^-6; within a factor of 1.5",
-                FACTOR,
-                beside("relu, BatchNorm", 6, 2.0**-6),
-            ),
-            (
-                "saying",
-                "skip connections slow the shattering",
-                "ReLU with skip connections: likeness",
-                8,
-                "that without, on the same weights",
-                above(1),
-                beside("residual", 8, "relu"),
-            ),
-            (
-                "B",
-                "the weight scale decides on shattering",
-                "Sigmoid at sigma_w = 4, below its critical scale: likeness",
-                4,
-                "that at sigma_w = 16, above it; more than tenfold",
-                above(10),
-                beside("sigmoid 4", 4, "sigmoid 16"),
-            ),
-        )
+            name="gradients of plain ReLU networks shatter as 2^-L",
+            statement="Plain He-ReLU, inputs at right angles: likeness of their gradients after 8 "
+            "layers over 2^-8; within a factor of 1.5.",
+            threshold=FACTOR,
+            judge=partial(over_power, kind="relu", depth=8),
+            about="saying",
+        ),
+        Claim(
+            name="they follow the mean-field product",
+            statement="Plain He-ReLU: likeness after 8 layers over prod (pi - theta_l) / pi, which "
+            "falls as L^-3; within a factor of 1.5.",
+            threshold=FACTOR,
+            judge=partial(over_theory, kind="relu", depth=8),
+        ),
+        Claim(
+            name="they follow it further down",
+            statement="Plain He-ReLU: likeness after 16 layers over that product; within a factor "
+            "of 2.",
+            threshold=within(0.5, 2),
+            judge=partial(over_theory, kind="relu", depth=16),
+        ),
+        Claim(
+            name="units active independently give 2^-L",
+            statement="ReLU with active units drawn for each input: likeness after 6 layers over "
+            "2^-6; within a factor of 1.5.",
+            threshold=FACTOR,
+            judge=partial(over_power, kind="relu, coins", depth=6),
+        ),
+        Claim(
+            name="BatchNorm makes them so",
+            statement="Plain ReLU with batch normalisation, its statistics taken for constants: "
+            "likeness after 6 layers over 2^-6; within a factor of 1.5.",
+            threshold=FACTOR,
+            judge=partial(over_power, kind="relu, BatchNorm", depth=6),
+        ),
+        Claim(
+            name="skip connections slow the shattering",
+            statement="ReLU with skip connections: likeness after 8 layers over that without, on "
+            "the same weights.",
+            threshold=above(1),
+            judge=partial(over_other, kind="residual", depth=8, other="relu"),
+            about="saying",
+        ),
+        Claim(
+            name="the weight scale decides on shattering",
+            statement="Sigmoid at sigma_w = 4, below its critical scale: likeness after 4 layers "
+            "over that at sigma_w = 16, above it; more than tenfold.",
+            threshold=above(10),
+            judge=partial(over_other, kind="sigmoid 4", depth=4, other="sigmoid 16"),
+            about="B",
+        ),
     ],
     columns={
         "inputs": "orthogonal: random inputs at right angles; digits: MNIST images, projected to "

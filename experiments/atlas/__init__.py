@@ -9,8 +9,9 @@ import study
 from experiments.atlas.profiles import expected_norms, middle, shown_layers, told_apart
 from study.plot.floats import FLOAT32_DECADES
 from study.runs.experiment import Experiment
-from study.statistics.claims import Claim, Estimate, above, below, bootstrap_over_seeds
-from study.statistics.estimators import worst
+from study.statistics.claims import Claim, Estimate, above, below
+from study.statistics.estimators import resampled, worst
+from study.statistics.summaries import running_factors
 
 # Round numbers around each activation's critical scale, and that scale.
 SCALES = {
@@ -24,25 +25,25 @@ SCALES = {
 LAWS = ("gaussian", "orthogonal", "uniform")
 NEAR = 6  # layers near either end of a profile
 SEED = 2000
+AWAY = 1.2  # a factor of the critical scale
+VANISHES = -3.0  # decades
+RIGHT = 2 / 3  # of all guesses
 
 
-def _cells(pick: slice, depths: list[int], widths: list[int], seeds: int) -> list[dict]:
+def cells(pick: slice, depths: list[int], widths: list[int], seeds: int) -> list[dict]:
     """An activation, a width and a law a cell; its networks are numbered from ``first`` on."""
-    asked = [*product(SCALES, widths, LAWS[:2])]
+    kinds = [*product(SCALES, widths, LAWS[:2])]
     # Uniform weights are drawn, which takes longest where wide: first, to share out well.
-    asked += [(name, width, LAWS[2]) for width in widths[::-1] for name in SCALES]
-    cells, first = [], 0
-    for activation, width, law in asked:
-        net = {"activation": activation, "width": width, "weights": law, "first": first}
+    kinds += [(name, width, LAWS[2]) for width in widths[::-1] for name in SCALES]
+    rows = []
+    first = 0
+    for activation, width, law in kinds:
         scales = SCALES[activation][pick]
-        more = {"scales": scales, "depths": depths}
-        cells.append({**net, **more, "seeds": [*range(SEED, SEED + seeds)]})
+        cell = {"activation": activation, "width": width, "weights": law, "first": first}
+        cell |= {"scales": scales, "depths": depths, "seeds": [*range(SEED, SEED + seeds)]}
+        rows.append(cell)
         first += len(scales) * len(depths)
-    return cells
-
-
-_MIDDLE = "of the seeds' middle 80 %"
-_NORM = "of log10 ‖dC/dW^(layer)‖"
+    return rows
 
 
 def measure(
@@ -55,112 +56,109 @@ def measure(
     seeds: list[int],
 ) -> dict[str, pd.DataFrame]:
     """Profile networks of one activation, width and law, and keep what stands for all."""
-    asked = [
-        study.Network(activation, depth, width, sigma, weights=weights)
-        for sigma in scales
+    nets = [
+        study.Network(activation, depth, width, sigma_w, weights=weights)
+        for sigma_w in scales
         for depth in depths
     ]
-    df = study.profile(asked, seeds)  # for one input: dense for uniform weights alone
-    kept = ("log10_grad_norm", "log10_derivative_factor", "log10_weight_factor")
-    columns = df[[*kept]].to_numpy()
+    # For one input dense for uniform weights alone.
+    frame = running_factors(study.profile(nets, seeds))
+    numbers = range(first, first + len(nets))
+    rows = np.repeat(numbers, [len(seeds) * net.depth for net in nets])
     networks, layers, ends = [], [], []
-    for number, net in enumerate(asked, first):
-        own, columns = np.split(columns, [len(seeds) * net.depth])
-        norm, *factors = own.reshape(len(seeds), net.depth, 3).transpose(2, 0, 1)
-        # 0 / 0 beneath a true zero, which is itself a factor, -inf.
-        known = [np.where(np.isnan(f), 0.0, f) for f in factors]
-        phi, weight = (np.cumsum(f[:, ::-1], axis=1)[:, ::-1] for f in known)
-        gain = (phi + weight)[:, 0]
-        about = {"activation": activation, "sigma_w": net.sigma_w, "depth": net.depth}
-        about |= {"width": width, "weights": weights, "n_seeds": len(seeds)}
-        networks.append({"network": number, **about, "gain": float(middle(gain)[0])})
+    for (number, df), net in zip(frame.groupby(rows), nets, strict=True):
+        norm, derivative, weight = (
+            df[column].to_numpy().reshape(len(seeds), net.depth)
+            for column in ("log10_grad_norm", "derivative", "weights")
+        )
+        gain = (derivative + weight)[:, 0]
+        network = {"network": number, "activation": activation, "sigma_w": net.sigma_w}
+        network |= {"depth": net.depth, "width": width, "weights": weights}
+        networks.append(network | {"n_seeds": len(seeds), "gain": float(middle(gain)[0])})
         at = shown_layers(net.depth, NEAR)
         median, low, high = middle(norm[:, at])
-        rows = {"network": number, "layer": at, "median": median, "low": low, "high": high}
-        rows |= {"derivative": middle(phi[:, at])[0], "weight": middle(weight[:, at])[0]}
-        rows["theory"] = expected_norms(activation, net.sigma_w, net.depth, width, weights, at)
-        layers.append(pd.DataFrame(rows))
+        of_layers = {"network": number, "layer": at, "median": median, "low": low, "high": high}
+        of_layers["derivative"] = middle(derivative[:, at])[0]
+        of_layers["weight"] = middle(weight[:, at])[0]
+        of_layers["theory"] = expected_norms(net, at)
+        layers.append(pd.DataFrame(of_layers))
         if net.depth == max(depths):
-            found = {"network": number, "seed": seeds, "log10_gain": gain}
-            ends.append(pd.DataFrame({**found, "log10_first_norm": norm[:, 0]}))
-    tables = {"networks": pd.DataFrame(networks)}
-    tables |= {"layers": pd.concat(layers), "ends": pd.concat(ends)}
-    return {name: _rounded(table) for name, table in tables.items()}
+            of_seeds = {"network": number, "seed": seeds, "log10_gain": gain}
+            ends.append(pd.DataFrame(of_seeds | {"log10_first_norm": norm[:, 0]}))
+    return {
+        "networks": rounded(pd.DataFrame(networks)),
+        "layers": rounded(pd.concat(layers)),
+        "ends": rounded(pd.concat(ends)),
+    }
 
 
-def _rounded(table: pd.DataFrame) -> pd.DataFrame:
-    measured = [name for name in table.select_dtypes("float64") if name != "sigma_w"]
-    return table.assign(**{name: table[name].round(2) + 0.0 for name in measured})  # no -0.0
+def rounded(table: pd.DataFrame) -> pd.DataFrame:
+    """What was measured to two decimals, without -0.0."""
+    measured = table.select_dtypes("float64").drop(columns="sigma_w", errors="ignore")
+    return table.assign(**(measured.round(2) + 0.0))
 
 
-def _wide(tables: dict[str, pd.DataFrame], column: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The deepest networks, and their ends: a row a seed, a column a network."""
-    ends = tables["ends"].pivot(index="seed", columns="network", values=column)
-    return tables["networks"].set_index("network").loc[ends.columns], ends
+def deepest(tables: dict[str, pd.DataFrame], column: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The deepest networks, and a column of theirs: a row a seed, a column a network."""
+    values = tables["ends"].pivot(index="seed", columns="network", values=column)
+    return tables["networks"].set_index("network").loc[values.columns], values
 
 
-def _over_seeds(ends: pd.DataFrame, statistic) -> Estimate:
-    """A statistic of the array (seeds, networks), seeds resampled."""
-    values, frame = ends.to_numpy(), pd.DataFrame({"seed": ends.index, "row": range(len(ends))})
-    return bootstrap_over_seeds(frame, lambda f: float(statistic(values[f["row"]])), resamples=500)
-
-
-def _sign_right(tables: dict[str, pd.DataFrame]) -> Estimate:
-    about, gains = _wide(tables, "log10_gain")
-    critical = about.activation.map(study.theory.critical_sigma_w)
-    away = (np.abs(np.log(about.sigma_w / critical)) > np.log(AWAY)).to_numpy()
-    explodes = (about.sigma_w > critical).to_numpy()[away]
+def sign_right(tables: dict[str, pd.DataFrame]) -> Estimate:
+    """The share of networks away from the critical scale whose gradient does as the phase says."""
+    networks, gains = deepest(tables, "log10_gain")
+    critical = networks.activation.map(study.theory.critical_sigma_w)
+    away = (np.abs(np.log(networks.sigma_w / critical)) > np.log(AWAY)).to_numpy()
+    explodes = (networks.sigma_w > critical).to_numpy()[away]
 
     def share(gain: np.ndarray) -> float:
         return np.mean((np.median(gain, axis=0) > 0) == explodes)
 
-    return _over_seeds(gains.loc[:, away], share)
+    return resampled(gains.loc[:, away], share, resamples=500)
 
 
-def _zeros(tables: dict[str, pd.DataFrame]) -> Estimate:
-    about, norms = _wide(tables, "log10_first_norm")
-    vanishing = (about.gain < VANISHES).to_numpy()
+def shown_as_zero(tables: dict[str, pd.DataFrame]) -> Estimate:
+    """The share of vanishing networks whose first gradient is below float32's range."""
+    networks, norms = deepest(tables, "log10_first_norm")
+    vanishing = (networks.gain < VANISHES).to_numpy()
 
     def share(norm: np.ndarray) -> float:
         return np.mean(np.median(norm, axis=0) < FLOAT32_DECADES[0])
 
-    return _over_seeds(norms.loc[:, vanishing], share)
+    return resampled(norms.loc[:, vanishing], share, resamples=500)
 
 
-def _farthest_from_theory(tables: dict[str, pd.DataFrame]) -> Estimate:
+def farthest_from_theory(tables: dict[str, pd.DataFrame]) -> Estimate:
     """The largest distance of a median from theory, in the widest networks of up to 100 layers."""
-    about = tables["networks"]
-    about = about[(about.width == about.width.max()) & (about.depth <= 100)]
-    own = tables["layers"].merge(about[["network"]])
-    return worst((own["median"] - own.theory).abs(), tables["ends"].seed)
+    networks = tables["networks"]
+    networks = networks[(networks.width == networks.width.max()) & (networks.depth <= 100)]
+    layers = tables["layers"].merge(networks[["network"]])
+    return worst((layers["median"] - layers.theory).abs(), tables["ends"].seed)
 
 
-def _pairs(tables: dict[str, pd.DataFrame], *laws: str) -> list[pd.DataFrame]:
-    """The gains under each law, a row a seed; networks of the same place in each are alike else."""
-    about, gains = _wide(tables, "log10_gain")
-    order = about.reset_index().sort_values(["activation", "sigma_w", "width"])
-    return [gains[order.network[order.weights == law]] for law in laws]
+def gains_under(tables: dict[str, pd.DataFrame], law: str) -> pd.DataFrame:
+    """The gains under a law, a row a seed; columns of the same place are alike under every law."""
+    networks, gains = deepest(tables, "log10_gain")
+    networks = networks.reset_index().sort_values(["activation", "sigma_w", "width"])
+    return gains[networks.network[networks.weights == law]]
 
 
-def _spread_ratio(tables: dict[str, pd.DataFrame]) -> Estimate:
+def spread_ratio(tables: dict[str, pd.DataFrame]) -> Estimate:
     """Orthogonal over Gaussian: the ratio of the spreads of a network's gain, the median of all."""
-    gaussian, orthogonal = _pairs(tables, "gaussian", "orthogonal")
+    both = [gains_under(tables, law) for law in ("gaussian", "orthogonal")]
 
     def ratio(gain: np.ndarray) -> float:
         _, low, high = middle(gain)
         of_gaussian, of_orthogonal = np.split(high - low, 2)
         return np.median(of_orthogonal / of_gaussian)
 
-    return _over_seeds(pd.concat([gaussian, orthogonal], axis=1), ratio)
+    return resampled(pd.concat(both, axis=1), ratio, resamples=500)
 
 
-def _uniform_from_gaussian(tables: dict[str, pd.DataFrame]) -> Estimate:
-    return told_apart(*(own.to_numpy() for own in _pairs(tables, "uniform", "gaussian")))
-
-
-AWAY = 1.2  # a factor of the critical scale
-VANISHES = -3.0  # decades
-RIGHT = 2 / 3  # of all guesses
+def uniform_from_gaussian(tables: dict[str, pd.DataFrame]) -> Estimate:
+    """How well the gains tell uniform weights from Gaussian ones."""
+    uniform = gains_under(tables, "uniform").to_numpy()
+    return told_apart(uniform, gains_under(tables, "gaussian").to_numpy())
 
 
 def figure(tables: dict[str, pd.DataFrame]):
@@ -188,63 +186,59 @@ def figure(tables: dict[str, pd.DataFrame]):
     ).figure  # fmt: skip
 
 
+_MIDDLE = "of the seeds' middle 80 %"
+_NORM = "of log10 ‖dC/dW^(layer)‖"
+
 experiment = Experiment(
     question="What does the gradient do, layer by layer, in any of these networks?",
     grid={
-        "quick": _cells(slice(1, None, 4), [10, 100], [16, 64], 10),
-        "paper": _cells(slice(None), [10, 30, 100, 300, 1000], [64, 256, 1024], 20),
+        "quick": cells(slice(1, None, 4), [10, 100], [16, 64], 10),
+        "paper": cells(slice(None), [10, 30, 100, 300, 1000], [64, 256, 1024], 20),
     },
     measure=measure,
     figure=figure,
     claims=[
-        Claim(name=name, statement=statement, threshold=threshold, judge=judge, about=about)
-        for name, about, threshold, judge, statement in (
-            (
-                "the phase tells the sign",
-                "B",
-                above(0.99),
-                _sign_right,
-                f"Share of the deepest networks with sigma_w more than a factor of {AWAY} from the "
-                "critical one, all widths and laws, whose median gradient grows on its way down "
-                "where sigma_w is above it, and shrinks where below; above 0.99.",
-            ),
-            (
-                "float32 shows zeros that are none",
-                "",
-                above(0.5),
-                _zeros,
-                "Share of the deepest networks that lose more than three decades, whose first "
-                "layer's median gradient norm is below float32's normal range, where a plain run "
-                "ends at 0; above one half.",
-            ),
-            (
-                "wide and shallow networks are where theory says",
-                "",
-                below(0.5),
-                _farthest_from_theory,
-                "The largest distance, in decades, of a median gradient norm from theory without a "
-                "free offset, in any layer of the widest networks up to 100 layers deep; below "
-                "0.5.",
-            ),
-            (
-                "orthogonal weights make seeds more alike",
-                "",
-                below(0.8),
-                _spread_ratio,
-                "Middle 80 % of seeds of the decades gained in the deepest networks, orthogonal "
-                "over Gaussian weights, the median of all pairs of networks; below 0.8.",
-            ),
-            (
-                "only the variance of the weights counts",
-                "",
-                below((2 * RIGHT - 1) ** 2),
-                _uniform_from_gaussian,
-                "How well the decades gained tell a deepest network of uniform weights from one of "
-                "Gaussian weights of the same variance: (2P - 1)^2, where P is the chance that the "
-                "first gains more; the mean of all pairs of networks, without bias, 0 where only "
-                "the variance counts; below 1/9, two right guesses in three.",
-            ),
-        )
+        Claim(
+            name="the phase tells the sign",
+            statement=f"Share of the deepest networks with sigma_w more than a factor of {AWAY} "
+            "from the critical one, all widths and laws, whose median gradient grows on its way "
+            "down where sigma_w is above it, and shrinks where below; above 0.99.",
+            threshold=above(0.99),
+            judge=sign_right,
+            about="B",
+        ),
+        Claim(
+            name="float32 shows zeros that are none",
+            statement="Share of the deepest networks that lose more than three decades, whose "
+            "first layer's median gradient norm is below float32's normal range, where a plain run "
+            "ends at 0; above one half.",
+            threshold=above(0.5),
+            judge=shown_as_zero,
+        ),
+        Claim(
+            name="wide and shallow networks are where theory says",
+            statement="The largest distance, in decades, of a median gradient norm from theory "
+            "without a free offset, in any layer of the widest networks up to 100 layers deep; "
+            "below 0.5.",
+            threshold=below(0.5),
+            judge=farthest_from_theory,
+        ),
+        Claim(
+            name="orthogonal weights make seeds more alike",
+            statement="Middle 80 % of seeds of the decades gained in the deepest networks, "
+            "orthogonal over Gaussian weights, the median of all pairs of networks; below 0.8.",
+            threshold=below(0.8),
+            judge=spread_ratio,
+        ),
+        Claim(
+            name="only the variance of the weights counts",
+            statement="How well the decades gained tell a deepest network of uniform weights from "
+            "one of Gaussian weights of the same variance: (2P - 1)^2, where P is the chance that "
+            "the first gains more; the mean of all pairs of networks, without bias, 0 where only "
+            "the variance counts; below 1/9, two right guesses in three.",
+            threshold=below((2 * RIGHT - 1) ** 2),
+            judge=uniform_from_gaussian,
+        ),
     ],
     columns={
         "network": "which network, a row of the table networks [-]",

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from study.core.activations import Array
+from study.core.network import Network
 from study.statistics.claims import Estimate
 from study.theory.finite_width import weight_gradient_law
 from study.theory.moments import KURTOSIS, kurtosis_shift
@@ -30,8 +31,8 @@ def shown_layers(depth: int, near: int) -> Array:
     array([0, 1, 2])
     """
     away = np.geomspace(1, max(depth // 2, 1), near).round().astype(int)
-    ends = np.concatenate([[0], away, depth - 1 - away[:-1], [depth - 1]])  # one in the middle
-    return np.unique(ends[(ends >= 0) & (ends < depth)])
+    layers = np.concatenate([[0], away, depth - 1 - away[:-1], [depth - 1]])  # one in the middle
+    return np.unique(layers[(layers >= 0) & (layers < depth)])
 
 
 def middle(values: Array) -> tuple[Array, Array, Array]:
@@ -51,15 +52,11 @@ def middle(values: Array) -> tuple[Array, Array, Array]:
     [10.5, 3.0, 18.0]
     """
     ordered = np.sort(values, axis=0)
-    n = len(ordered)
-    left = n // 10
-    # Between two true zeros there is no mean of logarithms to take.
-    low, high = ordered[(n - 1) // 2], ordered[n // 2]
-    median = np.where(low == high, low, 0.5 * (np.where(low == high, 0.0, low) + high))
-    return median, ordered[left], ordered[n - 1 - left]
+    left = len(ordered) // 10
+    return np.median(ordered, axis=0), ordered[left], ordered[-1 - left]
 
 
-def told_apart(one: Array, other: Array) -> Estimate:
+def told_apart(ours: Array, theirs: Array) -> Estimate:
     """How well a value tells two laws of weights apart: (2 P - 1)^2, the mean over networks.
 
     P is the chance that a network of the first law has the larger value; who guesses by the value
@@ -70,7 +67,7 @@ def told_apart(one: Array, other: Array) -> Estimate:
 
     Parameters
     ----------
-    one, other : (seeds, networks) arrays, at least 5 seeds, the same in both; -inf is allowed
+    ours, theirs : (seeds, networks) arrays, at least 5 seeds, the same in both; -inf is allowed
 
     Returns
     -------
@@ -85,16 +82,16 @@ def told_apart(one: Array, other: Array) -> Estimate:
     """
     from scipy.special import stdtrit  # as slow to import as pandas
 
-    n = len(one)
-    larger = (one[:, None] > other).astype(float) - (one[:, None] < other)
+    n = len(ours)
+    larger = (ours[:, None] > theirs).astype(float) - (ours[:, None] < theirs)
     larger[np.arange(n), np.arange(n)] = 0
-    found = _square(larger)
-    without = [_square(np.delete(np.delete(larger, i, 0), i, 1)) for i in range(n)]
+    value = _mean_product(larger)
+    without = [_mean_product(np.delete(np.delete(larger, i, 0), i, 1)) for i in range(n)]
     half = stdtrit(n - 1, 0.975) * np.sqrt((n - 1) * np.var(without))
-    return Estimate(found, float(found - half), float(found + half), n)
+    return Estimate(value, float(value - half), float(value + half), n)
 
 
-def _square(larger: Array) -> float:
+def _mean_product(larger: Array) -> float:
     """The mean product of two of the comparisons (seeds, seeds, networks), of four seeds."""
     n = len(larger)
     both = larger + larger.swapaxes(0, 1)
@@ -103,9 +100,7 @@ def _square(larger: Array) -> float:
     return float(total.mean() / (n * (n - 1) * (n - 2) * (n - 3)))
 
 
-def expected_norms(
-    activation: str, sigma_w: float, depth: int, width: int, weights: str, layers: Sequence[int]
-) -> Array:
+def expected_norms(net: Network, layers: Sequence[int]) -> Array:
     """log10 of the ‖dC/dW^(layer)‖ that theory expects, for each of ``layers``; no free offset.
 
     ReLU and linear: the median of the exact law at this width (`theory.finite_width`) for Gaussian
@@ -116,41 +111,30 @@ def expected_norms(
     laws of weights; the typical norm in a network of finite width leaves that as
     exp(-a depth / width).
 
-    Parameters
-    ----------
-    activation : name in the table `study.core.activations`
-    sigma_w : standard deviation of the weights, Var W = sigma_w^2 / fan_in
-    depth, width : weight matrices; units in every layer
-    weights : "gaussian", "uniform" or "orthogonal"
-    layers : k of W^(k), from 0 to depth - 1
-
     Examples
     --------
-    >>> expected_norms("relu", 2**0.5, 100, 64, "gaussian", [0, 99]).round(2)
+    >>> expected_norms(Network("relu", 100, 64, sigma_w=2**0.5), [0, 99]).round(2)
     array([-0.11, -0.11])
-    >>> expected_norms("sigmoid", 1.0, 1000, 64, "gaussian", [0, 999]).round(2)
+    >>> expected_norms(Network("sigmoid", 1000, 64, sigma_w=1.0), [0, 999]).round(2)
     array([-6.2614e+02, -1.0000e-02])
     """
-    if activation in ("relu", "linear"):
-        gain = (depth - 1) * math.log10(sigma_w) + 0.5 * math.log10(width)
-        return np.array([_unit_median(activation, depth, width, weights, k) for k in layers]) + gain
-    return log10_norms(activation, sigma_w, 0.0, depth, width, layers)
+    if net.activation not in ("relu", "linear"):
+        return log10_norms(net.activation, net.sigma_w, 0.0, net.depth, net.width, layers)
+    gain = (net.depth - 1) * math.log10(net.sigma_w) + 0.5 * math.log10(net.width)
+    kind = net.activation, net.depth, net.width, net.weights
+    return gain + np.array([_unit_median(*kind, layer) for layer in layers])
 
 
 @functools.cache
 def _unit_median(activation: str, depth: int, width: int, weights: str, layer: int) -> float:
     """For sigma_w = 1 and an input of norm 1: log10 of the median norm."""
-    known = "gaussian" if weights == "uniform" else weights
-    law = weight_gradient_law([width] * (depth + 1), layer, activation, known, sigma_w=1.0)
-    log_square = law.median
-    if weights == "uniform":  # of the layers beneath W^(layer) and of those above it
-        for layers in (layer, depth - 1 - layer):
-            log_square += _kurtosis_shift(activation, layers, width)
+    widths = [width] * (depth + 1)
+    if weights != "uniform":
+        law = weight_gradient_law(widths, layer, activation, weights, sigma_w=1.0)
+        return law.median / 2 / math.log(10)
+    log_square = weight_gradient_law(widths, layer, activation, "gaussian", sigma_w=1.0).median
+    for layers in (layer, depth - 1 - layer):  # those beneath W^(layer) and those above it
+        if layers:
+            shift = kurtosis_shift([width] * (layers + 1), activation, KURTOSIS["uniform"])
+            log_square += shift.mean
     return log_square / 2 / math.log(10)
-
-
-def _kurtosis_shift(activation: str, layers: int, width: int) -> float:
-    """What uniform weights add to the mean of ln of a squared norm's factor over some layers."""
-    if not layers:
-        return 0.0
-    return kurtosis_shift([width] * (layers + 1), activation, KURTOSIS["uniform"]).mean

@@ -7,73 +7,104 @@ import study
 from experiments.derivation import examination, witness
 from experiments.derivation.examination import rounding, rounding_of_differences
 from experiments.derivation.witness import relative_error
-from study.core.activations import TABLE
 from study.runs.experiment import Experiment
 from study.sampling import gaussian
-from study.statistics.claims import Claim, above, below, median_interval
+from study.statistics.claims import Claim, Estimate, above, below, median_interval
 from study.statistics.estimators import worst
 
+ACTIVATIONS = [
+    "relu", "sigmoid", "tanh", "linear", "leaky_relu", "selu", "elu", "gelu", "silu", "softplus",
+    "hard_tanh", "erf",
+]  # fmt: skip
+CRITICAL = {name: study.theory.critical_sigma_w(name) for name in ACTIVATIONS}
 WIDTH, BATCH = 12, 2
 STEPS = [*range(-6, -61, -3), -100, -300, -900]
-WITNESSES = ["error_complex", "error_difference"]
 STEPS_DEPTH, STEPS_OF = 10, ["sigmoid", "tanh", "relu"]
 SEED = 1000  # those from 0 on were seen when the units of the claims were chosen
-CRITICAL = {name: study.theory.critical_sigma_w(name) for name in TABLE}
 
 
 def measure(seed: int, depths: list[int]) -> dict[str, pd.DataFrame]:
     """Every activation on the same unit weights, at its critical scale; sigmoid also at 1."""
     checks, steps, swaps = [], [], []
-    for name, sigma in [*CRITICAL.items(), ("sigmoid", 1.0)]:
-        own = {"activation": name, "sigma_w": sigma, "width": WIDTH, "seed": seed}
+    deepest = max(depths)
+    for name, sigma_w in [*CRITICAL.items(), ("sigmoid", 1.0)]:
+        network = {"activation": name, "sigma_w": sigma_w, "width": WIDTH, "seed": seed}
         for depth in depths:
-            found = examination.against_witnesses(*draw(seed, depth, sigma), name)
-            checks.append(own | {"depth": depth} | found)
-        if sigma != CRITICAL[name]:
+            errors = examination.against_witnesses(*draw(seed, depth, sigma_w), name)
+            checks.append(network | {"depth": depth} | errors)
+        if sigma_w != CRITICAL[name]:
             continue
-        for row in examination.with_slopes_exchanged(*draw(seed, max(depths), sigma), name):
-            swaps.append(own | {"depth": max(depths), "signals": name} | row)
-        net = draw(seed, STEPS_DEPTH, sigma)
-        for h in STEPS if name in STEPS_OF else []:
-            found = examination.against_witnesses(*net, name, 2.0**h, 2.0**h)
-            steps.append(own | {"depth": STEPS_DEPTH, "log2_step": h} | found)
-    neuron = [{"seed": seed, "error_neuron": one_neuron(seed)}]
-    tables = {"checks": checks, "steps": steps, "swaps": swaps, "neurons": neuron}
-    return {name: pd.DataFrame(rows) for name, rows in tables.items()}
+        signals = draw(seed, deepest, sigma_w)
+        for row in examination.with_slopes_exchanged(*signals, name, ACTIVATIONS):
+            swaps.append(network | {"depth": deepest, "signals": name} | row)
+        if name in STEPS_OF:
+            net = draw(seed, STEPS_DEPTH, sigma_w)
+            for h in STEPS:
+                errors = examination.against_witnesses(*net, name, 2.0**h, 2.0**h)
+                steps.append(network | {"depth": STEPS_DEPTH, "log2_step": h} | errors)
+    return {
+        "checks": pd.DataFrame(checks),
+        "steps": pd.DataFrame(steps),
+        "swaps": pd.DataFrame(swaps),
+        "neurons": pd.DataFrame([{"seed": seed, "error_neuron": one_neuron(seed)}]),
+    }
 
 
-def draw(seed: int, depth: int, sigma_w: float) -> tuple:
+def draw(seed: int, depth: int, sigma_w: float) -> tuple[list, np.ndarray, np.ndarray]:
     """Weights, inputs and targets of a network: the same unit normals whatever sigma_w."""
-    key, scale = gaussian.key("derivation", seed), sigma_w / WIDTH**0.5
+    key = gaussian.key("derivation", seed)
+    scale = sigma_w / WIDTH**0.5
     weights = [scale * gaussian.normal(key, k + 1, (WIDTH, WIDTH)) for k in range(depth)]
-    return weights, *gaussian.normal(key, 0, (2, BATCH, WIDTH))
+    x, y = gaussian.normal(key, 0, (2, BATCH, WIDTH))
+    return weights, x, y
 
 
 def one_neuron(seed: int) -> float:
     """Complex steps against the closed form of one ReLU neuron, the mean over 100 examples."""
-    v = gaussian.normal(gaussian.key("one neuron", seed), 0, (101, WIDTH + 1))
-    W, x, y = v[0, :WIDTH, None], v[1:, :WIDTH], v[1:, WIDTH:]
+    draws = gaussian.normal(gaussian.key("one neuron", seed), 0, (101, WIDTH + 1))
+    W = draws[0, :WIDTH, None]
+    x, y = draws[1:, :WIDTH], draws[1:, WIDTH:]
     formula = (np.maximum(x @ W, 0) - y) * (x @ W >= 0) * x
     return relative_error(witness.complex_step([W], x, y, "relu"), [formula.mean(axis=0)])
 
 
-def _complex_steps_off(t: pd.DataFrame) -> pd.Series:
-    return t[["error_complex", "error_norm"]].max(axis=1) / rounding(WIDTH, t.depth, t.condition)
+def complex_steps_off(tables: dict[str, pd.DataFrame]) -> Estimate:
+    """The equations' worst error beside complex steps, in units of rounding."""
+    rows = tables["checks"]
+    errors = rows[["error_complex", "error_norm"]].max(axis=1)
+    return worst(errors / rounding(WIDTH, rows.depth, rows.condition), rows.seed)
 
 
-def _differences_off(t: pd.DataFrame) -> pd.Series:
-    on = t.depth, t.condition, t.cost_over_gradient
-    return t.error_difference / rounding_of_differences(WIDTH, *on)
+def differences_off(tables: dict[str, pd.DataFrame]) -> Estimate:
+    """The same beside central differences."""
+    rows = tables["checks"]
+    unit = rounding_of_differences(WIDTH, rows.depth, rows.condition, rows.cost_over_gradient)
+    return worst(rows.error_difference / unit, rows.seed)
 
 
-def _worst(table: str, of):
-    """Judge: the worst of all networks."""
-    return lambda tables: worst(of(tables[table]), tables[table].seed)
+def neuron_off(tables: dict[str, pd.DataFrame]) -> Estimate:
+    """The same of the closed form."""
+    rows = tables["neurons"]
+    return worst(rows.error_neuron / rounding(WIDTH, 1, 1), rows.seed)
 
 
-def _median(table: str, where: str, of):
-    """Judge: the median over the networks of a query."""
-    return lambda tables: median_interval(of(tables[table].query(where)))
+def layers_differing(tables: dict[str, pd.DataFrame]) -> Estimate:
+    """The most layers of any pair that differ once phi' is exchanged."""
+    return worst(tables["swaps"].layers_differing, tables["swaps"].seed)
+
+
+def relu_on_sigmoid_off(tables: dict[str, pd.DataFrame]) -> Estimate:
+    """How far ReLU's backward pass is off on a sigmoid network's signals."""
+    rows = tables["swaps"]
+    rows = rows[(rows.signals == "sigmoid") & (rows.code == "relu")]
+    return median_interval(rows.log10_off.abs())
+
+
+def first_difference_error(tables: dict[str, pd.DataFrame]) -> Estimate:
+    """log10 of the error of central differences in a vanished gradient."""
+    rows = tables["checks"]
+    rows = rows[(rows.activation == "sigmoid") & (rows.sigma_w == 1)]
+    return median_interval(np.log10(rows[rows.depth == rows.depth.max()].error_difference_first))
 
 
 def figure(tables: dict[str, pd.DataFrame]):
@@ -129,8 +160,8 @@ experiment = Experiment(
     question="Are the three equations the derivative of the cost, and is phi' all that tells two "
     "apart?",
     grid={
-        preset: [{"seed": SEED + i, "depths": depths} for i in range(seeds)]
-        for preset, seeds, depths in (("quick", 3, [1, 5, 20]), ("paper", 20, [1, 3, 10, 30]))
+        "quick": [{"seed": SEED + i, "depths": [1, 5, 20]} for i in range(3)],
+        "paper": [{"seed": SEED + i, "depths": [1, 3, 10, 30]} for i in range(20)],
     },
     measure=measure,
     figure=figure,
@@ -141,7 +172,7 @@ experiment = Experiment(
             "activation, depth and layer: the largest relative error in units of 4 (width + 4) "
             "2^-53 max(depth, condition).",
             threshold=below(1),
-            judge=_worst("checks", _complex_steps_off),
+            judge=complex_steps_off,
         ),
         Claim(
             name="finite differences confirm the equations",
@@ -149,14 +180,14 @@ experiment = Experiment(
             "the largest relative error in units of 4 (width + 4) 2^(-53 2/3) max(depth, "
             "condition) max(1, C / ‖dC/dW‖).",
             threshold=below(1),
-            judge=_worst("checks", _differences_off),
+            judge=differences_off,
         ),
         Claim(
             name="one neuron in closed form",
             statement="(ReLU(Wx) - y) Step(Wx) x against complex steps: the largest relative error "
             "in units of 4 (width + 4) 2^-53.",
             threshold=below(1),
-            judge=_worst("neurons", lambda t: t.error_neuron / rounding(WIDTH, 1, 1)),
+            judge=neuron_off,
         ),
         Claim(
             name="only phi' tells one backward pass from another",
@@ -164,7 +195,7 @@ experiment = Experiment(
             "replaced by theirs: layers, of any pair, whose gradient norm is not theirs bit for "
             "bit; none.",
             threshold=below(1),
-            judge=_worst("swaps", lambda t: t.layers_differing),
+            judge=layers_differing,
             about="A",
         ),
         Claim(
@@ -173,20 +204,14 @@ experiment = Experiment(
             "signals: decades by which dC/dW^(0) is off, either way, in the deepest networks; more "
             "than one.",
             threshold=above(1),
-            judge=_median(
-                "swaps", "signals == 'sigmoid' and code == 'relu'", lambda t: t.log10_off.abs()
-            ),
+            judge=relu_on_sigmoid_off,
         ),
         Claim(
             name="finite differences lose a vanished gradient",
             statement="Sigmoid at sigma_w = 1, the deepest networks: log10 of the relative error "
             "of central differences in dC/dW^(0); above -1, when not one digit is right.",
             threshold=above(-1),
-            judge=_median(
-                "checks",
-                "activation == 'sigmoid' and sigma_w == 1 and depth == depth.max()",
-                lambda t: np.log10(t.error_difference_first),
-            ),
+            judge=first_difference_error,
         ),
     ],
     columns={

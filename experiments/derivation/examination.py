@@ -12,13 +12,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+import study
 from experiments.derivation import witness
 from experiments.derivation.witness import UNIT_ROUNDOFF, relative_error
-from study.arithmetic.nonlinearity import Block
-from study.arithmetic.scaled import Scaled, log10_ratio, settle
-from study.core.activations import TABLE, Array
-from study.engines import explicit
-from study.engines.measures import Measures
+from study.core.activations import Activation, Array, activation
+from study.core.backprop import backward, forward, weight_gradient
+from study.core.blocks import Dense
 from study.sampling import gaussian
 
 ERRORS = {
@@ -47,11 +46,20 @@ MOVE = 2.0**-30
 """By how much weights are moved, relatively, to find a network's condition."""
 
 
+def equations(
+    weights: Sequence[Array], x: Array, y: Array, name: str, kink: float = 1.0
+) -> list[Array]:
+    """dC/dW^(k) for every k by the three equations, on plain floats."""
+    trace, r = forward([Dense(W, name, kink=kink) for W in weights], x)
+    steps = backward(trace, (r - y) / len(y))
+    return [weight_gradient(step.r, step.delta) for step in steps][::-1]
+
+
 def against_witnesses(
     weights: Sequence[Array],
     x: Array,
     y: Array,
-    activation: str,
+    name: str,
     complex_step: float = witness.COMPLEX_STEP,
     central_step: float = witness.CENTRAL_STEP,
 ) -> dict[str, float]:
@@ -67,34 +75,41 @@ def against_witnesses(
     >>> against_witnesses([W], x, y, "relu")["error_complex"] < 2.0**-52
     True
     """
-    ours = witness.equations(weights, x, y, activation)
-    steps = witness.complex_step(weights, x, y, activation, complex_step)
-    differences = witness.central_difference(weights, x, y, activation, central_step)
-    df = explicit.backpropagate(weights, x, activation, targets=y)
+    ours = equations(weights, x, y, name)
+    steps = witness.complex_step(weights, x, y, name, complex_step)
+    differences = witness.central_difference(weights, x, y, name, central_step)
+    df = study.backpropagate(weights, x, name, targets=y)
     norms = np.ldexp(df.grad_norm_mantissa, df.grad_norm_exponent)
-    layers = list(zip(ours, norms, steps, strict=True))
+    true_norms = [np.linalg.norm(true) for true in steps]
     return {
-        "error_complex": max(relative_error([g], [t]) for g, _, t in layers),
-        "error_norm": max(relative_error([n], [np.linalg.norm(t)]) for _, n, t in layers),
+        "error_complex": worst_layer(ours, steps),
+        "error_norm": worst_layer(norms, true_norms),
         "error_difference": relative_error(differences, ours),
         "error_difference_first": relative_error(differences[:1], ours[:1]),
         "excluded": float(np.isnan(differences).mean()),
-        "condition": _condition(weights, x, y, activation, ours),
-        "cost_over_gradient": _cost_over_gradient(weights, x, y, activation, ours),
+        "condition": _condition(weights, x, y, name, ours),
+        "cost_over_gradient": _cost_over_gradient(weights, x, y, name, ours),
     }
 
 
-def _condition(weights, x, y, activation, ours) -> float:
+def worst_layer(found: Sequence[Array], true: Sequence[Array]) -> float:
+    """The largest relative error of any layer."""
+    return max(relative_error([f], [t]) for f, t in zip(found, true, strict=True))
+
+
+def _condition(
+    weights: Sequence[Array], x: Array, y: Array, name: str, ours: Sequence[Array]
+) -> float:
     key = gaussian.key("move")
     moved = [W * (1 + MOVE * gaussian.normal(key, k, W.shape)) for k, W in enumerate(weights)]
-    moved = witness.equations(moved, x, y, activation)
-    return max(relative_error([m], [g]) for m, g in zip(moved, ours, strict=True)) / MOVE
+    return worst_layer(equations(moved, x, y, name), ours) / MOVE
 
 
-def _cost_over_gradient(weights, x, y, activation, ours) -> float:
-    r, size = x, np.linalg.norm(ours)
-    for W in weights:
-        r = TABLE[activation].phi(r @ W)
+def _cost_over_gradient(
+    weights: Sequence[Array], x: Array, y: Array, name: str, ours: Sequence[Array]
+) -> float:
+    _, r = forward([Dense(W, name) for W in weights], x)
+    size = np.linalg.norm(ours)
     return float(((r - y) ** 2).sum() / (2 * len(x)) / size) if size else np.inf
 
 
@@ -110,9 +125,9 @@ def rounding_of_differences(width: int, depth, condition, cost_over_gradient):
 
 
 def with_slopes_exchanged(
-    weights: Sequence[Array], x: Array, cotangent: Array, signals: str
+    weights: Sequence[Array], x: Array, cotangent: Array, signals: str, codes: Sequence[str]
 ) -> Iterator[dict]:
-    """The backward pass of each activation on the signals r and z of one of them.
+    """The backward pass of other activations on the signals r and z of one of them.
 
     Yields
     ------
@@ -122,24 +137,25 @@ def with_slopes_exchanged(
     --------
     >>> rng = np.random.default_rng(0)
     >>> W, x, dr = rng.normal(size=(3, 3)), rng.normal(size=(2, 3)), rng.normal(size=(2, 3))
-    >>> {row["layers_differing"] for row in with_slopes_exchanged([W], x, dr, "sigmoid")}
-    {0}
+    >>> rows = with_slopes_exchanged([W], x, dr, "sigmoid", ["relu", "tanh"])
+    >>> [row["layers_differing"] for row in rows]
+    [0, 0]
     """
-    theirs, depth = TABLE[signals], len(weights)
-    linear, record = explicit.Explicit(weights, None), Measures.empty(depth, 1, len(x))
-    r, s = settle(x[None], 0)
-    record.signal.put(0, s, 0)
-    trace, _ = explicit.forward(linear, r, [Block(slice(0, 1), theirs, 1.0)], range(depth), record)
+    theirs = activation(signals)
+    trace, _ = forward([Dense(W, theirs) for W in weights], x)
 
-    def gradient(row) -> tuple:
-        dr = Scaled(cotangent[None], 0)
-        for stretch in reversed(trace):
-            dr = explicit.backward(linear, stretch, dr, [Block(slice(0, 1), row, 1.0)], record)
-        return record.gradient.norms()
+    def norms(row: Activation) -> Array:
+        steps = [step._replace(layer=Dense(step.layer.W, row)) for step in trace]
+        below = backward(steps, cotangent)
+        return np.array([np.linalg.norm(weight_gradient(step.r, step.delta)) for step in below])
 
-    true = gradient(theirs)
-    for code, row in TABLE.items():
-        one = dataclasses.replace(row, prefactor=theirs.prefactor, decay=theirs.decay)
-        differing = int(np.not_equal(gradient(one), true).any(axis=0).sum())
-        off = float(log10_ratio(gradient(row), true)[0, 0])
-        yield {"code": code, "layers_differing": differing, "log10_off": off}
+    true = norms(theirs)
+    for code in codes:
+        row = activation(code)
+        # Everything of the code but its phi'.
+        exchanged = dataclasses.replace(row, prefactor=theirs.prefactor, decay=theirs.decay)
+        yield {
+            "code": code,
+            "layers_differing": int(np.count_nonzero(norms(exchanged) != true)),
+            "log10_off": float(np.log10(norms(row)[-1] / true[-1])),
+        }

@@ -1,5 +1,6 @@
 """Whether the choice of ReLU'(0) matters: at initialisation, where z is 0 by structure, trained."""
 
+from functools import partial
 from itertools import pairwise, product
 
 import numpy as np
@@ -7,8 +8,8 @@ import pandas as pd
 
 import study
 from experiments.kink.choices import descend, differences, zeros
-from study.arithmetic.formats import FORMATS
-from study.arithmetic.plain import PlainRun
+from study.arithmetic.rounded import FORMATS, Rounded, rounded_layers
+from study.core.backprop import forward
 from study.engines.explicit import unit_cotangent
 from study.runs.experiment import Experiment
 from study.sampling import digits, gaussian
@@ -21,85 +22,118 @@ EXAMPLES = 8  # where zeros are there by structure
 GENERIC = ["random inputs", "MNIST digits"]
 SITUATIONS = [*GENERIC, "blank image", "dead layer", "zero-initialised layer"]
 TRAINED, RATE, TRAINING_BATCH, TRAINING_IMAGES = [784, 32, 32, 10], 0.25, 16, 4000
+ACTIVATIONS = ["relu", "relu", "linear"]
 CONTRAST = 0.125  # of the training images; a power of two is exact in every format
+CALLED = {"float64": "float64", "float32": "float32", "float16": "float16"}
+CALLED["float16_narrow"] = "float16 sums"
 WEIGHTS, DELTA = "gradient_difference", "delta_difference"
 
 
-def measure(part: str, seed: int, **size) -> dict[str, pd.DataFrame]:
+def cells(seeds: int, batch: int, trained: int, steps: int) -> list[dict]:
+    """A seed of one of the two parts a cell."""
+    initial = [{"part": "initialisation", "seed": i, "batch": batch} for i in range(seeds)]
+    return initial + [{"part": "training", "seed": i, "steps": steps} for i in range(trained)]
+
+
+def measure(part: str, **cell) -> dict[str, pd.DataFrame]:
     """One of the two parts, for one seed."""
-    return {part: {"initialisation": _initialisation, "training": _training}[part](seed, **size)}
+    return {part: {"initialisation": initialised, "training": trained}[part](**cell)}
 
 
 def he(seed: int, purpose: str, widths: list[int]) -> list[np.ndarray]:
     """He-initialised matrices."""
-    key, shapes = gaussian.key(seed, "precision", purpose), pairwise(widths)
-    return [gaussian.normal(key, k, n) * (2 / n[0]) ** 0.5 for k, n in enumerate(shapes)]
+    key = gaussian.key(seed, "precision", purpose)
+    return [
+        gaussian.normal(key, k, shape) * (2 / shape[0]) ** 0.5
+        for k, shape in enumerate(pairwise(widths))
+    ]
 
 
-def _initialisation(seed: int, batch: int) -> pd.DataFrame:
+def network(situation: str, seed: int, batch: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """Weights and inputs of a situation."""
+    count = batch if situation in GENERIC else EXAMPLES
+    x = gaussian.normal(gaussian.key(seed, "precision", "inputs"), 0, (count, WIDTH))
+    if situation == "MNIST digits":
+        x = digits.sample(seed, count)[0]
+    if situation == "blank image":
+        x = 0 * x
+    weights = he(seed, situation, [x.shape[1]] + DEPTH * [WIDTH])
+    if situation == "dead layer":
+        weights[SPECIAL] = -np.abs(weights[SPECIAL])  # as r >= 0, every z < 0
+    if situation == "zero-initialised layer":
+        weights[SPECIAL] = 0 * weights[SPECIAL]
+    return weights, x
+
+
+def initialised(seed: int, batch: int) -> pd.DataFrame:
     """What ReLU'(0) = 0 and 1/2 change against 1."""
-    lines = []
+    rows = []
     for situation, name in product(SITUATIONS, FORMATS):
-        count = batch if situation in GENERIC else EXAMPLES
-        x = gaussian.normal(gaussian.key(seed, "precision", "inputs"), 0, (count, WIDTH))
-        x = digits.sample(seed, count)[0] if situation == "MNIST digits" else x
-        x = 0 * x if situation == "blank image" else x
-        weights = he(seed, situation, [x.shape[1]] + DEPTH * [WIDTH])
-        if situation == "dead layer":
-            weights[SPECIAL] = -np.abs(weights[SPECIAL])  # as r >= 0, every z < 0
-        if situation == "zero-initialised layer":
-            weights[SPECIAL] = 0 * weights[SPECIAL]
-        run = PlainRun(weights, x, "relu", FORMATS[name])
-        dr = unit_cotangent(gaussian.key(seed, "precision"), run.z[-1].shape, np.float64)
-        differ = differences(run, dr, KINKS)
-        lines.append((situation, name, seed, sum(z.size for z in run.z), zeros(run.z), *differ))
+        weights, x = network(situation, seed, batch)
+        number = FORMATS[name]
+        trace, r = forward(rounded_layers(weights, "relu", number), Rounded(x, number))
+        dr = unit_cotangent(gaussian.key(seed, "precision"), r.shape, np.float64)
+        differ = differences(trace, Rounded(dr, number), KINKS)
+        preactivations = sum(step.z.value.size for step in trace)
+        rows.append((situation, name, seed, preactivations, zeros(trace), *differ))
     columns = ["situation", "format", "seed", "preactivations", "zeros", WEIGHTS, DELTA]
-    return pd.DataFrame(lines, columns=columns)
+    return pd.DataFrame(rows, columns=columns)
 
 
-def _training(seed: int, steps: int) -> pd.DataFrame:
+def trained(seed: int, steps: int) -> pd.DataFrame:
     """Gradient descent from the same weights on the same digits, for each ReLU'(0)."""
-    sampled, start = digits.digits(), he(seed, "training", TRAINED)
-    x, y, layers = (
-        CONTRAST * sampled.images,
-        np.eye(10)[sampled.classes],
-        ["relu", "relu", "linear"],
-    )
+    images, classes = digits.digits()
+    x = CONTRAST * images
+    y = np.eye(10)[classes]
     rng = np.random.default_rng(gaussian.key(seed, "precision", "batches"))
     chosen = rng.integers(TRAINING_IMAGES, size=(steps, TRAINING_BATCH))
-    batches, lines = [(x[rows], y[rows]) for rows in chosen], []
+    batches = [(x[rows], y[rows]) for rows in chosen]
+    start = he(seed, "training", TRAINED)
+    rows = []
     for name, number in FORMATS.items():
-        for kink, own in descend(start, batches, layers, number, KINKS, RATE).items():
-            shown = PlainRun(own.weights, x[TRAINING_IMAGES:], layers, number).r[-1]
-            right = shown.argmax(axis=1) == digits.classes[TRAINING_IMAGES:]
-            lines.append((name, kink, seed, steps, own.zeros, own.parted, 100 * right.mean()))
+        held_out = Rounded(x[TRAINING_IMAGES:], number)
+        descents = descend(start, batches, ACTIVATIONS, number, KINKS, RATE)
+        for kink, descent in descents.items():
+            _, shown = forward(rounded_layers(descent.weights, ACTIVATIONS, number), held_out)
+            right = shown.value.argmax(axis=1) == classes[TRAINING_IMAGES:]
+            accuracy = 100 * right.mean()
+            rows.append((name, kink, seed, steps, descent.zeros, descent.parted, accuracy))
     columns = ["format", "kink", "seed", "steps", "zeros", "step_parted", "accuracy"]
-    return pd.DataFrame(lines, columns=columns)
+    return pd.DataFrame(rows, columns=columns)
 
 
 def accuracy_difference(training: pd.DataFrame, name: str) -> Estimate:
     """Mean accuracy with ReLU'(0) = 0 less that with 1, paired by seed."""
-    own = training[training.format == name].pivot(index="seed", columns="kink", values="accuracy")
-    return mean(own[0.0] - own[1.0])
+    rows = training[training.format == name]
+    accuracy = rows.pivot(index="seed", columns="kink", values="accuracy")
+    return mean(accuracy[0.0] - accuracy[1.0])
 
 
-def _difference(name: str, situations: list[str], number: str, column: str = WEIGHTS) -> Claim:
-    def largest(tables: dict[str, pd.DataFrame]) -> Estimate:
-        own = tables["initialisation"].groupby("format").get_group(number)
-        return median_interval(own[own.situation.isin(situations)].groupby("seed")[column].max())
+def training_difference(tables: dict[str, pd.DataFrame], name: str) -> Estimate:
+    """That of the experiment."""
+    return accuracy_difference(tables["training"], name)
 
+
+def largest_difference(
+    tables: dict[str, pd.DataFrame], name: str, situations: list[str], column: str
+) -> Estimate:
+    """The largest difference in a format and some situations, the median over seeds."""
+    rows = tables["initialisation"]
+    rows = rows[(rows.format == name) & rows.situation.isin(situations)]
+    return median_interval(rows.groupby("seed")[column].max())
+
+
+def no_difference(called: str, situations: list[str], name: str, column: str = WEIGHTS) -> Claim:
+    """The claim that it makes none, in some situations and a format."""
     return Claim(
-        name=f"ReLU'(0) makes no difference {name}",
-        statement=f"{'dC/dW' if column == WEIGHTS else 'dC/dz'}, {number}: the largest difference "
+        name=f"ReLU'(0) makes no difference {called}",
+        statement=f"{'dC/dW' if column == WEIGHTS else 'dC/dz'}, {name}: the largest difference "
         "that ReLU'(0) = 0 or 1/2 makes from 1, relative to the layer's largest entry, median over "
         "seeds; below the format's unit roundoff.",
-        threshold=below(float(np.finfo(number.removesuffix("_narrow")).epsneg)),
-        judge=largest,
+        threshold=below(float(np.finfo(name.removesuffix("_narrow")).epsneg)),
+        judge=partial(largest_difference, name=name, situations=situations, column=column),
         about="C",
     )
-
-
-CALLED = {n: n for n in ("float64", "float32", "float16")} | {"float16_narrow": "float16 sums"}
 
 
 def figure(tables: dict[str, pd.DataFrame]):
@@ -126,28 +160,21 @@ def figure(tables: dict[str, pd.DataFrame]):
 
 experiment = Experiment(
     question="Does the choice of ReLU'(0) make a difference?",
-    grid={
-        preset: [{"part": "initialisation", "seed": i, "batch": batch} for i in range(seeds)]
-        + [{"part": "training", "seed": i, "steps": steps} for i in range(trained)]
-        for preset, seeds, batch, trained, steps in (
-            ("quick", 3, 8, 2, 10),
-            ("paper", 10, 256, 8, 100),
-        )
-    },
+    grid={"quick": cells(3, 8, 2, 10), "paper": cells(10, 256, 8, 100)},
     measure=measure,
     figure=figure,
     claims=[
-        *(_difference(f"at initialisation, {CALLED[name]}", GENERIC, name) for name in CALLED),
-        _difference("to weights around a dead layer", ["dead layer"], "float64"),
-        _difference("to biases above a dead layer", ["dead layer"], "float64", DELTA),
-        _difference("to a zero-initialised layer", ["zero-initialised layer"], "float64"),
+        *(no_difference(f"at initialisation, {CALLED[name]}", GENERIC, name) for name in CALLED),
+        no_difference("to weights around a dead layer", ["dead layer"], "float64"),
+        no_difference("to biases above a dead layer", ["dead layer"], "float64", DELTA),
+        no_difference("to a zero-initialised layer", ["zero-initialised layer"], "float64"),
         *(
             Claim(
                 name=f"ReLU'(0) makes no difference in training, {CALLED[name]}",
                 statement="Held-out accuracy on MNIST digits with ReLU'(0) = 0 less that with 1, "
                 "paired by seed, mean; less than one point.",
                 threshold=within(-1, 1),
-                judge=lambda t, name=name: accuracy_difference(t["training"], name),
+                judge=partial(training_difference, name=name),
                 about="C",
             )
             for name in ("float32", "float16_narrow")

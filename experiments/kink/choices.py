@@ -8,21 +8,31 @@ from dataclasses import dataclass
 import numpy as np
 
 from study.arithmetic.formats import Format
-from study.arithmetic.plain import PlainRun
+from study.arithmetic.rounded import Rounded, rounded_layers
 from study.core.activations import Array
+from study.core.backprop import BackStep, Step, backward, forward, weight_gradient
+from study.core.blocks import Dense
 
 
-def zeros(z: Sequence[Array]) -> int:
+def zeros(trace: Sequence[Step]) -> int:
     """How many pre-activations are exactly 0, where ReLU has its kink."""
-    return sum(int(np.count_nonzero(one == 0)) for one in z)
+    return sum(int(np.count_nonzero(step.z.value == 0)) for step in trace)
 
 
-def differences(run: PlainRun, dr: Array, kinks: Sequence[float]) -> tuple[float, float]:
+def with_kink(trace: Sequence[Step], dr: Rounded, kink: float) -> list[BackStep]:
+    """The steps down, from the output on, with that phi' at a kink."""
+    turned = [
+        step._replace(layer=Dense(step.layer.W, step.layer.activation, kink=kink)) for step in trace
+    ]
+    return list(backward(turned, dr))
+
+
+def differences(trace: Sequence[Step], dr: Rounded, kinks: Sequence[float]) -> tuple[float, float]:
     """How far dC/dW, and dC/dz of every example, are from those of the last of ``kinks``.
 
     Parameters
     ----------
-    run : whose gradients are compared
+    trace : of a run whose gradients are compared
     dr : dC/dr at the output
     kinks : values of phi' at a kink, two or more
 
@@ -36,22 +46,28 @@ def differences(run: PlainRun, dr: Array, kinks: Sequence[float]) -> tuple[float
     A ReLU unit at 0: its weight learns where there is an input, if anything comes down to it.
 
     >>> from study.arithmetic.formats import FORMATS
-    >>> run = PlainRun([np.zeros((1, 1))], np.ones((1, 1)), "relu", FORMATS["float64"])
-    >>> differences(run, np.ones((1, 1)), [0.0, 1.0]), differences(run, np.ones((1, 1)), [0.5, 1.0])
+    >>> one = Rounded(np.ones((1, 1)), FORMATS["float64"])
+    >>> trace, _ = forward(rounded_layers([np.zeros((1, 1))], "relu", one.number), one)
+    >>> differences(trace, one, [0.0, 1.0]), differences(trace, one, [0.5, 1.0])
     ((1.0, 1.0), (0.5, 0.5))
     """
-    deltas = [run.backward(dr, kink) for kink in kinks]
-    gradients = [[run.gradient(k, d) for k, d in enumerate(own)] for own in deltas]
-    of_weights, of_deltas = (
-        max(apart(own, last) for own in others) for *others, last in (gradients, deltas)
-    )
-    return of_weights, of_deltas
+    deltas, gradients = [], []
+    for kink in kinks:
+        steps = with_kink(trace, dr, kink)
+        deltas.append([step.delta.value for step in steps])
+        gradients.append([weight_gradient(step.r, step.delta).value for step in steps])
+    of_weights = max(apart(other, gradients[-1]) for other in gradients[:-1])
+    return of_weights, max(apart(other, deltas[-1]) for other in deltas[:-1])
 
 
 def apart(ours: Sequence[Array], theirs: Sequence[Array]) -> float:
     """The largest difference over the layer's largest entry; the largest of all layers."""
-    pairs = [(np.abs(a - b).max(), np.abs([a, b]).max()) for a, b in zip(ours, theirs, strict=True)]
-    return max(float(gap) / float(top) if gap > 0 else 0.0 for gap, top in pairs)
+    largest = 0.0
+    for a, b in zip(ours, theirs, strict=True):
+        gap = float(np.abs(a - b).max())
+        if gap > 0:
+            largest = max(largest, gap / float(np.abs([a, b]).max()))
+    return largest
 
 
 @dataclass
@@ -63,6 +79,26 @@ class Descent:
     """Pre-activations of all hidden layers and steps that were exactly 0."""
     parted: float = np.inf
     """The first step after which a weight is not what it is with the last choice."""
+
+    def step(
+        self,
+        x: Array,
+        y: Array,
+        activations: Sequence[str],
+        number: Format,
+        kink: float,
+        rate: float,
+    ) -> None:
+        """A step of gradient descent on the batch mean of half the squared error."""
+        layers = rounded_layers(self.weights, activations, number, kink)
+        trace, r = forward(layers, Rounded(x, number))
+        self.zeros += zeros(trace[:-1])
+        dr = Rounded((r.value - number.rounded(y)) / len(x), number)
+        moved = [
+            step.layer.W - weight_gradient(step.r, step.delta) * rate
+            for step in backward(trace, dr)
+        ]
+        self.weights = [W.value for W in reversed(moved)]
 
 
 def descend(
@@ -78,21 +114,18 @@ def descend(
     Parameters
     ----------
     start : weights, (n_k, n_{k+1}) arrays
-    batches : inputs (batch, n_0) and targets (batch, n_depth) of each step; the cost is the mean
-        over the batch of half the squared error
+    batches : inputs (batch, n_0) and targets (batch, n_depth) of each step
     activations : one a layer; of the last, zeros are not counted
     number : format of everything
     kinks : the choices; the others are compared with the last
     rate : learning rate
     """
-    found = {kink: Descent(list(start)) for kink in kinks}
+    descents = {kink: Descent(list(start)) for kink in kinks}
+    reference = descents[kinks[-1]]
     for step, (x, y) in enumerate(batches, start=1):
-        for kink, own in found.items():
-            run = PlainRun(own.weights, x, activations, number)
-            dr = (run.r[-1] - number.rounded(y)) / len(x)
-            own.weights = run.stepped(run.backward(dr, kink), rate)
-            own.zeros += zeros(run.z[:-1])
-        for own in found.values():
-            if not all(map(np.array_equal, own.weights, found[kinks[-1]].weights)):
-                own.parted = min(own.parted, float(step))
-    return found
+        for kink, descent in descents.items():
+            descent.step(x, y, activations, number, kink, rate)
+        for descent in descents.values():
+            if not all(map(np.array_equal, descent.weights, reference.weights)):
+                descent.parted = min(descent.parted, float(step))
+    return descents

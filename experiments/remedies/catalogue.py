@@ -10,37 +10,79 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from study import theory
 from study.core.activations import Array
+from study.core.backprop import Layer, backward, forward, weight_gradient
+from study.core.blocks import BATCH, UNITS, Dense, Linear, Normalised, Residual
 from study.core.network import Network
-from study.engines.blocks import BATCH, UNITS, Block, all_gradients, clipped, log10_decays
 from study.engines.profile import profile
+from study.engines.pullback import pullback
 from study.sampling.draws import Draws
-from study.statistics.depths import lost_at, median_lost_at
+from study.statistics.summaries import gains, lost_at
 from study.theory.residual import branch_scales, growth, normalised_scales
 
-WIDTH, EXAMPLES, DECADES, HE = 256, 16, 3.0, 2**0.5
-"""Units; examples behind a batch normalisation; the factor of 1,000 that may be lost or gained."""
+WIDTH = 256
+EXAMPLES = 16
+"""Behind a batch normalisation."""
+DECADES = 3.0
+"""The factor of 1,000 that may be lost or gained."""
+HE = 2**0.5
 DEPTHS = [1, *(round(2 ** (k / 2)) for k in range(2, 25))]
 """Half octaves down to theory's horizon."""
-CHAINS = {
-    f"{name}, {called}": (name, law, scale)
-    for name in ("relu", "sigmoid", "tanh", "selu", "gelu")
-    for called, law, scale in (
-        ("PyTorch default", "uniform", 3**-0.5),
-        ("LeCun", "gaussian", 1.0),
-        ("Xavier", "uniform", 1.0),
-        ("He", "gaussian", HE),
-        ("critical", "gaussian", theory.critical_sigma_w(name)),
-        ("orthogonal", "orthogonal", HE if name == "relu" else 1.0),
-    )
-    if (name, called) not in (("relu", "critical"), ("tanh", "critical"))  # He's and LeCun's
+
+
+class Chain(NamedTuple):
+    """A plain network: its activation and initialiser."""
+
+    activation: str
+    law: str
+    sigma_w: float
+
+
+INITIALISERS = {
+    "PyTorch default": ("uniform", 3**-0.5),
+    "LeCun": ("gaussian", 1.0),
+    "Xavier": ("uniform", 1.0),
+    "He": ("gaussian", HE),
 }
-"""Plain networks: activation, law of the weights, sigma_w."""
+CHAINS = {}
+for name in ("relu", "sigmoid", "tanh", "selu", "gelu"):
+    for called, initialiser in INITIALISERS.items():
+        CHAINS[f"{name}, {called}"] = Chain(name, *initialiser)
+    if name not in ("relu", "tanh"):  # critical is He's and LeCun's
+        critical = theory.critical_sigma_w(name)
+        CHAINS[f"{name}, critical"] = Chain(name, "gaussian", critical)
+    CHAINS[f"{name}, orthogonal"] = Chain(name, "orthogonal", HE if name == "relu" else 1.0)
+
+
+class Block(NamedTuple):
+    """A layer, r -> phi(norm(r W)), or a residual branch, alpha sigma_v phi(norm(sigma_w r W)) V.
+
+    norm is nothing, or a normalisation over the axis `BATCH` or `UNITS`.
+    """
+
+    activation: str
+    axis: int | None = None
+    residual: bool = False
+    sigma_w: float = 1.0
+    sigma_v: float = 1.0
+
+    def layer(self, draws: Draws, k: int, alpha: Array) -> Layer:
+        """The k-th, with branch scales (networks, 1, 1)."""
+        W = draws.weights(2 * k if self.residual else k)
+        if self.axis is None:
+            hidden = Dense(W, self.activation, scale=self.sigma_w)
+        else:
+            hidden = Normalised(W, self.activation, self.axis)
+        if not self.residual:
+            return hidden
+        return Residual([hidden, Linear(draws.weights(2 * k + 1), alpha * self.sigma_v)])
+
+
 BRANCH = Block("relu", residual=True, sigma_w=HE)
 BLOCKS = {
     "relu, BatchNorm": (Block("relu", BATCH), "undamped"),
@@ -58,13 +100,15 @@ BLOCKS = {
 """Kind of block, and schedule of the branch scales."""
 CLIPPED = "sigmoid, LeCun, clipped"
 GROUP = dict.fromkeys(CHAINS, "initialiser") | dict.fromkeys(BLOCKS, "block")
-GROUP |= {CLIPPED: "clipping"}
+GROUP[CLIPPED] = "clipping"
 """Every remedy: the kind that it is of."""
 CAPS = {"initialiser": 2048, "block": 1024, "clipping": 64}
 """The deepest networks of each kind."""
 
 
-def decays(draws: Draws, x: Array, u: Array, depths: Mapping[str, Sequence[int]]) -> dict:
+def decays(
+    draws: Draws, x: Array, u: Array, depths: Mapping[str, Sequence[int]]
+) -> dict[tuple[str, int], float]:
     """log10 of ||dC/dr^(0)|| / ||dC/dr^(depth)|| of networks on one seed's weights.
 
     Parameters
@@ -78,33 +122,65 @@ def decays(draws: Draws, x: Array, u: Array, depths: Mapping[str, Sequence[int]]
     -------
     dict from (remedy, depth) to the decay, norms not squared.
     """
-    cells = [(name, d) for name in CHAINS for d in depths[name]]
-    nets = [
-        Network(a, d, WIDTH, s, weights=law) for name, d in cells for a, law, s in [CHAINS[name]]
-    ]
-    df = profile(nets, [draws.seed], inputs=x[:1].astype(float))
-    steps = (df.log10_derivative_factor + df.log10_weight_factor).to_numpy()
-    ends = np.cumsum([net.depth for net in nets])
-    found = dict(zip(cells, np.add.reduceat(steps, np.append(0, ends[:-1])), strict=True))
+    cells = [(name, depth) for name in CHAINS for depth in depths[name]]
+    nets = []
+    for name, depth in cells:
+        activation, law, sigma_w = CHAINS[name]
+        nets.append(Network(activation, depth, WIDTH, sigma_w, weights=law))
+    frame = gains(profile(nets, [draws.seed], inputs=x[:1].astype(float)))
+    values = dict(zip(cells, frame.log10_gain, strict=True))
     for block in dict.fromkeys(block for block, _ in BLOCKS.values()):
-        cells = [(n, d) for n, (kind, _) in BLOCKS.items() if kind == block for d in depths[n]]
-        scales = [branch_scales(BLOCKS[name][1], d) for name, d in cells]
-        batch = EXAMPLES if block.axis == BATCH else 1
-        own = log10_decays(block, draws.weights, scales, x[:batch], u[:batch])
-        found |= zip(cells, own, strict=True)
-    return found
+        names = [name for name, (kind, _) in BLOCKS.items() if kind == block]
+        cells = [(name, depth) for name in names for depth in depths[name]]
+        values |= block_decays(block, cells, draws, x, u)
+    return values
+
+
+def block_decays(
+    block: Block, cells: list[tuple[str, int]], draws: Draws, x: Array, u: Array
+) -> dict[tuple[str, int], float]:
+    """The same of networks of one kind of block, which walk through the same weights."""
+    cells = sorted(cells, key=lambda cell: -cell[1])
+    depths = np.array([depth for _, depth in cells])
+    batch = EXAMPLES if block.axis == BATCH else 1
+    scales = np.ones((len(cells), depths[0], 1, 1))
+    for row, (name, depth) in zip(scales, cells, strict=True):
+        row[:depth, 0, 0] = branch_scales(BLOCKS[name][1], depth)
+
+    def layer(k: int, count: int) -> Layer:
+        return block.layer(draws, k, scales[:count, k])
+
+    norms = pullback(layer, depths, x[:batch], u[:batch]).log10_norms()
+    start = 0.5 * math.log10(np.vdot(u[:batch], u[:batch]))
+    return dict(zip(cells, norms - start, strict=True))
 
 
 def clipping(draws: Draws, x: Array, u: Array, depth: int) -> tuple[float, float, float]:
     """The decay of `CLIPPED`; the factor of all its gradients; the largest change of a ratio.
 
-    Ratios are those of a gradient's norm to the last one's, and change relatively.
+    Ratios are those of a gradient's norm to the last one's, and change relatively. Clipping is of
+    dC/dr^(0), of every dC/dW^(k) and of dC/dr^(depth) together.
     """
-    layers = [draws.weights(k).astype(float) for k in range(depth)]
-    plain = all_gradients(Block("sigmoid"), layers, x[:1].astype(float), u[:1].astype(float))
-    before, after = ([*map(np.linalg.norm, g)] for g in (plain, clipped(plain, 1.0)))
-    ratios = np.array(after) / after[-1] / (np.array(before) / before[-1])
+    layers = [Dense(draws.weights(k).astype(float), "sigmoid") for k in range(depth)]
+    trace, _ = forward(layers, x[:1].astype(float))
+    cotangent = u[:1].astype(float)
+    steps = list(backward(trace, cotangent))
+    gradients = [weight_gradient(step.r, step.delta) for step in reversed(steps)]
+    gradients = [steps[-1].dr, *gradients, cotangent]
+    before = np.array([np.linalg.norm(gradient) for gradient in gradients])
+    after = np.array([np.linalg.norm(gradient) for gradient in clipped(gradients, 1.0)])
+    ratios = after / after[-1] / (before / before[-1])
     return np.log10(after[0] / after[-1]), after[-1] / before[-1], np.abs(ratios - 1).max()
+
+
+def clipped(gradients: Sequence[Array], limit: float) -> list[Array]:
+    """All gradients times min(1, limit / their common norm): clipping (Pascanu et al. 2013).
+
+    >>> [g.tolist() for g in clipped([np.array([3.0]), np.array([0.0, 4.0])], 1.0)]
+    [[0.6000000000000001], [0.0, 0.8]]
+    """
+    norm = math.sqrt(sum(float(np.vdot(gradient, gradient)) for gradient in gradients))
+    return [gradient * min(1.0, limit / norm) for gradient in gradients]
 
 
 def expected_decay(remedy: str, depth: int) -> float:
@@ -115,25 +191,40 @@ def expected_decay(remedy: str, depth: int) -> float:
     (-15.05, -15.05)
     """
     if remedy in CHAINS:
-        name, law, scale = CHAINS[remedy]
-        if name == "relu" and law != "uniform":
-            square = theory.finite_width.backward_law([WIDTH] * (depth + 1), name, law, scale).mean
-        else:
-            square = np.log(_chi(name, scale, _enough(depth))[:depth]).sum()
+        log_square = chain_growth(CHAINS[remedy], depth)
     else:
         block, schedule = BLOCKS[remedy]
-        if block.residual:
-            fixed = schedule != "1/sqrt(L)" and schedule != "1/L"
-            square = _growth(block, schedule, _enough(depth) if fixed else depth)[depth - 1]
-        else:
-            of_batch, name = block.axis == BATCH, block.activation
-            norms = theory.normalisation
-            factor = norms.batch_norm_factor if of_batch else norms.layer_norm_factor
-            limit, own = factor(name), factor(name, EXAMPLES) if of_batch else factor(name)
-            # The first layer divides by the spread of the input, 1, and not by phi's.
-            first = theory.gradient_factor(name, 1.0, 1.0) / limit
-            square = depth * np.log(own) + np.log(first)
-    return float(square / 2 / np.log(10))
+        expected = residual_growth if block.residual else normalised_growth
+        log_square = expected(block, schedule, depth)
+    return float(log_square / 2 / np.log(10))
+
+
+def chain_growth(chain: Chain, depth: int) -> float:
+    """ln of the squared gradient's growth in a plain network."""
+    if chain.activation == "relu" and chain.law != "uniform":
+        widths = [WIDTH] * (depth + 1)
+        return theory.finite_width.backward_law(widths, *chain).mean
+    chi = _chi(chain.activation, chain.sigma_w, _enough(depth))
+    return np.log(chi[:depth]).sum()
+
+
+def residual_growth(block: Block, schedule: str, depth: int) -> float:
+    """The same of residual blocks."""
+    follows_depth = schedule in ("1/sqrt(L)", "1/L")
+    return _growth(block, schedule, depth if follows_depth else _enough(depth))[depth - 1]
+
+
+def normalised_growth(block: Block, schedule: str, depth: int) -> float:
+    """The same of normalised layers, whatever the schedule."""
+    name = block.activation
+    if block.axis == BATCH:
+        limit = theory.normalisation.batch_norm_factor(name)
+        factor = theory.normalisation.batch_norm_factor(name, EXAMPLES)
+    else:
+        limit = factor = theory.normalisation.layer_norm_factor(name)
+    # The first layer divides by the spread of the input, 1, and not by phi's.
+    first = theory.gradient_factor(name, 1.0, 1.0) / limit
+    return depth * np.log(factor) + np.log(first)
 
 
 def _enough(depth: int) -> int:
@@ -155,7 +246,8 @@ def _growth(block: Block, schedule: str, depth: int) -> Array:
 @cache
 def expected_depth(remedy: str) -> float:
     """Where theory's decay first exceeds `DECADES`, by the rule of the measured one; or inf."""
-    name, decades = "sigmoid, LeCun" if remedy == CLIPPED else remedy, []  # it changes no ratio
+    name = "sigmoid, LeCun" if remedy == CLIPPED else remedy  # clipping changes no ratio
+    decades = []
     for depth in DEPTHS:
         decades.append(abs(expected_decay(name, depth)))
         if decades[-1] > DECADES:
@@ -166,27 +258,3 @@ def expected_depth(remedy: str) -> float:
 def reach(remedy: str) -> float:
     """The deepest network of a remedy: some four times the depth that theory gives it."""
     return min(4 * expected_depth(remedy), CAPS[GROUP[remedy]])
-
-
-def summary(decays: pd.DataFrame, expected: Mapping[str, float]) -> pd.DataFrame:
-    """One row a remedy and kind of inputs: depth kept, its interval, theory's; and its fate.
-
-    Parameters
-    ----------
-    decays : columns inputs, remedy, depth, seed, log10_decay
-    expected : theory's depth of each remedy
-
-    Returns
-    -------
-    DataFrame with inputs, remedy, group, value, low, high and expected [layers], and fate: kept
-    (down to the deepest network), vanishes or explodes.
-    """
-    rows = []
-    for (inputs, remedy), own in decays.groupby(["inputs", "remedy"], sort=False):
-        found, deepest = median_lost_at(own, DECADES), own.depth.max()
-        fate = "vanishes" if own[own.depth == deepest].log10_decay.median() < 0 else "explodes"
-        fate = "kept" if found.value == deepest else fate
-        depths = found.value, found.low, found.high, expected[remedy]
-        rows.append((inputs, remedy, GROUP[remedy], *depths, fate))
-    columns = ["inputs", "remedy", "group", "value", "low", "high", "expected", "fate"]
-    return pd.DataFrame(rows, columns=columns)

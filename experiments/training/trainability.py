@@ -65,9 +65,12 @@ def train_on_digits(nets: pd.DataFrame, steps: int, layered: Collection[int]) ->
     nets : columns `NET`; they differ in sigma_w and rate only
     layered : steps at which every layer's gradient norm is taken
     """
-    first, depth = nets.iloc[0], int(nets.depth.iloc[0])
-    key, (x, classes) = gaussian.key(int(first.seed), "training"), digits.digits()
-    x, y = x.astype(np.float32), np.eye(10, dtype=np.float32)[classes]
+    first = nets.iloc[0]
+    depth = int(first.depth)
+    key = gaussian.key(int(first.seed), "training")
+    x, classes = digits.digits()
+    x = x.astype(np.float32)
+    y = np.eye(10, dtype=np.float32)[classes]
     picked = np.random.default_rng(key).integers(TRAIN, size=(steps + 1, BATCH))
     widths = [x.shape[1], *[WIDTH] * (depth - 1), 10]
     return train(
@@ -91,37 +94,45 @@ def outcomes(nets: pd.DataFrame, course: Course) -> dict[str, pd.DataFrame]:
     dict of ``networks``, a row a network; ``course``, a row a logged step; and ``layers``, of the
     networks at the critical scale. Columns: `NET` and `OUTCOMES`.
     """
-    log, layers, (steps, _) = course.log, course.layers, course.losses.shape
+    networks = of_networks(nets, course)
+    best = networks[networks.chosen][NET]
+    log = best.merge(course.log, left_index=True, right_on="network")
     start = log.groupby("network").log10_weight_norm.transform("first")
     log["log10_weight_growth"] = log.log10_weight_norm - start
-    last = log.drop_duplicates("network", keep="last").set_index("network")
-    spread = layers.groupby(["step", "network"]).log10_grad_norm.agg(_spread)
-    depth, loss = len(course.weights), course.losses[-20:].mean(axis=0)
-    hidden = layers[(layers.layer < depth - 1) & (layers.step == steps)]
+    depth = len(course.weights)
+    shown = course.layers.layer.isin(np.linspace(0, depth - 1, 5).round().astype(int))
+    layers = best.merge(course.layers[shown], left_index=True, right_on="network")
+    critical = layers.sigma_w == layers.activation.map(CRITICAL)
+    norms = ["log10_grad_norm", "log10_weight_norm", "active_fraction"]
+    return {
+        "networks": networks,
+        "course": log[[*NET, "step", "loss", "accuracy", "log10_weight_growth"]],
+        "layers": layers.loc[critical, [*NET, "step", "layer", *norms]],
+    }
+
+
+def of_networks(nets: pd.DataFrame, course: Course) -> pd.DataFrame:
+    """A row a network: what became of it, and whether its rate is the one chosen."""
+    steps = len(course.losses)
+    loss = course.losses[-20:].mean(axis=0)
+    first = course.log.drop_duplicates("network").set_index("network")
+    last = course.log.drop_duplicates("network", keep="last").set_index("network")
+    spread = course.layers.groupby(["step", "network"]).log10_grad_norm.agg(_spread)
+    hidden = course.layers[course.layers.layer < len(course.weights) - 1]
+    after = hidden[hidden.step == steps]
     networks = nets.assign(
         status=course.networks.status,
         steps=course.networks.steps,
         train_loss=np.where(np.isnan(loss), np.inf, loss),
         accuracy=last.accuracy,
-        log10_weight_growth=last.log10_weight_growth,
+        log10_weight_growth=last.log10_weight_norm - first.log10_weight_norm,
         spread_before=spread.get(0),
         spread_after=spread.get(steps),
-        active_after=hidden.groupby("network").active_fraction.mean(),
+        active_after=after.groupby("network").active_fraction.mean(),
     ).astype({"spread_before": float, "spread_after": float})
     best = networks.groupby("sigma_w").train_loss.idxmin()
     networks.insert(len(NET), "chosen", networks.index.isin(best))
-    shown = layers.layer.isin(np.linspace(0, depth - 1, 5).round().astype(int))
-    log, layers = (
-        nets.loc[best].merge(found, left_index=True, right_on="network")
-        for found in (log, layers[shown])
-    )
-    norms = ["log10_grad_norm", "log10_weight_norm", "active_fraction"]
-    critical = layers.sigma_w == layers.activation.map(CRITICAL)
-    return {
-        "networks": networks,
-        "course": log[[*NET, "step", "loss", "accuracy", "log10_weight_growth"]],
-        "layers": layers[critical][[*NET, "step", "layer", *norms]],
-    }
+    return networks
 
 
 def _spread(norms: pd.Series) -> float:
@@ -148,11 +159,11 @@ def chosen(
     depth : layers, or more than any network has: the deepest
     share : sigma_w over the critical one
     """
-    found = networks[networks.chosen & (networks.activation == activation)]
-    found = found[found.method == method]
-    found = found[found.depth == min(depth, found.depth.max())]
-    found = found[np.isclose(found.sigma_w, share * CRITICAL[activation])]
-    return found.fillna({"accuracy": CHANCE}).sort_values("seed").reset_index(drop=True)
+    rows = networks[networks.chosen & (networks.activation == activation)]
+    rows = rows[rows.method == method]
+    rows = rows[rows.depth == min(depth, rows.depth.max())]
+    rows = rows[np.isclose(rows.sigma_w, share * CRITICAL[activation])]
+    return rows.fillna({"accuracy": CHANCE}).sort_values("seed").reset_index(drop=True)
 
 
 def share_trained(networks: pd.DataFrame, low: float, high: float, accuracy: float) -> Estimate:
@@ -160,30 +171,6 @@ def share_trained(networks: pd.DataFrame, low: float, high: float, accuracy: flo
     limit = [reach(*pair) for pair in zip(networks.activation, networks.sigma_w, strict=True)]
     networks = networks[(networks.depth / limit).between(low, high)]
     return bootstrap_over_seeds(networks, lambda f: float((f.accuracy > accuracy).mean()))
-
-
-def accuracies(networks: pd.DataFrame) -> pd.DataFrame:
-    """Median accuracy by activation, sigma_w and depth, with the share of networks that diverged.
-
-    Returns
-    -------
-    DataFrame with these, value, low, high, diverged [1] and critical (whether sigma_w is).
-    """
-    keys = ["activation", "sigma_w", "depth"]
-    cells = medians(networks.fillna({"accuracy": CHANCE}), keys, ["accuracy"])
-    lost = networks.assign(diverged=networks.status == "diverged").groupby(keys).diverged.mean()
-    critical = np.isclose(cells.sigma_w, cells.activation.map(CRITICAL))
-    return cells.join(lost, on=keys).assign(critical=critical)
-
-
-def reaches(cells: pd.DataFrame, count: int = 150) -> pd.DataFrame:
-    """`reach` at scales about those of the cells, with activation and sigma_w, as value."""
-    rows = [
-        (name, sigma, reach(name, sigma))
-        for name, own in cells.groupby("activation", sort=False)
-        for sigma in np.geomspace(own.sigma_w.min() / 2, own.sigma_w.max() * 2, count)
-    ]
-    return pd.DataFrame(rows, columns=["activation", "sigma_w", "value"])
 
 
 def weight_growth(course: pd.DataFrame) -> pd.DataFrame:

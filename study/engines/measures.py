@@ -97,6 +97,7 @@ class Measures:
             "grad_norm_exponent": grad[1],
             "log10_grad_norm": log10(*grad),
             "log10_delta_norm": log10(*delta),
+            "log10_upstream_norm": log10(*above),
             "log10_signal_norm": log10(*(part[1:] for part in signal)),
             "log10_weight_norm": log10_weight_norm,
             "log10_derivative_factor": log10_ratio(delta, above),

@@ -49,6 +49,7 @@ PROFILE_COLUMNS: dict[str, Column] = {
     ),
     "log10_grad_norm": Column("float64", _LOG, "Frobenius norm of dC/dW^(k); -inf: a true zero"),
     "log10_delta_norm": Column("float64", _LOG, "Frobenius norm of dC/dz^(k+1)"),
+    "log10_upstream_norm": Column("float64", _LOG, "Frobenius norm of dC/dr^(k+1)"),
     "log10_signal_norm": Column("float64", _LOG, "Frobenius norm of r^(k+1)"),
     "log10_weight_norm": Column(
         "float64", _LOG, "Frobenius norm of W^(k); empty where no matrix was formed"

@@ -1,4 +1,4 @@
-"""Statistics and verdicts: a claim, the threshold it was made with, and what the data say.
+"""Claims, the thresholds they were made with, and what the data say of them.
 
 A verdict compares an interval with a threshold stated before the data were seen:
 
@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from study.checks import bad, one_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,10 +65,8 @@ class Estimate:
 
     def __post_init__(self) -> None:
         if math.isnan(self.value) or not self.low <= self.high:
-            raise ValueError(
-                f"estimate {self.value} in [{self.low}, {self.high}] is not allowed; "
-                "allowed: numbers with low <= high"
-            )
+            described = f"{self.value} in [{self.low}, {self.high}]"
+            raise bad("estimate", described, "numbers with low <= high")
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,10 @@ class Threshold:
     high: float = math.inf
 
     def __post_init__(self) -> None:
-        if not self.low < self.high or (math.isinf(self.low) and math.isinf(self.high)):
-            raise ValueError(
-                f"threshold [{self.low}, {self.high}] is not allowed; "
-                "allowed: low < high, at least one of them finite"
-            )
+        unbounded = math.isinf(self.low) and math.isinf(self.high)
+        if unbounded or not self.low < self.high:
+            described = f"[{self.low}, {self.high}]"
+            raise bad("threshold", described, "low < high, at least one of them finite")
 
     def __str__(self) -> str:
         if math.isinf(self.low):
@@ -150,15 +149,9 @@ class Claim:
 
     def __post_init__(self) -> None:
         if not isinstance(self.threshold, Threshold):
-            raise ValueError(
-                f"threshold {self.threshold!r} of claim {self.name!r} is not allowed; "
-                "allowed: below(x), above(x), within(x, y)"
-            )
-        if self.about not in ABOUT:
-            raise ValueError(
-                f"about {self.about!r} of claim {self.name!r} is not allowed; "
-                f"allowed: {', '.join(map(repr, ABOUT))}"
-            )
+            allowed = "below(x), above(x), within(x, y)"
+            raise bad(f"threshold of claim {self.name!r}", self.threshold, allowed)
+        one_of(f"about of claim {self.name!r}", self.about, ABOUT)
 
 
 def bootstrap_over_seeds(
@@ -227,16 +220,12 @@ def median_interval(values: np.ndarray, level: float = 0.95) -> Estimate:
     >>> median_interval(np.arange(1.0, 21.0))
     Estimate(value=10.5, low=6.0, high=15.0, n=20)
     """
-    from scipy.special import bdtr  # as slow to import as pandas
+    from scipy.stats import binom  # slow to import
 
     ordered = np.sort(np.asarray(values, np.float64))
     n = len(ordered)
-    k = 1
-    while 2 * bdtr(k, n, 0.5) <= 1 - level and k + 1 <= n // 2:
-        k += 1
-    middle = ordered[(n - 1) // 2], ordered[n // 2]
-    value = middle[0] if middle[0] == middle[1] else 0.5 * (middle[0] + middle[1])
-    return Estimate(float(value), float(ordered[k - 1]), float(ordered[n - k]), n)
+    k = max(1, int(binom.ppf((1 - level) / 2, n, 0.5)))
+    return Estimate(float(np.median(ordered)), float(ordered[k - 1]), float(ordered[n - k]), n)
 
 
 def judge_all(experiment: Experiment, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -250,7 +239,7 @@ def judge_all(experiment: Experiment, tables: Mapping[str, pd.DataFrame]) -> pd.
 
     rows = []
     for claim in experiment.claims:
-        found = claim.judge(tables)
+        estimate = claim.judge(tables)
         rows.append(
             {
                 "experiment": experiment.name,
@@ -258,11 +247,11 @@ def judge_all(experiment: Experiment, tables: Mapping[str, pd.DataFrame]) -> pd.
                 "about": claim.about,
                 "statement": claim.statement,
                 "threshold": str(claim.threshold),
-                "estimate": float(found.value),
-                "low": float(found.low),
-                "high": float(found.high),
-                "n_seeds": int(found.n),
-                "verdict": verdict(found, claim.threshold),
+                "estimate": float(estimate.value),
+                "low": float(estimate.low),
+                "high": float(estimate.high),
+                "n_seeds": int(estimate.n),
+                "verdict": verdict(estimate, claim.threshold),
             }
         )
     return pd.DataFrame(rows)

@@ -5,24 +5,12 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from verdicts import verdicts
 
 from experiments import remedies
-from experiments.remedies.catalogue import CAPS, DECADES, expected_decay, reach, summary
-from study.statistics.claims import verdict
-from study.statistics.depths import lost_at, median_lost_at
+from experiments.remedies.catalogue import CAPS, expected_decay, reach
 
 DECADE = 2 * math.log(10)
-
-
-# --- Depths --------------------------------------------------------------------------------
-
-
-def test_a_straight_curve_crosses_where_it_should():
-    depths = np.array([1, 2, 4, 8, 16])
-    assert lost_at(depths, 0.5 * depths, DECADES) == (pytest.approx(6.0), False)
-    assert lost_at(depths, 5.0 * depths, DECADES) == (pytest.approx(0.6), False)
-    assert lost_at(depths, 0.1 * depths, DECADES) == (16.0, True)
-    assert lost_at(depths, [0, 0, 0, np.inf, np.inf], DECADES) == (4.0, False)
 
 
 @pytest.mark.parametrize(
@@ -84,9 +72,6 @@ def test_networks_decay_as_theory_says():
     assert not kept[kept.remedy == "sigmoid, PyTorch default"].censored.any()
 
 
-# --- Verdicts ------------------------------------------------------------------------------
-
-
 def frames(rate, change=1e-16, off=1.0, on_images=1.0):
     """Networks that lose ``rate`` decades a layer, give or take, whatever the remedy."""
     rng = np.random.default_rng(0)
@@ -109,48 +94,17 @@ def frames(rate, change=1e-16, off=1.0, on_images=1.0):
     }
 
 
-def verdicts(tables):
-    return {
-        claim.name: verdict(claim.judge(tables), claim.threshold)
-        for claim in remedies.experiment.claims
-    }
-
-
 def test_if_nothing_decays_the_sayings_are_supported():
-    found = verdicts(frames(1e-9))
+    found = verdicts(remedies.experiment, frames(1e-9))
     assert found.pop("sigmoid vanishes at any weight scale") == "refuted"
     assert found.pop("images do not change the depth") == "inconclusive"  # nothing is lost
     assert set(found.values()) == {"supported"}
 
 
 def test_if_everything_decays_they_are_refuted():
-    found = verdicts(frames(0.2, change=1e-3, off=1.3, on_images=2.0))
+    found = verdicts(remedies.experiment, frames(0.2, change=1e-3, off=1.3, on_images=2.0))
     assert found.pop("sigmoid vanishes at any weight scale") == "supported"
     assert set(found.values()) == {"refuted"}
-    assert verdicts(frames(0.2))["images do not change the depth"] == "supported"
-
-
-def test_depths_are_at_least_those_measured():
-    (own,) = (frames(1e-9)["decays"].query("inputs == 'random' and remedy == 'relu, He'"),)
-    found = median_lost_at(own, DECADES)
-    assert (found.value, found.low, found.high) == (own.depth.max(), own.depth.max(), np.inf)
-
-
-def test_rows_left_out_after_the_loss_count_as_lost():
-    own = frames(0.2)["decays"].query("inputs == 'random' and remedy == 'relu, He'")
-    cut = own[own.log10_decay.abs() < 7]
-    assert median_lost_at(cut, DECADES) == median_lost_at(own, DECADES)
-
-
-@pytest.mark.parametrize(("rate", "lost"), [(1e-9, 0), (0.2, len(remedies.GROUP))])
-def test_the_title_follows_from_the_tables(rate, lost):
-    title = remedies.figure(frames(rate)).get_suptitle()
-    assert title.startswith(f"{lost} of {len(remedies.GROUP)} remedies")
-
-
-def test_the_summary_names_the_fate():
-    for rate, fate in ((1e-9, "kept"), (0.2, "vanishes"), (-0.2, "explodes")):
-        decays = frames(rate)["decays"]
-        found = summary(decays, dict.fromkeys(remedies.GROUP, np.inf))
-        assert set(found.fate) == {fate}
-        assert len(found) == 2 * len(remedies.GROUP)
+    assert (
+        verdicts(remedies.experiment, frames(0.2))["images do not change the depth"] == "supported"
+    )

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
+from verdicts import verdicts
 
 from experiments import shattering
-from study.statistics.claims import verdict
 from study.theory import correlation, residual
 
 # --- Theory --------------------------------------------------------------------------------
@@ -77,7 +77,7 @@ def test_networks_follow_theory():
 
 def test_digits_are_not_at_right_angles():
     found = shattering.measure("digits", 0, [1])["overlaps"].set_index("kind")
-    right = shattering.expected("relu", 1, 0.0)[0]
+    right = shattering.expected(shattering.KINDS["relu"], 1, 0.0)[0]
     assert found.expected["relu"] > 1.1 * right
     assert_allclose(found.expected["relu, coins"], right, rtol=1e-12)
 
@@ -88,8 +88,8 @@ def test_digits_are_not_at_right_angles():
 def frames(change=lambda kind, depth, expected: expected):
     """Networks whose likeness is theory's, or a change of it, with a little noise."""
     rng, rows = np.random.default_rng(0), []
-    for kind in shattering.KINDS:
-        expected = shattering.expected(kind, 16, 0.0)
+    for kind, about in shattering.KINDS.items():
+        expected = shattering.expected(about, 16, 0.0)
         for depth in (4, 6, 8, 16):
             value = change(kind, depth, expected[depth - 1])
             rows += [
@@ -101,30 +101,23 @@ def frames(change=lambda kind, depth, expected: expected):
     return {"overlaps": pd.DataFrame(rows, columns=columns)}
 
 
-def verdicts(tables):
-    return {
-        claim.name: verdict(claim.judge(tables), claim.threshold)
-        for claim in shattering.experiment.claims
-    }
-
-
 SHATTER = "gradients of plain ReLU networks shatter as 2^-L"
 
 
 def test_if_theory_holds_the_saying_is_refuted_and_the_rest_supported():
-    found = verdicts(frames())
+    found = verdicts(shattering.experiment, frames())
     assert found.pop(SHATTER) == "refuted"
     assert set(found.values()) == {"supported"}
 
 
 def test_if_all_gradients_halve_the_saying_is_supported_and_the_laws_are_refuted():
-    found = verdicts(frames(lambda kind, depth, expected: 2.0**-depth))
+    found = verdicts(shattering.experiment, frames(lambda kind, depth, expected: 2.0**-depth))
     assert found[SHATTER] == "supported"
     assert found["they follow the mean-field product"] == "refuted"
     assert found["they follow it further down"] == "refuted"
     assert found["the weight scale decides on shattering"] == "refuted"
     slower = frames(lambda kind, depth, e: 0.9 * e if kind == "residual" and depth == 8 else 1.0)
-    found = verdicts(slower)
+    found = verdicts(shattering.experiment, slower)
     assert found["skip connections slow the shattering"] == "refuted"
     assert found["units active independently give 2^-L"] == "refuted"
     assert found["BatchNorm makes them so"] == "refuted"
@@ -133,11 +126,3 @@ def test_if_all_gradients_halve_the_saying_is_supported_and_the_laws_are_refuted
 def test_averages_are_taken_before_the_division():
     frame = pd.DataFrame({"covariance": [1.0, 0.0], "variance": [1.0, 9.0]})
     assert shattering.likeness(frame) == 0.1
-
-
-def test_the_title_follows_from_the_tables():
-    for tables, words in (
-        (frames(), "lose their likeness more slowly"),
-        (frames(lambda kind, depth, expected: 2.0**-depth), "no more slowly"),
-    ):
-        assert words in shattering.figure(tables).get_suptitle()

@@ -2,15 +2,18 @@
 
 import math
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import pytest
+from scipy import stats
+from verdicts import named
+from verdicts import verdicts as verdicts_of
 
 from experiments import finite_width as fw
+from experiments.finite_width import ensembles
 from study.core.network import Network
 from study.engines.profile import profile
-from study.runs.experiment import load
-from study.statistics.claims import judge_all
+from study.sampling import gaussian
 from study.theory import dying
 from study.theory.finite_width import backward_law
 
@@ -118,7 +121,7 @@ def synthetic(law_of, dead=dying.born_dead, typical=0.0):
 
 
 def verdicts(tables):
-    return judge_all(load("finite_width"), tables).set_index("claim").verdict.to_dict()
+    return verdicts_of(fw.experiment, tables)
 
 
 FOLLOWS = "the log gradient follows the exact law"
@@ -134,10 +137,10 @@ DEAD = "networks are born dead as often as 1 - (1 - 2^-n)^L"
 
 def test_verdicts_on_the_exact_law():
     found = verdicts(synthetic(backward_law))
-    assert {claim for claim, v in found.items() if v == "supported"} == {
+    assert named(found, "supported") == {
         FOLLOWS, EXCEPTION, MEAN, RATIO, BOTTLENECK, DEAD,
     }  # fmt: skip
-    assert {claim for claim, v in found.items() if v == "refuted"} == {
+    assert named(found, "refuted") == {
         TYPICAL, AVERAGE, MEAN_WIDTH,
     }  # fmt: skip
 
@@ -149,8 +152,8 @@ def test_verdicts_where_width_plays_no_part():
         return backward_law([10**5] * len(widths))
 
     found = verdicts(synthetic(wide, dead=lambda _: 0.0))
-    assert {claim for claim, v in found.items() if v == "supported"} == {TYPICAL, MEAN, AVERAGE}
-    assert {claim for claim, v in found.items() if v == "refuted"} == {
+    assert named(found, "supported") == {TYPICAL, MEAN, AVERAGE}
+    assert named(found, "refuted") == {
         FOLLOWS, EXCEPTION, RATIO, BOTTLENECK, MEAN_WIDTH, DEAD,
     }  # fmt: skip
 
@@ -177,14 +180,71 @@ def test_an_exception_is_found_among_many():
     assert verdicts(tables)[EXCEPTION] == "refuted"
 
 
-def test_the_figure_says_what_the_table_says():
-    with np.errstate(all="ignore"):
-        yes, no = (fw.figure(synthetic(backward_law, typical=lift)) for lift in (0.0, 400.0))
-    assert yes.get_suptitle() != no.get_suptitle()
-    plt.close("all")
-
-
 def test_the_plan():
     for cells in fw.experiment.grid.values():
         seeds = [s for c in cells for s in range(c["seed"], c["seed"] + c["networks"])]
         assert len(seeds) == len(set(seeds))
+
+
+# --- Ensembles -----------------------------------------------------------------------------
+
+
+def test_a_network_of_unequal_widths_by_hand():
+    """Forwards and backwards in plain NumPy: the gains are norms of its gradient."""
+    widths = [12, 3, 12, 12]
+    found = ensembles.gains_of_last(ensembles.he_profile(widths, [5, 6]), [1, 3])
+    for seed in (5, 6):
+        key = gaussian.key(seed, "finite width")
+        x, dr = gaussian.normal(key, 3, (2, 1, 12))
+        masks, weights = [], []
+        for k in range(3):
+            shape = widths[k], widths[k + 1]
+            weights.append(gaussian.normal(key, k, shape) * (2 / widths[k]) ** 0.5)
+            z = x @ weights[k]
+            masks.append(z > 0)
+            x = np.maximum(z, 0)
+        norms = [np.linalg.norm(dr)]
+        for W, mask in zip(weights[::-1], masks[::-1], strict=True):
+            dr = (dr * mask) @ W.T
+            norms.append(np.linalg.norm(dr))
+        gains = found[found.seed == seed].set_index("layers").log10_gain
+        expected = np.log10([norms[1] / norms[0], norms[3] / norms[0]])
+        np.testing.assert_allclose(gains.loc[[1, 3]], expected, rtol=1e-12)
+
+
+def test_deaths_are_counted_beside_those_expected():
+    """Networks of width 4, 64 layers deep, that die as often as they should, or half as often."""
+
+    def table(share):
+        alive = np.random.default_rng(0).geometric(share * 2.0**-4, 4000) - 1
+        return pd.DataFrame({"width": 4, "layers_alive": np.minimum(alive, 64)})
+
+    right, half = (ensembles.deaths_at_half_life(table(share)) for share in (1.0, 0.5))
+    assert right.low < 1 < right.high
+    assert half.high < 0.8
+    shares, wrong = (ensembles.deaths_by_depth(table(share)) for share in (1.0, 0.5))
+    expected = [dying.born_dead([4] * d) for d in shares.depth]
+    np.testing.assert_allclose(shares.theory, expected)
+    assert (abs(shares.value - shares.theory) < 2 * shares.half).all()
+    assert (abs(wrong.value - wrong.theory) > 2 * wrong.half).any()
+
+
+def test_the_mean_square_of_numbers_outside_the_float_range():
+    decades = pd.Series([300.0, 300.0, 300.2, 300.2])
+    found = ensembles.log10_mean_square(decades)
+    assert found.value == pytest.approx(600 + math.log10((1 + 10**0.4) / 2), rel=1e-14)
+    usual = pd.Series(np.linspace(-0.5, 0.5, 9))
+    plain = math.log10((100**usual).mean())
+    assert ensembles.log10_mean_square(usual).value == pytest.approx(plain, rel=1e-12)
+
+
+def test_massarts_band_and_p_value_hold_for_the_right_law_and_not_for_a_wrong_one():
+    rng = np.random.default_rng(5)
+    kinds = [rng.random(300) for _ in range(40)]
+    # The band covers the true distance, 0.
+    assert sum(ensembles.distance_from_law(places).low > 0 for places in kinds) <= 4
+    assert ensembles.least_p_value(kinds).value > 0.05
+    exact = stats.kstest(kinds[0], "uniform").pvalue
+    assert ensembles.least_p_value(kinds[:1]).value >= exact
+    assert ensembles.least_p_value([*kinds, rng.random(300) ** 1.4]).value < 1e-3
+    assert ensembles.distance_from_law(rng.random(300) ** 1.4).low > 0

@@ -2,19 +2,17 @@
 
 import math
 
-import matplotlib.pyplot as plt
 import mpmath
 import numpy as np
 import pandas as pd
 import pytest
+from verdicts import verdicts
 
 from experiments import isometry
 from study.core.network import Network
 from study.engines import jacobian
 from study.engines.profile import profile
-from study.runs.experiment import load
 from study.sampling import gaussian
-from study.statistics.claims import judge_all
 from study.theory import deep_linear
 
 N = 7
@@ -176,12 +174,4 @@ def synthetic(true):
 
 @pytest.mark.parametrize(("true", "verdict"), [(True, "supported"), (False, "refuted")])
 def test_verdicts_go_either_way(true, verdict):
-    judged = judge_all(load("isometry"), synthetic(true)).set_index("claim").verdict
-    assert set(judged) == {verdict}
-
-
-def test_the_figure_says_what_the_table_says():
-    with np.errstate(all="ignore"):
-        yes, no = (isometry.figure(synthetic(true)) for true in (True, False))
-    assert yes.get_suptitle() != no.get_suptitle()
-    plt.close("all")
+    assert set(verdicts(isometry.experiment, synthetic(true)).values()) == {verdict}

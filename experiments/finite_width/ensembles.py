@@ -1,0 +1,140 @@
+"""Ensembles of independent networks held against their exact law, and those that are born dead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from study.engines.explicit import backpropagate
+from study.sampling import gaussian
+from study.statistics.claims import Estimate
+from study.statistics.estimators import resampled
+from study.statistics.summaries import gains
+from study.theory.dying import born_dead
+
+
+def he_profile(widths: Sequence[int], seeds: Iterable[int]) -> pd.DataFrame:
+    """Profile ReLU networks of any widths, without biases, Var W = 2 / fan_in, matrix by matrix.
+
+    Each seed has a matrix, an input and a random unit cotangent of its own.
+
+    Parameters
+    ----------
+    widths : units of r^(0), ..., r^(L), the first as many as the last
+
+    Examples
+    --------
+    >>> len(he_profile([8, 2, 8], range(5)))
+    10
+    """
+    profiles = []
+    depth = len(widths) - 1
+    for seed in seeds:
+        key = gaussian.key(seed, "finite width")
+        weights = [
+            gaussian.normal(key, k, (widths[k], widths[k + 1])) * (2 / widths[k]) ** 0.5
+            for k in range(depth)
+        ]
+        x, dr = gaussian.normal(key, depth, (2, 1, widths[0]))
+        df = backpropagate(weights, x, "relu", cotangent=dr / np.linalg.norm(dr))
+        profiles.append(df.assign(seed=seed, depth=depth))
+    return pd.concat(profiles, ignore_index=True)
+
+
+def gains_of_last(df: pd.DataFrame, layers: Sequence[int]) -> pd.DataFrame:
+    """The gain of the gradient norm over the last layers, for every number in ``layers``.
+
+    Parameters
+    ----------
+    df : frame of networks of one depth, with their seeds
+
+    Returns
+    -------
+    DataFrame with layers, depth, seed, log10_gain (-inf in every row of a network with a dead
+    layer) and layers_alive (those below the first without an active unit, or depth).
+    """
+    depth = int(df.depth.iloc[0])
+    silent = df.layer.where(df.log10_signal_norm == -np.inf, depth)
+    alive = silent.groupby(df.seed, sort=False).min().to_numpy()
+    tables = []
+    for last in layers:
+        rows = gains(df, depth - last)[["depth", "seed", "log10_gain"]]
+        rows["log10_gain"] = rows.log10_gain.where(alive == depth, -np.inf)
+        tables.append(rows.assign(layers_alive=alive, layers=last))
+    return pd.concat(tables)
+
+
+def distance_from_law(places: np.ndarray) -> Estimate:
+    """Kolmogorov and Smirnov's distance from a law, with its 95 % band (Massart 1990).
+
+    Parameters
+    ----------
+    places : F(value) of each network, F the law's distribution
+    """
+    distance = stats.kstest(places, "uniform").statistic
+    half = np.sqrt(np.log(2 / 0.05) / (2 * len(places)))
+    return Estimate(float(distance), max(0.0, distance - half), distance + half, len(places))
+
+
+def least_p_value(kinds: Sequence[np.ndarray]) -> Estimate:
+    """The least p-value of any kind's distance, by Massart's bound, times the number of kinds.
+
+    A bound on the probability that right laws of all kinds would have given one distance as large.
+    """
+    squares = [2 * len(places) * distance_from_law(places).value ** 2 for places in kinds]
+    p = min(1.0, 2 * len(kinds) * np.exp(-min(max(squares), 700.0)))  # exp(-700) is a float yet
+    return Estimate(p, p, p, sum(map(len, kinds)))
+
+
+@np.errstate(under="ignore")
+def log10_mean_square(decades: pd.Series) -> Estimate:
+    """log10 of the mean over seeds of the square of 10^decades, in or outside the float range.
+
+    Nothing more than 150 decades below the largest plays a part.
+
+    >>> log10_mean_square(pd.Series([-500.0, -500.0])).value
+    -1000.0
+    """
+    top = decades.max()
+    shares = 100 ** (decades - top)
+    return resampled(shares, lambda share: 2 * top + np.log10(share.mean()))
+
+
+def deaths_at_half_life(gains: pd.DataFrame) -> Estimate:
+    """ReLU networks dead over those expected, each of them ln 2 x 2^width layers deep.
+
+    Parameters
+    ----------
+    gains : of independent networks, at least so deep, with their width
+
+    Returns
+    -------
+    Estimate, with 95 % by the variance of the count.
+    """
+    depths = (2.0**gains.width * np.log(2)).round().astype(int)
+    chances = np.array([born_dead([n] * d) for n, d in zip(gains.width, depths, strict=True)])
+    deaths = (gains.layers_alive < depths).sum()
+    ratio = float(deaths / chances.sum())
+    half = 1.96 * (chances * (1 - chances)).sum() ** 0.5 / chances.sum()
+    return Estimate(ratio, ratio - half, ratio + half, len(gains))
+
+
+def deaths_by_depth(gains: pd.DataFrame, shown: int = 8) -> pd.DataFrame:
+    """The share of ReLU networks of each width that are dead at some depths up to 2^(width + 1).
+
+    Returns
+    -------
+    DataFrame with width, depth, value (the share), theory and half (1.96 standard deviations of a
+    share about the theory).
+    """
+    rows = []
+    for width, networks in gains.groupby("width"):
+        for depth in np.unique(np.geomspace(1, 2 ** (width + 1), shown).astype(int)):
+            share = (networks.layers_alive < depth).mean()
+            theory = born_dead([width] * int(depth))
+            half = 1.96 * (theory * (1 - theory) / len(networks)) ** 0.5
+            rows.append((width, depth, share, half, theory))
+    return pd.DataFrame(rows, columns=["width", "depth", "value", "half", "theory"])

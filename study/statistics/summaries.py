@@ -1,0 +1,174 @@
+"""What becomes of a gradient on its way down, summed up from the frame of `study.profile`.
+
+A frame has one row a layer, times network and seed (`study.core.columns`). A layer passes the
+gradient on in two steps: the activation's derivative, equation (1), and the weights, equation (2).
+All numbers are base-10 logarithms of norms, not squared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from study.statistics.claims import Estimate, median_interval
+
+FACTORS = {
+    "layers_passed": "on the way down from the output, depth - k [layers]",
+    "derivative": "log10_derivative_factor, summed over the layers passed [log10]",
+    "weights": "log10_weight_factor, summed over the layers passed [log10]",
+    "log10_derivative": "log10_derivative_factor, mean over the window [log10 a layer]",
+    "log10_weight": "log10_weight_factor, mean over the window [log10 a layer]",
+    "log10_derivative_largest": "log10_derivative_factor, the largest of all layers [log10]",
+    "square_passed": "share of the gradient's square that the derivative lets through: its factor "
+    "squared, mean over the window [1]",
+    "log10_over_count": "log10_derivative_factor less log10 of the square root of the share of "
+    "active units, mean over the window [log10 a layer]",
+}
+"""Columns that `running_factors` and `mean_factors` add."""
+
+
+def factors(frame: pd.DataFrame) -> pd.DataFrame:
+    """The two factors of every layer; 0, so that sums go on, beneath a true zero.
+
+    There both are 0 / 0, NaN in the frame, and what made the gradient 0 is itself a factor, -inf.
+    """
+    return frame[["log10_derivative_factor", "log10_weight_factor"]].fillna(0.0)
+
+
+def passed_on(frame: pd.DataFrame) -> pd.Series:
+    """log10 ‖dC/dr^(k)‖, what layer k passes on to the layer beneath it."""
+    return frame.log10_upstream_norm + factors(frame).sum(axis=1)
+
+
+def gains(frame: pd.DataFrame, first: int = 0, last: int | None = None) -> pd.DataFrame:
+    """What the gradient gains from r^(last) down to r^(first), network by network.
+
+    Parameters
+    ----------
+    frame : layer by layer, network by network; the layers first and last - 1 are enough
+    first, last : default: all the way from the output to the input
+
+    Returns
+    -------
+    DataFrame: the frame's row of layer ``first`` of every network, with the column log10_gain,
+    ‖dC/dr^(first)‖ / ‖dC/dr^(last)‖; -inf where a true zero is left.
+
+    Examples
+    --------
+    >>> import study
+    >>> net = study.Network("relu", depth=100, width=64, sigma_w=1.0)
+    >>> gains(study.profile(net, seeds=range(3))).log10_gain.round().tolist()
+    [-15.0, -16.0, -16.0]
+    """
+    top = frame.depth if last is None else last
+    left = passed_on(frame)[frame.layer == first]
+    entered = frame.log10_upstream_norm[frame.layer == top - 1]
+    with np.errstate(invalid="ignore"):
+        gain = left.to_numpy() - entered.to_numpy()
+    # Where nothing came in either, 0 / 0 is as much a loss as any.
+    return frame.loc[left.index].assign(log10_gain=np.where(left == -np.inf, -np.inf, gain))
+
+
+def running_factors(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with the sums of both factors from the output down to each layer, its own included.
+
+    Parameters
+    ----------
+    frame : every layer, in ascending order, network by network
+    """
+    network = (frame.layer == 0).cumsum()
+    sums = factors(frame)[::-1].groupby(network, sort=False).cumsum()
+    sums = sums.fillna(-np.inf)  # what pandas' compensated sums make of -inf
+    return frame.assign(
+        layers_passed=frame.depth - frame.layer,
+        derivative=sums.log10_derivative_factor,
+        weights=sums.log10_weight_factor,
+    )
+
+
+def mean_factors(frame: pd.DataFrame, keys: list[str], first: int, last: int) -> pd.DataFrame:
+    """Both factors of every network, told by its keys, averaged over layers first to last - 1."""
+    window = frame[(frame.layer >= first) & (frame.layer < last)]
+    window = window.assign(
+        square_passed=10 ** (2 * window.log10_derivative_factor),
+        log10_over_count=window.log10_derivative_factor - 0.5 * np.log10(window.active_fraction),
+    )
+    means = window.groupby(keys, sort=False).agg(
+        log10_derivative=("log10_derivative_factor", "mean"),
+        log10_weight=("log10_weight_factor", "mean"),
+        square_passed=("square_passed", "mean"),
+        log10_over_count=("log10_over_count", "mean"),
+    )
+    largest = frame.groupby(keys, sort=False).log10_derivative_factor.max()
+    means.insert(2, "log10_derivative_largest", largest)
+    return means.reset_index()
+
+
+def lost_at(depths: Sequence[float], decades: Sequence[float], limit: float) -> tuple[float, bool]:
+    """The depth at which |decades| first exceeds a limit, and whether it never does.
+
+    Parameters
+    ----------
+    depths : layers, ascending
+    decades : absolute values, one a depth, may be inf; 0 at depth 0
+
+    Returns
+    -------
+    layers, linear between depths, and False; or the last depth, and True.
+
+    Examples
+    --------
+    >>> lost_at([1, 2, 4, 8], [1, 2, 4, 8], 3.0), lost_at([1, 2, 4, 8], [0, 0, 1, 1], 3.0)
+    ((3.0, False), (8.0, True))
+    """
+    depths = np.append(0.0, depths)
+    decades = np.append(0.0, decades)
+    lost = decades > limit
+    if not lost.any():
+        return float(depths[-1]), True
+    k = int(np.argmax(lost))
+    share = (limit - decades[k - 1]) / (decades[k] - decades[k - 1])  # 0 where all is lost at once
+    return float(depths[k - 1] + share * (depths[k] - depths[k - 1])), False
+
+
+def median_lost_at(decays: pd.DataFrame, limit: float) -> Estimate:
+    """The depth at which the median over seeds of |log10_decay| first exceeds a limit.
+
+    Its interval ends where the upper and the lower end of the median's do, so that it holds
+    whatever the law of the decay. Where the median never does, the value is the deepest network's
+    depth, and means "at least"; where its lower end does not, the interval has no upper end.
+
+    Parameters
+    ----------
+    decays : columns depth, seed, log10_decay; a row that is missing counts as lost
+    """
+    wide = decays.pivot(index="depth", columns="seed", values="log10_decay").abs().fillna(np.inf)
+    medians = [median_interval(row) for row in wide.to_numpy()]
+    value, _ = lost_at(wide.index, [at.value for at in medians], limit)
+    low, _ = lost_at(wide.index, [at.high for at in medians], limit)
+    high, censored = lost_at(wide.index, [at.low for at in medians], limit)
+    return Estimate(value, low, np.inf if censored else high, wide.shape[1])
+
+
+def critical_scale(growth: pd.DataFrame) -> float:
+    """The sigma_w at which the mean of log10_growth over seeds crosses 0, linear in log sigma_w.
+
+    Returns 0 or inf where it crosses beyond the scales measured.
+
+    Examples
+    --------
+    >>> growth = pd.DataFrame({"sigma_w": [1.0, 4.0, 16.0], "log10_growth": [-1.0, 1.0, 2.0]})
+    >>> critical_scale(growth), critical_scale(growth[1:])
+    (2.0, 0.0)
+    """
+    curve = growth.groupby("sigma_w").log10_growth.mean()
+    if (curve > 0).all():
+        return 0.0
+    if (curve <= 0).all():
+        return np.inf
+    up = int(np.argmax(curve.to_numpy() > 0))
+    below_zero, above_zero = curve.iloc[up - 1 : up + 1]
+    low, high = curve.index[up - 1 : up + 1]
+    return float(low * (high / low) ** (below_zero / (below_zero - above_zero)))
