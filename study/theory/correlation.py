@@ -25,7 +25,7 @@ from study.checks import bad, integer, real
 from study.core.activations import Array
 from study.theory.maps import (
     ActivationLike,
-    checked_scale,
+    deviation,
     half_square_step,
     overlap,
     row_of,
@@ -101,7 +101,7 @@ def normalised_shattering(
     and E 1 / std^2 has the factor B / (B - 3), the statistics held fixed as after training.
     """
     blocks = np.arange(integer("depth", depth, 1))
-    half = checked_scale("sigma_v", sigma_v) ** 2 / 2
+    half = deviation("sigma_v", sigma_v) ** 2 / 2
     inverse_variance = mean_inverse_variance(batch)
     gap = 1.0 if batch is None else 1 + 1 / (batch - 1)
     both_active, closing = _arc_cosine(gap)
@@ -119,7 +119,7 @@ def plain_shattering(
     (Poole et al. 2016), from inputs of unit mean square and correlation c_0.
     """
     row = row_of(activation)
-    sw2 = checked_scale("sigma_w", sigma_w) ** 2
+    sw2 = deviation("sigma_w", sigma_w) ** 2
     gap = 1 - real("c_0", c_0, -1.0, 1.0)
     q, chi = trajectory(row, sigma_w, 0.0, integer("depth", depth, 1))
     q = within_range(q)

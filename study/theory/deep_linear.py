@@ -17,7 +17,7 @@ from scipy import special
 from study.checks import bad, integer, one_of
 from study.core.activations import Array
 from study.theory.layer_law import active_units, digamma_excess
-from study.theory.maps import checked_positive
+from study.theory.maps import positive
 from study.theory.quadrature import panels
 
 
@@ -34,7 +34,7 @@ def lyapunov_spectrum(n: int, sigma_w: float = 1.0) -> LyapunovSpectrum:
     QR steps, whose k-th diagonal entry is a chi of n - k + 1 degrees of freedom (Newman 1986).
     """
     n = integer("n", n, 1)
-    log_sigma = math.log(checked_positive("sigma_w", sigma_w))
+    log_sigma = math.log(positive("sigma_w", sigma_w))
     half = np.arange(n, 0, -1) / 2
     exponents = 0.5 * (special.digamma(half) + math.log(2 / n)) + log_sigma
     return LyapunovSpectrum(exponents, special.polygamma(1, half) / 4)

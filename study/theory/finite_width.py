@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from study.checks import bad, integer, one_of
 from study.theory.layer_law import checked_widths
-from study.theory.maps import ActivationLike, checked_positive, row_of
+from study.theory.maps import ActivationLike, positive, row_of
 from study.theory.norm_law import NormLaw
 
 
@@ -121,7 +121,7 @@ def _network(
     gaussian = one_of("weights", weights, ("gaussian", "orthogonal")) == "gaussian"
     if not gaussian and len(set(widths)) > 1:
         raise ValueError(f"widths = {widths}; allowed with orthogonal weights: all equal")
-    log_gain = 2 * math.log(checked_positive("sigma_w", sigma_w)) + math.log(sum(slopes) / 2)
+    log_gain = 2 * math.log(positive("sigma_w", sigma_w)) + math.log(sum(slopes) / 2)
     return _Network(widths, slopes == (0, 1), gaussian, log_gain)
 
 

@@ -34,14 +34,7 @@ import numpy as np
 
 from study.checks import integer
 from study.core.activations import Activation, Array
-from study.theory.maps import (
-    ActivationLike,
-    checked_positive,
-    checked_scale,
-    row_of,
-    trajectory,
-    within_range,
-)
+from study.theory.maps import ActivationLike, deviation, positive, row_of, trajectory, within_range
 from study.theory.mean_field import fixed_point
 from study.theory.moments import Spread, excess_kurtosis
 from study.theory.quadrature import break_points, gaussian_nodes
@@ -129,12 +122,8 @@ class Fluctuations(NamedTuple):
         at = self.layers
         depth = len(self.q)
         first = integer("first", first, 0, depth - 1)
-        above = np.zeros(depth)  # K
-        along = np.ones(depth + 1)  # U
-        for k in range(depth - 1, -1, -1):
-            along[k] = at.alpha[k] * along[k + 1] + at.beta[k]
-        for k in range(depth - 1, 0, -1):
-            above[k - 1] = at.kappa[k] + at.slope[k] * above[k]
+        above = _recursion(0.0, at.slope[:0:-1], at.kappa[:0:-1])[::-1]  # K
+        along = _recursion(1.0, at.alpha[::-1], at.beta[::-1])[::-1]  # U
         shift = at.gain_shift(self.length_shift, self.length_variance, along[1:])
         shift += along[:-1] - along[1:] + self.excess_shift
         before = at.kappa[first] + at.slope[first] * above[first]
@@ -169,24 +158,26 @@ def fluctuations(
     (-0.25, 0.5)
     """
     row = row_of(activation)
-    sw2 = checked_positive("sigma_w", sigma_w) ** 2
-    sb2 = checked_scale("sigma_b", sigma_b) ** 2
+    sw2 = positive("sigma_w", sigma_w) ** 2
+    sb2 = deviation("sigma_b", sigma_b) ** 2
     depth = integer("depth", depth, 1)
     excess = excess_kurtosis(kurtosis)
     q = within_range(trajectory(row, sigma_w, sigma_b, depth).q)
     at = _averages(row, q, sw2, sb2)
     fourth = at.fourth(excess, np.append(3.0, at.concentration[:-1]))
     tied = np.append((at.share * at.kappa)[1:], 0.0)  # there is no layer above the output
-    shift = np.empty(depth)
-    variance = np.empty(depth)
-    variance[0] = 2 * (sw2 / (sw2 + sb2)) ** 2  # of a chi^2 with n degrees of freedom, over n
-    shift[0] = -variance[0] / 2
-    for k in range(depth - 1):
-        variance[k + 1] = at.slope[k] ** 2 * variance[k] + at.noise[k]
-    added = at.length_shift(variance, fourth)
-    for k in range(depth - 1):
-        shift[k + 1] = at.slope[k] * shift[k] + added[k]
+    first = 2 * (sw2 / (sw2 + sb2)) ** 2  # of a chi^2 with n degrees of freedom, over n
+    variance = _recursion(first, at.slope**2, at.noise)[:-1]
+    shift = _recursion(-first / 2, at.slope, at.length_shift(variance, fourth))[:-1]
     return Fluctuations(q, shift, variance, at, at.excess_gain(excess, fourth, tied))
+
+
+def _recursion(start: float, factors: Array, added: Array) -> Array:
+    """x_0, x_1, ... of x_(k+1) = factor_k x_k + added_k."""
+    x = [start]
+    for factor, term in zip(factors, added, strict=True):
+        x.append(factor * x[-1] + term)
+    return np.array(x)
 
 
 def drift_and_spread(
@@ -229,8 +220,8 @@ def independent_layers(activation: ActivationLike, sigma_w: float, sigma_b: floa
 
 def _at_rest(row: Activation, sigma_w: float, sigma_b: float) -> tuple[float, Layers]:
     """The fixed point of q, and the averages there."""
-    sw2 = checked_positive("sigma_w", sigma_w) ** 2
-    sb2 = checked_scale("sigma_b", sigma_b) ** 2
+    sw2 = positive("sigma_w", sigma_w) ** 2
+    sb2 = deviation("sigma_b", sigma_b) ** 2
     q = fixed_point(row, sigma_w, sigma_b)
     return q, _averages(row, within_range(np.array([q])), sw2, sb2)
 

@@ -44,7 +44,7 @@ def active_units(n: int) -> tuple[Array, Array]:
     """The values of B ~ Binomial(n, 1/2), B > 0, and their probabilities, to 1e-13."""
     # Outside ten standard deviations of its mean is less than 1e-22 of the probability. By ratios:
     # log-factorials of a million carry errors of 1e-9.
-    least = max(0, n // 2 - math.ceil(5 * math.sqrt(n)))
+    least = max(0, n // 2 - math.ceil(5 * math.sqrt(n)) - 1)
     units = np.arange(least, n - least + 1.0)
     weights = np.cumprod(np.append(1.0, (n - units[:-1]) / (units[:-1] + 1)))
     weights += weights[::-1]

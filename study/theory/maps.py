@@ -24,7 +24,7 @@ LARGEST = 1e50
 """The largest standard deviation accepted; q beyond its square is taken for the limit."""
 
 ActivationLike = str | Activation | Callable[[Array], Array]
-"""A name of the table, a row, or a plain function of arrays."""
+"""A name of the table, a row, or a plain function of arrays that overflows nowhere."""
 
 
 class Trajectory(NamedTuple):
@@ -34,12 +34,12 @@ class Trajectory(NamedTuple):
     chi: Array
 
 
-def checked_scale(field: str, value: float) -> float:
+def deviation(field: str, value: float) -> float:
     """A standard deviation, or ValueError."""
     return real(field, value, 0.0, LARGEST)
 
 
-def checked_positive(field: str, value: float) -> float:
+def positive(field: str, value: float) -> float:
     """A number above 0, or ValueError."""
     return real(field, value, LARGEST**-2, LARGEST**2)
 
@@ -66,8 +66,8 @@ def variance_map(
     """
     row = row_of(activation)
     q = _variance("q", q)
-    sw2 = checked_scale("sigma_w", sigma_w) ** 2
-    sb2 = checked_scale("sigma_b", sigma_b) ** 2
+    sw2 = deviation("sigma_w", sigma_w) ** 2
+    sb2 = deviation("sigma_b", sigma_b) ** 2
     with np.errstate(over="ignore", under="ignore"):  # beyond the float range: inf, and 0
         std = np.sqrt(np.minimum(q, LARGEST**2))
         square = expectation(lambda x: row.phi(x) ** 2, std, break_points(row).breaks)
@@ -84,7 +84,7 @@ def gradient_factor(activation: ActivationLike, q: float | Array, sigma_w: float
     """
     row = row_of(activation)
     q = _variance("q", q)
-    sw2 = checked_scale("sigma_w", sigma_w) ** 2
+    sw2 = deviation("sigma_w", sigma_w) ** 2
     std = np.sqrt(within_range(q))
     bulk = expectation(lambda x: row.derivative(x) ** 2, std, break_points(row).breaks)
     at_zero = np.mean(np.square(row.slopes_at_zero))
@@ -95,11 +95,7 @@ def gradient_factor(activation: ActivationLike, q: float | Array, sigma_w: float
 
 
 def correlation_map(
-    activation: ActivationLike,
-    c: float | Array,
-    q: float,
-    sigma_w: float,
-    sigma_b: float = 0.0,
+    activation: ActivationLike, c: float | Array, q: float, sigma_w: float, sigma_b: float = 0.0
 ) -> float | Array:
     """C(c), the next layer's correlation of two inputs of variance q; ``c`` may be an array.
 
@@ -136,7 +132,7 @@ def trajectory(
     row = row_of(activation)
     layers = integer("layers", layers, 1)
     if q_1 is None:
-        q_1 = checked_scale("sigma_w", sigma_w) ** 2 + checked_scale("sigma_b", sigma_b) ** 2
+        q_1 = deviation("sigma_w", sigma_w) ** 2 + deviation("sigma_b", sigma_b) ** 2
     q = np.full(layers, float(_variance("q_1", q_1)))
     for k in range(1, layers):
         q[k:] = variance_map(row, q[k - 1], sigma_w, sigma_b)

@@ -18,7 +18,7 @@ from study.core.activations import Activation, Array
 from study.theory.maps import (
     LARGEST,
     ActivationLike,
-    checked_scale,
+    deviation,
     gradient_factor,
     half_square_step,
     overlap,
@@ -126,8 +126,8 @@ def mean_field(activation: ActivationLike, sigma_w: float, sigma_b: float = 0.0)
     (1.17848, 1.20983, 'chaotic')
     """
     row = row_of(activation)
-    sigma_w = checked_scale("sigma_w", sigma_w)
-    sigma_b = checked_scale("sigma_b", sigma_b)
+    sigma_w = deviation("sigma_w", sigma_w)
+    sigma_b = deviation("sigma_b", sigma_b)
     q = fixed_point(row, sigma_w, sigma_b)
     chi = float(gradient_factor(row, q, sigma_w))
     xi_grad = _depth(chi)
@@ -188,7 +188,7 @@ def _crossing(headway, grid: Array) -> tuple[float, float] | None:
     last = arrived[0] if arrived.size else grid.size
     # Two fixed points may hide in a dip between grid points, if it curves enough to reach 0.
     for k in range(1, last - 1):
-        before, middle, after = travel[k - 1 : k + 2]
+        before, middle, after = travel[k - 1 : k + 2].tolist()  # inf where a function overflows
         if middle <= min(before, after) and middle < before - 2 * middle + after:
             bounds = sorted((grid[k - 1], grid[k + 1]))
             dip = optimize.minimize_scalar(headway, bounds=bounds, method="bounded")
@@ -212,7 +212,7 @@ def critical_sigma_w(activation: ActivationLike, sigma_b: float = 0.0) -> float:
     (10.14926371, 2.0)
     """
     row = row_of(activation)
-    sigma_b = checked_scale("sigma_b", sigma_b)
+    sigma_b = deviation("sigma_b", sigma_b)
 
     def log_chi(sigma_w: float) -> float:
         q = fixed_point(row, sigma_w, sigma_b)

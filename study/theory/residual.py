@@ -24,7 +24,7 @@ from study.core.activations import Array
 from study.theory.maps import (
     LARGEST,
     ActivationLike,
-    checked_scale,
+    deviation,
     gradient_factor,
     row_of,
     spread_of_phi,
@@ -78,7 +78,7 @@ def normalised_scales(
     Infinite width, inputs of unit variance over the batch; at a finite one, of 4 or more, alpha^2
     times B / (B - 3), the statistics held fixed. For `growth` with sigma_w = 1, same sigma_v.
     """
-    variance = checked_scale("sigma_v", sigma_v) ** 2 * spread_of_phi(row_of(activation))
+    variance = deviation("sigma_v", sigma_v) ** 2 * spread_of_phi(row_of(activation))
     spread = 1 + variance * np.arange(integer("depth", depth, 1))
     return np.sqrt(mean_inverse_variance(batch) / spread)
 
@@ -100,11 +100,11 @@ def growth(
     mean square. sigma_w and sigma_v are the scales of the weights before and after phi.
     """
     row = row_of(activation)
-    sw2 = checked_scale("sigma_w", sigma_w) ** 2
+    sw2 = deviation("sigma_w", sigma_w) ** 2
     scales = np.asarray(scales, float)
     if scales.ndim != 1 or not scales.size or not np.all(np.abs(scales) <= LARGEST):
         raise bad("scales", scales.tolist(), "one number for each of the blocks")
-    branch = scales**2 * checked_scale("sigma_v", sigma_v) ** 2
+    branch = scales**2 * deviation("sigma_v", sigma_v) ** 2
     if row.scale_free:
         total = np.cumsum(np.log1p(branch * gradient_factor(row, 1.0, sigma_w)))
         return Growth(total, total)
@@ -124,4 +124,4 @@ def first_step(depth: int, scale: float = 1.0, sigma_w: float = math.sqrt(2)) ->
     at every depth L if scale is 1 / sqrt(L) (Fixup, Zhang et al. 2019, rule 2).
     """
     depth = integer("depth", depth, 1)
-    return depth * (checked_scale("scale", scale) * checked_scale("sigma_w", sigma_w)) ** 2 / 2
+    return depth * (deviation("scale", scale) * deviation("sigma_w", sigma_w)) ** 2 / 2

@@ -24,7 +24,7 @@ from scipy import special
 
 from study.checks import integer, one_of
 from study.core.activations import Array
-from study.theory.maps import checked_positive
+from study.theory.maps import positive
 from study.theory.quadrature import panels
 
 FORMATS = {
@@ -56,7 +56,7 @@ def underflow(products: int, format: str = "float16", sigma: float = 1.0) -> flo
     products = integer("products", products, 3, _MOST)
     _, smallest = FORMATS[one_of("format", format, FORMATS)]
     at_zero = float(_density(products, np.zeros(1))[0])
-    return 2.0**smallest * math.sqrt(products) / checked_positive("sigma", sigma) * at_zero
+    return 2.0**smallest * math.sqrt(products) / positive("sigma", sigma) * at_zero
 
 
 def _density(products: int, x: Array) -> Array:

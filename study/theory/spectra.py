@@ -24,7 +24,7 @@ from scipy import optimize
 
 from study.checks import integer, one_of
 from study.core.activations import Array
-from study.theory.maps import ActivationLike, checked_positive, row_of
+from study.theory.maps import ActivationLike, positive, row_of
 from study.theory.quadrature import break_points, gaussian_nodes
 
 TRACY_WIDOM_MEAN = -1.2065335745820
@@ -141,7 +141,7 @@ def spectrum(
     row = row_of(activation)
     depth = integer("depth", depth, 1)
     gaussian = one_of("weights", weights, ("gaussian", "orthogonal")) == "gaussian"
-    std = math.sqrt(checked_positive("q", q))
+    std = math.sqrt(positive("q", q))
     breaks, kinks = break_points(row)
     if len(breaks) > len(kinks):  # the law of the largest slopes matters, not their moments alone
         breaks = np.concatenate([breaks, std * _FINE])

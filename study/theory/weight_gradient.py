@@ -13,14 +13,7 @@ import numpy as np
 
 from study.core.activations import Activation, Array
 from study.theory.fluctuations import fluctuations
-from study.theory.maps import (
-    ActivationLike,
-    Trajectory,
-    checked_positive,
-    row_of,
-    trajectory,
-    variance_map,
-)
+from study.theory.maps import ActivationLike, Trajectory, positive, row_of, trajectory, variance_map
 from study.theory.moments import KURTOSIS
 
 _LEAST = 2.0**-960
@@ -56,7 +49,7 @@ def log10_norms(
     array([-4.6, -4.6])
     """
     row = row_of(activation)
-    log_sw2 = 2 * math.log(checked_positive("sigma_w", sigma_w))
+    log_sw2 = 2 * math.log(positive("sigma_w", sigma_w))
     layers = np.asarray(layers)
     path = trajectory(row, sigma_w, sigma_b, depth)
     log_signal = np.array([_log_square(row, log_sw2, path, k) for k in layers])

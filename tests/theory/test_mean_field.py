@@ -103,22 +103,13 @@ def _normal_density(x):
 
 
 ANALYTIC = {
-    "sigmoid": (
-        lambda x, _: _logistic(x),
-        lambda x, _: _logistic(x) * _logistic(-x),
-    ),
+    "sigmoid": (lambda x, _: _logistic(x), lambda x, _: _logistic(x) * _logistic(-x)),
     "tanh": (
         lambda x, _: 2 * _logistic(2 * x) - 1,
         lambda x, _: 4 * _logistic(2 * x) * _logistic(-2 * x),
     ),
-    "gelu": (
-        lambda x, _: x * _normal_cdf(x),
-        lambda x, _: _normal_cdf(x) + x * _normal_density(x),
-    ),
-    "silu": (
-        lambda x, _: x * _logistic(x),
-        lambda x, _: _logistic(x) * (1 + x * _logistic(-x)),
-    ),
+    "gelu": (lambda x, _: x * _normal_cdf(x), lambda x, _: _normal_cdf(x) + x * _normal_density(x)),
+    "silu": (lambda x, _: x * _logistic(x), lambda x, _: _logistic(x) * (1 + x * _logistic(-x))),
     "softplus": (
         lambda x, analytic: (1 + x.exp()).log(analytic=analytic),
         lambda x, _: _logistic(x),
@@ -307,12 +298,6 @@ def test_a_tangency_is_no_crossing():
         assert theory.mean_field(name, (sigma_w + 2**0.5) / 2, sb).phase == "chaotic"
 
 
-TANH = [  # sigma_w, q_star, chi; no bias
-    (1.5, "0.79335", "1.13932"),
-    (5 / 3, "1.17848", "1.20983"),
-    (2, "2.12147", "1.36267"),
-    (3, "6.30539", "1.85986"),
-]
 BIASED_TANH = [  # sigma_w^2, q_star, chi, c_star, xi_c, xi_q; sigma_b^2 = 0.05
     (1.2, "0.26990", "0.84517", "1.000", "5.945", "1.81"),
     (1.5, "0.41804", "0.93864", "1.000", "15.79", "1.68"),
@@ -334,14 +319,6 @@ SIGMOID = [  # sigma_w, q_star, chi, xi_grad, xi_q, log10 norm per 100 layers, c
     (16, "118.754346", "1.553574", "-2.27", "0.306", "9.57", "0.919"),
     (32, "493.674741", "3.060356", "-0.89", "0.250", "24.29", "0.851"),
 ]
-
-
-@pytest.mark.parametrize("line", TANH, ids=lambda line: f"sw={line[0]:.3g}")
-def test_tanh_table(line):
-    at = theory.mean_field("tanh", line[0])
-    assert_printed(at.q_star, line[1])
-    assert_printed(at.chi, line[2])
-    assert at.c_star == 0.0  # odd, without bias
 
 
 @pytest.mark.parametrize("line", BIASED_TANH, ids=lambda line: f"sw2={line[0]}")
@@ -512,6 +489,43 @@ def test_extreme_scales(name, sigma_w, sigma_b):
     at = theory.mean_field(name, sigma_w, sigma_b)
     assert at.q_star >= 0
     assert at.chi >= 0
+
+
+# --- Functions for activations -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [
+        ("relu", lambda z: np.maximum(z, 0)),
+        ("hard_tanh", lambda z: np.clip(z, -1, 1)),
+        ("tanh", lambda z: np.tanh(z)),
+        ("elu", lambda z: np.where(z > 0, z, np.expm1(np.minimum(z, 0)))),
+    ],
+)
+def test_functions_have_the_theory_of_their_rows(name, function):
+    """Also where nobody says where the kinks are."""
+    with np.errstate(over="ignore"):
+        assert_allclose(theory.critical_sigma_w(function), theory.critical_sigma_w(name), rtol=1e-9)
+        for sigma_b in (0.0, 0.3):
+            found = theory.mean_field(function, 1.3, sigma_b)
+            at = theory.mean_field(activation(name), 1.3, sigma_b)
+            assert_allclose((found.q_star, found.chi), (at.q_star, at.chi), rtol=1e-9)
+            assert_allclose(found.c_star, at.c_star, rtol=1e-9)
+
+
+@pytest.mark.parametrize("function", [np.sin, lambda z: np.tanh(200 * z), lambda z: abs(z - 0.3)])
+def test_quadrature_converges_on_what_is_steep_or_turns_often(function):
+    z = np.linspace(-12, 12, 2_000_001)
+    density = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi) * (z[1] - z[0])
+    found = theory.variance_map(function, 2.0, 1.0)
+    with np.errstate(under="ignore"):
+        assert_allclose(found, density @ function(2**0.5 * z) ** 2, rtol=1e-9)
+
+
+def test_kinks_that_no_row_names_are_found():
+    assert_allclose(break_points(activation(lambda z: np.clip(z, -1, 1))).kinks, [-1, 0, 1])
+    assert len(break_points(activation("relu")).breaks) == 1
 
 
 # --- The words of the boundary -------------------------------------------------------------

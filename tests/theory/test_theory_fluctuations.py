@@ -147,10 +147,7 @@ def test_kurtosis_of_the_weights():
         (lambda: fluctuations("tanh", 0.0, depth=3), "sigma_w = 0.0; allowed: .*from 1e-100"),
         (lambda: fluctuations("tanh", 1.0, depth=0), "depth = 0; allowed: an integer"),
         (lambda: fluctuations("tanh", 1.0, depth=3, kurtosis=0.5), "kurtosis = 0.5; allowed"),
-        (
-            lambda: fluctuations("tanh", 1.0, depth=3).gain(5, first=3),
-            "first = 3; .*from 0 to 2",
-        ),
+        (lambda: fluctuations("tanh", 1.0, depth=3).gain(5, first=3), "first = 3; .*from 0 to 2"),
         (lambda: drift_and_spread("tanh", 0.8), "q_star = 0.0; allowed: a fixed point"),
         (lambda: drift_and_spread("relu", 2**0.5), "q_star = 2.0.*; allowed: a fixed point"),
     ],

@@ -24,7 +24,7 @@ DEPTH, LAYERS = 200, [0, 1, 100, 198, 199]
 def test_theory_expects_what_networks_have(activation, sigma_w, sigma_b, width, weights):
     net = study.Network(
         activation=activation, depth=DEPTH, width=width, sigma_w=sigma_w, sigma_b=sigma_b,
-        weights=weights,
+        weights=weights
     )  # fmt: skip
     norms = study.profile(net, seeds=range(60)).log10_grad_norm.to_numpy().reshape(60, DEPTH)
     of = (activation, sigma_w, sigma_b, DEPTH, width, LAYERS)
