@@ -6,7 +6,8 @@ import torch
 
 import study
 from study.arithmetic.formats import FORMATS
-from study.arithmetic.plain import PlainRun, is_lost, printed_norm
+from study.arithmetic.rounded import Rounded, is_lost, printed_norm, rounded_layers
+from study.core.backprop import backward, forward, weight_gradient
 from study.engines.explicit import unit_cotangent
 
 TORCH = {
@@ -53,6 +54,20 @@ def test_cutting_off_is_told_from_rounding():
     assert (cut != theirs).mean() > 0.2
 
 
+def run(weights, x, activation, name, dr, kink=0.0):
+    """z, dC/dz and dC/dW of every layer of a plain run."""
+    number = FORMATS[name]
+    layers = rounded_layers(list(weights), activation, number, kink)
+    trace, _ = forward(layers, Rounded(x, number))
+    steps = list(backward(trace, Rounded(dr, number)))[::-1]
+    zs = [step.z.value for step in trace]
+    return (
+        zs,
+        [step.delta.value for step in steps],
+        [weight_gradient(step.r, step.delta) for step in steps],
+    )
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_the_range_is_the_formats(name):
     number, limits = FORMATS[name], torch.finfo(TORCH[name])
@@ -71,9 +86,7 @@ def test_gradients_are_autograds(name, activation):
     rng = np.random.default_rng(1)
     weights = [rng.normal(0, n**-0.5, (n, m)) for n, m in ((7, 5), (5, 6), (6, 3))]
     x, dr = rng.normal(size=(4, 7)), rng.normal(size=(4, 3))
-    number = FORMATS[name]
-    run = PlainRun(weights, x, activation, number)
-    ours = [run.gradient(k, delta) for k, delta in enumerate(run.backward(dr))]
+    _, _, ours = run(weights, x, activation, name, dr)
     W = [torch.tensor(w, dtype=TORCH[name], requires_grad=True) for w in weights]
     phi = {"linear": lambda z: z, "gelu": torch.nn.functional.gelu}.get(
         activation, getattr(torch, activation, None)
@@ -84,7 +97,7 @@ def test_gradients_are_autograds(name, activation):
     theirs = torch.autograd.grad(r, W, torch.tensor(dr, dtype=TORCH[name]))
     eps = torch.finfo(TORCH[name]).eps
     for a, b in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(a, b.numpy(), rtol=0, atol=40 * eps * float(b.abs().max()))
+        np.testing.assert_allclose(a.value, b.numpy(), rtol=0, atol=40 * eps * float(b.abs().max()))
 
 
 @pytest.mark.parametrize("name", ["float16", "bfloat16"])
@@ -93,8 +106,7 @@ def test_sixteen_bits_are_torchs_up_to_the_order_of_the_sums(name):
     rng = np.random.default_rng(2)
     weights = [rng.normal(0, n**-0.5, (n, m)) for n, m in ((40, 30), (30, 20))]
     x, dr = rng.normal(size=(6, 40)), rng.normal(size=(6, 20))
-    run = PlainRun(weights, x, "relu", FORMATS[name])
-    ours = [run.gradient(k, delta) for k, delta in enumerate(run.backward(dr))]
+    _, _, ours = run(weights, x, "relu", name, dr)
     W = [torch.tensor(w).to(TORCH[name]).requires_grad_() for w in weights]
     r = torch.tensor(x).to(TORCH[name])
     for w in W:
@@ -103,8 +115,8 @@ def test_sixteen_bits_are_torchs_up_to_the_order_of_the_sums(name):
     eps = torch.finfo(TORCH[name]).eps
     for a, b in zip(ours, theirs, strict=True):
         b = b.to(torch.float32).numpy()
-        np.testing.assert_allclose(a, b, rtol=0, atol=2 * eps * np.abs(b).max())
-        assert (a == b).mean() > 0.9
+        np.testing.assert_allclose(a.value, b, rtol=0, atol=2 * eps * np.abs(b).max())
+        assert (a.value == b).mean() > 0.9
 
 
 @pytest.mark.parametrize("name", TORCH)
@@ -113,9 +125,9 @@ def test_the_printed_norm_is_torchs(name):
     limits = torch.finfo(TORCH[name])
     with np.errstate(all="ignore"):
         for size in (1.0, number.smallest * 4, limits.tiny, limits.tiny**0.5, limits.max / 2):
-            dW = number.rounded(np.array([[1.0, -2.0], [0.5, 0.0]]) * size)
-            theirs = torch.from_numpy(dW).to(TORCH[name]).norm().item()
-            np.testing.assert_allclose(printed_norm(dW, number), theirs, rtol=limits.eps)
+            dW = Rounded(np.array([[1.0, -2.0], [0.5, 0.0]]) * size, number)
+            theirs = torch.from_numpy(dW.value).to(TORCH[name]).norm().item()
+            np.testing.assert_allclose(printed_norm(dW), theirs, rtol=limits.eps)
 
 
 def test_narrow_sums_lose_what_wide_sums_keep():
@@ -130,7 +142,7 @@ def test_narrow_sums_lose_what_wide_sums_keep():
     [([[0, 0]], True), ([[0, 1e-300]], False), ([[1, np.inf]], True), ([[0, np.nan]], True)],
 )
 def test_a_gradient_is_lost_when_nothing_or_too_much_is_left(dW, lost):
-    assert is_lost(np.array(dW)) is lost
+    assert is_lost(Rounded(np.array(dW), FORMATS["float64"])) is lost
 
 
 @pytest.mark.parametrize(("activation", "sigma"), [("relu", 2**0.5), ("sigmoid", 4), ("tanh", 1.0)])
@@ -144,24 +156,12 @@ def test_in_range_it_is_the_scaled_engine(activation, sigma):
     ]
     x = study.sampling.gaussian.normal(study.sampling.gaussian.key(seed, "inputs"), 0, (1, width))
     dr = unit_cotangent(study.sampling.gaussian.key(seed, "cotangent"), (1, width), np.float64)
-    number = FORMATS["float64"]
-    run = PlainRun(weights, x, activation, number)
-    plain = [run.gradient(k, delta) for k, delta in enumerate(run.backward(dr))]
+    _, _, plain = run(weights, x, activation, "float64", dr)
     net = study.Network(activation, depth, width, sigma, kink=0.0)
     true = study.profile(net, [seed], engine="dense")
-    norms = [printed_norm(dW, number) for dW in plain]
+    norms = [printed_norm(dW) for dW in plain]
     np.testing.assert_allclose(np.log10(norms), true.log10_grad_norm, atol=1e-12)
     assert not any(map(is_lost, plain))
-
-
-def test_depth_takes_the_first_layers():
-    rng = np.random.default_rng(4)
-    weights = [rng.normal(0, 0.5, (6, 6)) for _ in range(5)]
-    x, dr = rng.normal(size=(2, 6)), rng.normal(size=(2, 6))
-    whole = PlainRun(weights, x, "tanh", FORMATS["bfloat16"]).backward(dr, depth=3)
-    short = PlainRun(weights[:3], x, "tanh", FORMATS["bfloat16"]).backward(dr)
-    for a, b in zip(whole, short, strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -170,15 +170,14 @@ def test_above_a_dead_layer_kink_one_is_a_linear_network_and_kink_zero_is_dead(n
     weights = [rng.normal(0, 2**0.5 * 8**-0.5, (8, 8)) for _ in range(6)]
     weights[2] = -np.abs(weights[2])
     x, dr = rng.normal(size=(3, 8)), rng.normal(size=(3, 8))
-    run = PlainRun(weights, x, "relu", FORMATS[name])
-    assert not any(z.any() for z in run.z[3:])
-    linear = PlainRun(weights, x, "linear", FORMATS[name]).backward(dr)
-    for k, (zero, one, line) in enumerate(
-        zip(run.backward(dr, 0.0), run.backward(dr, 1.0), linear, strict=True)
-    ):
+    zs, zeros, _ = run(weights, x, "relu", name, dr)
+    _, ones, gradients = run(weights, x, "relu", name, dr, kink=1.0)
+    _, lines, _ = run(weights, x, "linear", name, dr)
+    assert not any(z.any() for z in zs[3:])
+    for k, (zero, one, line) in enumerate(zip(zeros, ones, lines, strict=True)):
         assert not zero.any()
         np.testing.assert_array_equal(one, line if k > 2 else 0 * line)
-        assert not run.gradient(k, one).any()  # a weight learns nothing in either case
+        assert not gradients[k].value.any()  # a weight learns nothing in either case
 
 
 def test_every_format_is_compared_with_torchs():

@@ -8,7 +8,7 @@ import pytest
 from verdicts import verdicts
 
 from experiments import remedies
-from experiments.remedies.catalogue import CAPS, expected_decay, reach
+from experiments.remedies.catalogue import CAPS, clipped, expected_decay, reach
 
 DECADE = 2 * math.log(10)
 
@@ -105,6 +105,18 @@ def test_if_everything_decays_they_are_refuted():
     found = verdicts(remedies.experiment, frames(0.2, change=1e-3, off=1.3, on_images=2.0))
     assert found.pop("sigmoid vanishes at any weight scale") == "supported"
     assert set(found.values()) == {"refuted"}
-    assert (
-        verdicts(remedies.experiment, frames(0.2))["images do not change the depth"] == "supported"
-    )
+    alike = verdicts(remedies.experiment, frames(0.2))
+    assert alike["images do not change the depth"] == "supported"
+
+
+@pytest.mark.parametrize("limit", [0.5, 1e6])
+def test_clipping_is_torchs(limit):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(3)
+    gradients = [rng.normal(size=shape) for shape in ((3, 4), (4, 2))]
+    parameters = [torch.zeros(g.shape, dtype=torch.float64, requires_grad=True) for g in gradients]
+    for p, g in zip(parameters, gradients, strict=True):
+        p.grad = torch.tensor(g)
+    torch.nn.utils.clip_grad_norm_(parameters, limit)
+    for p, g in zip(parameters, clipped(gradients, limit), strict=True):
+        np.testing.assert_allclose(p.grad.numpy(), g, rtol=1e-5)  # torch adds 1e-6 to the norm

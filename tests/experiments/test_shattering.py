@@ -9,6 +9,8 @@ from numpy.testing import assert_allclose
 from verdicts import verdicts
 
 from experiments import shattering
+from study.core.backprop import backward, forward
+from study.core.blocks import Dense
 from study.theory import correlation, residual
 
 # --- Theory --------------------------------------------------------------------------------
@@ -121,6 +123,23 @@ def test_if_all_gradients_halve_the_saying_is_supported_and_the_laws_are_refuted
     assert found["skip connections slow the shattering"] == "refuted"
     assert found["units active independently give 2^-L"] == "refuted"
     assert found["BatchNorm makes them so"] == "refuted"
+
+
+def test_overlaps_are_those_of_each_pair():
+    rng = np.random.default_rng(3)
+    x, u, weights = rng.normal(size=(3, 6)), rng.normal(size=(2, 6)), rng.normal(size=(4, 6, 6))
+    layers = [Dense(W, "tanh") for W in weights]
+    covariance, variance = shattering.overlaps(layers, [4, 2], x, u)
+    for j, depth in enumerate([4, 2]):
+        g = np.empty((2, 3, 6))
+        for m, i in np.ndindex(2, 3):
+            trace, _ = forward(layers[:depth], x[[i]])
+            *_, last = backward(trace, u[[m]])
+            g[m, i] = last.dr[0]
+        gram = np.mean(g @ g.mT, axis=0)
+        assert variance[j] == pytest.approx(np.trace(gram) / 3, rel=1e-12)
+        pairs = gram[np.triu_indices(3, 1)].mean()
+        assert covariance[j] == pytest.approx(pairs, rel=1e-9, abs=1e-12 * variance[j])
 
 
 def test_averages_are_taken_before_the_division():
