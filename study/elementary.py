@@ -51,13 +51,14 @@ def erf_decay(z: Array) -> tuple[Array, Array]:
 
 def steps(z: Array, left: float, right: float, kink: float, at: float = 0.0) -> Array:
     """left below ``at``, right above it, their kink-weighted mean upon it."""
+    if (left, right, kink) == (0, 1, 1):
+        # A cast is several times faster than a choice of two numbers.
+        return (z >= at).astype(z.dtype)
     left = z.dtype.type(left)
     right = z.dtype.type(right)
     middle = z.dtype.type((1 - kink) * float(left) + kink * float(right))
     if middle == right:
-        above = z >= at
-        # A cast is several times faster than a choice of two numbers.
-        return above.astype(z.dtype) if (left, right) == (0, 1) else np.where(above, right, left)
+        return np.where(z >= at, right, left)
     return np.where(z > at, right, np.where(z == at, middle, left))
 
 

@@ -1,12 +1,12 @@
 """Numbers outside the float range: a mantissa times a power of two, one exponent an example.
 
-A :class:`Scaled` holds row vectors whose true value is ``mantissa * 2**exponent``. Only powers of
+A `Scaled` holds row vectors whose true value is ``mantissa * 2**exponent``. Only powers of
 two are ever taken out, so as long as a plain run stays in range the mantissas are its bits and the
 norms are its norms; beyond, they go on where it prints 0, inf or NaN. A true zero keeps mantissa 0.
 
 >>> import numpy as np
->>> x, s = settle(np.array([[3e-200, 4e-200]]), 0)              # their squares underflow
->>> mantissa, exponent = norm(s, x.exponent)
+>>> x = settle(np.array([[3e-200, 4e-200]]), 0)                 # their squares underflow
+>>> mantissa, exponent = norm(x.squares, x.exponent)
 >>> round(log10(mantissa, exponent).item(), 6)
 -199.30103
 """
@@ -14,27 +14,45 @@ norms are its norms; beyond, they go on where it prints 0, inf or NaN. A true ze
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 
-Array = np.ndarray
+from study.arithmetic.kernels import all_within
+from study.elementary import Array
+
 Exponent = Array | int
 """int64 array, one an example, or the int 0 where nothing has been rescaled (the usual case)."""
 
 
-class Scaled(NamedTuple):
-    """Row vectors ``mantissa * 2**exponent``; shapes ``(..., units)`` and ``(...)``."""
+class Scaled:
+    """Row vectors ``mantissa * 2**exponent``, shapes ``(..., units)`` and ``(...)``.
 
-    mantissa: Array
-    exponent: Exponent
+    ``squares``, (...), are the sums of squares of the mantissa's rows (float64), where they are
+    known: what `settle` returns is in range and knows them.
+    """
+
+    __slots__ = ("exponent", "mantissa", "squares")
+
+    def __init__(self, mantissa: Array, exponent: Exponent, squares: Array | None = None):
+        self.mantissa = mantissa
+        self.exponent = exponent
+        self.squares = squares
 
     def __getitem__(self, index) -> Scaled:
-        """The examples selected by ``index`` on the leading axes (None: a new one)."""
+        """The examples selected by ``index`` on the leading axes."""
+        squares = None if self.squares is None else self.squares[index]
         if isinstance(self.exponent, int):
-            return Scaled(self.mantissa[index], 0)
-        e = self.exponent[index]
-        return Scaled(self.mantissa[index], e if e.any() else 0)
+            return Scaled(self.mantissa[index], 0, squares)
+        exponent = self.exponent[index]
+        return Scaled(self.mantissa[index], exponent if exponent.any() else 0, squares)
+
+    def __mul__(self, slopes) -> Scaled:
+        """Equation (1): times phi'(z), as `study.arithmetic.activations` gives it."""
+        plain = self.mantissa * slopes.values
+        squares = sum_of_squares(plain)
+        if all_within(squares, *SQUARE_RANGE[plain.dtype]):
+            return Scaled(plain, self.exponent, squares)
+        return slopes.rescued(settle(plain, self.exponent), self)
 
 
 # Sums of squares may wander this far before their vector is rescaled: squares of a product with a
@@ -47,6 +65,8 @@ MATRIX_RANGE = {
     np.dtype(np.float32): (2.0**-30, 2.0**30),
     np.dtype(np.float64): (2.0**-200, 2.0**200),
 }
+# Whoever is beyond this is near an end.
+SETTLED = {dtype: (low**0.75, high**0.75) for dtype, (low, high) in SQUARE_RANGE.items()}
 LOG10_2 = math.log10(2)
 
 
@@ -55,48 +75,29 @@ def sum_of_squares(mantissa: Array) -> Array:
     return np.vecdot(mantissa, mantissa).astype(np.float64, copy=False)
 
 
-def inside(s: Array, dtype: np.dtype) -> Array | bool:
-    """Where sums of squares are within SQUARE_RANGE; True when all are."""
-    low, high = SQUARE_RANGE[dtype]
-    if low <= s.min() and s.max() <= high:
-        return True
-    return (low <= s) & (s <= high)
-
-
-def foreseen(start: Array, end: Array, layers: int, settled: Array, dtype: np.dtype) -> int:
-    """How many layers further all sums of squares stay within SQUARE_RANGE, from ``settled`` on.
-
-    Going on as they went from ``start`` to ``end``, in so many layers.
-    """
-    low, high = SQUARE_RANGE[dtype]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        rate = np.log(end / start) / layers
-        room = np.where(rate > 0, np.log(high / settled), np.log(low / settled)) / rate
-        return int(np.nanmin(room, initial=2.0**30, where=np.isfinite(room)))
-
-
-def settle(mantissa: Array, exponent: Exponent) -> tuple[Scaled, Array]:
+def settle(mantissa: Array, exponent: Exponent) -> Scaled:
     """Bring each vector towards the other end of the range by a power of two, if it nears one.
 
-    Norms drift one way in layer after layer, and there they have most room for it.
-    Returns the vectors and the sums of squares of their mantissas (float64).
+    Norms drift one way in layer after layer, and there they have most room for it. Where none is
+    near an end, the mantissa is the very array that was given.
     """
     s = sum_of_squares(mantissa)
-    low, high = SQUARE_RANGE[mantissa.dtype]
-    if low**0.75 <= s.min() and s.max() <= high**0.75:
-        return Scaled(mantissa, exponent), s
+    if all_within(s, *SETTLED[mantissa.dtype]):
+        return Scaled(mantissa, exponent, s)
     # Once one nears an end, bring in all that are on their way, so that many networks side by side
     # stop for this together.
+    low, high = SQUARE_RANGE[mantissa.dtype]
     far = ~((low**0.25 <= s) & (s <= high**0.25))
     exponent = spread(exponent, s.shape).copy()
     mantissa = mantissa.copy()
     rows, shift = normalised(mantissa[far])
     across = np.where(s[far] < 1, 1, -1) * int(math.log2(high) / 4)
-    mantissa[far] = rows = ldexp(rows, across[..., None])
+    rows = ldexp(rows, across[..., None])
+    mantissa[far] = rows
     exponent[far] += shift - across
     exponent[far & ~mantissa.any(axis=-1)] = 0
     s[far] = sum_of_squares(rows)
-    return Scaled(mantissa, exponent if exponent.any() else 0), s
+    return Scaled(mantissa, exponent if exponent.any() else 0, s)
 
 
 def settle_matrix(W: Array) -> tuple[Array, int, float]:
@@ -128,26 +129,14 @@ def shifted(exponent: Exponent, shift: int, shape: tuple[int, ...]) -> Exponent:
     return spread(exponent, shape) + shift
 
 
-def stacked(exponents: list[Exponent], shape: tuple[int, ...]) -> Exponent:
-    """Exponents of several layers as one array with the layers leading."""
-    if all(isinstance(e, int) for e in exponents):
-        return 0
-    first = exponents[0]
-    if all(e is first for e in exponents):  # usual, as layers seldom rescale
-        return spread(first, (len(exponents), *shape))
-    stack = np.empty((len(exponents), *shape), np.int64)
-    for layer, e in zip(stack, exponents, strict=True):
-        layer[...] = e
-    return stack
-
-
 def joined(parts: list[Scaled]) -> Scaled:
     """The parts one after another on the leading axis."""
     mantissa = np.concatenate([x.mantissa for x in parts])
+    squares = np.concatenate([x.squares for x in parts])
     if all(isinstance(x.exponent, int) for x in parts):
-        return Scaled(mantissa, 0)
+        return Scaled(mantissa, 0, squares)
     exponents = [spread(x.exponent, x.mantissa.shape[:-1]) for x in parts]
-    return Scaled(mantissa, np.concatenate(exponents))
+    return Scaled(mantissa, np.concatenate(exponents), squares)
 
 
 def normalised(rows: Array) -> tuple[Array, Array]:

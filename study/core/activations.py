@@ -28,7 +28,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -57,7 +57,7 @@ class Look(NamedTuple):
 PLAIN = Look()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Activation:
     """One row; its functions take and return arrays of one float dtype, elementwise."""
 
@@ -78,7 +78,7 @@ class Activation:
     parameters: tuple[tuple[str, object], ...] = ()
     """The keywords that torch's function takes."""
     look: Look = PLAIN
-    accuracy: float = field(default=2.0**-50, compare=False)
+    accuracy: float = 2.0**-50
     """Relative error of the derivative, about."""
 
     def derivative(self, z: Array, kink: float = 1.0) -> Array:

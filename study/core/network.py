@@ -1,4 +1,4 @@
-"""Network: a frozen, validated specification. The words of the boundary are checked here.
+"""Network: a frozen, validated specification.
 
 Conventions: ``depth`` counts weight matrices; W^(k) has shape (n_in, n_out) and
 Var W = sigma_w^2 / n_in, Var b = sigma_b^2, both standard deviations; arrays of examples are
@@ -7,10 +7,11 @@ Var W = sigma_w^2 / n_in, Var b = sigma_b^2, both standard deviations; arrays of
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 
 from study.checks import integer, one_of, real, sigma
-from study.core.activations import activation as activation_row
+from study.core.activations import TABLE, Activation, activation
 
 WEIGHT_LAWS = ("gaussian", "uniform", "orthogonal")
 DTYPES = ("float32", "float64")
@@ -23,9 +24,9 @@ class Network:
 
     Parameters
     ----------
-    activation : str
-        relu, sigmoid, tanh, linear, leaky_relu (slope 0.01), selu, elu, gelu, silu, softplus,
-        hard_tanh or erf (erf(sqrt(pi) z / 2)).
+    activation : str, Activation or callable
+        A name such as "relu", "leaky_relu(0.2)", a row, or any function of an array: what
+        `study.core.activations.activation` takes.
     depth : int
         Number of weight matrices.
     width : int
@@ -55,7 +56,7 @@ class Network:
     ValueError: depth = 0; allowed: an integer from 1 to 1000000
     """
 
-    activation: str = "relu"
+    activation: str | Activation | Callable = "relu"
     depth: int = 1000
     width: int = 256
     sigma_w: float = 2**0.5
@@ -65,8 +66,9 @@ class Network:
     kink: float = 1.0
 
     def __post_init__(self) -> None:
-        activation_row(self.activation)
+        row = activation(self.activation)
         checked = {
+            "activation": row.name if TABLE.get(row.name) is row else row,
             "depth": integer("depth", self.depth, 1, MAX_DEPTH),
             "width": integer("width", self.width, 1),
             "sigma_w": sigma("sigma_w", self.sigma_w),
@@ -78,6 +80,12 @@ class Network:
         for field, value in checked.items():
             object.__setattr__(self, field, value)
 
+    @property
+    def row(self) -> Activation:
+        """The activation's row."""
+        return activation(self.activation)
+
     def fields(self) -> dict[str, object]:
         """The specification as a flat dict, in the order of the columns."""
-        return asdict(self)
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return values | {"activation": self.row.name}

@@ -52,16 +52,16 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 
-from study.arithmetic.scaled import Array, sum_of_squares
+from study.arithmetic.scaled import Scaled, settle, sum_of_squares
 from study.core.network import Network
-from study.engines.dense import Layers, March
-from study.engines.explicit import Stretch
+from study.elementary import Array
+from study.engines.march import Data, March, MarchedWeights
 from study.engines.weights import CORES, one_blas_thread
 from study.sampling import gaussian
 
@@ -123,8 +123,8 @@ class Frames(Draws):
         return factor(super()._group(at))[1]
 
 
-class MatrixFree(Layers):
-    """Layers whose G^(k) is known by its action alone."""
+class MatrixFreeWeights(MarchedWeights):
+    """Weights whose G^(k) is known by its action alone."""
 
     signal_bytes = 2**27  # to draw again costs no more than to fetch what has left the cache
 
@@ -132,8 +132,6 @@ class MatrixFree(Layers):
         self, trunks: list[Network], seeds: Sequence[int], n_in: int, batch: int, depth: int
     ):
         super().__init__(trunks, seeds, n_in, batch, depth)
-        # The factorisations of a batch want every layer's signals in range.
-        self.most = 32 if batch == 1 else 1
         self.back = BACK[self.law]
         known = Draws
         up, down = zip(*map(self._shapes, (n_in, self.units)), strict=True)
@@ -150,32 +148,38 @@ class MatrixFree(Layers):
         self.known = known(next(keys), self.dtype, depth, up, keep)
         """Q G^(k), which the forward pass reveals: normals, or a uniform frame."""
         self.fresh = Draws(next(keys), self.dtype, depth, down, keep=False)
-        self.framed: Stretch | None = None
-        """The layers whose directions Q of r^(k) are in ``frames``."""
         keep = batch > 1 and 8 * len(self.sigma_w) * batch**2 * depth <= ROOT_BYTES
         self.roots: dict[int, Root] | None = {} if keep else None
         """Of r^(k), from the forward to the backward pass."""
 
-    def forward(self, k: int, r: Array, out: Array) -> None:
+    def up(self, k: int, r: Scaled) -> Scaled:
         root = None
         if self.roots is not None:
-            root = self.roots[k] = gram_root(r)
-        T, _ = factor(r, frame=False, root=root)
+            root = self.roots[k] = gram_root(r.mantissa)
+        T = _norms(r) if self.batch == 1 else factor(r.mantissa, frame=False, root=root)[0]
         T *= self.scale(k)
-        times(self._by_seed(T), self.known(k)[..., : self.units], self._by_seed(out))
+        z = np.empty((*r.mantissa.shape[:-1], self.units), self.dtype)
+        times(self._by_seed(T), self.known(k)[..., : self.units], self._by_seed(z))
+        return self.biased(k, Scaled(z, r.exponent))
 
-    def backward(self, k: int, delta: Array, out: Array) -> None:
-        if self.framed is not self.stretch:
-            r, root = self.stretch.r.mantissa, None
-            if self.roots is not None:
-                root = Root(*(x[None] for x in self.roots.pop(k)))  # a stretch is one layer
-            self.framed, self.frames = self.stretch, factor(r, root=root)[1]
-        Q = self.frames[k - self.stretch.first][self.trunk]
-        c, D, Q, out = map(self._by_seed, (self.scale(k)[self.trunk], delta, Q, out))
-        self.back(c, D, Q, self.known(k), self.fresh(k), out)
+    def down(self, k: int, delta: Scaled, r: Scaled) -> Scaled:
+        if self.batch == 1:
+            Q = _direction(r.mantissa, _norms(r))
+            S = _norms(delta)
+        else:
+            root = None if self.roots is None else self.roots.pop(k)
+            Q = factor(r.mantissa, root=root)[1]
+            S = None
+        dr = np.empty((*delta.mantissa.shape[:-1], self.width(k)), self.dtype)
+        c = self._by_seed(self.scale(k)[self.trunk])
+        D = self._by_seed(delta.mantissa)
+        S = None if S is None else self._by_seed(S)
+        Q = self._by_seed(Q[self.trunk])
+        self.back(c, D, S, Q, self.known(k), self.fresh(k), self._by_seed(dr))
+        return settle(dr, delta.exponent)
 
-    def log10_norms(self, depth: int, n_out: int) -> Array:
-        return np.full((depth, len(self.sigma_w)), np.nan)
+    def log10_norms(self, layers: Array, depth: int, n_out: int) -> Array:
+        return np.full((len(layers), len(self.sigma_w)), np.nan)
 
     def _by_seed(self, x: Array) -> Array:
         """(networks, seeds, ...), or (seeds, ...) of one, which broadcast against the draws."""
@@ -190,14 +194,19 @@ class MatrixFree(Layers):
         return (self.seeds, m, size), (self.seeds, min(self.batch, size - m), size)
 
 
-def gaussian_back(c: Array, D: Array, Q: Array, G1: Array, H: Array, out: Array) -> None:
-    """D W' = c [S (H - (H Q') Q) + (D G1') Q]."""
-    S, _ = factor(D, frame=False)
+def gaussian_back(
+    c: Array, D: Array, S: Array | None, Q: Array, G1: Array, H: Array, out: Array
+) -> None:
+    """D W' = c [S (H - (H Q') Q) + (D G1') Q]; S, a root of D D', where it is known."""
+    if S is None:
+        S, _ = factor(D, frame=False)
     times(c * S, H, out)
     out += times(c * (D @ G1.mT - times(S, H @ Q.mT)), Q)
 
 
-def haar_back(c: Array, D: Array, Q: Array, F: Array, H: Array, out: Array) -> None:
+def haar_back(
+    c: Array, D: Array, S: Array | None, Q: Array, F: Array, H: Array, out: Array
+) -> None:
     """D W' = c [S E + (D F') Q]."""
     n_in, n_out = out.shape[-1], D.shape[-1]
     A = D @ F[..., :n_out].mT
@@ -300,6 +309,11 @@ def factor(
     return T.astype(R.dtype, copy=False), Q.astype(R.dtype, copy=False) if frame else None
 
 
+def _norms(x: Scaled) -> Array:
+    """Of single examples, (rows, 1, 1), in their format."""
+    return np.sqrt(x.squares).astype(x.mantissa.dtype)[..., None]
+
+
 def _unit(R: Array, norms: Array) -> Array:
     """The examples scaled to norm 1, in float64; 0 where R is 0."""
     return R / np.where(norms > 0, norms, 1)
@@ -370,25 +384,21 @@ def _odd(count: int) -> Array:
 
 
 def matrix_free(
-    nets: Sequence[Network],
-    seeds: Sequence[int],
-    batch: int,
-    inputs: Array | None = None,
-    targets: Array | None = None,
+    nets: Sequence[Network], seeds: Sequence[int], data: Data, chosen: Callable[[int], Array]
 ) -> list[list[dict[str, Array]]]:
-    """The columns of each network of each seed; parameters as in `study.engines.dense.march`.
+    """The columns of each network of each seed; parameters as in `study.engines.dense.dense`.
 
     Seeds are walked in blocks, side by side, and blocks on as many threads as there are cores.
     Neither changes a bit of the result.
     """
     first = nets[0]
-    batch, n_in = (batch, first.width) if inputs is None else inputs.shape
-    row = len(nets) * batch * max(n_in, first.width) * np.dtype(first.dtype).itemsize
+    shape = (data.batch, first.width) if data.inputs is None else data.inputs.shape
+    row = len(nets) * shape[0] * max(shape[1], first.width) * np.dtype(first.dtype).itemsize
     size = max(1, min(BLOCK_BYTES // row, -(-len(seeds) // CORES)))
     blocks = [seeds[i : i + size] for i in range(0, len(seeds), size)]
 
     def walk(block: Sequence[int]) -> list[list[dict[str, Array]]]:
-        return March(MatrixFree, nets, block, batch, inputs, targets).columns()
+        return March(MatrixFreeWeights, nets, block, data).columns(chosen)
 
     with one_blas_thread():
         if len(blocks) == 1:

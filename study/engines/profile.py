@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 
 from study.checks import array, bad, check_memory, integer, items, one_of
+from study.core.columns import PROFILE_COLUMNS
 from study.core.network import Network
-from study.engines.dense import Layers, march
+from study.engines.dense import dense
+from study.engines.march import Data, MarchedWeights
 from study.engines.matrix_free import LAWS, matrix_free
 from study.engines.weights import GROUP_ENTRIES, KEPT
-from study.records.tables import PROFILE_COLUMNS
 
 ENGINES = ("auto", "dense", "matrix_free")
 
@@ -26,6 +28,7 @@ def profile(
     seeds: Iterable[int] = (0,),
     batch: int = 1,
     engine: str = "auto",
+    layers: str | int = "all",
     inputs: np.ndarray | None = None,
     targets: np.ndarray | None = None,
 ) -> pd.DataFrame:
@@ -48,6 +51,9 @@ def profile(
         the faster: for batch 1, and for a batch of up to width / 32 from width 1,024 on (of
         orthogonal weights from 256 on); the column ``engine`` says which. Ask for "dense" where
         networks must share their matrices.
+    layers : "all" or int
+        Which layers become rows: all, or about so many, log-spaced from both ends, the end layers
+        always among them. The numbers are the same.
     inputs : (batch, n_in) array, optional
         The first matrix then has n_in rows.
     targets : (batch, n_out) array, optional
@@ -58,8 +64,8 @@ def profile(
     Returns
     -------
     pandas.DataFrame
-        One row a layer, times seed, times network; columns `study.records.PROFILE_COLUMNS`. Norms
-        are Frobenius norms (not squared), over the batch; logarithms are base 10.
+        One row a layer, times seed, times network; `study.core.columns.PROFILE_COLUMNS`.
+        Norms are Frobenius norms (not squared), over the batch; logarithms are base 10.
 
     Raises
     ------
@@ -85,32 +91,49 @@ def profile(
         raise bad("seeds", seeds, "at least one, each once")
     batch = integer("batch", batch, 1)
     one_of("engine", engine, ENGINES)
+    if layers != "all":
+        layers = integer("layers", layers, 2)
 
     groups: dict[tuple, list[int]] = {}
     for j, net in enumerate(nets):
         groups.setdefault((net.width, net.weights, net.dtype), []).append(j)
-    data = {dtype: _data(inputs, targets, nets, dtype) for _, _, dtype in groups}
-    examples = batch if inputs is None else len(data[nets[0].dtype][0])
-    chosen = [_engine(engine, law, width, examples) for width, law, _ in groups]
-    for ((width, *_), members), name in zip(groups.items(), chosen, strict=True):
-        n_in = width if inputs is None else np.shape(inputs)[1]
-        needed = _plan([nets[j] for j in members], len(seeds), examples, n_in, name)
-        depth = max(nets[j].depth for j in members)
-        check_memory(needed, depth=depth, width=width, batch=examples, nets=len(nets))
+    marches = []
+    for (width, law, dtype), members in groups.items():
+        together = [nets[j] for j in members]
+        data = _data(batch, inputs, targets, together, np.dtype(dtype))
+        marches.append((members, together, data, _engine(engine, law, width, data.batch)))
+    for _, together, data, name in marches:
+        needed = _bytes(together, len(seeds), data, name, layers)
+        depth = max(net.depth for net in together)
+        width = together[0].width
+        check_memory(needed, depth=depth, width=width, batch=data.batch, nets=len(together))
+
+    chosen = functools.partial(recorded_layers, layers=layers)
     parts: dict[tuple[int, int], dict] = {}
     engines = [""] * len(nets)
-    for ((_, _, dtype), members), name in zip(groups.items(), chosen, strict=True):
-        x, y = data[dtype]
-        together = [nets[j] for j in members]
+    for members, together, data, name in marches:
         if name == "matrix_free":
-            columns = matrix_free(together, seeds, batch, x, y)
+            columns = matrix_free(together, seeds, data, chosen)
         else:
-            columns = [march(together, seed, batch, x, y) for seed in seeds]
-        for seed, own in zip(seeds, columns, strict=True):
-            parts.update({(j, seed): c for j, c in zip(members, own, strict=True)})
+            columns = [dense(together, seed, data, chosen) for seed in seeds]
+        for seed, of_seed in zip(seeds, columns, strict=True):
+            parts.update({(j, seed): c for j, c in zip(members, of_seed, strict=True)})
         for j in members:
             engines[j] = name
     return _frame(nets, seeds, parts, engines)
+
+
+def recorded_layers(depth: int, layers: str | int = "all") -> np.ndarray:
+    """The layers that become rows: all, or about so many, log-spaced from both ends.
+
+    >>> recorded_layers(1000, 7).tolist()
+    [0, 7, 62, 500, 937, 992, 999]
+    """
+    if layers == "all" or layers >= depth:
+        return np.arange(depth)
+    half = (layers + 1) // 2
+    near = np.geomspace(1, depth / 2, half).round().astype(int) - 1
+    return np.unique(np.concatenate([near[: layers - half], depth - 1 - near]))
 
 
 def _engine(asked: str, law: str, width: int, batch: int) -> str:
@@ -126,51 +149,54 @@ def _engine(asked: str, law: str, width: int, batch: int) -> str:
     return "matrix_free" if faster else "dense"
 
 
-def _plan(nets: list[Network], seeds: int, batch: int, n_in: int, engine: str) -> int:
+def _bytes(nets: list[Network], seeds: int, data: Data, engine: str, layers: str | int) -> int:
     """Bytes that one march takes at its peak, about; with its frame for every seed."""
     first = nets[0]
-    depth, width = max(net.depth for net in nets), max(first.width, n_in)
+    n_in = first.width if data.inputs is None else data.inputs.shape[1]
+    width = max(first.width, n_in)
+    depth = max(net.depth for net in nets)
     size = np.dtype(first.dtype).itemsize
-    rows = len(nets) * batch
-    frame = 8 * len(PROFILE_COLUMNS) * seeds * sum(net.depth for net in nets)
+    rows = len(nets) * data.batch
+    recorded = sum(net.depth if layers == "all" else min(layers, net.depth) for net in nets)
+    frame = 8 * len(PROFILE_COLUMNS) * seeds * recorded
     squares = 8 * depth * (8 * rows + (first.width if engine == "dense" else 0))
     # r and z of the layers that are kept, and the copies of a layer being walked
     layer = 2 * rows * width * size
-    kept = min(layer * depth, Layers.signal_bytes + layer * round(2 * depth**0.5))
+    kept = min(layer * depth, MarchedWeights.signal_bytes + layer * round(2 * depth**0.5))
     group = max(first.width * width, GROUP_ENTRIES) * size
     matrices = KEPT * group if engine == "dense" else 0
     return frame + squares + kept + 4 * layer + matrices
 
 
-def _data(inputs, targets, nets: list[Network], dtype: str) -> tuple:
+def _data(batch: int, inputs, targets, nets: list[Network], dtype: np.dtype) -> Data:
     """Inputs and targets in ``dtype``, if they fit one another and every network."""
     if inputs is None:
         if targets is not None:
             raise bad("targets", "given without inputs", "inputs and targets together")
-        return None, None
-    x = array("inputs", inputs, 2, np.dtype(dtype))
+        return Data(batch)
+    x = array("inputs", inputs, 2, dtype)
     if targets is None:
-        return x, None
-    y = array("targets", targets, 2, np.dtype(dtype))
+        return Data(len(x), x)
+    y = array("targets", targets, 2, dtype)
     narrowest = min(net.width for net in nets)
     if len(y) != len(x) or y.shape[1] > narrowest:
         raise ValueError(
             f"targets has shape {y.shape}; allowed: ({len(x)}, n), n at most {narrowest}, the width"
         )
-    return x, y
+    return Data(len(x), x, y)
 
 
 def _frame(nets: list[Network], seeds: list[int], parts: dict, engines: list[str]) -> pd.DataFrame:
     """One frame from the columns of every (network, seed), in the order they were asked for."""
     cells = [(j, seed) for j in range(len(nets)) for seed in seeds]
-    rows = [nets[j].depth for j, _ in cells]
+    counts = [len(parts[cell]["layer"]) for cell in cells]
     fields = [{**nets[j].fields(), "seed": seed, "engine": engines[j]} for j, seed in cells]
     columns = {}
     for name in PROFILE_COLUMNS:
         if name in fields[0]:
             values = [field[name] for field in fields]
             kind = object if isinstance(values[0], str) else None
-            columns[name] = np.repeat(np.array(values, kind), rows)
+            columns[name] = np.repeat(np.array(values, kind), counts)
         else:
             columns[name] = np.concatenate([parts[cell][name] for cell in cells])
     return pd.DataFrame(columns)

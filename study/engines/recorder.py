@@ -1,0 +1,223 @@
+"""What is recorded along a pass: norms of every layer, and the columns of the frame they become."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from study.arithmetic.scaled import (
+    Exponent,
+    Scaled,
+    largest,
+    ldexp,
+    log10,
+    log10_ratio,
+    norm,
+    normalised,
+    status,
+    sum_of_squares,
+    total,
+)
+from study.core.backprop import BackStep
+from study.elementary import Array
+
+
+class Squares:
+    """Sums of squares ``s * 4**exponent``, one a (layer, network, example)."""
+
+    def __init__(self, *shape: int):
+        self.s = np.zeros(shape)
+        self.exponent = np.zeros(shape, np.int64)
+
+    def put(self, index, x: Scaled) -> None:
+        self.s[index] = x.squares
+        if not isinstance(x.exponent, int):
+            self.exponent[index] = x.exponent
+
+    def __getitem__(self, index) -> Squares:
+        part = Squares(0)
+        part.s = self.s[index]
+        part.exponent = self.exponent[index]
+        return part
+
+    def norms(self) -> tuple[Array, Array]:
+        """Frobenius norms over the examples: (mantissa, exponent), one a (layer, network)."""
+        return norm(*total(self.s, self.exponent))
+
+
+class Output(NamedTuple):
+    """Of trunks, where networks end: r, and the share of active units."""
+
+    r: Scaled
+    active: Array
+
+
+class Recorder:
+    """The record of one pass, layers leading.
+
+    ``signal[k]`` is of r^(k) and ``upstream[k]`` of dC/dr^(k), k = 0 .. depth; ``delta[k]`` is of
+    dC/dz^(k+1) and ``gradient[k]`` of dC/dW^(k), k = 0 .. depth - 1. Networks that differ only in
+    depth share a forward pass, their trunk: ``signal`` and ``active`` have one entry for it.
+    """
+
+    def __init__(self, depth: int, networks: int, batch: int, trunks: int):
+        self.batch = batch
+        self.signal = Squares(depth + 1, trunks, batch)
+        self.upstream = Squares(depth + 1, networks, batch)
+        self.delta = Squares(depth, networks, batch)
+        self.gradient = Squares(depth if batch > 1 else 0, networks, 1)
+        self.active = np.zeros((depth, trunks))
+        """Share of units with phi'(z) > 0.01 of its maximum."""
+
+    def put(self, k: int, step: BackStep, trunk: Array | slice) -> None:
+        """Take in layer k of the networks that have come so far, on their trunks."""
+        networks = slice(len(step.delta.mantissa))
+        self.delta.put((k, networks), step.delta)
+        self.upstream.put((k, networks), step.dr)
+        if self.batch > 1:
+            gradient = gradient_square(step.r[trunk], step.delta)
+            self.gradient.put((k, networks, 0), gradient)
+
+    def columns(
+        self,
+        layers: Array,
+        networks: Array,
+        trunks: Array,
+        log10_weight_norm: Array,
+        output: Output | None = None,
+    ) -> dict[str, Array]:
+        """The frame's columns of some layers, each (layers, networks).
+
+        Parameters
+        ----------
+        layers : (count,) ints
+        networks, trunks : which networks, and the trunk of each
+        log10_weight_norm : (count, networks)
+            NaN where the engine has no weight matrix.
+        output : of these networks, where their last layer, the last of ``layers``, has fewer units
+            than their trunk's
+        """
+        here = np.ix_(layers, networks)
+        above = np.ix_(layers + 1, networks)
+        delta = self.delta[here].norms()
+        upstream = self.upstream[above].norms()
+        downstream = self.upstream[here].norms()
+        signal = self.signal[np.ix_(layers + 1, trunks)]
+        active = self.active[np.ix_(layers, trunks)]
+        if output is not None:
+            signal.put(-1, output.r[trunks])
+            active[-1] = output.active[trunks]
+        if self.batch > 1:
+            gradient = self.gradient[here].norms()
+        else:
+            gradient = self._outer_products(layers, networks, trunks)
+        return {
+            "layer": np.broadcast_to(layers[:, None], delta[0].shape),
+            "grad_norm_mantissa": gradient[0],
+            "grad_norm_exponent": gradient[1],
+            "log10_grad_norm": log10(*gradient),
+            "log10_delta_norm": log10(*delta),
+            "log10_upstream_norm": log10(*upstream),
+            "log10_signal_norm": log10(*signal.norms()),
+            "log10_weight_norm": log10_weight_norm,
+            "log10_derivative_factor": log10_ratio(delta, upstream),
+            "log10_weight_factor": log10_ratio(downstream, delta),
+            "active_fraction": active,
+            "status": status(*gradient),
+        }
+
+    def _outer_products(self, layers: Array, networks: Array, trunks: Array) -> tuple[Array, Array]:
+        """Norms of dC/dW for a single example, whose gradient is an outer product."""
+        r = self.signal[np.ix_(layers, trunks)]
+        delta = self.delta[np.ix_(layers, networks)]
+        product = Squares(0)
+        product.s = r.s * delta.s
+        product.exponent = r.exponent + delta.exponent
+        return product.norms()
+
+
+def frame(columns: dict[str, Array]) -> pd.DataFrame:
+    """The rows of a single network, layer by layer."""
+    return pd.DataFrame({name: values[:, 0] for name, values in columns.items()})
+
+
+CANCELLATION = 4
+"""The Gram form of the gradient's norm is left where (sum of the examples' norms)^2 exceeds this
+many times batch x its square: independent examples sit at 1, and the error grows in proportion."""
+
+
+class Total(NamedTuple):
+    """A sum of squares, ``squares * 4**exponent``."""
+
+    squares: Array
+    exponent: Exponent
+
+
+def gradient_square(r: Scaled, delta: Scaled) -> Total:
+    """Squared Frobenius norm of r' delta.
+
+    Shapes: (..., batch, units) for r and delta, (...) for the result. Never forms the matrix while
+    the batch is below half the width, where that costs more: the norm is the sum over pairs of
+    examples of (delta delta') * (r r'). Where the examples' gradients cancel, that sum loses what
+    they cancel: it is then taken in float64, or, where that is not enough or the format's own, the
+    product is formed after all.
+    """
+    batch = r.mantissa.shape[-2]
+    d = delta.mantissa
+    exponent = r.exponent + delta.exponent
+    plain = isinstance(exponent, int)
+    alive = (r.squares > 0) & (delta.squares > 0)
+    size = np.sqrt(r.squares * delta.squares)
+    if plain:
+        top = 0
+        w = 1
+    else:
+        # Each example at its true size beside the largest.
+        top = largest(exponent + np.frexp(size)[1], alive)
+        w = ldexp(np.ones(alive.shape, d.dtype), np.where(alive, exponent - top[..., None], 0))
+    if 2 * batch > min(r.mantissa.shape[-1], d.shape[-1]):
+        s = np.zeros(size.shape[:-1])
+        explicit = np.ones(s.shape, bool)
+    else:
+        s = _over_pairs(r.mantissa, d, w)
+        size = (size * w).sum(axis=-1) ** 2 / batch
+        explicit = size > CANCELLATION * s
+        if d.dtype == np.float32 and explicit.any():
+            # Float64 sums lose nothing of what is left.
+            fine = (x[explicit].astype(np.float64) for x in (r.mantissa, d))
+            s[explicit] = _over_pairs(*fine, w if plain else w[explicit])
+            explicit = size > CANCELLATION * 2**20 * s
+    if explicit.any():
+        R, D = r.mantissa[explicit], d[explicit]
+        if not plain:
+            R, D, top[explicit] = _aligned(R, D, exponent[explicit], alive[explicit])
+        s[explicit] = [sum_of_squares(x.T @ y).sum() for x, y in zip(R, D, strict=True)]
+    return Total(s, top)
+
+
+def _over_pairs(r: Array, d: Array, w: Array | int) -> Array:
+    """|sum over examples b of w_b r_b' d_b|^2, as the sum over pairs of (r r') * (w d d' w)."""
+    gram_r, gram_d = _gram(r), _gram(d)
+    if not isinstance(w, int):
+        gram_d *= w[..., None] * w[..., None, :]
+    pairs = (*r.shape[:-2], -1)
+    return np.vecdot(gram_r.reshape(pairs), gram_d.reshape(pairs)).astype(np.float64, copy=False)
+
+
+def _aligned(r: Array, d: Array, exponent: Array, alive: Array) -> tuple[Array, Array, Array]:
+    """r, d and one exponent for all examples; what underflows then is nothing to the largest."""
+    r, shift_r = normalised(r)
+    d, shift_d = normalised(d)
+    exponent = exponent + shift_r + shift_d
+    top = largest(exponent, alive)
+    shift = np.where(alive, exponent - top[..., None], 0)
+    return r, d * ldexp(np.ones(shift.shape, d.dtype), shift)[..., None], top
+
+
+def _gram(x: Array) -> Array:
+    """x x', (..., batch, batch)."""
+    # Of an array with itself NumPy takes the symmetric product, three times slower when small.
+    other = x.copy() if x.shape[-2] <= 32 else x
+    return x @ other.swapaxes(-1, -2)
