@@ -3,12 +3,16 @@
 import importlib
 import sys
 
+import hypothesis
 import matplotlib
 import numpy as np
 import pytest
 from toyhouse import TOY, build
 
 matplotlib.use("Agg")
+# No test depends on the machine being idle.
+hypothesis.settings.register_profile("study", deadline=None)
+hypothesis.settings.load_profile("study")
 
 
 @pytest.fixture(autouse=True)

@@ -92,6 +92,13 @@ SLOPE = {
 }
 
 
+def _chain(z, value, slope):
+    """A function of a ball, or of the series z_0 + z_1 t, that loses nothing near 0."""
+    if isinstance(z, flint.arb_series):
+        return flint.arb_series([value(z[0]), slope(z[0]) * z[1]], prec=2)
+    return value(z)
+
+
 class Ball:
     """The functions of a row's textbook formula, for balls and for power series of balls."""
 
@@ -101,15 +108,15 @@ class Ball:
 
     @staticmethod
     def expm1(z):
-        return z.exp() - 1
+        return _chain(z, lambda x: x.expm1(), lambda x: x.exp())
 
     @staticmethod
     def log1p(z):
-        return (1 + z).log()
+        return _chain(z, lambda x: x.log1p(), lambda x: 1 / (1 + x))
 
     @staticmethod
     def tanh(z):
-        return 1 - 2 / ((2 * z).exp() + 1)
+        return _chain(z, lambda x: x.tanh(), lambda x: x.sech() ** 2)
 
     @staticmethod
     def erf(z):
@@ -135,6 +142,13 @@ def slope(name: str, z: float, kink: float = 1.0) -> arb:
         left, right = (slope(name, side) for side in sides)
         return (1 - arb(kink)) * left + arb(kink) * right
     return _sharp(lambda: row.formula(flint.arb_series([arb(float(z)), 1], prec=2), Ball)[1])
+
+
+def ball_slope(name: str, z: arb, kink: float) -> arb:
+    """phi'(z) of a ball, as exactly as the precision of the moment allows."""
+    if name in SLOPE:
+        return SLOPE[name](z, kink)
+    return activation(name).formula(flint.arb_series([z, 1], prec=2), Ball)[1]
 
 
 def value(name: str, z: float) -> arb:

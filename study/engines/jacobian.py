@@ -21,12 +21,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from study.arithmetic.nonlinearity import Block, derivative, phi
+from study.arithmetic.activations import Activations, Block
 from study.arithmetic.scaled import Scaled, add, settle
 from study.checks import array, bad
-from study.core.activations import Array
-from study.core.activations import activation as activation_row
 from study.core.network import Network
+from study.elementary import Array
 from study.sampling import gaussian
 
 GROUP = 4  # layers between QR steps: their product's condition number costs as many digits
@@ -126,27 +125,35 @@ def log10_singular_values(
     >>> bool(np.abs(linear).max() < 1e-12), bool(relu[0] - relu[1] > 5), bool(relu[31] == -np.inf)
     (True, True, True)
     """
-    n, law = nets[0].width, nets[0].weights
+    n = nets[0].width
+    law = nets[0].weights
     if law == "uniform" or any((net.width, net.weights) != (n, law) for net in nets):
         raise bad("nets", nets, "of one width and one weight law, gaussian or orthogonal")
-    weights, biases, start = (gaussian.key(seed, w) for w in ("weights", "biases", "inputs"))
-    x = gaussian.normal(start, 0, (1, n)) if inputs is None else array("inputs", inputs, 2, float)
-    blocks = [[Block(slice(0, 1), activation_row(net.activation), net.kink)] for net in nets]
-    products, signals = [Product(n) for _ in nets], [settle(x[None], 0)[0] for _ in nets]
-    found = np.empty((len(nets), len(depths), n))
+    if inputs is None:
+        x = gaussian.normal(gaussian.key(seed, "inputs"), 0, (1, n))
+    else:
+        x = array("inputs", inputs, 2, float)
+    activations = [Activations([Block(slice(0, 1), net.row, net.kink)]) for net in nets]
+    products = [Product(n) for _ in nets]
+    signals = [settle(x[None], 0) for _ in nets]
+    logs = np.empty((len(nets), len(depths), n))
     for k in range(max(depths)):
-        if law == "orthogonal":
-            G = gaussian.haar(weights, k, n, n)
-        else:
-            G = gaussian.normal(weights, k, (n, n)) / math.sqrt(n)
-        b = gaussian.normal(biases, k, (1, n))
+        G = _unit_weights(law, seed, k, n)
+        b = gaussian.normal(gaussian.key(seed, "biases"), k, (1, n))
         for j, net in enumerate(nets):
-            r, W = signals[j], net.sigma_w * G
-            z = Scaled(r.mantissa @ W, r.exponent)
-            z = add(z, net.sigma_b * b) if net.sigma_b else z
-            products[j].multiply(W, derivative(z[None], blocks[j])[0, 0, 0])
-            above = np.empty_like(z.mantissa)
-            signals[j] = settle(above, phi(z, blocks[j], above))[0]
+            W = net.sigma_w * G
+            z = Scaled(signals[j].mantissa @ W, signals[j].exponent)
+            if net.sigma_b:
+                z = add(z, net.sigma_b * b)
+            products[j].multiply(W, activations[j].derivative(z)[0, 0])
+            signals[j] = activations[j].phi(z)
             for at in np.flatnonzero(np.equal(depths, k + 1)):
-                found[j, at] = products[j].log_singular_values() / math.log(10)
-    return found
+                logs[j, at] = products[j].log_singular_values() / math.log(10)
+    return logs
+
+
+def _unit_weights(law: str, seed: int, k: int, n: int) -> Array:
+    key = gaussian.key(seed, "weights")
+    if law == "orthogonal":
+        return gaussian.haar(key, k, n, n)
+    return gaussian.normal(key, k, (n, n)) / math.sqrt(n)

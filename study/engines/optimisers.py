@@ -55,9 +55,9 @@ def norms(arrays: Sequence[Array]) -> tuple[Array, Array]:
     squares = []
     exponents = []
     for a in arrays:
-        x, s = settle(a.reshape(len(a), -1), 0)
-        squares.append(s)
-        exponents.append(spread(x.exponent, s.shape))
+        x = settle(a.reshape(len(a), -1), 0)
+        squares.append(x.squares)
+        exponents.append(spread(x.exponent, x.squares.shape))
     return norm(*total(np.stack(squares), np.stack(exponents), axis=0))
 
 

@@ -26,13 +26,8 @@ import numpy as np
 import pandas as pd
 
 from study.checks import made_by
-from study.records.columns import (
-    CONVENTIONS,
-    OLD_TYPES,
-    PROFILE_COLUMNS,
-    Column,
-    data_dictionary,
-)
+from study.core.columns import PROFILE_COLUMNS, Column
+from study.records.columns import CONVENTIONS, OLD_TYPES, data_dictionary
 from study.records.disk import write_together
 
 __all__ = ["CONVENTIONS", "PROFILE_COLUMNS", "Column", "data_dictionary"]

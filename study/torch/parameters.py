@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
-from study.arithmetic.nonlinearity import ACTIVE_SHARE
+from study.arithmetic.activations import ACTIVE_SHARE
 from study.arithmetic.scaled import log10, status
 from study.core.activations import Activation, activation, celu, elu, gelu, leaky_relu, softplus
 from study.torch.autograd import Graph, Point

@@ -34,6 +34,10 @@ def rows(draw, span64=900, span32=100, max_rows=3):
     return out
 
 
+def parts(x: Scaled):
+    return x.mantissa, x.exponent
+
+
 def exact(mantissa, exponent):
     """Rows of fractions."""
     e = np.broadcast_to(np.asarray(exponent, object), mantissa.shape[:-1])
@@ -49,12 +53,13 @@ def exact(mantissa, exponent):
 @given(rows(), DEPTHS)
 def test_settle_changes_no_value_only_the_power_of_two(x, e):
     with np.errstate(over="ignore", under="ignore"):  # of the squares, as in a pass
-        settled, s = scaled.settle(x, np.full(len(x), e))
-    assert exact(*settled) == exact(x, [e if row.any() else 0 for row in x])
+        settled = scaled.settle(x, np.full(len(x), e))
+    assert exact(*parts(settled)) == exact(x, [e if row.any() else 0 for row in x])
     fraction, _ = np.frexp(x)
     assert np.array_equal(np.frexp(settled.mantissa)[0], fraction)  # the bits
     low, high = SQUARE_RANGE[x.dtype]
     zero = ~x.any(axis=1)
+    s = settled.squares
     assert np.array_equal(s == 0, zero)
     assert ((low <= s) & (s <= high))[~zero].all()
     np.testing.assert_array_equal(s, np.vecdot(settled.mantissa, settled.mantissa))
@@ -62,16 +67,16 @@ def test_settle_changes_no_value_only_the_power_of_two(x, e):
 
 def test_what_is_in_range_is_left_alone_without_a_copy():
     x = np.ones((2, 3))
-    settled, s = scaled.settle(x, 0)
+    settled = scaled.settle(x, 0)
     assert settled.mantissa is x
     assert settled.exponent == 0
-    assert s.tolist() == [3, 3]
+    assert settled.squares.tolist() == [3, 3]
 
 
 def test_the_input_of_settle_is_not_written_to():
     x = np.array([[2.0**300, 1.0], [1.0, 1.0]])
     before = x.copy()
-    settled, _ = scaled.settle(x, 0)
+    settled = scaled.settle(x, 0)
     assert np.array_equal(x, before)
     assert settled.exponent.tolist() == [301 + 125, 0]  # a quarter of the range beyond its middle
 
@@ -81,12 +86,12 @@ def test_a_zero_row_keeps_mantissa_and_exponent_zero_beside_one_that_has_all_but
     least = np.finfo(dtype).tiny
     x = np.array([[0, 0], [least, 0]], dtype)
     with np.errstate(under="ignore"):
-        settled, s = scaled.settle(x, np.array([-5000, -5000]))
+        settled = scaled.settle(x, np.array([-5000, -5000]))
     across = {np.float32: 12, np.float64: 125}[np.dtype(dtype).type]
     assert settled.mantissa.tolist() == [[0, 0], [2.0 ** (across - 1), 0]]
     assert settled.exponent[0] == 0
     assert settled.exponent[1] == -5000 + np.finfo(dtype).minexp + 1 - across
-    assert s.tolist() == [0, 4.0 ** (across - 1)]
+    assert settled.squares.tolist() == [0, 4.0 ** (across - 1)]
 
 
 @given(rows(span64=500, span32=60, max_rows=4))
@@ -108,10 +113,10 @@ def test_add_is_the_exact_sum_rounded_once_relative_to_its_row(x, e, data):
     v = data.draw(rows(span64=900, span32=100, max_rows=1).filter(lambda v: v.dtype == x.dtype))
     v = np.resize(v[0], x.shape[1])
     with np.errstate(over="ignore", under="ignore"):
-        start, _ = scaled.settle(x, np.full(len(x), e))
+        start = scaled.settle(x, np.full(len(x), e))
         total = scaled.add(start, v)
     u = np.finfo(x.dtype).epsneg
-    for row, got in zip(exact(*start), exact(*total), strict=True):
+    for row, got in zip(exact(*parts(start)), exact(*parts(total)), strict=True):
         true = [a + Fraction(float(b)) for a, b in zip(row, v, strict=True)]
         size = max(abs(a) + abs(Fraction(float(b))) for a, b in zip(row, v, strict=True))
         # What lies further below its row than the format reaches is nothing to it.
@@ -132,7 +137,7 @@ def test_adding_two_huge_numbers_does_not_overflow():
     top = np.finfo(np.float64).max
     total = scaled.add(Scaled(np.array([[2.0**200]]), 0), np.array([top]))
     total = scaled.add(total, np.array([top]))
-    assert exact(*total)[0][0] == pytest.approx(2 * Fraction(top), rel=1e-15)
+    assert exact(*parts(total))[0][0] == pytest.approx(2 * Fraction(top), rel=1e-15)
 
 
 @given(
@@ -229,15 +234,18 @@ def test_product_is_the_exact_product_rounded_and_nothing_underflows_on_the_way(
 
 
 @given(st.lists(st.tuples(rows(span64=100, span32=40), DEPTHS | st.none()), min_size=1, max_size=3))
-def test_joined_is_one_part_after_another(parts):
-    first = parts[0][0]
-    parts = [
-        Scaled(np.resize(x, (len(x), first.shape[1])).astype(first.dtype), exponent)
-        for x, e in parts
-        for exponent in [np.full(len(x), e) if e else 0]
+def test_joined_is_one_part_after_another(pieces):
+    first = pieces[0][0]
+    pieces = [
+        Scaled(
+            np.resize(x, (len(x), first.shape[1])).astype(first.dtype),
+            np.full(len(x), e) if e else 0,
+            np.zeros(len(x)),
+        )
+        for x, e in pieces
     ]
-    whole = scaled.joined(parts)
-    assert exact(*whole) == [row for x in parts for row in exact(*x)]
+    whole = scaled.joined(pieces)
+    assert exact(*parts(whole)) == [row for x in pieces for row in exact(*parts(x))]
 
 
 @given(st.integers(-(2**40), 2**40), st.sampled_from(DTYPES))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import special
 
-from study.arithmetic.nonlinearity import Block, active_fraction, scaled_derivative, scaled_tail
+from study.arithmetic.activations import Activations, Block, scaled_derivative, scaled_tail
 from study.core.activations import LEAKY_SLOPE, SELU_ALPHA, SELU_LAMBDA, TABLE, activation
 
 NAMES = tuple(TABLE)
@@ -256,8 +256,8 @@ def test_active_means_above_a_hundredth_of_the_largest_slope():
         Block(slice(0, 1), activation("relu"), 1.0),
         Block(slice(1, 2), activation("tanh"), 1),
     ]
-    slopes = np.array([[[[0.0, 1.0, 0.011, 0.01]], [[0.5, 0.009, 0.02, 0.0]]]])
-    assert active_fraction(slopes, blocks).tolist() == [[0.5, 0.5]]
+    slopes = np.array([[[0.0, 1.0, 0.011, 0.01]], [[0.5, 0.009, 0.02, 0.0]]])
+    assert Activations(blocks).active_fraction(slopes).tolist() == [0.5, 0.5]
 
 
 @pytest.mark.parametrize("name", ["step", "", "ReLU", None, 3, ["relu"], {}])

@@ -12,19 +12,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import study
-from study.arithmetic.nonlinearity import Block
+from study.arithmetic.activations import EVERY, Activations, Block
 from study.arithmetic.scaled import Scaled, settle
 from study.core.activations import FAR, TABLE, activation
-from study.engines import explicit, measures
-from study.engines.measures import Measures
+from study.core.backprop import backward, forward
+from study.core.columns import LAYER
+from study.engines import recorder
+from study.engines.explicit import GivenWeights
+from study.engines.layers import WeightedLayer
+from study.engines.recorder import Recorder
 
 NAMES = tuple(TABLE)
 DTYPES = ("float32", "float64")
 U = witness.UNIT_ROUNDOFF
 
 # Scales at which signals neither die nor run away, so that deep networks stay in range.
-SCALE = {"relu": 1.4, "sigmoid": 3.5, "tanh": 1.1, "linear": 1.0, "leaky_relu": 1.4, "selu": 1.0}
-SCALE |= {"elu": 1.1, "gelu": 1.4, "silu": 1.5, "softplus": 1.0, "hard_tanh": 1.05, "erf": 1.05}
+SCALE = dict.fromkeys(TABLE, 1.1)
+SCALE |= {"relu": 1.4, "sigmoid": 3.5, "leaky_relu": 1.4, "linear": 1.0, "selu": 1.0, "gelu": 1.4}
+SCALE |= {"silu": 1.5, "softplus": 1.0, "hard_tanh": 1.05, "erf": 1.05, "mish": 1.5, "relu6": 1.4}
 
 
 def draw(rng, widths, sigma, dtype="float64"):
@@ -66,10 +71,12 @@ def squares(rows):
 
 def gradient_norm(r, delta):
     """The Frobenius norm of r' delta by the sums that the core makes, but of plain floats."""
-    r, delta = r[None], delta[None]
-    s, e = measures.gradient_square(Scaled(r, 0), squares(r), Scaled(delta, 0), squares(delta))
-    assert e == 0
-    return math.sqrt(s[0])
+    if len(r) == 1:
+        return math.sqrt((squares(r) * squares(delta))[0])
+    r, delta = (Scaled(x[None], 0, squares(x[None])) for x in (r, delta))
+    total = recorder.gradient_square(r, delta)
+    assert total.exponent == 0
+    return math.sqrt(total.squares[0])
 
 
 def in_range(arrays) -> bool:
@@ -236,57 +243,30 @@ def test_log10_norms_equal_torch_autograd_to_1e_12_over_200_configurations():
     assert dead >= 1
 
 
-# --- Layers run ahead ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("scale", [0.5, 1.0, 3.0])
-def test_norms_that_drift_steadily_are_looked_at_seldom(scale):
-    """ReLU's square changes by scale^2 / 2 a layer: the range, 2^+-50, is foreseen to the layer."""
-    rng = np.random.default_rng(0)
-    depth, width, x = 1000, 64, rng.standard_normal((1, 1, 64), np.float32)
-    weights = [
-        rng.standard_normal((width, width), np.float32) * np.float32(scale / 8)
-        for _ in range(depth)
-    ]
-    measures, blocks = Measures.empty(depth, 1, 1), [Block(slice(0, 1), activation("relu"), 1.0)]
-    linear = explicit.Explicit(weights, None)
-    walked, run = [], linear.forward
-    linear.forward = lambda k, *rest: (walked.append(k), run(k, *rest))
-    trace, _ = explicit.forward(linear, Scaled(x, 0), blocks, range(depth), measures)
-    assert len(walked) <= 1.02 * depth  # hardly a layer twice: few leave the range unforeseen
-    bits = abs(math.log2(scale**2 / 2))
-    assert len(trace) <= 6 + 1.5 * depth / min(linear.most, 37 / bits), len(trace)
-
-
 # --- Ball arithmetic: the promise of accuracy ----------------------------------------------------
 
 
 def stored_pass(weights, x, names, cotangent, kink=1.0):
-    """A pass with what it stores: measures, and r^(k) and z^(k+1) as (mantissa, exponents)."""
-    runs, k = [], 0
-    for name, same in itertools.groupby(names):
-        count = len(list(same))
-        runs.append((range(k, k + count), [Block(slice(0, 1), activation(name), kink)]))
-        k += count
-    measures = Measures.empty(len(weights), 1, len(x))
-    trace, r_of, z_of = [], {}, {}
+    """A pass with what it stores: its record, and r^(k) and z^(k+1) as (mantissa, exponents)."""
+    record, given_weights = Recorder(len(weights), 1, len(x), 1), GivenWeights(weights, None)
+    layers = [
+        WeightedLayer(
+            k, given_weights, Activations([Block(slice(0, 1), activation(name), kink)]), record
+        )
+        for k, name in enumerate(names)
+    ]
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        linear = explicit.Explicit(list(weights), None)
-        r, s = settle(x[None], 0)
-        measures.signal.put(0, s, r.exponent)
-        for layers, blocks in runs:
-            stretches, r = explicit.forward(linear, r, blocks, layers, measures)
-            trace += [(stretch, blocks) for stretch in stretches]
-        dr, s = settle(cotangent[None], 0)
-        measures.upstream.put(len(weights), s, dr.exponent)
-        for stretch, blocks in reversed(trace):
-            dr = explicit.backward(linear, stretch, dr, blocks, measures)
-    for stretch, _ in trace:
-        for j in range(len(stretch.z.mantissa)):
-            for stored, x in ((r_of, stretch.r[j]), (z_of, stretch.z[j])):
-                e = np.broadcast_to(np.asarray(x.exponent, np.int64), x.mantissa.shape[:2])
-                stored[stretch.first + j] = x.mantissa[0], e[0]
-    return measures, r_of, z_of
+        trace, _ = forward(layers, settle(x[None], 0))
+        for step in backward(trace, settle(cotangent[None], 0)):
+            record.put(step.layer.k, step, EVERY)
+    stored = []
+    for place in (1, 2):
+        parts = [step[place] for step in trace]
+        exponents = [np.broadcast_to(np.asarray(p.exponent), (1, len(x)))[0] for p in parts]
+        stored.append([(p.mantissa[0], e) for p, e in zip(parts, exponents, strict=True)])
+    for k, step in enumerate(trace):
+        record.signal.put(k, step.r)
+    return record, *stored
 
 
 def errors(weights, x, names, cotangent, precision, kink=1.0):
@@ -299,13 +279,16 @@ def errors(weights, x, names, cotangent, precision, kink=1.0):
     - the examples' gradients cancel: then as many times more as the sum of their norms exceeds
       sqrt(batch) times the norm of their sum.
     """
-    measures, r_of, z_of = stored_pass(weights, x, names, cotangent, kink)
-    gradient, delta = measures.gradient.norms(), measures.delta.norms()
+    record, r_of, z_of = stored_pass(weights, x, names, cotangent, kink)
+    every, one = np.arange(len(weights)), np.zeros(1, int)
+    columns = record.columns(every, one, one, np.zeros((len(weights), 1)))
+    gradient = columns["grad_norm_mantissa"], columns["grad_norm_exponent"]
+    delta = record.delta.norms()
     with witness.bits(precision):
 
         def slopes(k):
             z = witness.matrix(*z_of[k])
-            return witness.entrywise(lambda v: witness.SLOPE[names[k]](v, kink), z)
+            return witness.entrywise(lambda v: witness.ball_slope(names[k], v, kink), z)
 
         exact = witness.backward(
             [witness.matrix(W) for W in weights],
@@ -320,8 +303,8 @@ def errors(weights, x, names, cotangent, precision, kink=1.0):
             )
             for k, layer in enumerate(exact)
         ]
-    e = measures.signal.exponent[:-1, 0] + measures.delta.exponent[:, 0] - gradient[1]
-    parts = np.sqrt(measures.signal.s[:-1, 0] * measures.delta.s[:, 0])
+    e = record.signal.exponent[:-1, 0] + record.delta.exponent[:, 0] - gradient[1]
+    parts = np.sqrt(record.signal.s[:-1, 0] * record.delta.s[:, 0])
     parts = parts * 2.0 ** np.clip(e, -900, 900)
     cancelled = parts.sum(axis=1) / (len(x) ** 0.5 * np.maximum(gradient[0][:, 0], 1e-300))
     moved = sensitivity(weights, z_of, names, cotangent, kink)
@@ -729,7 +712,7 @@ def test_where_gradients_cancel_the_gram_form_is_left(dtype, monkeypatch):
         return float(abs(norm_of(df) / true - 1))
 
     guarded = error()
-    monkeypatch.setattr(measures, "CANCELLATION", math.inf)
+    monkeypatch.setattr(recorder, "CANCELLATION", math.inf)
     unguarded = error()  # negative control: half of the digits are gone
     assert guarded < 20 * U[dtype] / distance
     assert unguarded > 100 * guarded
@@ -801,8 +784,14 @@ BAD = {
     "x complex": ({"inputs": X * 1j}, r"inputs has dtype complex128; allowed: real"),
     "activation": ({"activation": "swish"}, r"activation = 'swish'; allowed: relu, sigmoid"),
     "activations": ({"activation": ["relu", "no"]}, r"activation = 'no'; allowed: relu, sigmoid"),
-    "too few": ({"activation": ["relu"]}, r"activation = '1 names'; allowed: one name, or one a"),
-    "activation None": ({"activation": None}, r"activation = None; allowed: one name, or one a"),
+    "too few": (
+        {"activation": ["relu"]},
+        r"activation = '1 names'; allowed: one activation, or one a",
+    ),
+    "activation None": (
+        {"activation": None},
+        r"activation = None; allowed: one activation, or one a",
+    ),
     "activation 3": ({"activation": [3, 4]}, r"activation = 3; allowed: relu, sigmoid"),
     "biases": ({"biases": [np.ones(4)]}, r"biases = '1 vectors'; allowed: one a layer \(2\)"),
     "biases 5": ({"biases": 5}, r"biases = 5; allowed: one vector a layer \(2\)"),
@@ -853,11 +842,8 @@ def test_lists_integers_and_fortran_order_are_welcome():
 
 
 def test_columns_are_those_of_the_schema():
-    from study.records.tables import PROFILE_COLUMNS
-
     df = study.backpropagate(W2, X)
-    names = list(PROFILE_COLUMNS)
-    assert list(df.columns) == [n for n in names[names.index("layer") :] if n != "engine"]
+    assert list(df.columns) == list(LAYER)
     assert df.layer.tolist() == [0, 1]
 
 
@@ -873,5 +859,4 @@ def test_mantissa_and_exponent_are_the_logarithm(batch, depth, dtype):
 
 
 def test_a_scaled_row_of_zeros_stays_zero_through_a_layer():
-    r, _ = settle(np.zeros((1, 2, 3)), np.full((1, 2), 900))
-    assert r == Scaled(r.mantissa, 0)
+    assert settle(np.zeros((1, 2, 3)), np.full((1, 2), 900)).exponent == 0

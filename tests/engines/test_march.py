@@ -11,6 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import study
 from study.core.activations import TABLE
 from study.engines import dense, weights
+from study.engines.march import MarchedWeights
 from study.sampling import gaussian
 from study.statistics.claims import bootstrap_over_seeds
 
@@ -110,7 +111,7 @@ def test_neither_order_nor_company_in_depth_matters(dtype):
 def test_checkpoints_change_no_bit(monkeypatch):
     nets = [study.Network(name, 80, WIDTH, 1.5) for name in ("relu", "sigmoid", "linear")]
     kept = study.profile(nets, [2], 2, engine="dense")
-    monkeypatch.setattr(dense.Layers, "signal_bytes", 1)
+    monkeypatch.setattr(MarchedWeights, "signal_bytes", 1)
     assert_array_equal(
         study.profile(nets, [2], 2, engine="dense")[NORMS].to_numpy(), kept[NORMS].to_numpy()
     )
@@ -191,7 +192,7 @@ def test_drawing_ahead_changes_no_bit(monkeypatch, cores):
 
 def test_with_checkpoints_memory_grows_with_the_root_of_depth(monkeypatch):
     """600 layers of signals are 39 MB and of weights 79 MB: neither is ever held."""
-    monkeypatch.setattr(dense.Layers, "signal_bytes", 2**20)
+    monkeypatch.setattr(MarchedWeights, "signal_bytes", 2**20)
     monkeypatch.setattr(weights, "GROUP_ENTRIES", 2**14)
     net = study.Network("tanh", 600, 128, 1.0)
     study.profile(study.Network("tanh", 2, 128, 1.0), [0], batch=32, engine="dense")

@@ -12,10 +12,10 @@ from scipy import stats
 
 from study import Network, backpropagate, profile
 from study.arithmetic.scaled import Scaled
+from study.core.columns import PROFILE_COLUMNS
 from study.engines import matrix_free as mf
-from study.engines.dense import Dense, March
-from study.engines.explicit import Stretch
-from study.records.tables import PROFILE_COLUMNS
+from study.engines.dense import DenseWeights
+from study.engines.march import Data, March
 
 FAMILY = 1e-3
 NETS = {"relu": 2**0.5, "sigmoid": 4.0, "tanh": 1.5, "linear": 1.0}
@@ -78,21 +78,24 @@ def features(grad, signal, delta):
 
 
 def engine(
-    law, width, batch, seeds, layers=mf.MatrixFree, names=tuple(NETS), cost=True, sigma_b=0.0
+    law, width, batch, seeds, layers=mf.MatrixFreeWeights, names=tuple(NETS), cost=True, sigma_b=0.0
 ):
     """The same features of each network, by an engine."""
     nets = [Network(name, DEPTH, width, NETS[name], sigma_b=sigma_b, weights=law) for name in names]
-    march = March(layers, nets, seeds, batch, *(examples(width, batch) if cost else (None, None)))
-    march.columns()
+    march = March(layers, nets, seeds, Data(batch, *(examples(width, batch) if cost else ())))
+    march.columns(np.arange)
     found = {}
     for j, name in enumerate(names):
         rows = slice(j * len(seeds), (j + 1) * len(seeds))
-        trunk, m = march.trunk[rows], march.measures
+        trunk, record = march.trunk[rows], march.record
+        columns = record.columns(
+            np.arange(DEPTH), np.arange(len(march.trunk))[rows], trunk, np.zeros((DEPTH, 1))
+        )
         squares = [
             (x.s * 4.0**x.exponent) ** 0.5
-            for x in (m.gradient[:, rows], m.signal[1:, trunk], m.delta[:, rows])
+            for x in (record.signal[1:, trunk], record.delta[:, rows])
         ]
-        found[name] = features(squares[0][..., 0], *squares[1:])
+        found[name] = features(10.0 ** columns["log10_grad_norm"], *squares)
     return found
 
 
@@ -155,34 +158,34 @@ def test_joint_law_with_biases_and_against_the_dense_engine(law):
     drawn = engine(law, 8, 2, range(DRAWS), names=["tanh"], **how)["tanh"]
     assert p_values(drawn, explicit("tanh", law, 8, 2, DRAWS, rng, **how), rng).min() > LEVEL
     seeds = range(10**5, 10**5 + 1000)
-    dense = [engine(law, 8, 2, [s], Dense, ["tanh"], **how)["tanh"] for s in seeds]
+    dense = [engine(law, 8, 2, [s], DenseWeights, ["tanh"], **how)["tanh"] for s in seeds]
     assert p_values(drawn, np.concatenate(dense), rng).min() > LEVEL
 
 
 # --- Negative controls: what a wrong derivation gives is rejected --------------------------------
 
 
-def afresh(c, D, Q, G1, H, out):
+def afresh(c, D, S, Q, G1, H, out):
     S, _ = mf.factor(D, frame=False)
     mf.times(c * S, H, out)
 
 
-def unprojected(c, D, Q, G1, H, out):
-    afresh(c, D, Q, G1, H, out)
+def unprojected(c, D, S, Q, G1, H, out):
+    afresh(c, D, S, Q, G1, H, out)
     out += mf.times(c * (D @ G1.mT), Q)
 
 
-def reused(c, D, Q, G1, H, out):
-    mf.gaussian_back(c, D, Q, G1, G1, out)
+def reused(c, D, S, Q, G1, H, out):
+    mf.gaussian_back(c, D, S, Q, G1, G1, out)
 
 
-def haar_afresh(c, D, Q, F, H, out):
+def haar_afresh(c, D, S, Q, F, H, out):
     S, _ = mf.factor(D, frame=False)
     _, E = mf.factor(H)
     mf.times(c * S, E, out)
 
 
-def haar_unprojected(c, D, Q, F, H, out):
+def haar_unprojected(c, D, S, Q, F, H, out):
     A = D @ F.mT
     S, _ = mf.factor(D - mf.times(A, F), frame=False)
     _, E = mf.factor(H)
@@ -218,13 +221,13 @@ def layer(law, R, D, seeds=1, dtype="float64", sigma_w=1.5, trunk=slice(None)):
     """Z = R W and D W' of one layer, R (rows, batch, n_in) and D (rows, batch, width)."""
     net = Network("linear", 1, D.shape[-1], sigma_w, weights=law, dtype=dtype)
     trunks = len(R) // seeds
-    linear = mf.MatrixFree([net] * trunks, range(seeds), R.shape[-1], R.shape[-2], 1)
-    linear.trunk, linear.stretch = trunk, Stretch(0, Scaled(R[None], 0), None)
-    Z, back = np.empty((*R.shape[:-1], D.shape[-1]), dtype), np.empty((len(D), *R.shape[1:]), dtype)
+    linear = mf.MatrixFreeWeights([net] * trunks, range(seeds), R.shape[-1], R.shape[-2], 1)
+    linear.trunk = trunk
+    r, delta = (Scaled(x, 0, np.vecdot(x, x)) for x in (R, D))
     with np.errstate(all="ignore"):
-        linear.forward(0, R, Z)
-        linear.backward(0, D, back)
-    return Z, back
+        Z, back = linear.up(0, r), linear.down(0, delta, r)
+        back = back.mantissa * 2.0 ** np.asarray(back.exponent)[..., None]
+    return Z.mantissa, back
 
 
 def batches(n_in, n_out, batch, rows=2):
@@ -268,10 +271,11 @@ def test_both_ways_are_one_matrix(law, n_in, n_out, batch):
 @pytest.mark.parametrize("batch", [6, 9])
 def test_a_batch_that_spans_the_layer_is_backprop_on_the_weights_it_reveals(law, batch):
     net = Network("tanh", 5, 6, 1.2, 0.3, weights=law)
-    march = March(mf.MatrixFree, [net], [3], batch, None, None)
+    march = March(mf.MatrixFreeWeights, [net], [3], Data(batch))
     (segment,) = march._climb()
-    r, z = (np.concatenate([getattr(s, x).mantissa[:, 0] for s in segment[2]]) for x in "rz")
-    b = [march.linear.bias(k)[0, 0] for k in range(5)]
+    r, z = ([getattr(step, x).mantissa[0] for step in segment[2]] for x in "rz")
+    nothing = Scaled(np.zeros((1, batch, 6)), 0)
+    b = [march.weights.biased(k, nothing).mantissa[0, 0] for k in range(5)]
     W = [np.linalg.lstsq(r[k], z[k] - b[k])[0] for k in range(5)]
     told = backpropagate(W, march.inputs[0], "tanh", b, cotangent=march.cotangent[0])
     got = profile(net, seeds=[3], batch=batch, engine="matrix_free")
@@ -310,9 +314,9 @@ def test_duplicates_stay_duplicates(dtype):
     """Even where the smallest difference would grow, and with one example beside them."""
     x = np.random.default_rng(0).standard_normal((2, 12))
     chaotic = Network("tanh", 100, 12, 3.0, dtype=dtype)
-    march = March(mf.MatrixFree, [chaotic], range(4), 3, x[[0, 1, 0]].astype(dtype), None)
-    march.columns()
-    s = march.measures.signal.s
+    march = March(mf.MatrixFreeWeights, [chaotic], range(4), Data(3, x[[0, 1, 0]].astype(dtype)))
+    march.columns(np.arange)
+    s = march.record.signal.s
     assert np.array_equal(s[..., 0], s[..., 2])
     assert not np.isclose(s[50:, :, 0], s[50:, :, 1]).all()
     one, two = (
@@ -429,7 +433,7 @@ def test_blocks_threads_checkpoints_and_kept_roots_change_no_bit(monkeypatch, ba
     whole = profile(nets, seeds=range(7), batch=batch, engine="matrix_free")
     monkeypatch.setattr(mf, "BLOCK_BYTES", 1)
     exactly(whole, profile(nets, seeds=range(7), batch=batch, engine="matrix_free"))
-    monkeypatch.setattr(mf.MatrixFree, "signal_bytes", 0)
+    monkeypatch.setattr(mf.MatrixFreeWeights, "signal_bytes", 0)
     exactly(whole, profile(nets, seeds=range(7), batch=batch, engine="matrix_free"))
     monkeypatch.setattr(mf, "ROOT_BYTES", 0)
     exactly(whole, profile(nets, seeds=range(7), batch=batch, engine="matrix_free"))
