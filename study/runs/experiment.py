@@ -27,7 +27,7 @@ from types import ModuleType
 from typing import Any
 
 from study.checks import nearest
-from study.records.columns import Column
+from study.core.columns import Column
 from study.statistics.claims import Claim
 
 PACKAGE = "experiments"

@@ -782,15 +782,15 @@ BAD = {
     "x ragged": ({"inputs": [[1.0], [1.0, 2.0]]}, r"inputs = 'a ragged sequence'; allowed"),
     "x None": ({"inputs": None}, r"inputs has shape \(\); allowed: 2 axes"),
     "x complex": ({"inputs": X * 1j}, r"inputs has dtype complex128; allowed: real"),
-    "activation": ({"activation": "swish"}, r"activation = 'swish'; allowed: relu, sigmoid"),
+    "activation": ({"activation": "swoosh"}, r"activation = 'swoosh'; allowed: relu, sigmoid"),
     "activations": ({"activation": ["relu", "no"]}, r"activation = 'no'; allowed: relu, sigmoid"),
     "too few": (
         {"activation": ["relu"]},
-        r"activation = '1 names'; allowed: one activation, or one a",
+        r"activation = '1 names'; allowed: one activation, or",
     ),
     "activation None": (
         {"activation": None},
-        r"activation = None; allowed: one activation, or one a",
+        r"activation = None; allowed: one activation, or",
     ),
     "activation 3": ({"activation": [3, 4]}, r"activation = 3; allowed: relu, sigmoid"),
     "biases": ({"biases": [np.ones(4)]}, r"biases = '1 vectors'; allowed: one a layer \(2\)"),

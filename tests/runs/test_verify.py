@@ -9,8 +9,8 @@ from toyhouse import ROOT, Here, change, run, stored
 from toyhouse import study as command
 
 import study
+from study.core.columns import Column
 from study.records import tables as records
-from study.records.columns import Column
 from study.report import publish
 from study.runs import agreement, experiment, identities, verify
 from study.runs.experiment import Experiment
