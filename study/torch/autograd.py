@@ -55,6 +55,8 @@ class Graph:
         """The nodes of every operation that takes a tensor."""
         self.narrow: list[bool] = []
         """Whether all of the gradient passes through the node of that position."""
+        self.linear = True
+        """Whether the backward pass was linear in the gradient that comes in, when it was run."""
         farthest = 0
         ordered = True
         for i, node in enumerate(self.nodes):
@@ -93,6 +95,9 @@ class Graph:
             again = _Pass(self, keys, points, shift).run()
             finite = {key: norm for key, norm in again.items() if math.isfinite(norm[0])}
             better = {key: norm for key, norm in finite.items() if norm != best[key]}
+            if any(_fell(best[key], norm, step) for key, norm in better.items()):
+                self.linear = False
+                return _Pass(self, keys, points, None).run()
             best |= better
             zeros = ZERO in best.values()
             alive = any(length for length, _ in finite.values())
@@ -108,9 +113,11 @@ class Graph:
 
 
 class _Pass:
-    """One backward pass that sets the gradient to size 2^shift at every narrow place."""
+    """One backward pass that sets the gradient to size 2^shift at every narrow place, if given."""
 
-    def __init__(self, graph: Graph, leaves: Sequence[int], points: Collection[Point], shift: int):
+    def __init__(
+        self, graph: Graph, leaves: Sequence[int], points: Collection[Point], shift: int | None
+    ):
         self.graph = graph
         self.shift = shift
         self.norms: dict[int | Point, Norm] = dict.fromkeys([*points, *leaves], ZERO)
@@ -146,7 +153,7 @@ class _Pass:
             if grads[output] is not None:
                 part = (grads[output], self.exponents[stretch])
                 self.norms[node, output] = norm_of_sum([part])
-        if not narrow:
+        if not narrow or self.shift is None:
             return None
         sizes = [log2_size(g) for g in grads if g is not None]
         top = max((size for size in sizes if size is not None), default=self.shift + 1)
@@ -170,6 +177,17 @@ def _reachable(root: Tensor) -> set[Node]:
             seen.add(node)
             stack += [target for target, _ in node.next_functions if target is not None]
     return seen
+
+
+def _fell(before: Norm, after: Norm, step: int) -> bool:
+    """Whether a norm fell about as the gradient that came in rose, by 2^step: it was held back."""
+    if not before[0] or not math.isfinite(before[0]):
+        return False
+    log2 = [
+        math.log2(length) + exponent if length else -math.inf
+        for length, exponent in (before, after)
+    ]
+    return log2[1] <= log2[0] - (step - 1)
 
 
 def _is_leaf(node: Node) -> bool:

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import math
+import warnings
 from collections import deque
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from study.arithmetic.scaled import log10, status
 from study.checks import bad, integer
-from study.torch.norms import normalised, quick_norms
+from study.torch.norms import LIMITS, has_norm, normalised, quick_norms
 from study.torch.profiler import check_module
 
 WATCH_COLUMNS = {
     "step": "number of the step, 0 first [steps]",
+    "call": "which call of the step's closure, 0 first or without one [calls]",
     "name": "the parameter, as named_parameters() has it [-]",
     "grad_norm_mantissa": "‖.grad‖ = mantissa x 2^exponent; 0 or [1, 2); inf or nan as found; nan "
     "too where there is no gradient [1]",
     "grad_norm_exponent": "the exponent of two that goes with the mantissa [log2]",
     "log10_grad_norm": "Frobenius norm of .grad, over the loss scale; -inf: a zero [log10]",
-    "log10_weight_norm": "of the parameter, before the step [log10]",
+    "log10_weight_norm": "of the parameter, before the step; nan where it is quantised [log10]",
     "status": "as in the study's frames, but zero for a gradient of zeros (dead or underflowed: "
     "`profile` tells), overflow for inf, nan, frozen, or none (no .grad) [-]",
     "plain_grad_norm": "the norm as the gradient's own format shows it, loss scale included [1]",
@@ -31,49 +37,45 @@ WATCH_COLUMNS = {
 """The frame of `Watch`: in order: meaning, unit last in square brackets."""
 
 
-class Record(NamedTuple):
-    """The norms of one step, parameter by parameter."""
-
-    step: int
-    scale: float
-    gradients: np.ndarray
-    """NaN where there is none."""
-    weights: np.ndarray
-    missing: np.ndarray
-    """Why there is no gradient; empty where there is one."""
-
-
 def watch(
-    module: nn.Module, optimizer: torch.optim.Optimizer | None = None, keep: int = 1000
+    module: nn.Module,
+    optimizer: Optimizer | None = None,
+    keep: int = 1000,
+    every: int = 1,
+    scaler: torch.amp.GradScaler | None = None,
 ) -> Watch:
-    """Record the gradient norms of a module as it trains.
+    """Record the gradient norms of a module as it trains; the training run is not touched.
 
     Parameters
     ----------
     module : torch.nn.Module
+        Parameters that come and go meanwhile are followed.
     optimizer : torch.optim.Optimizer, optional
-        Its every ``step()`` is recorded, just before it is taken. Without, call ``.step()`` of the
-        watch yourself, between ``backward()`` and ``zero_grad()``.
+        Its every ``step()`` is recorded, with the gradients that it uses: after clipping. Without,
+        call ``.step()`` of the watch yourself, after ``backward()``: before clipping, if you like.
     keep : int
-        The last ``keep`` steps are kept, and of those before them at most ``keep`` more, spread
-        evenly over the run: about 40 bytes x keep x parameters at most, however long it lasts.
+        The last ``keep`` records are kept, and of those before them at most ``keep`` more, spread
+        evenly over the run: about 32 bytes x keep x parameters at most, however long it lasts.
+    every : int
+        Record each ``every``-th step.
+    scaler : torch.amp.GradScaler, optional
+        Then a step that it skips, which most optimisers never hear of, is a row, too.
 
     Returns
     -------
     Watch
-        With ``.step()``, ``.frame()`` and ``.close()``; a context manager.
+        With ``.step()``, ``.frame()``, ``.faults`` and ``.close()``; a context manager.
 
     Notes
     -----
-    One norm a gradient and one a weight, and one transfer from the device a step. Norms are right
-    to 1e-5; one whose squares may have left the range of float32 is taken again. It sees the
-    gradients that are there: what has underflowed before is a zero to it. `study.torch.profile`
-    tells the two apart.
+    One norm a gradient and one a weight, and one transfer from the device a record. Norms are right
+    to 1e-5. What has underflowed before is a zero to it: `study.torch.profile` tells the two apart.
+    A fault of its own is warned of once and kept in ``.faults``; it never ends the training run.
 
     Examples
     --------
     >>> net = nn.Linear(4, 1)
-    >>> optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    >>> optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
     >>> with watch(net, optimizer) as watched:
     ...     for _ in range(3):
     ...         optimizer.zero_grad()
@@ -82,23 +84,53 @@ def watch(
     >>> watched.frame()[["step", "name", "status"]].tail(2).values.tolist()
     [[2, 'weight', 'ok'], [2, 'bias', 'ok']]
     """
-    return Watch(module, optimizer, keep)
+    return Watch(module, optimizer, keep, every, scaler)
+
+
+class Record(NamedTuple):
+    """The norms at one time, parameter by parameter."""
+
+    number: int
+    step: int
+    call: int
+    scale: float
+    names: tuple[str, ...]
+    gradients: np.ndarray
+    """NaN where there is none."""
+    weights: np.ndarray
+    limits: np.ndarray
+    """The largest numbers of the formats."""
+    missing: np.ndarray
+    """Why there is no gradient; empty where there is one."""
 
 
 class Watch:
     """What `watch` returns."""
 
-    def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer | None, keep: int):
+    def __init__(self, module: nn.Module, optimizer: object, keep: int, every: int, scaler: object):
         check_module(module)
-        if optimizer is not None and not isinstance(optimizer, torch.optim.Optimizer):
+        while hasattr(optimizer, "optimizer"):
+            optimizer = optimizer.optimizer  # accelerate, Lightning and others wrap it
+        if optimizer is not None and not isinstance(optimizer, Optimizer):
             raise bad("optimizer", optimizer, "a torch.optim.Optimizer, or None")
-        keep = integer("keep", keep, 1)
-        self.names, self.parameters = zip(*module.named_parameters(), strict=True)
         self.steps = 0
+        self.faults: deque[tuple[int, str]] = deque(maxlen=integer("keep", keep, 1))
+        self._every = integer("every", every, 1)
+        self._module = module
+        self._scaler = scaler
+        self._names: tuple[str, ...] = ()
         self._recent: deque[Record] = deque(maxlen=keep)
         self._spread: list[Record] = []
         self._stride = 1
-        self._hook = optimizer and optimizer.register_step_pre_hook(self._before_step)
+        self._count = 0
+        self._skipped: Record | None = None
+        self._in_backward = False
+        self._handles = []
+        if optimizer:
+            self._handles.append(optimizer.register_step_pre_hook(self._before_step))
+        for p in module.parameters() if optimizer and scaler else ():
+            if p.requires_grad:
+                self._handles.append(p.register_post_accumulate_grad_hook(self._after_gradient))
 
     def __enter__(self) -> Watch:
         return self
@@ -108,76 +140,145 @@ class Watch:
 
     def close(self) -> None:
         """Let go of the optimiser; what was recorded stays."""
-        if self._hook:
-            self._hook.remove()
-            self._hook = None
+        with self._guarded():
+            self._keep_skipped()
+        while self._handles:
+            self._handles.pop().remove()
 
-    def _before_step(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
-        # A GradScaler leaves it to a fused optimiser to take its scale out, and says so there.
-        self.step(float(getattr(optimizer, "grad_scale", None) or 1.0))
-
-    @torch.no_grad()
     def step(self, scale: float = 1.0) -> None:
         """Record the gradients as they are now.
 
         scale : what the loss was multiplied by, if the gradients still are
         """
-        if not (isinstance(scale, (int, float)) and 0 < scale < math.inf):
-            raise bad("scale", scale, "a finite number above 0")
-        held = [i for i, p in enumerate(self.parameters) if p.grad is not None]
-        lengths = quick_norms([*(self.parameters[i].grad for i in held), *self.parameters])
-        gradients = np.full(len(self.parameters), np.nan)
-        gradients[held] = lengths[: len(held)]
-        missing = [_missing(p) for p in self.parameters]
-        weights = lengths[len(held) :]
-        self._keep(Record(self.steps, float(scale), gradients, weights, np.array(missing, object)))
         self.steps += 1
+        self._record(0, scale)
+
+    def _before_step(self, optimizer: Optimizer, args: tuple, kwargs: dict) -> tuple | None:
+        self._skipped = None
+        self._in_backward = False
+        self.steps += 1
+        # A GradScaler leaves it to a fused optimiser to take its scale out, and says so there.
+        scale = getattr(optimizer, "grad_scale", None)
+        scale = 1.0 if scale is None else scale
+        closure = args[1] if len(args) > 1 else kwargs.get("closure")
+        if closure is None:
+            self._record(0, scale)
+            return None
+        calls = itertools.count()
+
+        def recorded() -> object:
+            loss = closure()
+            self._record(next(calls), scale)  # only now are there the gradients of the step
+            return loss
+
+        return args[:1], {**kwargs, "closure": recorded}
+
+    def _record(self, call: int, scale: float | Tensor) -> None:
+        if (self.steps - 1) % self._every == 0:
+            with self._guarded():
+                self._keep(self._taken(self.steps - 1, call, float(scale)))
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """No fault in here ends or changes a training run."""
+        try:
+            with torch.no_grad():
+                yield
+        except Exception as error:
+            fault = f"{type(error).__name__}: {error}"
+            self.faults.append((self.steps, fault))
+            if len(self.faults) == 1:
+                with contextlib.suppress(Warning):  # where warnings are errors
+                    warnings.warn(f"study.torch.watch: {fault}", stacklevel=4)
+
+    def _taken(self, step: int, call: int, scale: float) -> Record:
+        """The norms as they are now."""
+        if not 0 < scale < math.inf:
+            raise bad("scale", scale, "a finite number above 0")
+        names, parameters = zip(*self._module.named_parameters(), strict=True)
+        if names != self._names:  # else the names are held once, not once a record
+            self._names = names
+        grads = {i: p.grad for i, p in enumerate(parameters) if p.grad is not None}
+        weights = {i: p for i, p in enumerate(parameters) if has_norm(p)}
+        lengths = quick_norms([*grads.values(), *weights.values()])
+        norms = np.full((2, len(names)), np.nan)
+        norms[0, list(grads)] = lengths[: len(grads)]
+        norms[1, list(weights)] = lengths[len(grads) :]
+        limits = np.array([LIMITS.get(p.dtype, math.inf) for p in parameters])
+        missing = np.array([_missing(p) for p in parameters], object)
+        return Record(self._count, step, call, scale, self._names, *norms, limits, missing)
 
     def _keep(self, record: Record) -> None:
         """Add the newest; what leaves the recent ones is thinned out to a stride that doubles."""
-        last = self._recent.maxlen
-        if len(self._recent) == last and self._recent[0].step % self._stride == 0:
-            self._spread.append(self._recent[0])
-            if len(self._spread) > last:
+        recent = self._recent
+        if len(recent) == recent.maxlen and recent[0].number % self._stride == 0:
+            self._spread.append(recent[0])
+            if len(self._spread) > recent.maxlen:
                 self._stride *= 2
-                self._spread = [old for old in self._spread if old.step % self._stride == 0]
-        self._recent.append(record)
+                self._spread = [old for old in self._spread if old.number % self._stride == 0]
+        recent.append(record)
+        self._count += 1
+
+    def _after_gradient(self, _: Tensor) -> None:
+        if not self._in_backward:
+            self._in_backward = True
+            torch.autograd.Variable._execution_engine.queue_callback(self._after_backward)
+
+    def _after_backward(self) -> None:
+        """Hold gradients that overflowed, in case the scaler skips their step."""
+        self._in_backward = False
+        with self._guarded():
+            self._keep_skipped()
+            record = self._taken(self.steps, 0, self._scaler.get_scale())
+            finite = np.isfinite(record.gradients) | (record.missing != "")
+            self._skipped = None if finite.all() else record
+
+    def _keep_skipped(self) -> None:
+        """What overflowed, if no step was made of it and the scaler lowered its scale instead."""
+        if self._skipped and self._scaler.get_scale() < self._skipped.scale:
+            self._keep(self._skipped)
+            self._skipped = None
+            self.steps += 1
 
     def frame(self) -> pd.DataFrame:
-        """One row a parameter and step that is kept; columns `WATCH_COLUMNS`."""
+        """One row a parameter and record that is kept; columns `WATCH_COLUMNS`."""
+        with self._guarded():
+            self._keep_skipped()
         records = [*self._spread, *self._recent]
-        count = len(self.names)
-        scales = np.repeat([record.scale for record in records], count)
-        lengths = np.ravel([record.gradients for record in records])
+        counts = np.array([len(record.names) for record in records], int)
+
+        def repeated(name: str) -> np.ndarray:
+            return np.repeat([getattr(record, name) for record in records], counts)
+
+        def joined(name: str) -> np.ndarray:
+            return np.concatenate([[], *(getattr(record, name) for record in records)])
+
+        gradients = joined("gradients")
+        missing = joined("missing")
         with np.errstate(all="ignore"):
-            mantissa, exponent = normalised(lengths / scales, 0)
-            columns = {
-                "step": np.repeat([record.step for record in records], count).astype(int),
-                "name": np.array(self.names * len(records), object),
-                "grad_norm_mantissa": mantissa,
-                "grad_norm_exponent": exponent,
-                "log10_grad_norm": log10(mantissa, exponent),
-                "log10_weight_norm": np.log10(np.ravel([record.weights for record in records])),
-                "status": status(mantissa, exponent),
-                "plain_grad_norm": self._plain(lengths),
-            }
-        missing = np.ravel([record.missing for record in records])
-        words = columns["status"]
-        words[mantissa == 0] = "zero"
-        words[np.isinf(mantissa)] = "overflow"
-        words[np.isnan(mantissa)] = "nan"
-        words[missing != ""] = missing[missing != ""]
-        return pd.DataFrame(columns)
-
-    def _plain(self, lengths: np.ndarray) -> np.ndarray:
-        """Norms as the formats of the parameters show them."""
-        shown = torch.from_numpy(lengths).reshape(-1, len(self.names)).clone()
-        for i, p in enumerate(self.parameters):
-            shown[:, i] = shown[:, i].to(p.dtype.to_real())
-        return shown.flatten().numpy()
+            mantissa, exponent = normalised(gradients / repeated("scale"), 0)
+            words = status(mantissa, exponent)
+            words[mantissa == 0] = "zero"
+            words[np.isinf(mantissa)] = "overflow"
+            words[np.isnan(mantissa)] = "nan"
+            words = np.where(missing == "", words, missing)
+            plain = np.where(gradients > joined("limits"), math.inf, gradients)
+            return pd.DataFrame(
+                {
+                    "step": repeated("step").astype(int),
+                    "call": repeated("call").astype(int),
+                    "name": joined("names").astype(object),
+                    "grad_norm_mantissa": mantissa,
+                    "grad_norm_exponent": exponent,
+                    "log10_grad_norm": log10(mantissa, exponent),
+                    "log10_weight_norm": np.log10(joined("weights")),
+                    "status": words,
+                    "plain_grad_norm": plain,
+                }
+            )
 
 
-def _missing(p: torch.Tensor) -> str:
+def _missing(p: Tensor) -> str:
     if p.grad is not None:
         return ""
     return "none" if p.requires_grad else "frozen"

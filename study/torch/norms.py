@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -19,6 +20,11 @@ Norm = tuple[float, int]
 """(length, exponent): length 2^exponent; the length is infinite or NaN where an entry is."""
 ZERO: Norm = (0.0, 0)
 
+LIMITS = {
+    dtype: torch.finfo(dtype).max
+    for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+}
+"""The largest numbers of the formats."""
 PIECE = 2**18
 """So many entries at a time are summed in float32, which is four times faster than in float64."""
 
@@ -31,6 +37,12 @@ def entries(x: Tensor) -> Tensor:
     if x.is_complex():
         x = torch.view_as_real(x)
     return x.reshape(-1)
+
+
+def has_norm(x: Tensor) -> bool:
+    """Whether the entries are numbers: quantised ones, of a byte, mean nothing without a scale."""
+    numbers = x.is_floating_point() or x.is_complex()
+    return numbers and x.element_size() > 1 and not x.is_meta
 
 
 def shifted(x: Tensor, exponent: int) -> Tensor:
@@ -91,18 +103,31 @@ def log10_norm(norms: Sequence[Norm]) -> float:
 def quick_norms(tensors: Sequence[Tensor]) -> np.ndarray:
     """Frobenius norms, right to 1e-5, in one transfer from the device."""
     tensors = [entries(x) if x.is_sparse or x.is_complex() else x for x in tensors]
-    pieces = []
-    starts = []
-    for x in tensors:
-        starts.append(len(pieces))
-        pieces += x.reshape(-1).split(PIECE) if x.numel() > PIECE else [x]
-    double = any(x.dtype == torch.float64 for x in tensors)
-    lengths = torch._foreach_norm(pieces, 2, dtype=torch.float64 if double else torch.float32)
-    lengths = torch.stack([x.to(lengths[0].device) for x in lengths]).cpu().double().numpy()
-    lengths = np.sqrt(np.add.reduceat(lengths * lengths, starts))
+    if any(x.dtype == torch.float64 for x in tensors):
+        low, high = (1e-140, 1e140)
+        lengths = _lengths(tensors, torch.float64)
+    else:
+        low, high = (1e-13, 1e13)
+        pieces = [x.reshape(-1).split(PIECE) if x.numel() > PIECE else (x,) for x in tensors]
+        lengths = _lengths(list(itertools.chain(*pieces)), torch.float32)
+        if len(lengths) > len(tensors):
+            counts = [len(piece) for piece in pieces]
+            lengths = np.sqrt(np.add.reduceat(lengths**2, np.cumsum(counts) - counts))
     # Outside this range squares may have left the format: those are taken again.
-    low, high = (1e-140, 1e140) if double else (1e-13, 1e13)
-    for i in np.flatnonzero(~((low < lengths) & (lengths < high))):
-        length, exponent = norm(tensors[i])
-        lengths[i] = np.ldexp(length, exponent)
+    outside = np.flatnonzero((lengths <= low) | (lengths >= high))
+    lengths[outside] = _lengths([tensors[i] for i in outside], torch.float64)
+    for i in outside:
+        if tensors[i].dtype == torch.float64:
+            with np.errstate(over="ignore"):
+                lengths[i] = np.ldexp(*norm(tensors[i]))
     return lengths
+
+
+def _lengths(tensors: list[Tensor], dtype: torch.dtype) -> np.ndarray:
+    """Plain norms."""
+    if not tensors:
+        return np.empty(0)
+    lengths = torch._foreach_norm(tensors, 2, dtype=dtype)
+    if len({x.device for x in lengths}) > 1:
+        lengths = [x.cpu() for x in lengths]
+    return torch.stack(lengths).cpu().double().numpy()

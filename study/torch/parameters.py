@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from study.arithmetic.scaled import log10, status
 from study.core.activations import Activation, activation, celu, elu, gelu, leaky_relu, softplus
 from study.torch.autograd import Graph, Point
 from study.torch.hooks import Call, Calls
-from study.torch.norms import Norm, entries, log10_norm, norm, normalised
+from study.torch.norms import Norm, entries, log10_norm, normalised
 
 COLUMNS = {
     "name": "the parameter, as named_parameters() has it [-]",
@@ -51,8 +52,13 @@ COLUMNS = {
 """The frame of `profile`, in order: meaning, unit last in square brackets."""
 
 
-def frame(module: nn.Module, calls: Calls, graph: Graph) -> pd.DataFrame:
-    """One row a parameter."""
+def frame(
+    module: nn.Module, weights: dict[Tensor, Norm], calls: Calls, graph: Graph
+) -> pd.DataFrame:
+    """One row a parameter.
+
+    weights : their norms, where they have one
+    """
     modules = dict(module.named_modules(remove_duplicate=False))
     names: dict[Tensor, list[str]] = {}
     for name, p in module.named_parameters(remove_duplicate=False):
@@ -62,6 +68,12 @@ def frame(module: nn.Module, calls: Calls, graph: Graph) -> pd.DataFrame:
     points |= {(node, 0) for point in points for node in graph.consumers[point]}
     at = graph.norms([p for p in names if id(p) in graph.uses], points)
     plain = graph.gradients()
+    if not graph.linear:
+        warnings.warn(
+            "the backward pass is not linear in the gradient that comes in (a hook that clips it?):"
+            " the norms are those of a plain pass, losses of its formats included",
+            stacklevel=3,
+        )
     positions = {path: i for i, path in enumerate(modules)}
     places = {}
     rows = []
@@ -82,7 +94,7 @@ def frame(module: nn.Module, calls: Calls, graph: Graph) -> pd.DataFrame:
                 "dtype": str(p.dtype).removeprefix("torch."),
                 "requires_grad": p.requires_grad,
                 "uses": graph.uses[id(p)],
-                "log10_weight_norm": log10_norm([norm(p)]),
+                "log10_weight_norm": log10_norm([weights[p]] if p in weights else []),
                 **_signals(holders, at, graph),
                 **_gradient(p, at.get(id(p)), plain.get(id(p))),
             }
@@ -182,7 +194,8 @@ def _gradient(p: Tensor, measured: Norm | None, plain: Tensor | None) -> dict[st
     if plain is not None:
         shown = entries(plain)
         row["plain_grad_norm"] = float(torch.linalg.vector_norm(shown))
-        row["zero_share"] = 1 - int(shown.count_nonzero()) / plain.numel()
+        zeros = plain.numel() - int(shown.count_nonzero())  # also those not stored
+        row["zero_share"] = zeros / plain.numel() if plain.numel() else math.nan
     row["plain_status"] = _plain_status(row["plain_grad_norm"], row["log10_grad_norm"], missing)
     return row
 

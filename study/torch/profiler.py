@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import pandas as pd
 import torch
@@ -12,15 +13,14 @@ from torch import Tensor, nn
 
 from study.checks import bad
 from study.torch.autograd import Graph
-from study.torch.hooks import Calls, recorded
+from study.torch.hooks import Calls, recorded, tensors
+from study.torch.norms import has_norm, norm
 from study.torch.parameters import frame
 from study.torch.state import copied, preserved
 
 
 def profile(
-    module: nn.Module,
-    inputs: Tensor | tuple[Tensor, ...] | dict[str, Tensor],
-    loss: Callable[[object], Tensor],
+    module: nn.Module, inputs: object, loss: Callable[[object], Tensor] | Callable
 ) -> pd.DataFrame:
     """Gradient norms of any module of torch, parameter by parameter, at any depth.
 
@@ -29,9 +29,11 @@ def profile(
     module : torch.nn.Module
         In the mode, the formats and on the devices it is in; an autocast around the call counts.
         Shared parameters have one row, all uses counted. Before ``torch.compile``.
-    inputs : tensor, or tuple or dict of tensors
-        What ``module(...)`` is called with; it is given copies.
-    loss : callable, output -> scalar tensor
+    inputs : whatever ``module(...)`` takes
+        One argument, a tuple or list of them, a dict of named ones, or (tuple, dict) of both; what
+        is itself a tuple or a dict goes into a tuple. The module is given copies of tensors.
+    loss : callable, output -> scalar tensor, or (output, inputs) -> scalar tensor
+        The latter is given the copies, which take derivatives.
 
     Returns
     -------
@@ -50,13 +52,12 @@ def profile(
     so that a gradient that the formats of the network lose on its way is still measured: to any
     depth where all of it passes from layer to layer or from block to block (chains, residual
     networks, transformers), elsewhere (U-nets, one embedding for all layers) as far as scaling the
-    loss carries. While a plain pass loses nothing, the numbers are its numbers.
+    loss carries. While a plain pass loses nothing, the numbers are its numbers; they are, too, with
+    a warning, where the backward pass is not linear (a hook that clips).
 
-    What it cannot see: what the *forward* pass has lost in its formats (an activation that is
-    exactly 0, a sigmoid so saturated that its derivative rounds to 0) is a true zero for it. Hooks
-    on a parameter act on the plain columns alone. Backward passes that are not linear in the
-    gradient that comes in (hooks on tensors that clip it) have no scaled version, and a checkpoint
-    has to have ``use_reentrant=False``.
+    What the *forward* pass has lost in its formats (a sigmoid so saturated that its derivative
+    rounds to 0) is a true zero here. Hooks on a parameter act on the plain columns alone. A
+    checkpoint has to have ``use_reentrant=False``.
 
     Parameters, buffers, ``.grad``, training mode, hooks, and the random states of torch (processor
     and CUDA), NumPy and Python are left as found, also after an exception. What a module keeps in
@@ -76,52 +77,76 @@ def profile(
     >>> float(df.plain_grad_norm.max()) > 1
     True
     """
-    check_module(module)
+    _check_profiled(module)
     if not callable(loss):
         raise bad("loss", loss, "a callable, output -> scalar tensor")
-    args, kwargs = _arguments(inputs)
     with contextlib.ExitStack() as stack:
+        weights = {p: norm(p) for p in module.parameters() if has_norm(p)}
         stack.enter_context(preserved(module))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         with recorded(module) as calls:
-            args = [copied(x) for x in args]
-            kwargs = {name: copied(x) for name, x in kwargs.items()}
-            cost = loss(module(*args, **kwargs))
-        _check_cost(cost, calls)
+            inputs = copied(inputs)
+            args, kwargs = _arguments(inputs)
+            output = module(*args, **kwargs)
+            cost = loss(output, inputs) if _takes_inputs(loss) else loss(output)
+        _check_cost(cost, inputs, calls)
         for device in {p.device.type for p in module.parameters()}:
             stack.enter_context(torch.autocast(device, enabled=False))
         stack.enter_context(torch.no_grad())
-        return frame(module, calls, Graph(cost))
+        return frame(module, weights, calls, Graph(cost))
 
 
 def check_module(module: object) -> None:
-    """Raise ValueError unless it is a module whose parameters have shapes."""
+    """Raise ValueError unless it is a module whose parameters this process holds."""
     if not isinstance(module, nn.Module) or not any(True for _ in module.parameters()):
         raise bad("module", module, "a torch.nn.Module with at least one parameter")
     for name, p in module.named_parameters():
+        if hasattr(p, "device_mesh"):
+            raise bad("module", f"sharded: {name} is a DTensor", "a module before it is sharded")
+    for name, part in module.named_modules():
+        if type(part).__name__ == "FullyShardedDataParallel":
+            raise bad("module", f"sharded by FSDP: {name!r}", "a module before it is sharded")
+
+
+def _check_profiled(module: object) -> None:
+    check_module(module)
+    for name, part in module.named_modules():
+        if hasattr(part, "_orig_mod") or part._compiled_call_impl is not None:
+            raise bad("module", f"compiled: {name!r}", "a module before torch.compile")
+        if isinstance(part, torch.jit.ScriptModule):
+            raise bad("module", f"a ScriptModule: {name!r}", "a module before torch.jit")
+    for name, p in module.named_parameters():
         if nn.parameter.is_lazy(p):
             raise bad("module", f"lazy, without a shape yet: {name}", "a module that has been run")
+        if p.is_meta:
+            raise bad("module", f"on the meta device: {name}", "parameters with values")
+    if not any(p.requires_grad for p in module.parameters()):
+        raise bad("module", "all frozen", "a parameter that requires a gradient")
 
 
 def _arguments(inputs: object) -> tuple[tuple, dict]:
-    """What `module` is called with, by place and by name."""
-    args, kwargs = (), {}
-    if isinstance(inputs, Tensor):
-        args = (inputs,)
-    elif isinstance(inputs, Mapping):
-        kwargs = dict(inputs)
-    else:
-        args = inputs
-    if not isinstance(args, (tuple, list)) or not (args or kwargs):
-        raise bad("inputs", inputs, "a tensor, or a tuple or dict of tensors")
-    for key, value in [*enumerate(args), *kwargs.items()]:
-        if not isinstance(value, Tensor):
-            raise bad(f"inputs[{key!r}]", value, "a tensor")
-    return tuple(args), kwargs
+    """What the module is called with, by place and by name."""
+    if isinstance(inputs, dict):
+        return (), inputs
+    if type(inputs) not in (tuple, list):
+        return (inputs,), {}
+    if len(inputs) == 2 and isinstance(inputs[0], tuple) and isinstance(inputs[1], dict):
+        return inputs
+    return tuple(inputs), {}
 
 
-def _check_cost(cost: object, calls: Calls) -> None:
+def _takes_inputs(loss: Callable) -> bool:
+    """Whether a loss wants a second argument."""
+    try:
+        parameters = inspect.signature(loss).parameters.values()
+    except (TypeError, ValueError):  # some built-in functions have none
+        return False
+    places = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(p.kind in places and p.default is p.empty for p in parameters) == 2
+
+
+def _check_cost(cost: object, inputs: object, calls: Calls) -> None:
     if not isinstance(cost, Tensor) or cost.numel() != 1 or not cost.is_floating_point():
         shown = f"a tensor of shape {tuple(cost.shape)}" if isinstance(cost, Tensor) else cost
         raise bad("loss(output)", shown, "a real scalar tensor")
@@ -131,6 +156,8 @@ def _check_cost(cost: object, calls: Calls) -> None:
     if math.isfinite(value):
         return
     allowed = "a finite number"
-    if calls.lost:
+    if not all(math.isfinite(norm(x)[0]) for x in tensors(inputs)):
+        allowed += ", from inputs that are finite"
+    elif calls.lost:
         allowed += f"; the first output that is not finite is that of {calls.lost}"
     raise bad("loss(output)", value, allowed)

@@ -13,10 +13,16 @@ from torch import Tensor, nn
 
 @contextlib.contextmanager
 def preserved(module: nn.Module) -> Iterator[None]:
-    """Leave mode, buffers and the random states of torch, NumPy and Python as they were."""
+    """Leave a module's mode and tensors, and the random states of torch, NumPy and Python."""
     modes = [(part, part.training) for part in module.modules()]
-    tables = [(part._buffers, dict(part._buffers)) for part in module.modules()]
-    copies = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
+    tables = [
+        (table, dict(table))
+        for part in module.modules()
+        for table in (part._parameters, part._buffers)
+    ]
+    # Parameters too: embeddings with max_norm, and some models, write them as they run.
+    held = [x for _, entries in tables for x in entries.values() if x is not None]
+    copies = [(x, x.detach().clone()) for x in held]
     python = random.getstate()
     legacy = np.random.get_state()  # noqa: NPY002 - others draw from it
     devices = torch.cuda.device_count() if torch.cuda.is_initialized() else 0
@@ -32,13 +38,23 @@ def preserved(module: nn.Module) -> Iterator[None]:
                 table.clear()
                 table.update(entries)
             with torch.no_grad():
-                for buffer, copy in copies:
-                    if not torch.equal(buffer, copy):
-                        buffer.copy_(copy)
+                for x, copy in copies:
+                    if not torch.equal(x, copy):
+                        x.copy_(copy)
 
 
-def copied(x: Tensor) -> Tensor:
-    """A copy that takes a gradient, if it can, and may be changed in place."""
-    x = x.detach()
-    differentiable = x.is_floating_point() or x.is_complex()
-    return x.requires_grad_(differentiable).clone()
+def copied(value: object) -> object:
+    """Copies of the tensors in nested tuples, lists and dicts, which may be changed in place.
+
+    They take a gradient, if they can.
+    """
+    if isinstance(value, Tensor):
+        x = value.detach()
+        return x.requires_grad_(x.is_floating_point() or x.is_complex()).clone()
+    if isinstance(value, dict):
+        return type(value)((key, copied(part)) for key, part in value.items())
+    if type(value) in (tuple, list):
+        return type(value)(map(copied, value))
+    if isinstance(value, tuple):  # a named one, such as a packed sequence
+        return type(value)(*map(copied, value))
+    return value
