@@ -15,8 +15,8 @@ from study.plot.style import (
     FACTOR_COLOURS,
     MARKS,
     NAMES,
-    SYMBOLS,
     WIDTH,
+    axis_name,
     called,
     house_style,
     label_ends,
@@ -76,10 +76,10 @@ def curves(
     Raises
     ------
     ValueError
-        As `study.plot.frames.checked`.
+        As `study.plot.frames.reduced`.
     """
     mapped = {"hue": hue, "style": style, "col": col, "row": row}
-    points = reduced(df, x, y, mapped, interval)
+    points = reduced(df, [x], y, mapped, interval)
     colours = colours_of(hue, df, palette)
     if hue is None and "activation" in df and df["activation"].nunique() == 1:
         line.setdefault("color", COLOURS.get(df["activation"].iloc[0], "C0"))
@@ -89,17 +89,18 @@ def curves(
     with house_style():
         grid, panels = facets(df, col, row, height, ax)
         for panel, where in panels:
+            own = rows_of(points, where)
             logarithmic(panel, log)
-            _draw(panel, rows_of(points, where), x, hue, style, colours, legend, line)
+            _lines(panel, own, x, hue, style, colours, legend, line)
+            _intervals(panel, own, x, hue, style, colours, line.get("color", "C0"))
             if theory is not None:
-                expected = rows_of(theory, where)
-                _lines(panel, expected, x, y, hue, style, colours, line.get("color", "black"))
+                _theory(panel, rows_of(theory, where), x, y, hue, style, colours)
+            label_axes(panel, x, y, grid)
         if ylim is not None:
             panels[0][0].set_ylim(*ylim)
         if floats:  # once all panels have their say in limits that they share
             for panel, _ in panels:
                 shade_float_ranges(panel)
-        label_axes(grid, panels, x, y)
         panels[0][0].figure.draw_without_rendering()  # the layout, which the labels need
         if hue is not None and not legend:
             for panel, where in panels:
@@ -111,14 +112,12 @@ def colours_of(hue: str | None, df: pd.DataFrame, palette: object = None) -> dic
     """A colour for each value of the column, in order; numbers get darker as they fall."""
     if hue is None:
         return {}
-    levels = in_order(hue, df[hue])
+    levels = in_order(hue, df)
+    if palette is None and hue in ("activation", "factor"):
+        palette = dict(zip(levels, sns.color_palette("husl", len(levels)), strict=True))
+        palette |= COLOURS | FACTOR_COLOURS
     if isinstance(palette, dict):
         return {level: palette[level] for level in levels}
-    if palette is None and hue == "activation":
-        spare = sns.color_palette("husl", len(levels))
-        return {name: COLOURS.get(name, spare[i]) for i, name in enumerate(levels)}
-    if palette is None and hue == "factor":
-        return {level: FACTOR_COLOURS[level] for level in levels}
     if pd.api.types.is_numeric_dtype(df[hue]):
         # The lightest tones of the palette are too faint for a line.
         tones = sns.color_palette(palette or "viridis", round(1.25 * len(levels)) + 1)
@@ -131,22 +130,17 @@ def facets(
     df: pd.DataFrame, col: str | None, row: str | None, height: float, ax: Axes | None
 ) -> tuple[sns.FacetGrid | None, list[tuple[Axes, dict]]]:
     """The panels with what is in each of them, {column: value}; the grid if there is one."""
-    if col is None and row is None:
+    names = [name for name in (row, col) if name is not None]
+    if not names:
         return None, [(ax or plt.gca(), {})]
     if ax is not None:
         raise ValueError("ax is not allowed with col or row; allowed: one of the two")
-    orders = {}
-    if col is not None:
-        orders["col_order"] = in_order(col, df[col])
-    if row is not None:
-        orders["row_order"] = in_order(row, df[row])
-    values = df[[name for name in (col, row) if name is not None]].drop_duplicates()
+    values = df[names].drop_duplicates()
+    orders = {"col_order": in_order(col, df), "row_order": in_order(row, df)}
     with mpl.rc_context({"figure.constrained_layout.use": False}):  # seaborn lays out on its own
-        grid = sns.FacetGrid(values, col=col, row=row, height=height, despine=False, **orders)
-    rows, _ = grid.axes.shape
-    grid.figure.set_size_inches(WIDTH, height * rows + 0.2)
-    grid.figure.set_layout_engine("constrained", w_pad=0.04, h_pad=0.04)
-    names = [name for name in (row, col) if name is not None]
+        grid = sns.FacetGrid(values, col=col, row=row, despine=False, **orders)
+    grid.figure.set_size_inches(WIDTH, height * len(grid.axes) + 0.2)
+    grid.figure.set_layout_engine("constrained")
     panels = []
     for key, panel in grid.axes_dict.items():
         where = dict(zip(names, key if len(names) == 2 else (key,), strict=True))
@@ -156,15 +150,11 @@ def facets(
     return grid, panels
 
 
-def label_axes(grid: sns.FacetGrid | None, panels: list, x: str, y: str) -> None:
+def label_axes(ax: Axes, x: str, y: str, grid: sns.FacetGrid | None) -> None:
     """Say what the axes are; in a grid at its edges alone."""
-    names = [SYMBOLS.get(name, name.replace("_", " ")) for name in (x, y)]
-    bottom = [panels[0][0]] if grid is None else grid.axes[-1, :]
-    left = [panels[0][0]] if grid is None else grid.axes[:, 0]
-    for panel in bottom:
-        panel.set_xlabel(names[0])
-    for panel in left:
-        panel.set_ylabel(names[1])
+    ax.set(xlabel=axis_name(x), ylabel=axis_name(y))
+    if grid is not None:
+        ax.label_outer()
 
 
 def rows_of(frame: pd.DataFrame, where: dict) -> pd.DataFrame:
@@ -175,62 +165,63 @@ def rows_of(frame: pd.DataFrame, where: dict) -> pd.DataFrame:
     return frame
 
 
-def _draw(ax, points, x, hue, style, colours, legend, line) -> None:
-    """Median lines by seaborn, intervals, and what has no height."""
-    finite = points[np.isfinite(points["value"])]
-    longest = points[x].nunique()
+def _groups(frame: pd.DataFrame, hue: str | None, style: str | None):
+    """The curves of a panel, each with its value of hue."""
+    by = [name for name in dict.fromkeys((hue, style)) if name in frame]
+    for key, curve in frame.groupby(by, sort=False) if by else [((None,), frame)]:
+        yield key[0], curve
+
+
+def _lines(ax, points, x, hue, style, colours, legend, line) -> None:
+    """The medians, by seaborn."""
     look = {"hue": hue, "hue_order": list(colours) or None, "palette": colours or None}
-    if style is not None and style != hue:
+    if style not in (None, hue):
         look |= {"style": style, "markers": True, "dashes": line.get("linestyle") is None}
     elif hue is not None:
         marks = {v: MARKS.get(v, ORDINARY_MARKS[i % 10]) for i, v in enumerate(colours)}
         look |= {"style": hue, "style_order": list(colours), "markers": marks, "dashes": False}
     else:
         look |= {"marker": "o"}
-    look |= {"markevery": max(1, longest // MOST_MARKS), "markeredgewidth": 0}
+    look |= {"markevery": max(1, points[x].nunique() // MOST_MARKS), "markeredgewidth": 0}
     sns.lineplot(
-        finite, x=x, y="value", estimator=None, errorbar=None, ax=ax,
+        points[np.isfinite(points["value"])], x=x, y="value", estimator=None, errorbar=None, ax=ax,
         legend="auto" if legend else False, **look | line,
     )  # fmt: skip
-    for text in ax.get_legend().get_texts() if legend and ax.get_legend() else ():
+    for text in ax.get_legend().get_texts() if ax.get_legend() else ():
         text.set_text(NAMES.get(text.get_text(), text.get_text()))
-    by = [name for name in dict.fromkeys((hue, style)) if name is not None]
-    ends = finite[["low", "high"]].to_numpy()
-    ends = ends[np.isfinite(ends)]
-    floor, ceiling = ends.min(initial=0.0), ends.max(initial=0.0)
-    for key, curve in finite.groupby(by, sort=False) if by else [((None,), finite)]:
-        colour = colours.get(key[0], line.get("color", "C0"))
-        low, high = curve["low"].clip(lower=floor), curve["high"].clip(upper=ceiling)
-        if longest <= MOST_MARKS:
-            ax.vlines(curve[x], low, high, color=colour, lw=0.9)
+
+
+def _intervals(ax, points, x, hue, style, colours, colour) -> None:
+    """Bars or bands, and at the edges what has no height: true zeros, and infinities."""
+    finite = points[np.isfinite(points["value"])]
+    ends = finite[["low", "high"]].replace([-np.inf, np.inf], np.nan)
+    ends = ends.fillna({"low": ends.low.min(), "high": ends.high.max()})
+    for value, curve in _groups(finite.assign(low=ends.low, high=ends.high), hue, style):
+        tone = colours.get(value, colour)
+        if points[x].nunique() <= MOST_MARKS:
+            ax.vlines(curve[x], curve.low, curve.high, color=tone, lw=0.9)
         else:
-            ax.fill_between(curve[x], low, high, color=colour, alpha=0.25, lw=0)
-    for sign, mark, height in ((-1, "v", 0.03), (1, "^", 0.97)):
-        lost = points[points["value"] == sign * np.inf]
-        tones = [colours.get(v, line.get("color", "C0")) for v in lost.get(hue, lost[x])]
-        ax.scatter(
-            lost[x], np.full(len(lost), height), marker=mark, c=tones, s=12,
-            transform=ax.get_xaxis_transform(), clip_on=False,
-        )  # fmt: skip
+            ax.fill_between(curve[x], curve.low, curve.high, color=tone, alpha=0.25, lw=0)
+    for edge, mark, place in ((-np.inf, "v", 0.03), (np.inf, "^", 0.97)):
+        for value, curve in _groups(points[points["value"] == edge], hue, style):
+            ax.scatter(
+                curve[x], np.full(len(curve), place), marker=mark, s=12, clip_on=False,
+                color=colours.get(value, colour), transform=ax.get_xaxis_transform(),
+            )  # fmt: skip
 
 
-def _lines(ax, theory, x, y, hue, style, colours, colour) -> None:
-    by = [name for name in dict.fromkeys((hue, style)) if name in theory]
-    for key, curve in theory.groupby(by, sort=False) if by else [((None,), theory)]:
+def _theory(ax, theory, x, y, hue, style, colours) -> None:
+    for value, curve in _groups(theory, hue, style):
         finite = curve[y].where(np.isfinite(curve[y]))
-        ax.plot(curve[x], finite, color=colours.get(key[0], colour), zorder=1)
+        ax.plot(curve[x], finite, color=colours.get(value, "black"), zorder=1)
 
 
 def _labels(ax, points, x, hue, colours) -> None:
     """The curves' names where they end, all at the right edge."""
     finite = points[np.isfinite(points["value"])]
-    last = finite.sort_values(x).groupby(hue, observed=True).tail(1)
-    levels = [level for level in colours if level in set(last[hue])]
-    step = -(-len(levels) // MOST_LABELS) or 1
-    shown = [levels[i] for i in range(0, len(levels), step)]
-    ends = [
-        (end["value"], called(hue, end[hue]), colours[end[hue]])
-        for _, end in last[last[hue].isin(shown)].iterrows()
-    ]
+    last = finite.sort_values(x).drop_duplicates(hue, keep="last").set_index(hue)["value"]
+    levels = [level for level in colours if level in last]
+    shown = levels[:: -(-len(levels) // MOST_LABELS) or 1]
+    ends = [(last[level], called(hue, level), colours[level]) for level in shown]
     if ends:
         label_ends(ax, ends, float(finite[x].max()))

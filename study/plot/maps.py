@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
 from study.plot.floats import FLOAT32_DECADES
-from study.plot.frames import checked, decades, medians, read
+from study.plot.frames import decades, read, reduced
 from study.plot.lines import facets, label_axes, rows_of
 from study.plot.style import DECADES, house_style, logarithmic
 from study.theory.mean_field import critical_sigma_w, mean_field
@@ -18,7 +20,7 @@ KEPT = 3
 
 
 def phase(
-    df: pd.DataFrame,
+    df: pd.DataFrame | str | Path,
     value: str = "decades",
     x: str = "sigma_w",
     y: str = "depth",
@@ -37,40 +39,33 @@ def phase(
     df : any frame with a network for each x and y, or the path of its CSV
     value : column of decades; "decades" is found from the factors of a frame with layers
     x, y : columns that span the map, on logarithmic axes
-    col, row, height, ax : as in `study.plot.curves`
     theory : draw where mean field has chi = 1 (solid) and, with depth as y, where the gradient
         changes by 3 decades (dashed) and leaves float32 (dotted)
 
-    Returns
-    -------
-    matplotlib Axes, or a seaborn FacetGrid with col or row.
+    The rest, and what is returned, is as in `study.plot.curves`.
     """
     df = read(df)
     if value == "decades" and value not in df:
         df = decades(df)
-    frame, by = checked(df, [x, y, value], {"col": col, "row": row})
+    points = reduced(df, [x, y], value, {"col": col, "row": row})
     for axis in (x, y):
-        if frame[axis].nunique() < 2:
-            only = frame[axis].iloc[0]
+        if points[axis].nunique() < 2:
+            only = points[axis].iloc[0]
             raise ValueError(f"column {axis!r} has one value, {only}; allowed: at least two")
-    points = medians(frame, [x, y, *by], value)
     low, high = FLOAT32_DECADES
+    look = {"cmap": DECADES, "vmin": low, "vmax": high, "rasterized": True}
     with house_style():
         grid, panels = facets(df, col, row, height, ax)
         for panel, where in panels:
-            own = rows_of(points, where)
-            table = own.pivot(index=y, columns=x, values="value").clip(low, high)
-            mesh = panel.pcolormesh(
-                _edges(table.columns), _edges(table.index), table, cmap=DECADES, vmin=low,
-                vmax=high, rasterized=True,
-            )  # fmt: skip
+            squares = rows_of(points, where).pivot(index=y, columns=x, values="value")
+            edges = _edges(squares.columns), _edges(squares.index)
+            mesh = panel.pcolormesh(*edges, squares.clip(low, high), **look)
             logarithmic(panel, "xy")
             if theory:
                 _theory(panel, rows_of(df, where), x, y)
-        label_axes(grid, panels, x, y)
-        bar = panels[0][0].figure.colorbar(
-            mesh, ax=[panel for panel, _ in panels], extend="both", aspect=30, pad=0.01
-        )
+            label_axes(panel, x, y, grid)
+        axes = [panel for panel, _ in panels]
+        bar = axes[0].figure.colorbar(mesh, ax=axes, extend="both", aspect=30, pad=0.01)
         bar.set_label("decades gained or lost")
     return panels[0][0] if grid is None else grid
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from study.plot import expected
-from study.plot.frames import NETWORK, VARIED, decades, read
+from study.plot.frames import FACTORS, NETWORK, VARIED, decades, need, read
 from study.plot.lines import curves
 from study.plot.rows import dots
 
@@ -78,13 +78,9 @@ def factors(df: pd.DataFrame | str | Path, per: str = "layer", theory=False, **l
     **look : the rest of `study.plot.curves` or `study.plot.dots`; the hue is the factor
     """
     df = read(df)
-    named = {"derivative": "log10_derivative_factor", "weights": "log10_weight_factor"}
-    for name in named.values():
-        if name not in df:
-            there = ", ".join(map(str, df.columns))
-            raise ValueError(f"column {name!r} is missing; there are: {there}")
+    need(df, FACTORS)
     keys = [c for c in dict.fromkeys([*VARIED, "seed", "layer", *_mapped(look)]) if c in df]
-    parts = {part: df[name] for part, name in named.items()}
+    parts = {"derivative": df[FACTORS[0]], "weights": df[FACTORS[1]]}
     parts["both"] = parts["derivative"] + parts["weights"]
     long = pd.concat([df[keys].assign(factor=p, decades_a_layer=v) for p, v in parts.items()])
     lines = expected.factors(df, _mapped(look)) if theory is True else _lines(theory)
@@ -101,14 +97,13 @@ def factors(df: pd.DataFrame | str | Path, per: str = "layer", theory=False, **l
     return dots(means, "decades_a_layer", **{"y": "activation"} | look, theory=lines)
 
 
-def spectrum(df: pd.DataFrame | str | Path, x: str = "rank", theory=False, **look):
+def spectrum(df: pd.DataFrame | str | Path, x: str = "rank", **look):
     """Draw the singular values of a Jacobian, as log10, by rank, or against depth with x="depth".
 
     Parameters
     ----------
     df : columns log10_s_1, log10_s_2, ..., or rank and log10_singular_value
-    theory : DataFrame of lines
-    **look : hue, style, col, row and the rest of `study.plot.curves`
+    **look : theory as a DataFrame of lines, and the rest of `study.plot.curves`
     """
     df = read(df)
     y = "log10_singular_value"
@@ -117,10 +112,10 @@ def spectrum(df: pd.DataFrame | str | Path, x: str = "rank", theory=False, **loo
         keys = [name for name in df if name in (*NETWORK, "seed", *_mapped(look))]
         df = df.melt(keys, wide, var_name="rank", value_name=y)
         df["rank"] = df["rank"].str.removeprefix("log10_s_").astype(int)
-    return curves(df, x, y, theory=_lines(theory), **look)
+    return curves(df, x, y, **look)
 
 
-def training(df: pd.DataFrame | str | Path, y: str = "loss", theory=False, **look):
+def training(df: pd.DataFrame | str | Path, y: str = "loss", **look):
     """Draw loss, accuracy or a norm against the step of training.
 
     Parameters
@@ -129,8 +124,7 @@ def training(df: pd.DataFrame | str | Path, y: str = "loss", theory=False, **loo
     y : the column drawn
     **look : hue, style, col, row and the rest of `study.plot.curves`
     """
-    df = read(df)
-    return curves(df, "step", y, theory=_lines(theory), **look)
+    return curves(read(df), "step", y, **look)
 
 
 def _mapped(look: dict) -> list[str]:

@@ -80,8 +80,8 @@ def _rendered(figure: Figure, name: str) -> dict[str, bytes]:
 
 MORE = {
     "laws": "experiments.laws.figure:figure",
-    "bench": "study.plot.timings:ratios",
-    "capacity": "study.plot.timings:seconds",
+    "bench": "benchmarks.figures:ratios",
+    "capacity": "benchmarks.figures:seconds",
 }
 """Figures of a single table, that of their name: by their functions of the tables."""
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from study.plot.lines import curves
-from study.plot.rows import dots
-from study.plot.style import panels
+import study
 
 
 def ratios(tables: dict[str, pd.DataFrame]) -> Figure:
@@ -23,8 +21,8 @@ def ratios(tables: dict[str, pd.DataFrame]) -> Figure:
             for row in table.itertuples()
         ]
     )
-    figure, [[ax]] = panels(1, 1, 0.14 * len(jobs) + 0.6)
-    dots(jobs[["label", "ratio"]], "ratio", "label", log=True, ax=ax)
+    figure, [[ax]] = study.plot.panels(1, 1, 0.14 * len(jobs) + 0.6)
+    study.plot.dots(jobs[["label", "ratio"]], "ratio", "label", log=True, ax=ax)
     ax.set_xlabel("rival's time over the study's")
     return figure
 
@@ -34,17 +32,10 @@ def seconds(tables: dict[str, pd.DataFrame]) -> Figure:
 
     One run each, float32, one example, weights drawn within it.
     """
-    figure, [[ax]] = panels(1, 1, 2.4)
+    figure, [[ax]] = study.plot.panels(1, 1, 2.4)
     table = tables["capacity"]
     jobs = table.assign(job=[f"{row.job}, width {row.width:,}" for row in table.itertuples()])
-    curves(
-        jobs[["job", "depth", "seconds"]],
-        "depth",
-        "seconds",
-        hue="job",
-        log="xy",
-        legend=True,
-        ax=ax,
-    )
+    jobs = jobs[["job", "depth", "seconds"]]
+    study.plot.curves(jobs, "depth", "seconds", hue="job", log="xy", legend=True, ax=ax)
     ax.set_ylabel("wall time (s)")
     return figure
