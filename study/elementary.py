@@ -7,6 +7,7 @@ so that a saturated derivative keeps its size where ``exp`` itself underflows.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from scipy import special
@@ -137,3 +138,19 @@ def hardswish_slope(z: Array, e: None, kink: float) -> Array:
 def soft_exponential(z: Array, scale: float, alpha: float, rate: float = 1.0) -> Array:
     negative = z.dtype.type(scale * alpha) * np.expm1(np.minimum(z, 0) / z.dtype.type(rate))
     return np.where(z > 0, z.dtype.type(scale) * z, negative)
+
+
+class Complex:
+    """The functions of a textbook formula, for complex arrays."""
+
+    exp = np.exp
+    expm1 = np.expm1
+    log1p = np.log1p
+    tanh = np.tanh
+    erf = special.erf
+
+    @staticmethod
+    def choose(z: Array, at: float, below: Callable, above: Callable) -> Array:
+        """below(z) where Re z < at, above(z) elsewhere; neither is asked beyond its side."""
+        right = np.real(z) >= at
+        return np.where(right, above(np.where(right, z, at)), below(np.where(right, at, z)))

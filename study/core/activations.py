@@ -93,7 +93,7 @@ class Activation:
 
     def textbook(self, z: Array) -> Array:
         """phi of complex arguments; at a kink the real part picks the side."""
-        return self.formula(z, Complex)
+        return self.formula(z, elementary.Complex)
 
     @property
     def label(self) -> str:
@@ -138,22 +138,6 @@ class Activation:
         """Whether phi(a z) = a phi(z) for every a > 0 (ReLU, leaky ReLU, linear)."""
         z = np.array([-7.3, -1.1, -0.3, 0.0, 0.3, 1.1, 7.3])
         return all(np.array_equal(self.phi(a * z), a * self.phi(z)) for a in (2.0**-9, 8.0))
-
-
-class Complex:
-    """The functions of a textbook formula, for complex arrays."""
-
-    exp = np.exp
-    expm1 = np.expm1
-    log1p = np.log1p
-    tanh = np.tanh
-    erf = special.erf
-
-    @staticmethod
-    def choose(z: Array, at: float, below: Callable, above: Callable) -> Array:
-        """below(z) where Re z < at, above(z) elsewhere; neither is asked beyond its side."""
-        right = np.real(z) >= at
-        return np.where(right, above(np.where(right, z, at)), below(np.where(right, at, z)))
 
 
 def _ramp(name: str, low: float, high: float, **about) -> Activation:

@@ -34,15 +34,8 @@ UNITS = -1
 class Dense:
     """r -> phi(scale r W + b).
 
-    Parameters
-    ----------
-    W : (n_in, n_out) array, or (..., n_in, n_out)
-    activation : str, Activation or callable
-    b : (n_out,) array, or (..., 1, n_out), optional
-    kink : float
-        phi' at a kink is (1 - kink) * left + kink * right slope.
-    scale : float or array, optional
-        A factor of r W, of its format.
+    W is (..., n_in, n_out) and b (..., 1, n_out) or (n_out,); phi' at a kink is
+    (1 - kink) * left + kink * right slope; ``scale`` is a factor of r W, of its format.
     """
 
     def __init__(
