@@ -13,9 +13,9 @@ are. Resampling is over seeds, never over rows.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -23,8 +23,6 @@ from study.checks import bad, one_of
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from study.runs.experiment import Experiment
 
 
 COLUMNS = {
@@ -228,7 +226,14 @@ def median_interval(values: np.ndarray, level: float = 0.95) -> Estimate:
     return Estimate(float(np.median(ordered)), float(ordered[k - 1]), float(ordered[n - k]), n)
 
 
-def judge_all(experiment: Experiment, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+class Claimant(Protocol):
+    """An experiment, as far as its verdicts need it."""
+
+    name: str
+    claims: Sequence[Claim]
+
+
+def judge_all(experiment: Claimant, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Judge every claim of an experiment by its tables.
 
     Returns
