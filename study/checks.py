@@ -180,6 +180,10 @@ def one_of(field: str, value: object, choices: Iterable[str]) -> str:
 
 def array(field: str, value: object, ndim: int, dtype: np.dtype) -> np.ndarray:
     """``value`` as a finite, non-empty, C-contiguous real array of ``ndim`` axes."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise bad(field, "a masked array", "an array without a mask")
+    if hasattr(value, "detach"):  # of PyTorch: NumPy takes none that requires a gradient
+        value = value.detach()
     try:
         x = np.asarray(value)
     except ValueError:

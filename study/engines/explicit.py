@@ -6,6 +6,7 @@ range every number is, bit for bit, what plain backpropagation gives.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -81,7 +82,7 @@ def backpropagate(
     Parameters
     ----------
     weights : sequence of (n_k, n_{k+1}) arrays
-        W^(0), W^(1), ...; rectangular layers must chain.
+        W^(0), W^(1), ...; rectangular layers must chain. PyTorch stores (out, in): give W.T.
     inputs : (batch, n_0) array
     activation : str, Activation or callable, or one a layer
     biases : sequence of (n_{k+1},) arrays, optional
@@ -183,10 +184,15 @@ def _chained(weights: Sequence, n_in: int, dtype: np.dtype) -> list[Array]:
     """The matrices in ``dtype``, if they chain; `GivenWeights` checks their entries."""
     chained = []
     for k, W in enumerate(weights):
-        if not (isinstance(W, np.ndarray) and W.dtype == dtype and W.ndim == 2 and W.size):
+        if type(W).__name__ == "Parameter" and W.is_contiguous() and W.shape[0] == W.shape[-1]:
+            warnings.warn(f"weights[{k}]: PyTorch stores (out, in); give W.T", stacklevel=3)
+        if not (type(W) is np.ndarray and W.dtype == dtype and W.ndim == 2 and W.size):
             W = array(f"weights[{k}]", W, 2, dtype)
         if W.shape[0] != n_in:
-            raise ValueError(f"weights[{k}] has shape {W.shape}; allowed: ({n_in}, n), to chain")
+            hint = "; PyTorch stores (out, in): give W.T" if W.shape[1] == n_in else ""
+            raise ValueError(
+                f"weights[{k}] has shape {W.shape}; allowed: ({n_in}, n), to chain{hint}"
+            )
         chained.append(np.ascontiguousarray(W))
         n_in = W.shape[1]
     return chained

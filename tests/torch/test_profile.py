@@ -135,6 +135,22 @@ def test_the_activation_is_named_with_its_parameter_or_not_at_all(phi, name):
         np.testing.assert_allclose(row.phi(z.detach().numpy()), values, atol=1e-14)
 
 
+def test_weights_as_torch_stores_them_are_noticed_by_the_study():
+    net = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh())
+    x = np.ones((4, 6))
+    stored = [net[0].weight, net[2].weight]
+    with pytest.raises(ValueError, match=r"\(8, 6\).*PyTorch stores \(out, in\): give W.T"):
+        study.backpropagate(stored, x)
+    with pytest.warns(UserWarning, match=r"weights\[1\]: PyTorch stores \(out, in\); give W.T"):
+        study.backpropagate([stored[0].T, stored[1]], x)
+    biases = [net[0].bias, net[2].bias]
+    df = study.backpropagate([W.T for W in stored], x, "tanh", biases, cotangent=np.ones((4, 8)))
+    net(torch.ones(4, 6)).sum().backward()
+    np.testing.assert_allclose(10**df.log10_grad_norm, [norm(W.grad) for W in stored], rtol=1e-5)
+    with pytest.raises(ValueError, match=r"inputs = 'a masked array'; allowed: an array without"):
+        study.backpropagate([W.T for W in stored], np.ma.masked_array(x))
+
+
 # --- Beyond the formats -------------------------------------------------------------------------
 
 
