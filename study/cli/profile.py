@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from study.core.network import Network
+    from study.report.summary import Summary
 
 HELP = "Profile one network: what its gradients do, layer by layer."
 FOLDER = Path("build/profile")
@@ -28,43 +29,30 @@ def _sigma(text: str) -> float | str:
     return text if text == "critical" else number(float, "a number or critical")(text)
 
 
+_ARGUMENTS = (
+    # name, how it is read, default (... where it must be given), stands for it in the help, help
+    ("--activation", str, ..., "PHI", "for example relu"),
+    ("--depth", whole, ..., "N", "weight matrices"),
+    ("--width", whole, 256, "N", "units a layer"),
+    ("--sigma-w", _sigma, ..., "S", "Var W = S^2 / fan_in; critical: nothing vanishes or explodes"),
+    ("--sigma-b", real, 0.0, "S", "Var b = S^2"),
+    ("--weights", str, "gaussian", "LAW", "gaussian, uniform or orthogonal"),
+    ("--dtype", str, "float64", "TYPE", "float32 or float64"),
+    ("--kink", real, 1.0, "K", "phi' at a kink"),
+    ("--seeds", count, 10, "N", "networks drawn"),
+    ("--batch", count, 1, "B", "examples"),
+    ("--engine", str, "auto", "NAME", "auto, dense or matrix_free"),
+)
+
+
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the network's own words, and what to do with its rows."""
-    parser.add_argument("--activation", required=True, metavar="PHI", help="for example relu")
-    parser.add_argument("--depth", type=whole, required=True, metavar="N", help="weight matrices")
-    parser.add_argument(
-        "--width", type=whole, default=256, metavar="N", help="units a layer; default: %(default)s"
-    )
-    parser.add_argument(
-        "--sigma-w", type=_sigma, required=True, metavar="S",
-        help="Var W = S^2 / fan_in; critical: where gradients neither vanish nor explode",
-    )  # fmt: skip
-    parser.add_argument(
-        "--sigma-b", type=real, default=0.0, metavar="S", help="Var b = S^2; default: %(default)s"
-    )
-    parser.add_argument(
-        "--weights", default="gaussian", metavar="LAW",
-        help="gaussian, uniform or orthogonal; default: %(default)s",
-    )  # fmt: skip
-    parser.add_argument(
-        "--dtype",
-        default="float64",
-        metavar="TYPE",
-        help="float32 or float64; default: %(default)s",
-    )
-    parser.add_argument(
-        "--kink", type=real, default=1.0, metavar="K", help="phi' at a kink; default: %(default)s"
-    )
-    parser.add_argument(
-        "--seeds", type=count, default=10, metavar="N", help="networks drawn; default: %(default)s"
-    )
-    parser.add_argument(
-        "--batch", type=count, default=1, metavar="B", help="examples; default: %(default)s"
-    )
-    parser.add_argument(
-        "--engine", default="auto", metavar="NAME",
-        help="auto, dense or matrix_free; default: %(default)s",
-    )  # fmt: skip
+    for name, kind, default, metavar, words in _ARGUMENTS:
+        if default is ...:
+            parser.add_argument(name, type=kind, required=True, metavar=metavar, help=words)
+        else:
+            words += "; default: %(default)s"
+            parser.add_argument(name, type=kind, default=default, metavar=metavar, help=words)
     parser.add_argument(
         "--csv", type=Path, metavar="FILE",
         help="where the rows go (.csv), and what they are (the .json beside it); default: a file "
@@ -76,10 +64,8 @@ def run(args: argparse.Namespace) -> int:
     """Profile, write the rows, and say what comes out."""
     import study
     import study.theory
-    from study.plot import terminal
     from study.records import tables as records
-    from study.report import summary
-    from study.report.summary import advice
+    from study.report.summary import summarise
 
     critical = study.theory.critical_sigma_w(args.activation, args.sigma_b)
     words = {k: v for k, v in vars(args).items() if k not in ("csv", "command", "run")}
@@ -94,28 +80,38 @@ def run(args: argparse.Namespace) -> int:
     frame = measured(net)
     about = {"configuration": words, "versions": [records.versions()]}
     records.write_table(path, frame, about)
-    found = best = summary.summarise(frame)
-    if found.verdict != "keeps" and net.sigma_w != critical:
-        best = summary.summarise(measured(dataclasses.replace(net, sigma_w=critical)))
+    summary = at_critical = summarise(frame)
+    if summary.verdict != "keeps" and net.sigma_w != critical:
+        at_critical = summarise(measured(dataclasses.replace(net, sigma_w=critical)))
+    _print(summary, at_critical, net, critical, args)
+    print(f"rows      {path}")
+    return 0
 
-    on = terminal.screen(sys.stdout, os.environ)
+
+def _print(
+    summary: Summary, best: Summary, net: Network, critical: float, args: argparse.Namespace
+) -> None:
+    """The answer, a table, a plot, and what would keep the gradient."""
+    from study import theory
+    from study.cli import terminal
+    from study.report.summary import advice, in_words, table
+
+    screen = terminal.screen(sys.stdout, os.environ)
     expected, of = _theory(net, args.batch)
     legend = {"theory": f"theory, {of}"}
     if args.seeds > 1:
         legend["band"] = f"lowest to highest of {args.seeds} seeds"
-    print(textwrap.fill(summary.in_words(found), on.width), end="\n\n")
-    print(summary.table(found, expected, on.width), end="\n\n")
-    print(terminal.plot(found.layers, expected, legend, on), end="\n\n")
-    chi = study.theory.mean_field(args.activation, net.sigma_w, args.sigma_b).chi
+    print(textwrap.fill(in_words(summary), screen.width), end="\n\n")
+    print(table(summary, expected, screen.width), end="\n\n")
+    print(terminal.plot(summary.layers, expected, legend, screen), end="\n\n")
+    chi = theory.mean_field(args.activation, net.sigma_w, args.sigma_b).chi
     for head, text in (
         ("theory", f"chi = {chi:.6g}, the factor of the squared norm per layer at {_WIDE}"),
         ("critical", f"chi = 1 at sigma_w = {critical:.10g} (here {net.sigma_w:.10g})"),
-        ("to do", advice(found, best, net, critical)),
+        ("to do", advice(summary, best, net, critical)),
     ):
         start = f"{head:<10}"
-        print(textwrap.fill(text, on.width, initial_indent=start, subsequent_indent=" " * 10))
-    print(f"rows      {path}")
-    return 0
+        print(textwrap.fill(text, screen.width, initial_indent=start, subsequent_indent=" " * 10))
 
 
 def _path(asked: Path | None, words: dict[str, Any]) -> Path:

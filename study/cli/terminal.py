@@ -1,0 +1,163 @@
+"""A profile as text: the gradient's norm against the layer, on a terminal of any kind."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Mapping
+from typing import NamedTuple, TextIO
+
+import numpy as np
+import pandas as pd
+import plotext
+from matplotlib.ticker import MaxNLocator
+
+from study.plot.floats import decades
+
+ROWS = 18
+WIDTHS = (60, 120)
+"""Characters in a line, the fewest and the most."""
+_ASCII = str.maketrans("│┤├┼┌┐└┘─┬┴", "||||++++---")
+
+
+class Screen(NamedTuple):
+    """What a terminal can show."""
+
+    width: int
+    braille: bool
+    colour: bool
+
+
+def screen(stream: TextIO, environment: Mapping[str, str]) -> Screen:
+    """What the terminal, file or pipe behind a stream can show.
+
+    Parameters
+    ----------
+    stream : where the text is going to be written
+    environment : ``COLUMNS`` sets the width, ``TERM=dumb`` asks for ASCII, ``NO_COLOR`` for no
+        colour (no-color.org)
+
+    Examples
+    --------
+    >>> import io
+    >>> screen(io.StringIO(), {"TERM": "dumb"})
+    Screen(width=80, braille=False, colour=False)
+    """
+    is_terminal = stream.isatty()
+    is_dumb = environment.get("TERM") == "dumb"
+    width = environment.get("COLUMNS", "")
+    if width.isdecimal():
+        columns = int(width)
+    elif is_terminal:
+        columns = shutil.get_terminal_size().columns
+    else:
+        columns = 80
+    encoding = (getattr(stream, "encoding", None) or "ascii").lower().replace("-", "")
+    colour = is_terminal and not is_dumb and not environment.get("NO_COLOR")
+    return Screen(int(np.clip(columns, *WIDTHS)), encoding == "utf8" and not is_dumb, colour)
+
+
+def plot(layers: pd.DataFrame, theory: pd.DataFrame, about: Mapping[str, str], on: Screen) -> str:
+    """Draw the norm of every layer: the median as a line, the band about it, theory as marks.
+
+    The axis includes 1, the norm of the gradient at the output; a broken line is where the normal
+    range of a float ends.
+
+    Parameters
+    ----------
+    layers : columns layer (0, 1, ...), median, low and high, log10 of the norm; -inf where it is 0
+    theory : columns layer and value, log10 of the norm; may be empty
+    about : what ``band`` and ``theory`` are, in words; without ``band`` there is none
+    on : what the terminal can show
+
+    Returns
+    -------
+    Lines of at most ``on.width`` characters, colours not counted.
+
+    Examples
+    --------
+    >>> k = np.arange(4)
+    >>> layers = pd.DataFrame({"layer": k, "median": 9.0 * k, "low": 9.0 * k, "high": 9.0 * k})
+    >>> none = pd.DataFrame({"layer": [], "value": []})
+    >>> text = plot(layers, none, {}, Screen(60, False, False))
+    >>> print("\\n".join(text.splitlines()[:4]))
+    log10 of the norm of dC/dW, by layer
+      +--------------------------------------------------------+
+      |                                                       *|
+    25|                                                   **** |
+    """
+    norms = layers.set_index("layer")[["median", "low", "high"]]
+    known = theory[np.isfinite(theory["value"])]
+    shown = [0.0, *norms.to_numpy().ravel(), *known["value"]]
+    shown = np.array(shown)[np.isfinite(shown)]
+    margin = max(0.02 * np.ptp(shown), 1 - np.ptp(shown) / 2)  # two decades at least
+    bottom = shown.min() - margin
+    top = shown.max() + margin
+    last = int(layers["layer"].max())
+
+    plotext.terminal.limit(False, False)
+    figure = plotext.figure
+    figure.clear()
+    figure.theme("simple")
+    figure.plot_size(on.width, ROWS)
+    figure.ruler(1).lim(bottom, top)
+    figure.ruler(0).lim(0, max(last, 1))
+    _ticks(figure.ruler(1), bottom, top)
+    _ticks(figure.ruler(0), 0, last)
+
+    for name in ("float32", "float64"):
+        for end in decades(name):
+            if bottom < end < top:
+                _draw(figure, [0, max(last, 1)], [end, end], "-", "red")
+                _name_line(figure, norms["median"], end, f" {name} ends: 1e{end:+.0f} ")
+    if "band" in about:
+        for bound in ("low", "high"):
+            _draw(figure, norms.index, norms[bound], "·" if on.braille else ".", "cyan")
+    _draw(figure, norms.index, norms["median"], "braille" if on.braille else "*", "cyan+")
+    _draw(figure, known["layer"], known["value"], "o", "orange", joined=False)
+    zero = norms.index[~np.isfinite(norms["median"])]
+    _draw(figure, zero, [bottom] * len(zero), "x", "red", joined=False)
+
+    text = figure.build().string()
+    if not on.colour:
+        text = plotext.uncolorize(text)
+    if not on.braille:
+        text = text.translate(_ASCII)
+    legend = [f"{'⣀⣀' if on.braille else '**'} median"]
+    if "band" in about:
+        legend.append(f"{'··' if on.braille else '..'} {about['band']}")
+    if len(theory):
+        legend.append(f"o {about['theory']}")
+    if len(zero):
+        legend.append("x exactly zero")
+    where = f"layer: 0 at the input, {last:,} at the output" if last else "layer"
+    words = textwrap.fill("   ".join(legend), on.width)
+    rows = [line.rstrip() for line in text.splitlines()]
+    return "\n".join(["log10 of the norm of dC/dW, by layer", *rows, where, words])
+
+
+def _draw(figure, x, y, symbol: str, colour: str, joined: bool = True) -> None:
+    """Add the points that are finite."""
+    y = np.asarray(y, float)
+    finite = np.isfinite(y)
+    if finite.any():
+        marker = plotext.marker(symbol, colour)
+        signal = figure.signal(np.asarray(x)[finite].tolist(), y[finite].tolist(), marker=marker)
+        signal.lines(joined)
+        figure.draw(signal)
+
+
+def _name_line(figure, median: pd.Series, height: float, words: str) -> None:
+    """Write on a horizontal line, at the end that is farther from the median."""
+    distance = (median - height).abs()
+    if distance.iloc[0] > distance.iloc[-1]:
+        text = figure.text(median.index[0], height, words, alignment="left")
+    else:
+        text = figure.text(median.index[-1], height, words, alignment="right")
+    figure.draw(text)
+
+
+def _ticks(ruler, low: float, high: float) -> None:
+    places = MaxNLocator(6, integer=True).tick_values(low, high)
+    places = [place for place in places if low <= place <= high]
+    ruler.ticks(places, [f"{place:,g}" for place in places])
