@@ -21,7 +21,7 @@ import importlib.util
 import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -36,42 +36,12 @@ MOST_CELLS = 2_000_000
 """A preset's; beyond it the driver's own work outweighs the workers' (see benchmarks)."""
 
 
-def _is_grid(grid: Any) -> bool:
-    if not isinstance(grid, dict) or set(grid) != set(PRESETS):
-        return False
-    return all(
-        isinstance(cells, list) and cells and all(isinstance(cell, dict) for cell in cells)
-        for cells in grid.values()
-    )
-
-
 def _is_text(value: Any) -> bool:
     return isinstance(value, str) and value.strip() != ""
 
 
-def _are_columns(value: Any) -> bool:
-    if not isinstance(value, dict) or not all(map(_is_text, value)):
-        return False
-    return all(isinstance(meaning, Column) or _is_text(meaning) for meaning in value.values())
-
-
-def _are_claims(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(claim, Claim) for claim in value)
-
-
-def _is_integer(value: Any) -> bool:
-    return type(value) is int
-
-
-_ALLOWED = {
-    "question": (_is_text, "a sentence"),
-    "grid": (_is_grid, "a dict with a non-empty list of dicts for each of quick and paper"),
-    "measure": (callable, "a function of a cell"),
-    "figure": (callable, "a function of the tables"),
-    "claims": (_are_claims, "a list of Claim"),
-    "columns": (_are_columns, "a dict from column to meaning"),
-    "version": (_is_integer, "an integer"),
-}
+def _is_list(value: Any, of: type) -> bool:
+    return isinstance(value, list) and all(isinstance(item, of) for item in value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,31 +81,41 @@ class Experiment:
     module: str = ""
 
     def __post_init__(self) -> None:
-        for part in fields(self):
-            value = getattr(self, part.name)
-            is_valid, allowed = _ALLOWED.get(part.name, (_is_text, "text"))
-            if part.name != "module" and not is_valid(value):
-                raise ValueError(
-                    f"{self.name}.{part.name} {_short(value)} is not allowed; allowed: {allowed}"
-                )
+        grid = self.grid if isinstance(self.grid, dict) else {}
+        columns = self.columns if isinstance(self.columns, dict) else {"": ""}
+        meanings = [value for value in columns.values() if not isinstance(value, Column)]
+        for name, is_valid, allowed in (
+            ("question", _is_text(self.question), "a sentence"),
+            (
+                "grid",
+                set(grid) == set(PRESETS)
+                and all(cells and _is_list(cells, dict) for cells in grid.values()),
+                "a dict with a non-empty list of dicts for each of quick and paper",
+            ),
+            ("measure", callable(self.measure), "a function of a cell"),
+            ("figure", callable(self.figure), "a function of the tables"),
+            ("claims", _is_list(self.claims, Claim), "a list of Claim"),
+            (
+                "columns",
+                all(map(_is_text, [*columns, *meanings])),
+                "a dict from column to meaning",
+            ),
+            ("version", type(self.version) is int, "an integer"),
+        ):
+            if not is_valid:
+                value = _short(getattr(self, name))
+                raise ValueError(f"{self.name}.{name} {value} is not allowed; allowed: {allowed}")
 
     @classmethod
     def of(cls, module: ModuleType) -> Experiment:
-        """Take the experiment of a module, under the module's name.
-
-        Raises
-        ------
-        ValueError
-            When the module holds none.
-        """
+        """Take the experiment of a module, under the module's name."""
         held = getattr(module, "experiment", None)
         if not isinstance(held, cls):
             raise ValueError(
                 f"{module.__name__}.experiment {_short(held)} is not allowed; "
                 "allowed: experiment = Experiment(...)"
             )
-        name = module.__name__.rpartition(".")[2]
-        return replace(held, name=name, module=module.__name__)
+        return replace(held, name=module.__name__.rpartition(".")[2], module=module.__name__)
 
     def cells(self, preset: str) -> list[dict[str, Any]]:
         """Return the cells of a preset, checked.
@@ -146,21 +126,22 @@ class Experiment:
             When the preset is unknown, or a cell occurs twice, is not plain JSON (a NaN, a tuple,
             a NumPy number) or is not what `measure` takes.
         """
-        from study.records import tables as records
+        from study.records.tables import canonical
 
         if preset not in self.grid:
             raise ValueError(f"preset {preset!r} is unknown; allowed: {', '.join(self.grid)}")
-        if len(self.grid[preset]) > MOST_CELLS:
+        cells = self.grid[preset]
+        if len(cells) > MOST_CELLS:
             raise ValueError(
-                f"{self.name}.grid[{preset!r}] has {len(self.grid[preset]):,} cells; "
+                f"{self.name}.grid[{preset!r}] has {len(cells):,} cells; "
                 f"allowed: at most {MOST_CELLS:,}, so let a cell hold more seeds"
             )
         signature = inspect.signature(self.measure)
         known = set()
-        for cell in self.grid[preset]:
+        for cell in cells:
             try:
-                text = records.canonical(cell)
-                if not _is_plain(cell):
+                text = canonical(cell)
+                if not all(type(key) is str and _is_plain(value) for key, value in cell.items()):
                     raise TypeError("a dict inside, a tuple or a name that is not text")
                 signature.bind(**cell)
                 if text in known:
@@ -171,16 +152,13 @@ class Experiment:
                     "allowed: plain JSON values, the arguments of measure, each cell once"
                 ) from None
             known.add(text)
-        return self.grid[preset]
+        return cells
 
 
-def _is_plain(cell: dict[str, Any]) -> bool:
-    def is_value(value: Any) -> bool:
-        if type(value) is list:
-            return all(map(is_value, value))
-        return value is None or type(value) in (str, int, float, bool)
-
-    return all(type(key) is str and is_value(value) for key, value in cell.items())
+def _is_plain(value: Any) -> bool:
+    if type(value) is list:
+        return all(map(_is_plain, value))
+    return value is None or type(value) in (str, int, float, bool)
 
 
 def _short(value: Any) -> str:
@@ -192,12 +170,12 @@ def _files() -> dict[str, Path]:
     """The source of each experiment, by its name."""
     spec = importlib.util.find_spec(PACKAGE)
     folders = list(spec.submodule_search_locations or []) if spec else []
-    return {
-        module.name: Path(module.module_finder.path)
-        / (f"{module.name}/__init__.py" if module.ispkg else f"{module.name}.py")
-        for module in pkgutil.iter_modules(folders)
-        if not module.name.startswith("_") and module.name != "laws"
-    }
+    files = {}
+    for module in pkgutil.iter_modules(folders):
+        if not module.name.startswith("_") and module.name != "laws":
+            file = f"{module.name}/__init__.py" if module.ispkg else f"{module.name}.py"
+            files[module.name] = Path(module.module_finder.path) / file
+    return files
 
 
 def _file(name: str) -> Path:
@@ -214,13 +192,7 @@ def discover() -> list[str]:
 
 
 def question(name: str) -> str:
-    """Return the question of an experiment, read from its source without importing it.
-
-    Raises
-    ------
-    ValueError
-        When there is no such experiment, or its question is not written where it is made.
-    """
+    """Return the question of an experiment, read from its source without importing it."""
     for node in ast.walk(ast.parse(_file(name).read_text(encoding="utf-8"))):
         is_question = isinstance(node, ast.keyword) and node.arg == "question"
         if is_question and isinstance(node.value, ast.Constant):

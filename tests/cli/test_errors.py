@@ -100,7 +100,7 @@ BROKEN = {
         lambda folder: damage(folder / "decay.csv"), ["decay.csv is damaged (checksum)"]),
     "what is beside it is damaged": (
         lambda folder: damage(folder / "decay.json"), ["decay.csv is damaged (its .json)"]),
-    "a column does not read": (misread, ["decay.csv is damaged (invalid literal"]),
+    "a column does not read": (misread, ["decay.csv is damaged (cannot safely convert"]),
     "older": (renumber([1, 1]), ["are of an older study (numerics [1, 1]; allowed: [2, 1])"]),
     "very old": (renumber(None), ["are of an older study (numerics None; allowed: [2, 1])"]),
     "an older version": (renumber([2, 0]), ["an older study (numerics [2, 0]; allowed: [2, 1])"]),
