@@ -30,14 +30,8 @@ NEEDED = {
 FIRST = {"activation": "sigmoid", "sigma_w": 1.0, "depth": 100, "width": 256, "weights": "gaussian"}
 """The network that is shown first."""
 _GREYS = {"float32": "#eceff1", "float64": "#d3d9de"}  # where a plain run has lost the gradient
-# What a plain run shows (the number, 0 or inf), then theory and what the weights did.
-_INK = {
-    "ok": "#cfd8dc",
-    "zero": "#0b2a5b",
-    "inf": "#c2410c",
-    "theory": "#111111",
-    "weight": "#767676",
-}
+_SHOWN = {"ok": "#cfd8dc", "zero": "#0b2a5b", "inf": "#c2410c"}  # by a plain run, of a norm
+_INK = _SHOWN | {"theory": "#111111", "weight": "#767676"}
 
 
 def build(results: Path, folder: Path) -> str:
@@ -78,13 +72,7 @@ def build(results: Path, folder: Path) -> str:
 
 
 def vega() -> Any:
-    """Return what compiles the charts.
-
-    Raises
-    ------
-    ImportError
-        When it is not installed; the message names the commands that mend it.
-    """
+    """Return what compiles the charts; where it is not installed, ImportError says what does."""
     try:
         import vl_convert
     except ImportError:

@@ -8,72 +8,47 @@ from __future__ import annotations
 import html
 import os
 import re
+import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from study.checks import made_by, none_there
 from study.records import tables as records
 from study.records.disk import write_atomic
-from study.report.publish import interval, read_claims
+from study.report.publish import interval
 from study.runs.experiment import discover, question
 from study.runs.sweep import alone
 from study.statistics.claims import COLUMNS
 
-DERIVATION = {
-    "A": "Sigmoid's derivative is at most 1/4 and enters once a layer; ReLU's is 0 or 1, and 1 "
-    "often enough in a healthy network.",
-    "B": "In thousands of layers the weights alone can make gradients vanish or explode, whichever "
-    "activation is used.",
-    "C": "ReLU may help to keep exploding gradients under control, because it does not saturate: "
-    "large weight norms are poor direct solutions, and an optimiser is unlikely to move towards "
-    "them. And: the choice of ReLU'(0) makes no real difference.",
-}
+_FOLDER = Path(__file__).parent / "templates"
+_WORDS = tomllib.loads((_FOLDER / "words.toml").read_text(encoding="utf-8"))
+DERIVATION: dict[str, str] = _WORDS["derivation"]
 """The three claims that were made with the derivation of backpropagation."""
-VERDICTS = ("supported", "refuted", "inconclusive")
-REMEASURED = {
-    "training": "What training does is being measured again, with more steps and a wider search "
-    "for learning rates; until then this page gives no verdict on it."
-}
+REMEASURED: dict[str, str] = _WORDS["remeasured"]
 """Experiments whose claims no page repeats, and what it says instead."""
-SECTIONS: dict[str, tuple[str, ...]] = {
-    "Is it the activation?": ("anatomy", "kink"),
-    "Is it the weights?": ("depth_decay", "scale_phase", "isometry", "atlas"),
-    "Is it the width?": ("finite_width",),
-    "Is it the number format?": ("precision",),
-    "What helps?": ("remedies", "shattering"),
-    "What does training do?": ("training",),
-    "Are the numbers right?": ("derivation", "laws"),
-    "How fast is the study?": ("bench", "capacity"),
-}
-"""What a reader asks, and the sources whose figures answer it."""
 REST = "Other questions"
-"""Where a source stands that no section names."""
+"""Where a source stands that no section of the gallery names."""
 ENDINGS = (".png", ".svg", ".pdf")
-_OTHERS = {
-    "laws": "Do networks obey the laws of the field, and would a wrong law be noticed?",
-    "bench": "How long does the study take beside torch doing the same job?",
-    "capacity": "How long do the largest jobs take, and how much memory?",
-}
-"""What is asked by sources of figures that are no experiments."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """What figures are drawn from: an experiment, the laws or a benchmark."""
+    """What figures are drawn from: an experiment, the laws or a benchmark.
+
+    ``make`` is the command that measures and draws, ``redraw`` the one that only draws; ``page``
+    has its verdicts in full and stands beside the gallery.
+    """
 
     name: str
     question: str
     make: str
-    """The command that measures and draws."""
     redraw: str
-    """The command that only draws."""
     page: str = ""
-    """The page beside the gallery on which its verdicts are in full."""
     figures: list[str] = field(default_factory=list)
 
 
@@ -90,7 +65,8 @@ def tally(claims: pd.DataFrame) -> str:
     '2 supported, 1 refuted'
     """
     counts = claims["verdict"].value_counts()
-    return ", ".join(f"{counts[v]} {v}" for v in VERDICTS if v in counts) or "none judged"
+    verdicts = [v for v in ("supported", "refuted", "inconclusive") if v in counts]
+    return ", ".join(f"{counts[v]} {v}" for v in verdicts) or "none judged"
 
 
 def escaped(words: str) -> str:
@@ -111,9 +87,17 @@ def link(path: Path, page: Path) -> str:
     return Path(os.path.relpath(path, page.parent)).as_posix().replace(" ", "%20")
 
 
+def caption(figure: Path) -> str:
+    """The caption of a figure, from the .svg that `study.report.publish.save_figure` wrote."""
+    text = figure.read_text(encoding="utf-8")
+    described = re.search(r"<dc:description>(.*?)</dc:description>", text, re.S)
+    return html.unescape(described[1]).strip() if described else ""
+
+
 def fill(template: str, **parts: Any) -> str:
+    """A file of ``study/report/templates``, its blanks filled; a part that is missing raises."""
     environment = Environment(
-        loader=PackageLoader("study.report"), undefined=StrictUndefined, keep_trailing_newline=True
+        loader=FileSystemLoader(_FOLDER), undefined=StrictUndefined, keep_trailing_newline=True
     )
     environment.filters["md"] = escaped
     return environment.get_template(template).render(interval=interval, tally=tally, **parts)
@@ -124,17 +108,20 @@ def _write(page: Path, text: str) -> None:
         write_atomic(page, text.encode())
 
 
-def sources(results: Path, figures: Iterable[str] = ()) -> dict[str, Source]:
+def sources(results: Path, figures: Iterable[str]) -> dict[str, Source]:
     """Every source there can be, by name, each with those of the figures that are its own."""
     redraw = made_by(results / "claims.csv")
-
-    def source(name: str, asks: str, page: str) -> Source:
-        make = made_by(results / name / "data_dictionary.csv")
-        return Source(name, asks, make, redraw.replace(" figures", f" figures {name}", 1), page)
-
-    known = {name: source(name, question(name), "findings.md") for name in discover()}
-    for name, asks in _OTHERS.items():
-        known[name] = source(name, asks, "laws.md" if name == "laws" else "")
+    questions = {name: question(name) for name in discover()} | _WORDS["others"]
+    known = {}
+    for name, asks in questions.items():
+        page = "" if name in _WORDS["others"] else "findings.md"
+        known[name] = Source(
+            name,
+            asks,
+            make=made_by(results / name / "data_dictionary.csv"),
+            redraw=redraw.replace(" figures", f" figures {name}", 1),
+            page="laws.md" if name == "laws" else page,
+        )
     for figure in sorted(figures):
         owners = [name for name in known if re.fullmatch(f"{name}(_.*)?", figure)]
         if not owners:
@@ -154,11 +141,6 @@ def write_findings(claims: pd.DataFrame, results: Path, figures: Path, page: Pat
     claims : the table of claims, of any number of experiments
     results, figures : folders; figures that are there are shown
     page : where to
-
-    Raises
-    ------
-    OSError
-        When the page cannot be written.
     """
     known = sources(results, (path.stem for path in figures.glob("*.png")))
     judged = set(claims["experiment"])
@@ -174,38 +156,33 @@ def write_findings(claims: pd.DataFrame, results: Path, figures: Path, page: Pat
 
 
 def write_gallery(results: Path, figures: Path, page: Path) -> int:
-    """Write the page of all figures.
+    """Write the page of all figures, and return how many there are.
 
     Parameters
     ----------
     results, figures : folders, as the other commands wrote them
     page : where to; the pages of findings and of laws are beside it
 
-    Returns
-    -------
-    The number of figures.
-
     Raises
     ------
     FileNotFoundError, ValueError
         When there are no results, or a figure, a table or a page is missing or damaged; the message
         names the command that makes it.
-    OSError
-        When the page cannot be written.
     """
     shown = _shown(results, figures, page)
-    claims = pd.DataFrame(columns=list(COLUMNS))
-    if any(source.page == "findings.md" for source in shown.values()):
-        claims = published(read_claims(results))
-    placed = {name for names in SECTIONS.values() for name in names}
-    sections = SECTIONS | {REST: tuple(name for name in shown if name not in placed)}
-    chosen = {
+    claims = (
+        _claims(results)
+        if set(shown) - set(_WORDS["others"])
+        else pd.DataFrame(columns=list(COLUMNS))
+    )
+    placed = {name for names in _WORDS["sections"].values() for name in names}
+    sections = _WORDS["sections"] | {REST: [name for name in shown if name not in placed]}
+    groups = {
         title: [shown[name] for name in names if name in shown] for title, names in sections.items()
     }
-    count = sum(len(source.figures) for source in shown.values())
     text = fill(
         "gallery.md",
-        sections={title: group for title, group in chosen.items() if group},
+        sections={title: group for title, group in groups.items() if group},
         claims={name: claims[claims["experiment"] == name] for name in shown},
         remeasured=REMEASURED,
         laws=_laws(results) if "laws" in shown else "",
@@ -216,7 +193,7 @@ def write_gallery(results: Path, figures: Path, page: Path) -> int:
         figures=figures,
     )
     _write(page, text)
-    return count
+    return sum(len(source.figures) for source in shown.values())
 
 
 def _shown(results: Path, figures: Path, page: Path) -> dict[str, Source]:
@@ -232,18 +209,27 @@ def _shown(results: Path, figures: Path, page: Path) -> dict[str, Source]:
     if not shown:
         raise ValueError(none_there(results))
     for source in shown.values():
-        for name in source.figures or [source.name]:
-            for ending in ENDINGS:
-                _require(figures / f"{name}{ending}", source.redraw)
+        needed = {
+            figures / f"{name}{ending}": source.redraw
+            for name in source.figures or [source.name]
+            for ending in ENDINGS
+        }
         if source.page:
-            redrawn = source.page == "findings.md"
-            _require(page.with_name(source.page), source.redraw if redrawn else source.make)
+            command = source.make if source.page == "laws.md" else source.redraw
+            needed[page.with_name(source.page)] = command
+        for path, command in needed.items():
+            if not path.exists():
+                raise FileNotFoundError(f"{path} is missing; it is made by: {command}")
     return shown
 
 
-def _require(path: Path, command: str) -> None:
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is missing; it is made by: {command}")
+def _claims(results: Path, there: bool) -> pd.DataFrame:
+    """The claims that pages may repeat; none where no experiment has results."""
+    path = results / "claims.csv"
+    claims = records.read_table(path) if there else pd.DataFrame(columns=list(COLUMNS), dtype=str)
+    if list(claims.columns) != list(COLUMNS):
+        raise ValueError(f"table {path} is of an older study; it is made again by: {made_by(path)}")
+    return published(claims)
 
 
 def _laws(results: Path) -> str:
@@ -255,14 +241,5 @@ def _laws(results: Path) -> str:
 def _tables(folder: Path) -> dict[Path, int]:
     """The tables of a source, each with its number of rows."""
     names = records.read_table(folder / "data_dictionary.csv")["table"].unique()
-    return {
-        folder / f"{name}.csv": len(records.read_table(folder / f"{name}.csv")) for name in names
-    }
-
-
-def caption(figure: Path) -> str:
-    """The caption of a figure, from the .svg that `study.report.publish.save_figure` wrote."""
-    described = re.search(
-        r"<dc:description>(.*?)</dc:description>", figure.read_text(encoding="utf-8"), re.S
-    )
-    return html.unescape(described[1]).strip() if described else ""
+    paths = [folder / f"{name}.csv" for name in names]
+    return {path: len(records.read_table(path)) for path in paths}

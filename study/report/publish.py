@@ -11,25 +11,29 @@ import textwrap
 from collections.abc import Mapping
 from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import matplotlib
+import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.figure import Figure
+from PIL import Image
 
 from study.checks import made_by
+from study.plot.style import house_style
 from study.records import tables as records
 from study.records.disk import make_folder, write_together
 from study.runs.experiment import Experiment, load
 from study.runs.sweep import _pool, alone, read_results
 from study.statistics.claims import COLUMNS, judge_all
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-# Nothing that differs from run to run: no date, no random identifier.
-_DATES = {"svg": "Date", "pdf": "CreationDate", "png": "Software"}
-_CAPTIONS = {"svg": "Description", "pdf": "Subject", "png": "Description"}
+# By ending: what would differ from run to run and is left out, and where a caption stands.
+_METADATA = {
+    "svg": ("Date", "Description"),
+    "pdf": ("CreationDate", "Subject"),
+    "png": ("Software", "Description"),
+}
 _STYLE = {"svg.hashsalt": "study", "savefig.dpi": 200}
-_LINE = 100
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
@@ -42,34 +46,25 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
     folder : where; it must exist
     name : file name without ending
 
-    Returns
-    -------
-    The three paths.
-
     Raises
     ------
     OSError
         When the folder cannot be written; no file is then left half written.
     """
-    files = {Path(folder) / name: data for name, data in _rendered(figure, name).items()}
+    files = {Path(folder) / file: data for file, data in _rendered(figure, name).items()}
     write_together(files)
     return list(files)
 
 
 def _rendered(figure: Figure, name: str) -> dict[str, bytes]:
     """The files of a figure, by name."""
-    import matplotlib
-    from PIL import Image
-
     files = {}
-    with matplotlib.rc_context(_STYLE):
-        for ending, date in _DATES.items():
-            buffer = io.BytesIO()
-            metadata = {date: None}
-            if figure.get_label():
-                metadata[_CAPTIONS[ending]] = figure.get_label()
+    for ending, (date, caption) in _METADATA.items():
+        buffer = io.BytesIO()
+        metadata = {date: None, caption: figure.get_label() or None}
+        with matplotlib.rc_context(_STYLE):
             figure.savefig(buffer, format=ending, metadata=metadata)
-            files[f"{name}.{ending}"] = buffer.getvalue()
+        files[f"{name}.{ending}"] = buffer.getvalue()
     with Image.open(buffer) as picture:
         # 256 colours take two fifths of the bytes; dots that mix them would show in plain areas.
         few = picture.convert("RGB").quantize(256, kmeans=2, dither=Image.Dither.NONE)
@@ -91,11 +86,6 @@ def _drawn(name: str, results: Path) -> dict[str, bytes]:
 
     An experiment's figure has its name; where there are several, ``_`` and their own after it.
     """
-    import matplotlib
-    import matplotlib.pyplot as plt
-
-    from study.plot.style import house_style
-
     matplotlib.use("agg")
     if name in MORE:
         draw = pkgutil.resolve_name(MORE[name])
@@ -120,15 +110,8 @@ def _drawn(name: str, results: Path) -> dict[str, bytes]:
 
 
 def judge(experiment: Experiment, results: Path) -> pd.DataFrame:
-    """Judge the claims of an experiment by its tables.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        When a table is missing or damaged.
-    """
-    tables = read_results(results, experiment.name, experiment.version)
-    return judge_all(experiment, tables)
+    """Judge the claims of an experiment by its tables; a missing or damaged one raises."""
+    return judge_all(experiment, read_results(results, experiment.name, experiment.version))
 
 
 def _drawn_and_judged(name: str, results: Path) -> tuple[dict[str, bytes], pd.DataFrame]:
@@ -165,8 +148,8 @@ def publish(
     make_folder(folder)
     with alone(Path(folder) / ".parts"):  # no other run saves there meanwhile
         for files, _ in done:
-            write_together({Path(folder) / name: data for name, data in files.items()})
-            paths += [Path(folder) / name for name in files]
+            write_together({Path(folder) / file: data for file, data in files.items()})
+            paths += [Path(folder) / file for file in files]
     return paths, {name: claims for name, (_, claims) in zip(names, done, strict=True)}
 
 
@@ -190,34 +173,20 @@ def write_claims(judged: Mapping[str, pd.DataFrame], results: Path) -> pd.DataFr
 
 def _written(path: Path) -> pd.DataFrame:
     """The table of claims as it stands; none of it where it cannot be used, with a word on why."""
-    none = pd.DataFrame(columns=list(COLUMNS))
-    if not path.exists():
-        return none
+    reason = "damaged"
     try:
         table = records.read_table(path)
+        if list(table.columns) == list(COLUMNS):
+            return table
         reason = "of an older study"
     except (ValueError, FileNotFoundError):
-        table = none.iloc[:, :0]
-        reason = "damaged"
-    if list(table.columns) == list(COLUMNS):
-        return table
-    print(f"study: {path} is {reason}; all is judged again by: {made_by(path)}", file=sys.stderr)
-    return none
-
-
-def read_claims(results: Path) -> pd.DataFrame:
-    """Read ``<results>/claims.csv``.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        When it is missing, damaged or of an older study.
-    """
-    path = Path(results) / "claims.csv"
-    claims = records.read_table(path)
-    if list(claims.columns) != list(COLUMNS):
-        raise ValueError(f"table {path} is of an older study; it is made again by: {made_by(path)}")
-    return claims
+        if not path.exists():
+            reason = ""
+    if reason:
+        print(
+            f"study: {path} is {reason}; all is judged again by: {made_by(path)}", file=sys.stderr
+        )
+    return pd.DataFrame(columns=list(COLUMNS))
 
 
 def interval(row: Any) -> str:
@@ -237,10 +206,11 @@ def claims_text(table: pd.DataFrame) -> str:
                   Gradients vanish.
                   -1.5 [-2, -1] from 20 seeds; true if below 0
     """
+    indent = " " * 14
     lines = []
     for row in table.itertuples():
         numbers = f"{interval(row)} from {row.n_seeds} seeds; true if {row.threshold}"
-        text = f"{row.verdict:<14}{row.experiment} / {row.claim}"
-        for paragraph in (text, f"{'':14}{row.statement}", f"{'':14}{numbers}"):
-            lines.append(textwrap.fill(paragraph, _LINE, subsequent_indent=" " * 14))
+        head = f"{row.verdict:<14}{row.experiment} / {row.claim}"
+        for text in (head, indent + row.statement, indent + numbers):
+            lines.append(textwrap.fill(text, 100, subsequent_indent=indent))
     return "\n".join(lines)

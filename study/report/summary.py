@@ -15,7 +15,6 @@ KEPT = 3.0
 """Decades: a gradient that changes by no more on its way, a factor of 1,000, is kept."""
 ROWS = 11
 """Of the table, and marks of theory."""
-_CALLED = {"low": "lowest", "high": "highest"}
 
 
 class Summary(NamedTuple):
@@ -46,19 +45,15 @@ class Summary(NamedTuple):
 
 
 def summarise(frame: pd.DataFrame) -> Summary:
-    """Summarise the profile of one network.
+    """Summarise the profile of one network, a frame of `study.profile`.
 
-    Parameters
-    ----------
-    frame : as `study.profile` returns it for one network
-
-    Examples
-    --------
     >>> import study
     >>> net = study.Network(activation="sigmoid", depth=100, width=64, sigma_w=1.0)
     >>> summary = summarise(study.profile(net, seeds=range(3)))
-    >>> summary.verdict, round(summary.change[0]), list(summary.layers["float32"][[0, 99]])
-    ('vanishes', -63, ['underflow', 'ok'])
+    >>> summary.verdict, list(summary.layers["float32"][[0, 99]])
+    ('vanishes', ['underflow', 'ok'])
+    >>> print(in_words(summary).partition(" (")[0])
+    The gradient vanishes: it loses 62.99 decades from output to input, 0.63 a layer
     """
     depth = int(frame["layer"].max()) + 1
 
@@ -95,15 +90,7 @@ def _plain(status: np.ndarray, formats: tuple[str, ...]) -> np.ndarray:
 
 
 def in_words(summary: Summary) -> str:
-    """Say in a few sentences what the gradient does, and where plain floats lose it.
-
-    Examples
-    --------
-    >>> import study
-    >>> net = study.Network(activation="sigmoid", depth=100, width=64, sigma_w=1.0)
-    >>> print(in_words(summarise(study.profile(net, seeds=range(3)))).partition(" (")[0])
-    The gradient vanishes: it loses 62.99 decades from output to input, 0.63 a layer
-    """
+    """Say in a few sentences what the gradient does, and where plain floats lose it."""
     change = _dead(summary) if summary.verdict == "is dead" else _change(summary)
     return " ".join([change, *_floats(summary.layers)])
 
@@ -155,14 +142,16 @@ def _floats(layers: pd.DataFrame) -> list[str]:
 
 def _lost(where: np.ndarray, what: str) -> str:
     """In which layers a plain run leaves its range; nothing where it does not."""
-    if where.all():
-        return f"{what}s in every layer"
     count = int(where.sum())
-    if count and where[:count].all():
-        above = len(where) - count
+    above = len(where) - count
+    if count == 0:
+        return ""
+    if above == 0:
+        return f"{what}s in every layer"
+    if where[:count].all():
         layers = f"{above:,} layer{'s' * (above > 1)}"
         return f"{what}s from layer {count - 1:,} down, {layers} below the output"
-    return f"{what}s in {count:,} of {len(where):,} layers" if count else ""
+    return f"{what}s in {count:,} of {len(where):,} layers"
 
 
 def table(summary: Summary, theory: pd.DataFrame, width: int) -> str:
@@ -185,29 +174,29 @@ def table(summary: Summary, theory: pd.DataFrame, width: int) -> str:
           0         -1.17    -0.29        -        ok        ok
           1         -0.55     0.01        -        ok        ok
     """
-    heads = ["median", "low", "high", "theory"] if width >= 79 else ["median", "theory"]
-    rows = summary.layers.iloc[chosen(summary.depth, ROWS)].copy()
-    rows["theory"] = rows["layer"].map(dict(zip(theory["layer"], theory["value"], strict=True)))
-    called = "".join(f"{_CALLED.get(head, head):>9}" for head in heads)
-    lines = [
-        f"{'decades gained':>21}{'log10 |dC/dW|':^{9 * len(heads)}}      plain run in",
-        f"{'layer':>7}{'since output':>14}{called}   float32   float64",
-    ]
-    for row in rows.to_dict("records"):
-        norms = "".join(f"{_number(row[head]):>9}" for head in heads)
-        floats = f"{row['float32']:>10}{row['float64']:>10}"
-        lines.append(f"{row['layer']:>7,}{_number(row['change']):>14}{norms}{floats}")
-    return "\n".join(lines)
+    heads = {"layer": "layer", "change": "since output", "median": "median"}
+    if width >= 79:
+        heads |= {"low": "lowest", "high": "highest"}
+    heads |= {"theory": "theory", "float32": "float32", "float64": "float64"}
+    rows = summary.layers.iloc[chosen(summary.depth, ROWS)]
+    rows = rows.assign(theory=rows["layer"].map(theory.set_index("layer")["value"]))
+    text = rows[list(heads)].to_string(
+        index=False,
+        header=list(heads.values()),
+        formatters=["{:,}".format, *[_number] * (len(heads) - 3), str, str],
+        col_space=[7, 13, *[8] * (len(heads) - 4), 9, 9],
+        na_rep="-",
+    )
+    norms = 9 * (len(heads) - 4)
+    return f"{'decades gained':>21}{'log10 |dC/dW|':^{norms}}      plain run in\n{text}"
 
 
 def _number(value: float) -> str:
-    if math.isnan(value):
-        return "-"
     return f"{value:,.2f}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def chosen(depth: int, count: int) -> list[int]:
-    """Return layers from the first to the last, evenly spaced, at most so many.
+    """Layers from the first to the last, evenly spaced, at most so many.
 
     >>> chosen(1000, 3), chosen(2, 9)
     ([0, 500, 999], [0, 1])
@@ -216,14 +205,11 @@ def chosen(depth: int, count: int) -> list[int]:
 
 
 def advice(summary: Summary, best: Summary, net: Network, critical: float) -> str:
-    """Say in a sentence what would keep the gradient.
+    """Say in a sentence what would keep the gradient of a network.
 
     Parameters
     ----------
-    summary : what the network does
-    best : what the same network does at the critical sigma_w
-    net : the network
-    critical : the sigma_w at which chi = 1
+    summary, best : what it does, and what it does at `critical`, the sigma_w at which chi = 1
     """
     if summary.verdict == "keeps":
         return "nothing, the gradient is kept"

@@ -20,6 +20,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -30,9 +31,7 @@ from study.report.pages import DERIVATION, published
 from study.statistics.depths import median_lost_at
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-_BOUNDS = {"below": "< {}", "above": "> {}", "within": "{} … {}"}
-_KEPT = 3
-"""Decades that a gradient may lose or gain under a remedy that keeps it."""
+_KEPT = 3  # decades that a gradient may lose or gain under a remedy that keeps it
 
 
 def _only(values: pd.Series) -> Any:
@@ -53,22 +52,20 @@ STATISTICS: dict[str, Callable[[pd.Series], Any]] = {
 """What can be made of the rows of a column."""
 
 
-class _Tables:
+class _Tables(dict):
     """The tables of a results folder, each read and checked once; an index is a row's number."""
 
     def __init__(self, results: Path) -> None:
         self._results = Path(results)
-        self._frames: dict[str, pd.DataFrame] = {}
         self.about: dict[str, dict[str, Any]] = {}
 
-    def __getitem__(self, name: str) -> pd.DataFrame:
-        if name not in self._frames:
-            path = self._results / f"{name}.csv"
-            frame = records.read_table(path)
-            about = records.read_about(path)
-            self._frames[name] = published(frame) if name == "claims" else frame
-            self.about[name] = {key: about.get(key) for key in ("sha256", "rows", "versions")}
-        return self._frames[name]
+    def __missing__(self, name: str) -> pd.DataFrame:
+        path = self._results / f"{name}.csv"
+        frame = records.read_table(path)
+        about = records.read_about(path)
+        self.about[name] = {key: about.get(key) for key in ("sha256", "rows", "versions")}
+        self[name] = published(frame) if name == "claims" else frame
+        return self[name]
 
 
 def gather(results: Path, quantities: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,30 +78,22 @@ def gather(results: Path, quantities: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns
     -------
-    dict of ``numbers`` by key; of the tables that are printed whole, a record a row; of
-    ``remedies``, a record a remedy; and of ``tables``, by name: checksum, number of rows, versions.
-    A number has value and text; it, or the record that it is in, says of which table and rows (from
-    0) it is.
+    dict of ``numbers`` by key; of the tables that are printed whole and of ``remedies``, a record a
+    row; and of ``tables``, by name: checksum, number of rows, versions. A number has value and
+    text; it, or the record that it is in, says of which table and rows (from 0) it is.
 
     Raises
     ------
-    FileNotFoundError
-        When a table is missing; the message names the command that makes it.
-    ValueError
-        When a table is damaged, or a quantity asks for what is not there.
+    FileNotFoundError, ValueError
+        When a table is missing or damaged, with the command that makes it; or when a quantity asks
+        for what is not there.
     """
     tables = _Tables(results)
     numbers = {key: _number(key, asked, tables) for key, asked in quantities["numbers"].items()}
     whole = {name: _records(tables, **asked) for name, asked in quantities["tables"].items()}
-    remedies = _remedies(tables["remedies/decays"], tables["remedies/remedies"])
+    whole["remedies"] = _remedies(tables["remedies/decays"], tables["remedies/remedies"])
     about = dict(sorted(tables.about.items()))
-    return {
-        "tables": about,
-        "numbers": numbers,
-        **whole,
-        "remedies": remedies,
-        "derivation": DERIVATION,
-    }
+    return {"tables": about, "numbers": numbers, **whole, "derivation": DERIVATION}
 
 
 def encode(numbers: Mapping[str, Any]) -> bytes:
@@ -115,8 +104,6 @@ def encode(numbers: Mapping[str, Any]) -> bytes:
 def printed(value: float, spec: str = ".4g") -> str:
     """A number as a reader expects it: a true minus sign, powers of ten, ∞.
 
-    Examples
-    --------
     >>> [printed(x) for x in (-20.734, 5.2e-05, math.inf, 16384, 0.0)]
     ['−20.73', '5.2 × 10⁻⁵', '∞', '1.638 × 10⁴', '0']
     >>> printed(10_000, ",d"), printed(1.0, ".1f")
@@ -130,24 +117,15 @@ def printed(value: float, spec: str = ".4g") -> str:
 
 
 def threshold(words: str) -> str:
-    """A claim's threshold, as the table of claims has it, in signs.
+    """A threshold of `study.statistics.claims` in signs.
 
-    Raises
-    ------
-    ValueError
-        When it is not of the form that `study.statistics.claims.Threshold` has.
-
-    Examples
-    --------
     >>> threshold("within -0.00432137 to 0.00432137"), threshold("above 38")
     ('−0.004321 … 0.004321', '> 38')
     """
-    match = re.fullmatch(r"(below|above|within) (\S+)(?: to (\S+))?", words)
-    if not match:
-        allowed = "below x, above x, within x to y"
-        raise ValueError(f"threshold {words!r} is not allowed; allowed: {allowed}")
-    kind, *ends = match.groups()
-    return _BOUNDS[kind].format(*(printed(float(end)) for end in ends if end))
+    numbers = re.sub(r"-?(\d\S*|inf)", lambda match: printed(float(match[0])), words)
+    for word, sign in {"below": "<", "above": ">", "within ": "", "to": "…"}.items():
+        numbers = numbers.replace(word, sign)
+    return numbers
 
 
 def _entry(value: Any, spec: str | None = None) -> Any:
@@ -179,9 +157,8 @@ def _number(key: str, asked: Mapping[str, Any], tables: _Tables) -> dict[str, An
             frame = frame[np.isclose(frame[name], wanted, rtol=1e-6, atol=0)]
     if frame.empty:
         raise ValueError(f"where of {key!r} holds for no row of {table}; allowed: at least one")
-    value = STATISTICS[of](frame[column])
-    source = {"table": table, "column": column, "of": of, "rows": _spans(frame.index)}
-    return _entry(value, asked.get("print", ".4g")) | source
+    value = _entry(STATISTICS[of](frame[column]), asked.get("print", ".4g"))
+    return value | {"table": table, "column": column, "of": of, "rows": _spans(frame.index)}
 
 
 def _spans(rows: pd.Index) -> str:
@@ -195,25 +172,23 @@ def _spans(rows: pd.Index) -> str:
 
 
 def _records(
-    tables: _Tables, table: str, columns: list[str], print: Mapping[str, str] | None = None
+    tables: _Tables, table: str, columns: list[str], print: Mapping[str, str] = MappingProxyType({})
 ) -> list[dict[str, Any]]:
     """Some columns of every row of a table."""
-    formats = print or {}
     rows = []
-    for row in tables[table][columns].itertuples():
-        cells = {name: _entry(getattr(row, name), formats.get(name)) for name in columns}
+    for number, row in tables[table][columns].iterrows():
+        cells = {name: _entry(value, print.get(name)) for name, value in row.items()}
         if "threshold" in cells:
             cells["threshold"] = threshold(cells["threshold"])
-        rows.append({"table": table, "row": row.Index} | cells)
+        rows.append({"table": table, "row": number} | cells)
     return rows
 
 
 def _remedies(decays: pd.DataFrame, outcomes: pd.DataFrame) -> list[dict[str, Any]]:
     """Every remedy on random inputs: the depth down to which it keeps the gradient, in layers."""
     expected = outcomes.groupby("remedy")["expected_depth"].first()
-    random = decays[decays["inputs"] == "random"]
-    found = []
-    for remedy, rows in random.groupby("remedy", sort=False):
+    table = []
+    for remedy, rows in decays[decays["inputs"] == "random"].groupby("remedy", sort=False):
         kept = median_lost_at(rows, _KEPT)
         deepest = rows["depth"].max()
         fate = "kept"
@@ -222,7 +197,6 @@ def _remedies(decays: pd.DataFrame, outcomes: pd.DataFrame) -> list[dict[str, An
             fate = "vanishes" if last < 0 else "explodes"
         record = {"table": "remedies/decays", "rows": _spans(rows.index)}
         record |= {"remedy": remedy, "fate": fate, "expected": _entry(expected[remedy])}
-        found.append(
-            record | {name: _entry(getattr(kept, name)) for name in ("value", "low", "high")}
-        )
-    return found
+        record |= {name: _entry(getattr(kept, name)) for name in ("value", "low", "high")}
+        table.append(record)
+    return table

@@ -25,13 +25,7 @@ TEXT = ("paper.typ", "style.typ", "references.bib", "quantities.toml")
 
 
 def printer() -> types.ModuleType:
-    """Return typst.
-
-    Raises
-    ------
-    ImportError
-        When it is not installed; the message names the commands that mend it.
-    """
+    """Return typst; where it is not installed, ImportError names what installs it."""
     try:
         import typst
     except ImportError:
@@ -42,8 +36,6 @@ def printer() -> types.ModuleType:
 def figures_of(text: str) -> list[str]:
     """The names of the figures that a text shows, in its order.
 
-    Examples
-    --------
     >>> figures_of('As #plate("kink", alt: "Three panels.")[Does it matter?] shows')
     ['kink']
     """
@@ -76,8 +68,6 @@ def press(files: Mapping[str, bytes]) -> bytes:
 
     Raises
     ------
-    ImportError
-        As `printer`.
     ValueError
         When the text asks for what is not there, disagrees with a verdict or has a warning.
     """
@@ -99,19 +89,13 @@ def write(results: Path, figures: Path, folder: Path, source: Path = SOURCE) -> 
     Parameters
     ----------
     results, figures : folders of the tables and of the figures
-    folder : where the two files go; it must exist
+    folder : where the two files go, whose paths are returned; it must exist
     source : folder of the text
-
-    Returns
-    -------
-    The paths of the two files.
 
     Raises
     ------
     ImportError, FileNotFoundError, ValueError
         As `press`, `read` and `numbers.gather`; nothing is then written.
-    OSError
-        When `folder` cannot be written.
     """
     files = read(source, figures)
     quantities = tomllib.loads(files["quantities.toml"].decode())
