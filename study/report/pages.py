@@ -170,11 +170,8 @@ def write_gallery(results: Path, figures: Path, page: Path) -> int:
         names the command that makes it.
     """
     shown = _shown(results, figures, page)
-    claims = (
-        _claims(results)
-        if set(shown) - set(_WORDS["others"])
-        else pd.DataFrame(columns=list(COLUMNS))
-    )
+    judged = any(source.page == "findings.md" for source in shown.values())
+    claims = _claims(results) if judged else pd.DataFrame(columns=list(COLUMNS))
     placed = {name for names in _WORDS["sections"].values() for name in names}
     sections = _WORDS["sections"] | {REST: [name for name in shown if name not in placed]}
     groups = {
@@ -223,10 +220,9 @@ def _shown(results: Path, figures: Path, page: Path) -> dict[str, Source]:
     return shown
 
 
-def _claims(results: Path, there: bool) -> pd.DataFrame:
-    """The claims that pages may repeat; none where no experiment has results."""
+def _claims(results: Path) -> pd.DataFrame:
     path = results / "claims.csv"
-    claims = records.read_table(path) if there else pd.DataFrame(columns=list(COLUMNS), dtype=str)
+    claims = records.read_table(path)
     if list(claims.columns) != list(COLUMNS):
         raise ValueError(f"table {path} is of an older study; it is made again by: {made_by(path)}")
     return published(claims)
