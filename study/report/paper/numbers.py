@@ -28,7 +28,7 @@ import pandas as pd
 
 from study.records import tables as records
 from study.report.pages import DERIVATION, published
-from study.statistics.depths import median_lost_at
+from study.statistics.summaries import median_lost_at
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _KEPT = 3  # decades that a gradient may lose or gain under a remedy that keeps it
