@@ -54,7 +54,7 @@ class Source:
 
 def published(claims: pd.DataFrame) -> pd.DataFrame:
     """The claims that pages may repeat: those on what is not being measured again."""
-    on_training = claims["claim"].str.contains("in training", regex=False)
+    on_training = claims["claim"].astype(str).str.contains("in training", regex=False)
     return claims[~(claims["experiment"].isin(list(REMEASURED)) | on_training)]
 
 
