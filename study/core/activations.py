@@ -36,14 +36,12 @@ from scipy import special
 
 from study import elementary
 from study.checks import nearest
-from study.differentiation import checked, differentiated
+from study.differentiation import checked, differentiated, quietly
 from study.elementary import EXACT, FAR, Array, soft_exponential, steps
 
 SELU_ALPHA = 1.6732632423543772848  # Klambauer et al. 2017, appendix 1
 SELU_LAMBDA = 1.0507009873554804934
 LEAKY_SLOPE = 0.01
-
-quietly = np.errstate(all="ignore")
 
 
 class Look(NamedTuple):
@@ -442,6 +440,7 @@ def _of_function(
     else:
         checked(f"derivative of activation {name!r}", derivative)
 
+    @quietly
     def prefactor(z: Array, e: None, kink: float) -> Array:
         slopes = derivative(z)
         for at in kinks:
@@ -451,7 +450,7 @@ def _of_function(
 
     return Activation(
         name=name,
-        phi=lambda z: np.asarray(function(z)).astype(z.dtype, copy=False),
+        phi=quietly(lambda z: np.asarray(function(z)).astype(z.dtype, copy=False)),
         prefactor=prefactor,
         formula=lambda z, functions: function(z),
         kinks=kinks,

@@ -7,15 +7,20 @@ import pytest
 import witness_arb as witness
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import special
 
 from study.arithmetic.activations import Activations, Block, scaled_derivative, scaled_tail
-from study.core.activations import LEAKY_SLOPE, SELU_ALPHA, SELU_LAMBDA, TABLE, activation
+from study.core.activations import (
+    LEAKY_SLOPE,
+    SELU_ALPHA,
+    SELU_LAMBDA,
+    TABLE,
+    activation,
+    leaky_relu,
+)
 
 NAMES = tuple(TABLE)
 DTYPES = ("float32", "float64")
 DECAYING = tuple(name for name, row in TABLE.items() if row.decay is not None)
-SMOOTH = ("sigmoid", "tanh", "linear", "gelu", "silu", "softplus", "erf")
 EXACT_SLOPES = ("relu", "linear", "hard_tanh")
 
 # Largest error of phi'(z) in units of u (2^-24, 2^-53).
@@ -202,39 +207,6 @@ def test_max_slope_is_the_supremum(name):
     assert largest >= row.max_slope * (1 - allowed)
 
 
-def complex_phi(name: str, z: np.ndarray) -> np.ndarray:
-    """phi of a complex argument, from the definitions."""
-    match name:
-        case "sigmoid":
-            return 1 / (1 + np.exp(-z))
-        case "tanh":
-            return np.tanh(z)
-        case "linear":
-            return z
-        case "gelu":
-            return z * special.erfc(-z / math.sqrt(2)) / 2
-        case "silu":
-            return z / (1 + np.exp(-z))
-        case "softplus":
-            return np.log(1 + np.exp(z))
-        case "erf":
-            return special.erf(math.sqrt(math.pi) / 2 * z)
-        case "elu":
-            return np.exp(z) - 1
-        case "selu":
-            return SELU_LAMBDA * SELU_ALPHA * (np.exp(z) - 1)
-    raise ValueError(name)
-
-
-@pytest.mark.parametrize("name", [*SMOOTH, "elu", "selu"])
-def test_a_complex_step_gives_the_same_derivative(name):
-    z = np.linspace(-6, 6 if name in SMOOTH else -1e-3, 241)
-    step = 1e-30
-    with np.errstate(under="ignore"):
-        slope = complex_phi(name, z + 1j * step).imag / step
-    np.testing.assert_allclose(TABLE[name].derivative(z), slope, rtol=5e-14, atol=5e-15)
-
-
 @given(st.sampled_from(NAMES), st.floats(-30, 30), st.sampled_from(DTYPES))
 def test_derivative_and_scaled_derivative_agree(name, z, dtype):
     z = np.array([z], dtype)
@@ -264,3 +236,82 @@ def test_active_means_above_a_hundredth_of_the_largest_slope():
 def test_an_unknown_name_is_refused_with_the_names_there_are(name):
     with pytest.raises(ValueError, match=r"activation = .*allowed: relu, sigmoid, tanh"):
         activation(name)
+
+
+# --- Parameters, aliases, functions --------------------------------------------------------------
+
+WITH_PARAMETER = ("leaky_relu(0.2)", "elu(2)", "celu(0.5)", "softplus(5)", "gelu(tanh)")
+
+
+@pytest.mark.parametrize("name", [*(n for n, r in TABLE.items() if r.torch), *WITH_PARAMETER])
+def test_rows_are_what_torch_calls_them(name):
+    torch = pytest.importorskip("torch")
+    row = activation(name)
+    z = torch.linspace(-3.91, 3.87, 157, dtype=torch.float64, requires_grad=True)
+    r = getattr(torch.nn.functional, row.torch)(z, **dict(row.parameters))
+    (slopes,) = torch.autograd.grad(r.sum(), z)
+    ours = z.detach().numpy()
+    np.testing.assert_allclose(row.phi(ours), r.detach().numpy(), rtol=1e-8, atol=1e-14)
+    # Beyond 20 / beta torch's softplus is linear.
+    tolerance = 1e-8 if name == "softplus(5)" else 1e-13
+    np.testing.assert_allclose(row.derivative(ours), slopes.numpy(), rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", [*TABLE, *WITH_PARAMETER])
+def test_the_textbook_formula_has_the_same_derivative_by_a_complex_step(name):
+    row, z = activation(name), np.linspace(-5.97, 5.91, 99)
+    with np.errstate(under="ignore"):
+        slopes = row.textbook(z + 1e-100j).imag / 1e-100
+    np.testing.assert_allclose(row.derivative(z), slopes, rtol=5e-14, atol=5e-15)
+
+
+def test_a_parameter_in_a_name_is_the_function_s_argument():
+    assert activation("elu(2)") is activation("elu(2)")
+    assert activation("elu(1)").name == "elu"
+    assert activation("swish") is TABLE["silu"]
+    z = np.array([-2.0])
+    assert activation("leaky_relu(0.3)").phi(z) == -0.6
+    assert leaky_relu(0.3).name == "leaky_relu(0.3)"
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("prelu", "its slope is trained"),
+        ("elu(x)", "allowed: a number from 1e-6 to 1e6"),
+        ("softplus(-1)", "allowed: a number"),
+        ("gelu(exact)", "allowed: none, tanh"),
+        ("relu(2)", "allowed: relu, sigmoid"),
+        (lambda z: z.sum(), r"returns shape \(\) for"),
+        (lambda z: z[:1], "returns shape"),
+        (np.log, "no finite number at z = -8.05"),
+        (lambda z: float(z), "raises TypeError"),
+    ],
+)
+def test_what_is_no_activation_is_refused(kind, message):
+    with pytest.raises(ValueError, match=message):
+        activation(kind)
+
+
+@pytest.mark.parametrize(
+    ("function", "slope", "kinks"),
+    [
+        (np.sin, np.cos, ()),
+        (lambda z: z**3, lambda z: 3 * z**2, ()),
+        (lambda z: z * np.tanh(np.log1p(np.exp(z))), TABLE["mish"].derivative, ()),
+        (lambda z: np.abs(z) ** 1.5, lambda z: 1.5 * np.sign(z) * np.abs(z) ** 0.5, ()),
+        (lambda z: np.where(z > 1, z, z**2), lambda z: np.where(z > 1, 1, 2 * z), (1.0,)),
+    ],
+)
+def test_a_derivative_is_found_and_as_accurate_as_it_says(function, slope, kinks):
+    row, z = activation(function, name="mine", kinks=kinks), np.linspace(-20.03, 20.11, 401)
+    error = np.abs(row.derivative(z) - slope(z)) / np.maximum(np.abs(slope(z)), 1)
+    assert error.max() <= 100 * row.accuracy
+    assert row.accuracy <= 1e-6
+    assert row.derivative(np.array([800.0], np.float32)).dtype == np.float32
+
+
+def test_a_derivative_that_is_given_is_taken_and_kinks_weigh_its_sides():
+    row = activation(np.abs, derivative=np.sign, kinks=[0])
+    assert row.derivative(np.array([-2.0, 0.0, 3.0]), 0.25).tolist() == [-1, -0.5, 1]
+    assert row.scale_free
