@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -81,19 +82,12 @@ def profile(
     >>> bool((df.log10_grad_norm[df.layer == 0] < -550).all()), df.status[0]
     (True, 'float64_underflow')
     """
-    wanted = "a study.Network, or a non-empty sequence of them"
-    nets = [nets] if isinstance(nets, Network) else items("nets", nets, wanted)
-    if not nets or not all(isinstance(net, Network) for net in nets):
-        raise bad("nets", nets, wanted)
-    seeds = items("seeds", seeds, "an iterable of integers >= 0")
-    seeds = [integer("seeds", seed, 0, 2**63 - 1) for seed in seeds]
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise bad("seeds", seeds, "at least one, each once")
+    nets = _networks(nets)
+    seeds = _seeds(seeds)
     batch = integer("batch", batch, 1)
     one_of("engine", engine, ENGINES)
     if layers != "all":
         layers = integer("layers", layers, 2)
-
     groups: dict[tuple, list[int]] = {}
     for j, net in enumerate(nets):
         groups.setdefault((net.width, net.weights, net.dtype), []).append(j)
@@ -101,26 +95,75 @@ def profile(
     for (width, law, dtype), members in groups.items():
         together = [nets[j] for j in members]
         data = _data(batch, inputs, targets, together, np.dtype(dtype))
-        marches.append((members, together, data, _engine(engine, law, width, data.batch)))
-    for _, together, data, name in marches:
-        needed = _bytes(together, len(seeds), data, name, layers)
-        depth = max(net.depth for net in together)
-        width = together[0].width
-        check_memory(needed, depth=depth, width=width, batch=data.batch, nets=len(together))
+        name = _engine(engine, law, width, data.batch)
+        marches.append(Together(members, together, data, name))
+    for march in marches:
+        march.check_memory(len(seeds), layers)
 
     chosen = functools.partial(recorded_layers, layers=layers)
     parts: dict[tuple[int, int], dict] = {}
     engines = [""] * len(nets)
-    for members, together, data, name in marches:
-        if name == "matrix_free":
-            columns = matrix_free(together, seeds, data, chosen)
-        else:
-            columns = [dense(together, seed, data, chosen) for seed in seeds]
-        for seed, of_seed in zip(seeds, columns, strict=True):
-            parts.update({(j, seed): c for j, c in zip(members, of_seed, strict=True)})
-        for j in members:
-            engines[j] = name
+    for march in marches:
+        for seed, of_seed in zip(seeds, march.columns(seeds, chosen), strict=True):
+            for j, columns in zip(march.members, of_seed, strict=True):
+                parts[j, seed] = columns
+                engines[j] = march.engine
     return _frame(nets, seeds, parts, engines)
+
+
+def _networks(nets: Network | Sequence[Network]) -> list[Network]:
+    wanted = "a study.Network, or a non-empty sequence of them"
+    networks = [nets] if isinstance(nets, Network) else items("nets", nets, wanted)
+    if not networks or not all(isinstance(net, Network) for net in networks):
+        raise bad("nets", nets, wanted)
+    return networks
+
+
+def _seeds(seeds: Iterable[int]) -> list[int]:
+    numbers = items("seeds", seeds, "an iterable of integers >= 0")
+    numbers = [integer("seeds", seed, 0, 2**63 - 1) for seed in numbers]
+    if not numbers or len(set(numbers)) < len(numbers):
+        raise bad("seeds", numbers, "at least one, each once")
+    return numbers
+
+
+class Together(NamedTuple):
+    """Networks of one width, weight law and dtype: they share their draws."""
+
+    members: list[int]
+    """Their places among the networks that were asked for."""
+    nets: list[Network]
+    data: Data
+    engine: str
+
+    def columns(
+        self, seeds: Sequence[int], chosen: Callable[[int], np.ndarray]
+    ) -> list[list[dict[str, np.ndarray]]]:
+        """Of each seed, of each network: column name -> an entry a recorded layer."""
+        if self.engine == "matrix_free":
+            return matrix_free(self.nets, seeds, self.data, chosen)
+        return [dense(self.nets, seed, self.data, chosen) for seed in seeds]
+
+    def check_memory(self, seeds: int, layers: str | int) -> None:
+        """Refuse what does not fit: one march at its peak, and the frame of every seed."""
+        first = self.nets[0]
+        batch = self.data.batch
+        n_in = first.width if self.data.inputs is None else self.data.inputs.shape[1]
+        width = max(first.width, n_in)
+        depths = [net.depth for net in self.nets]
+        depth = max(depths)
+        size = np.dtype(first.dtype).itemsize
+        rows = len(self.nets) * batch
+        recorded = sum(depths if layers == "all" else (min(layers, d) for d in depths))
+        frame = 8 * len(PROFILE_COLUMNS) * seeds * recorded
+        squares = 8 * depth * (8 * rows + (first.width if self.engine == "dense" else 0))
+        # r and z of the layers that are kept, and the copies of a layer being walked
+        layer = 2 * rows * width * size
+        kept = min(layer * depth, MarchedWeights.signal_bytes + layer * round(2 * depth**0.5))
+        group = max(first.width * width, GROUP_ENTRIES) * size
+        matrices = KEPT * group if self.engine == "dense" else 0
+        needed = frame + squares + kept + 4 * layer + matrices
+        check_memory(needed, depth=depth, width=first.width, batch=batch, nets=len(self.nets))
 
 
 def recorded_layers(depth: int, layers: str | int = "all") -> np.ndarray:
@@ -147,25 +190,6 @@ def _engine(asked: str, law: str, width: int, batch: int) -> str:
         return "dense"
     faster = batch == 1 or (width >= AUTO_WIDTH[law] and batch <= width // AUTO_SHARE)
     return "matrix_free" if faster else "dense"
-
-
-def _bytes(nets: list[Network], seeds: int, data: Data, engine: str, layers: str | int) -> int:
-    """Bytes that one march takes at its peak, about; with its frame for every seed."""
-    first = nets[0]
-    n_in = first.width if data.inputs is None else data.inputs.shape[1]
-    width = max(first.width, n_in)
-    depth = max(net.depth for net in nets)
-    size = np.dtype(first.dtype).itemsize
-    rows = len(nets) * data.batch
-    recorded = sum(net.depth if layers == "all" else min(layers, net.depth) for net in nets)
-    frame = 8 * len(PROFILE_COLUMNS) * seeds * recorded
-    squares = 8 * depth * (8 * rows + (first.width if engine == "dense" else 0))
-    # r and z of the layers that are kept, and the copies of a layer being walked
-    layer = 2 * rows * width * size
-    kept = min(layer * depth, MarchedWeights.signal_bytes + layer * round(2 * depth**0.5))
-    group = max(first.width * width, GROUP_ENTRIES) * size
-    matrices = KEPT * group if engine == "dense" else 0
-    return frame + squares + kept + 4 * layer + matrices
 
 
 def _data(batch: int, inputs, targets, nets: list[Network], dtype: np.dtype) -> Data:
