@@ -50,62 +50,34 @@ class ResNet(nn.Module):
         return self.head(self.drop(self.blocks(self.stem(x)).mean((2, 3))))
 
 
-class Attention(nn.Module):
-    """Causal self-attention as nanoGPT has it."""
-
-    def __init__(self, width, heads):
-        super().__init__()
-        self.heads = heads
-        self.c_attn = nn.Linear(width, 3 * width)
-        self.c_proj = nn.Linear(width, width)
-
-    def forward(self, x):
-        b, t, c = x.shape
-        parts = self.c_attn(x).split(c, dim=2)
-        q, k, v = (p.view(b, t, self.heads, c // self.heads).transpose(1, 2) for p in parts)
-        y = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-        return self.c_proj(y.transpose(1, 2).reshape(b, t, c))
-
-
-class GPTBlock(nn.Module):
-    def __init__(self, width, heads):
-        super().__init__()
-        self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attn = Attention(width, heads)
-        self.mlp = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
-        )
-
-    def forward(self, x):
-        x = x + self.attn(self.ln_1(x))
-        return x + self.mlp(self.ln_2(x))
-
-
 class GPT(nn.Module):
-    """A small GPT with the embedding tied to the output, as nanoGPT has it."""
+    """A small GPT with the embedding tied to the output."""
 
     def __init__(self, vocabulary=17, context=8, width=16, heads=2, layers=2, tied=True):
         super().__init__()
         self.wte = nn.Embedding(vocabulary, width)
         self.wpe = nn.Embedding(context, width)
-        self.h = nn.ModuleList([GPTBlock(width, heads) for _ in range(layers)])
+        shape = {"dim_feedforward": 4 * width, "dropout": 0.0, "activation": "gelu"}
+        self.h = nn.ModuleList(
+            nn.TransformerEncoderLayer(width, heads, norm_first=True, batch_first=True, **shape)
+            for _ in range(layers)
+        )
         self.ln_f = nn.LayerNorm(width)
         self.lm_head = nn.Linear(width, vocabulary, bias=False)
         if tied:
             self.wte.weight = self.lm_head.weight
 
     def forward(self, tokens):
-        x = self.wte(tokens) + self.wpe(torch.arange(tokens.shape[1], device=tokens.device))
+        x = self.wte(tokens) + self.wpe(torch.arange(tokens.shape[1]))
+        mask = nn.Transformer.generate_square_subsequent_mask(tokens.shape[1], dtype=x.dtype)
         for block in self.h:
-            x = block(x)
+            x = block(x, mask, is_causal=True)
         return self.lm_head(self.ln_f(x))
 
 
 def next_token(tokens):
     def loss(logits):
-        logits = logits[:, :-1].flatten(0, 1).float() if logits.dtype != DOUBLE else (
-            logits[:, :-1].flatten(0, 1))  # fmt: skip
-        return functional.cross_entropy(logits, tokens[:, 1:].flatten())
+        return functional.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
 
     return loss
 
