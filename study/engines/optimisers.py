@@ -7,9 +7,8 @@ With gradient g and learning rate ``rate``, at step t = 1, 2, ...:
     adam       m = 0.9 m + 0.1 g, s = 0.999 s + 0.001 g^2
                w -= rate (m / (1 - 0.9^t)) / (sqrt(s / (1 - 0.999^t)) + 1e-8)
 
-(Polyak 1964; Kingma & Ba 2015, algorithm 1 with the constants proposed there.) Clipping scales the
-gradient of a whole network to a norm of at most ``clip`` (Pascanu et al. 2013, algorithm 1).
-Arrays have the networks leading.
+(Polyak 1964; Kingma & Ba 2015.) Clipping scales the gradient of a whole network to a norm of at
+most ``clip`` (Pascanu et al. 2013). Arrays have the networks leading.
 """
 
 from __future__ import annotations

@@ -38,17 +38,16 @@ class Course(NamedTuple):
     networks: pd.DataFrame
     """One row a network: network, status ("ok" or "diverged"), steps (how many it took)."""
     log: pd.DataFrame
-    """One row a logged step and network: network, step, loss (of the step's batch), accuracy (share
-    of the held-out examples) and log10_weight_norm (Frobenius norm over all weight matrices). A
-    diverged network's last row is the step that failed: no loss, no accuracy."""
+    """One row a logged step and network: network, step, loss (of the batch), accuracy (on the held
+    out) and log10_weight_norm (Frobenius norm, all layers together). A diverged network's last row
+    is the step that failed: no loss, no accuracy."""
     layers: pd.DataFrame
     """One row a layered step, network and layer: network, step, the columns of `backpropagate`."""
     losses: Array
     """(steps, networks), of each step's batch; NaN from divergence on."""
     weights: list[Array]
-    """(networks, n_k, n_{k+1}), one a layer; of a diverged network, the last it had."""
+    """Of a diverged network, the last it had; biases likewise."""
     biases: list[Array]
-    """(networks, n_{k+1}), one a layer, or none."""
 
 
 def gaussian_weights(
@@ -120,9 +119,9 @@ def train(
     >>> course.networks.values.tolist()
     [[0, 'ok', 60], [1, 'diverged', 26]]
     """
-    stack = _Stack(weights, biases, activation, kink)
-    count = stack.count
+    count = len(weights[0])
     _check_count("rates", rates, count)
+    stack = _Stack(weights, biases, activation, kink)
     cost = COSTS[one_of("cost", cost, COSTS)]
     descent = Descent(one_of("optimiser", optimiser, OPTIMISERS), stack.parameters)
     alive = np.full(count, True)
@@ -171,7 +170,6 @@ class _Stack:
         kinds = [activation] * depth if shared else list(activation)
         _check_count("activation", kinds, depth)
         _check_count("biases", biases, depth if len(biases) else 0)
-        self.count = len(weights[0])
         self.kink = kink
         self.rows = [activation_row(kind) for kind in kinds]
         self.weights = [np.array(W) for W in weights]
@@ -200,8 +198,8 @@ class _Stack:
         return (r.argmax(axis=-1) == classes).mean(axis=-1)
 
     def log_rows(self, step: int, loss: Array, accuracy: Array) -> pd.DataFrame:
-        row = {"network": np.arange(self.count), "step": step, "loss": loss, "accuracy": accuracy}
-        return pd.DataFrame(row | {"log10_weight_norm": log10(*norms(self.weights))})
+        rows = pd.DataFrame({"network": np.arange(len(loss)), "step": step, "loss": loss})
+        return rows.assign(accuracy=accuracy, log10_weight_norm=log10(*norms(self.weights)))
 
     def layer_rows(self, i: int, step: int, inputs: Array, dr: Array) -> pd.DataFrame:
         frame = backpropagate(
