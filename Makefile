@@ -25,7 +25,7 @@ figures: .venv/.ready ## Draw the figures again from the CSVs alone
 	$(PY) -m study figures
 
 laws: .venv/.ready ## Hold the laws of the field against networks: results/laws, docs/laws.md
-	$(PY) -m study laws --preset $(PRESET)
+	$(PY) -m study run laws --preset $(PRESET)
 
 paper: .venv/.ready ## Set paper/paper.pdf from the CSVs and figures alone
 	$(PY) -m study paper

@@ -59,9 +59,8 @@ def made_by(table: Path) -> str:
     if table.stem == "claims" or (folder / "claims.csv").exists():
         return f"python -m study figures{_results(folder, 'paper')}"
     preset = _preset(folder)
-    named = "laws" if folder.name == "laws" else f"run {folder.name}"
     more = "" if preset == "paper" else f" --preset {preset}"
-    return f"python -m study {named}{more}{_results(folder.parent, preset)}"
+    return f"python -m study run {folder.name}{more}{_results(folder.parent, preset)}"
 
 
 def none_there(results: Path) -> str:

@@ -28,6 +28,7 @@ from experiments.laws import (
 )
 from experiments.laws.figure import figure
 from experiments.laws.law import COLUMNS, Law
+from experiments.laws.page import page
 from study.runs.experiment import Experiment
 
 _GROUPS = (
@@ -63,5 +64,6 @@ experiment = Experiment(
     grid={"quick": cells(1), "paper": cells(6)},
     measure=measure,
     figure=figure,
+    page=page,
     columns=COLUMNS,
 )

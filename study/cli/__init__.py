@@ -10,7 +10,6 @@ NAMES = (
     "run",
     "figures",
     "plot",
-    "laws",
     "paper",
     "explorer",
     "gallery",

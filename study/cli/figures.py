@@ -15,7 +15,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "names",
         nargs="*",
         metavar="NAME",
-        help="experiments, laws, bench or capacity; default: all that have results",
+        help="experiments, bench or capacity; default: all that have results",
     )
     add_results(parser)
     add_figures(parser)
@@ -46,7 +46,7 @@ def report(names: list[str], args: argparse.Namespace) -> None:
     if not names:
         return
     folder = figures_folder(args)
-    paths, judged = publish.publish(names, args.results, folder)
+    paths, judged, texts = publish.publish(names, args.results, folder)
     claims = publish.write_claims(judged, args.results)
     if len(claims) and any(map(len, judged.values())):
         page = writable("docs", beside(args.results, "docs")) / "findings.md"
@@ -54,6 +54,10 @@ def report(names: list[str], args: argparse.Namespace) -> None:
         print(publish.claims_text(claims), end="\n\n")
         print(f"verdicts  {args.results / 'claims.csv'}")
         print(f"findings  {page}")
+    for name, text in texts.items():
+        page = writable("docs", beside(args.results, "docs")) / f"{name}.md"
+        pages.write(page, text.text)
+        print(f"{text.summary}\npage      {page}")
     for name in names:
         print(f"tables    {args.results / name}")
     print(f"figures   {folder} ({len(paths)} files)")

@@ -22,7 +22,7 @@ _EXAMPLES = """examples:
   python -m study list
   python -m study run depth_decay --preset quick
   python -m study figures
-  python -m study laws --preset quick
+  python -m study run laws --preset quick
   python -m study verify --results results --recompute 3
   python -m study profile --activation sigmoid --depth 1000 --width 256 --sigma-w critical
 """

@@ -20,7 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from study.checks import made_by, none_there
 from study.records import tables as records
 from study.records.disk import write_atomic
-from study.report.publish import interval
+from study.report.publish import interval, own_page
 from study.runs.experiment import discover, question
 from study.runs.sweep import alone
 from study.statistics.claims import COLUMNS
@@ -31,6 +31,8 @@ DERIVATION: dict[str, str] = _WORDS["derivation"]
 """The three claims that were made with the derivation of backpropagation."""
 REMEASURED: dict[str, str] = _WORDS["remeasured"]
 """Experiments whose claims no page repeats, and what it says instead."""
+OWN_PAGES: dict[str, str] = _WORDS["own_pages"]
+"""Experiments whose verdicts stand on a page of their own, and how it is linked to."""
 REST = "Other questions"
 """Where a source stands that no section of the gallery names."""
 ENDINGS = (".png", ".svg", ".pdf")
@@ -38,7 +40,7 @@ ENDINGS = (".png", ".svg", ".pdf")
 
 @dataclass(frozen=True)
 class Source:
-    """What figures are drawn from: an experiment, the laws or a benchmark.
+    """What figures are drawn from: an experiment or a benchmark.
 
     ``make`` is the command that measures and draws, ``redraw`` the one that only draws; ``page``
     has its verdicts in full and stands beside the gallery.
@@ -103,7 +105,8 @@ def fill(template: str, **parts: Any) -> str:
     return environment.get_template(template).render(interval=interval, tally=tally, **parts)
 
 
-def _write(page: Path, text: str) -> None:
+def write(page: Path, text: str) -> None:
+    """Write a page while no other run writes there."""
     with alone(page.with_name(".parts")):
         write_atomic(page, text.encode())
 
@@ -120,7 +123,7 @@ def sources(results: Path, figures: Iterable[str]) -> dict[str, Source]:
             asks,
             make=made_by(results / name / "data_dictionary.csv"),
             redraw=redraw.replace(" figures", f" figures {name}", 1),
-            page="laws.md" if name == "laws" else page,
+            page=f"{name}.md" if name in OWN_PAGES else page,
         )
     for figure in sorted(figures):
         owners = [name for name in known if re.fullmatch(f"{name}(_.*)?", figure)]
@@ -152,7 +155,7 @@ def write_findings(claims: pd.DataFrame, results: Path, figures: Path, page: Pat
         remeasured=REMEASURED,
         link=lambda name: link(figures / name, page),
     )
-    _write(page, text)
+    write(page, text)
 
 
 def write_gallery(results: Path, figures: Path, page: Path) -> int:
@@ -182,14 +185,15 @@ def write_gallery(results: Path, figures: Path, page: Path) -> int:
         sections={title: group for title, group in groups.items() if group},
         claims={name: claims[claims["experiment"] == name] for name in shown},
         remeasured=REMEASURED,
-        laws=_laws(results) if "laws" in shown else "",
+        summaries={name: own_page(name, results).summary for name in OWN_PAGES if name in shown},
+        own_pages=OWN_PAGES,
         caption=lambda name: caption(figures / f"{name}.svg"),
         tables={name: _tables(results / name) for name in shown},
         link=lambda path: link(path, page),
         results=results,
         figures=figures,
     )
-    _write(page, text)
+    write(page, text)
     return sum(len(source.figures) for source in shown.values())
 
 
@@ -212,8 +216,7 @@ def _shown(results: Path, figures: Path, page: Path) -> dict[str, Source]:
             for ending in ENDINGS
         }
         if source.page:
-            command = source.make if source.page == "laws.md" else source.redraw
-            needed[page.with_name(source.page)] = command
+            needed[page.with_name(source.page)] = source.redraw
         for path, command in needed.items():
             if not path.exists():
                 raise FileNotFoundError(f"{path} is missing; it is made by: {command}")
@@ -226,12 +229,6 @@ def _claims(results: Path) -> pd.DataFrame:
     if list(claims.columns) != list(COLUMNS):
         raise ValueError(f"table {path} is of an older study; it is made again by: {made_by(path)}")
     return published(claims)
-
-
-def _laws(results: Path) -> str:
-    from experiments.laws.table import summary
-
-    return summary(records.read_table(results / "laws" / "laws.csv"))
 
 
 def _tables(folder: Path) -> dict[Path, int]:

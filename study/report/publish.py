@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Mapping
 from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -23,7 +23,7 @@ from study.checks import made_by
 from study.plot.style import house_style
 from study.records import tables as records
 from study.records.disk import make_folder, write_together
-from study.runs.experiment import Experiment, load
+from study.runs.experiment import Experiment, Page, load
 from study.runs.sweep import _pool, alone, read_results
 from study.statistics.claims import COLUMNS, judge_all
 
@@ -74,7 +74,6 @@ def _rendered(figure: Figure, name: str) -> dict[str, bytes]:
 
 
 MORE = {
-    "laws": "experiments.laws.figure:figure",
     "bench": "benchmarks.figures:ratios",
     "capacity": "benchmarks.figures:seconds",
 }
@@ -114,13 +113,30 @@ def judge(experiment: Experiment, results: Path) -> pd.DataFrame:
     return judge_all(experiment, read_results(results, experiment.name, experiment.version))
 
 
-def _drawn_and_judged(name: str, results: Path) -> tuple[dict[str, bytes], pd.DataFrame]:
-    return _drawn(name, results), pd.DataFrame() if name in MORE else judge(load(name), results)
+def own_page(name: str, results: Path) -> Page | None:
+    """The page of an experiment's own, if it has one."""
+    experiment = load(name)
+    if experiment.page is None:
+        return None
+    return experiment.page(read_results(results, name, experiment.version))
+
+
+class _Published(NamedTuple):
+    files: dict[str, bytes]
+    claims: pd.DataFrame
+    page: Page | None
+
+
+def _publish(name: str, results: Path) -> _Published:
+    files = _drawn(name, results)
+    if name in MORE:
+        return _Published(files, pd.DataFrame(), None)
+    return _Published(files, judge(load(name), results), own_page(name, results))
 
 
 def publish(
     names: list[str], results: Path, folder: Path, workers: int = 2
-) -> tuple[list[Path], dict[str, pd.DataFrame]]:
+) -> tuple[list[Path], dict[str, pd.DataFrame], dict[str, Page]]:
     """Draw and judge, several experiments at a time.
 
     Parameters
@@ -130,7 +146,8 @@ def publish(
 
     Returns
     -------
-    The files that were drawn, and the judged claims of each experiment.
+    The files that were drawn, the judged claims of each experiment, and the pages of those that
+    have one of their own.
 
     Raises
     ------
@@ -140,17 +157,19 @@ def publish(
         When `folder` cannot be written.
     """
     if len(names) == 1:  # another process would only take its time to start
-        done = [_drawn_and_judged(names[0], results)]
+        done = [_publish(names[0], results)]
     else:
         with _pool(workers, None) as pool:
-            done = list(pool.map(_drawn_and_judged, names, repeat(results)))
+            done = list(pool.map(_publish, names, repeat(results)))
     paths = []
     make_folder(folder)
     with alone(Path(folder) / ".parts"):  # no other run saves there meanwhile
-        for files, _ in done:
+        for files, *_ in done:
             write_together({Path(folder) / file: data for file, data in files.items()})
             paths += [Path(folder) / file for file in files]
-    return paths, {name: claims for name, (_, claims) in zip(names, done, strict=True)}
+    published = dict(zip(names, done, strict=True))
+    claims = {name: part.claims for name, part in published.items()}
+    return paths, claims, {name: part.page for name, part in published.items() if part.page}
 
 
 def write_claims(judged: Mapping[str, pd.DataFrame], results: Path) -> pd.DataFrame:

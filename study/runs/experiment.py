@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from study.checks import nearest
 from study.core.columns import Column
@@ -44,6 +44,15 @@ def _is_list(value: Any, of: type) -> bool:
     return isinstance(value, list) and all(isinstance(item, of) for item in value)
 
 
+class Page(NamedTuple):
+    """What tables amount to, for readers."""
+
+    summary: str
+    """In a sentence."""
+    text: str
+    """The whole page, Markdown."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
     """One question, what is measured to answer it, and what the answer would be held to.
@@ -58,6 +67,7 @@ class Experiment:
         ``results/<experiment>/<table>.csv``
     figure : ``figure(tables)`` returns the matplotlib Figure of ``figures/<experiment>.*``, drawn
         from the tables alone; or ``{name: Figure}`` for ``figures/<experiment>_<name>.*``
+    page : ``page(tables)`` returns the `Page` of ``docs/<experiment>.md``, if there is one
     claims : what is said, and what would refute it
     columns : what the experiment's own columns mean, the unit last in square brackets; or a
         `study.records.columns.Column`, which may have a tolerance; the common ones stand there
@@ -74,6 +84,7 @@ class Experiment:
     grid: Mapping[str, list[dict[str, Any]]]
     measure: Callable[..., dict[str, Any]]
     figure: Callable[[Mapping[str, Any]], Any]
+    page: Callable[[Mapping[str, Any]], Page] | None = None
     claims: list[Claim] = field(default_factory=list)
     columns: Mapping[str, str | Column] = field(default_factory=dict)
     version: int = 0
@@ -94,6 +105,7 @@ class Experiment:
             ),
             ("measure", callable(self.measure), "a function of a cell"),
             ("figure", callable(self.figure), "a function of the tables"),
+            ("page", self.page is None or callable(self.page), "a function of the tables, or none"),
             ("claims", _is_list(self.claims, Claim), "a list of Claim"),
             (
                 "columns",
@@ -172,7 +184,7 @@ def _files() -> dict[str, Path]:
     folders = list(spec.submodule_search_locations or []) if spec else []
     files = {}
     for module in pkgutil.iter_modules(folders):
-        if not module.name.startswith("_") and module.name != "laws":
+        if not module.name.startswith("_"):
             file = f"{module.name}/__init__.py" if module.ispkg else f"{module.name}.py"
             files[module.name] = Path(module.module_finder.path) / file
     return files

@@ -241,9 +241,9 @@ def test_without_an_extra_the_error_says_what_installs_it(package):
     [
         ("results/toy/decay.csv", "run toy"),
         ("build/quick/toy/decay.csv", "run toy --preset quick"),
-        ("results/laws/laws.csv", "laws"),
-        ("build/quick/laws/laws.csv", "laws --preset quick"),
-        ("r/laws/laws.csv", "laws --results r"),
+        ("results/laws/laws.csv", "run laws"),
+        ("build/quick/laws/laws.csv", "run laws --preset quick"),
+        ("r/laws/laws.csv", "run laws --results r"),
         ("results/claims.csv", "figures"),
         ("build/quick/claims.csv", "figures --results build/quick"),
         ("/far away/toy/decay.csv", "run toy --results '/far away'"),

@@ -272,7 +272,7 @@ def test_a_figure_that_is_missing_is_noticed_and_who_draws_it_is_named(project):
     ("gone", "command"),
     [
         ("docs/findings.md", "python -m study figures anatomy"),
-        ("docs/laws.md", "python -m study laws"),
+        ("docs/laws.md", "python -m study figures laws"),
         ("results/claims.csv", "python -m study figures"),
         ("results/kink", "python -m study run kink"),
         ("results/bench", "python -m benchmarks"),

@@ -185,7 +185,9 @@ def test_the_paper_under_version_control_is_that_of_the_results_byte_for_byte_an
     assert 8 <= len(re.findall(rb"/Type\s*/Page\b", pdf)) <= 12
 
 
-@pytest.mark.parametrize(("kept", "made_by"), [("", "study run"), ("experiments", "study laws")])
+@pytest.mark.parametrize(
+    ("kept", "made_by"), [("", "study run"), ("experiments", "study run laws")]
+)
 def test_missing_results_say_which_command_makes_them(tmp_path, kept, made_by):
     results = tmp_path / "results"
     if kept:
