@@ -171,7 +171,9 @@ class Watch:
             self._record(next(calls), scale)  # only now are there the gradients of the step
             return loss
 
-        return args[:1], {**kwargs, "closure": recorded}
+        if len(args) > 1:
+            return (args[0], recorded, *args[2:]), kwargs
+        return args, {**kwargs, "closure": recorded}
 
     def _record(self, call: int, scale: float | Tensor) -> None:
         if (self.steps - 1) % self._every == 0:
@@ -222,7 +224,8 @@ class Watch:
     def _after_gradient(self, _: Tensor) -> None:
         if not self._in_backward:
             self._in_backward = True
-            torch.autograd.Variable._execution_engine.queue_callback(self._after_backward)
+            with self._guarded():
+                torch.autograd.Variable._execution_engine.queue_callback(self._after_backward)
 
     def _after_backward(self) -> None:
         """Hold gradients that overflowed, in case the scaler skips their step."""

@@ -203,8 +203,9 @@ def test_no_fault_ends_a_training_run():
     assert len(watched.frame()) == 0
 
 
+@pytest.mark.parametrize("named", [False, True])
 @pytest.mark.parametrize("make", [torch.optim.SGD, torch.optim.LBFGS])
-def test_each_call_of_a_closure_is_seen(make):
+def test_each_call_of_a_closure_is_seen(make, named):
     net = nn.Linear(3, 1)
     x = torch.randn(8, 3)
     optimizer = make(net.parameters(), lr=0.1)
@@ -219,7 +220,8 @@ def test_each_call_of_a_closure_is_seen(make):
 
     with watch(net, optimizer) as watched:
         for _ in range(3):
-            assert optimizer.step(closure) is not None
+            given = {"closure": closure} if named else {}
+            assert optimizer.step(*([] if named else [closure]), **given) is not None
     df = watched.frame().query("name == 'weight'")
     np.testing.assert_allclose(df.plain_grad_norm, expected, rtol=1e-6)
     calls = len(expected) // 3
