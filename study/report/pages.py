@@ -137,14 +137,7 @@ def sources(results: Path, figures: Iterable[str]) -> dict[str, Source]:
 
 
 def write_findings(claims: pd.DataFrame, results: Path, figures: Path, page: Path) -> None:
-    """Write the page of what was found.
-
-    Parameters
-    ----------
-    claims : the table of claims, of any number of experiments
-    results, figures : folders; figures that are there are shown
-    page : where to
-    """
+    """Write the page of what was found: claims of some experiments, and figures that are there."""
     known = sources(results, (path.stem for path in figures.glob("*.png")))
     judged = set(claims["experiment"])
     text = fill(
@@ -159,12 +152,7 @@ def write_findings(claims: pd.DataFrame, results: Path, figures: Path, page: Pat
 
 
 def write_gallery(results: Path, figures: Path, page: Path) -> int:
-    """Write the page of all figures, and return how many there are.
-
-    Parameters
-    ----------
-    results, figures : folders, as the other commands wrote them
-    page : where to; the pages of findings and of laws are beside it
+    """Write the page of all figures, beside those of findings and laws; return how many there are.
 
     Raises
     ------

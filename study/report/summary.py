@@ -91,30 +91,26 @@ def _plain(status: np.ndarray, formats: tuple[str, ...]) -> np.ndarray:
 
 def in_words(summary: Summary) -> str:
     """Say in a few sentences what the gradient does, and where plain floats lose it."""
-    change = _dead(summary) if summary.verdict == "is dead" else _change(summary)
-    return " ".join([change, *_floats(summary.layers)])
-
-
-def _dead(summary: Summary) -> str:
-    share = "one seed" if summary.seeds == 1 else f"half of {summary.seeds} seeds, or more"
-    dead = (summary.layers["float64"] == "dead").sum()
-    return (
-        "The gradient is dead: exactly zero at the first weights, and in "
-        f"{dead:,} of {summary.depth:,} layers ({share})."
-    )
+    return " ".join([_change(summary), *_floats(summary.layers)])
 
 
 def _change(summary: Summary) -> str:
     change, lowest, highest = summary.change
-    seeds = "one seed"
-    if summary.seeds > 1:
-        seeds = f"median of {summary.seeds} seeds; lowest {lowest:+.4g}, highest {highest:+.4g}"
+    many = summary.seeds > 1
+    if summary.verdict == "is dead":
+        dead = (summary.layers["float64"] == "dead").sum()
+        share = f"half of {summary.seeds} seeds, or more" if many else "one seed"
+        return (
+            "The gradient is dead: exactly zero at the first weights, and in "
+            f"{dead:,} of {summary.depth:,} layers ({share})."
+        )
+    spread = f"median of {summary.seeds} seeds; lowest {lowest:+.4g}, highest {highest:+.4g}"
     kept = summary.verdict == "keeps"
     does = "keeps its size within a factor of 1,000" if kept else summary.verdict
     turn, fades = ("loses", "fades") if change < 0 else ("gains", "grows")
     words = (
         f"The gradient {does}: it {turn} {abs(change):.4g} decades from output to input, "
-        f"{abs(change) / summary.depth:.3g} a layer ({seeds})."
+        f"{abs(change) / summary.depth:.3g} a layer ({spread if many else 'one seed'})."
     )
     norms = summary.layers["median"]
     if not kept and abs(norms.iloc[0] - norms.iloc[-1]) < 0.1 * abs(change):

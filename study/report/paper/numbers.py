@@ -18,9 +18,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,8 @@ import pandas as pd
 from study.records import tables as records
 from study.report.pages import DERIVATION, published
 from study.statistics.summaries import median_lost_at
+
+Record = dict[str, Any]
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _KEPT = 3  # decades that a gradient may lose or gain under a remedy that keeps it
@@ -57,7 +58,7 @@ class _Tables(dict):
 
     def __init__(self, results: Path) -> None:
         self._results = Path(results)
-        self.about: dict[str, dict[str, Any]] = {}
+        self.about: dict[str, Record] = {}
 
     def __missing__(self, name: str) -> pd.DataFrame:
         path = self._results / f"{name}.csv"
@@ -68,7 +69,7 @@ class _Tables(dict):
         return self[name]
 
 
-def gather(results: Path, quantities: Mapping[str, Any]) -> dict[str, Any]:
+def gather(results: Path, quantities: Record) -> Record:
     """Gather every number of the paper.
 
     Parameters
@@ -96,7 +97,7 @@ def gather(results: Path, quantities: Mapping[str, Any]) -> dict[str, Any]:
     return {"tables": about, "numbers": numbers, **whole, "derivation": DERIVATION}
 
 
-def encode(numbers: Mapping[str, Any]) -> bytes:
+def encode(numbers: Record) -> bytes:
     """The generated file: the same numbers give the same bytes."""
     return (json.dumps(numbers, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
@@ -139,9 +140,8 @@ def _entry(value: Any, spec: str | None = None) -> Any:
     return {"value": value if math.isfinite(value) else str(value), "text": text}
 
 
-def _number(key: str, asked: Mapping[str, Any], tables: _Tables) -> dict[str, Any]:
-    table = asked["table"]
-    column = asked["column"]
+def _number(key: str, asked: Record, tables: _Tables) -> Record:
+    table, column = asked["table"], asked["column"]
     of = asked.get("of", "only")
     where = asked.get("where", {})
     frame = tables[table]
@@ -171,20 +171,21 @@ def _spans(rows: pd.Index) -> str:
     return ", ".join(f"{p[0]}-{p[-1]}" if len(p) > 1 else str(p[0]) for p in parts)
 
 
-def _records(
-    tables: _Tables, table: str, columns: list[str], print: Mapping[str, str] = MappingProxyType({})
-) -> list[dict[str, Any]]:
+def _records(tables: _Tables, table: str, columns: list[str], **formats: Record) -> list[Record]:
     """Some columns of every row of a table."""
+    specs = formats.get("print", {})
     rows = []
     for number, row in tables[table][columns].iterrows():
-        cells = {name: _entry(value, print.get(name)) for name, value in row.items()}
-        if "threshold" in cells:
-            cells["threshold"] = threshold(cells["threshold"])
-        rows.append({"table": table, "row": number} | cells)
+        record = {"table": table, "row": number}
+        for name, value in row.items():
+            record[name] = _entry(value, specs.get(name))
+        if "threshold" in record:
+            record["threshold"] = threshold(record["threshold"])
+        rows.append(record)
     return rows
 
 
-def _remedies(decays: pd.DataFrame, outcomes: pd.DataFrame) -> list[dict[str, Any]]:
+def _remedies(decays: pd.DataFrame, outcomes: pd.DataFrame) -> list[Record]:
     """Every remedy on random inputs: the depth down to which it keeps the gradient, in layers."""
     expected = outcomes.groupby("remedy")["expected_depth"].first()
     table = []
