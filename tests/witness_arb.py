@@ -148,7 +148,10 @@ def ball_slope(name: str, z: arb, kink: float) -> arb:
     """phi'(z) of a ball, as exactly as the precision of the moment allows."""
     if name in SLOPE:
         return SLOPE[name](z, kink)
-    return activation(name).formula(flint.arb_series([z, 1], prec=2), Ball)[1]
+    row = activation(name)
+    if any(z == at for at in row.kinks):
+        return slope(name, float(z), kink)
+    return row.formula(flint.arb_series([z, 1], prec=2), Ball)[1]
 
 
 def value(name: str, z: float) -> arb:

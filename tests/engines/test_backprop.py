@@ -1,5 +1,6 @@
 """The core against four witnesses: plain NumPy, torch, ball arithmetic and closed forms."""
 
+import functools
 import itertools
 import math
 import os
@@ -148,21 +149,15 @@ def import_torch():
 
 def torch_norms(torch, weights, x, names, biases, targets, cotangent):
     """Norms of dC/dW^(k) by autograd, in float64; kinks as torch has them."""
-    functional = torch.nn.functional
     phi = {
-        "relu": torch.relu,
-        "sigmoid": torch.sigmoid,
-        "tanh": torch.tanh,
         "linear": lambda z: z,
-        "leaky_relu": lambda z: functional.leaky_relu(z, 0.01),
-        "selu": functional.selu,
-        "elu": functional.elu,
-        "gelu": functional.gelu,
-        "silu": functional.silu,
-        "softplus": lambda z: functional.softplus(z, threshold=700),
-        "hard_tanh": functional.hardtanh,
+        "softplus": lambda z: torch.nn.functional.softplus(z, threshold=700),
         "erf": lambda z: torch.erf(math.sqrt(math.pi) / 2 * z),
     }
+    for row in TABLE.values():
+        if row.torch:
+            function = getattr(torch.nn.functional, row.torch)
+            phi.setdefault(row.name, functools.partial(function, **dict(row.parameters)))
     Ws = [torch.tensor(W, requires_grad=True) for W in weights]
     r = torch.tensor(x)
     for k, (W, name) in enumerate(zip(Ws, names, strict=True)):
