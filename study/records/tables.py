@@ -95,7 +95,7 @@ def schema(frame: pd.DataFrame) -> dict[str, str]:
     """
     names = list(frame.columns)
     for name in names:
-        is_text = isinstance(name, str) and name.isprintable() and name.strip() == name != ""
+        is_text = isinstance(name, str) and name.strip("\ufeff\t\r\n ") == name != ""
         if not is_text or names.count(name) > 1:
             raise ValueError(f"column {name!r} is not allowed; allowed: words, each name once")
     if not names:
@@ -154,19 +154,22 @@ def decode(data: bytes, types: Mapping[str, str]) -> pd.DataFrame:
     if not data.startswith(header(types)):
         raise ValueError(f"the columns are not {', '.join(types)}")
     kinds = {name: OLD_TYPES.get(kind, kind) for name, kind in types.items()}
-    return pd.read_csv(
-        io.BytesIO(data),
-        dtype={name: _DTYPES[kind] for name, kind in kinds.items()},
-        keep_default_na=False,
-        na_values={name: ["", "nan"] for name, kind in kinds.items() if kind == "float64"},
-        lineterminator="\n",
-    )
+    try:
+        return pd.read_csv(
+            io.BytesIO(data),
+            dtype={name: _DTYPES[kind] for name, kind in kinds.items()},
+            keep_default_na=False,
+            na_values={name: ["", "nan"] for name, kind in kinds.items() if kind == "float64"},
+            lineterminator="\n",
+        )
+    except OverflowError as error:
+        raise ValueError(f"not an int64: {error}") from None
 
 
 def table_files(
     path: Path, data: bytes, types: Mapping[str, str], provenance: Mapping[str, Any]
 ) -> dict[Path, bytes]:
-    """Return the two files of a table, given its CSV: what `write_table` writes."""
+    """Return the two files of a table, given its CSV."""
     about = {
         "sha256": digest(data),
         "schema": dict(types),
@@ -175,6 +178,12 @@ def table_files(
     }
     text = json.dumps(about, indent=1, ensure_ascii=False, allow_nan=False)
     return {path: data, path.with_suffix(".json"): f"{text}\n".encode()}
+
+
+def files_of(path: Path, frame: pd.DataFrame, provenance: Mapping[str, Any]) -> dict[Path, bytes]:
+    """Return the two files of a table: what `write_table` writes."""
+    about = {"rows": len(frame), **provenance}
+    return table_files(Path(path), encode(frame), schema(frame), about)
 
 
 def write_table(path: Path, frame: pd.DataFrame, provenance: Mapping[str, Any]) -> None:
@@ -187,23 +196,17 @@ def write_table(path: Path, frame: pd.DataFrame, provenance: Mapping[str, Any]) 
     OSError
         As `write_together`.
     """
-    provenance = {"rows": len(frame), **provenance}
-    write_together(table_files(Path(path), encode(frame), schema(frame), provenance))
+    write_together(files_of(path, frame, provenance))
 
 
 def write_described(
     path: Path, frame: pd.DataFrame, meanings: Mapping[str, str], provenance: Mapping[str, Any]
 ) -> None:
-    """Write a table by `write_table`, and beside it ``data_dictionary.csv``: what `meanings` say.
-
-    Raises
-    ------
-    ValueError
-        Naming the first column that nobody explained; nothing is written then.
-    """
+    """Write a table, and beside it ``data_dictionary.csv``: what `meanings` say of its columns."""
     dictionary = data_dictionary({path.stem: schema(frame)}, meanings)
-    write_table(path, frame, provenance)
-    write_table(path.with_name("data_dictionary.csv"), dictionary, provenance)
+    beside = path.with_name("data_dictionary.csv")
+    files = files_of(path, frame, provenance)
+    write_together(files | files_of(beside, dictionary, provenance))
 
 
 def _missing(path: Path) -> FileNotFoundError:

@@ -24,7 +24,8 @@ from study.plot.style import house_style
 from study.records import tables as records
 from study.records.disk import make_folder, write_together
 from study.runs.experiment import Experiment, Page, load
-from study.runs.sweep import _pool, alone, read_results
+from study.runs.sweep import alone, read_results
+from study.runs.workers import pool
 from study.statistics.claims import COLUMNS, judge_all
 
 # By ending: what would differ from run to run and is left out, and where a caption stands.
@@ -159,8 +160,8 @@ def publish(
     if len(names) == 1:  # another process would only take its time to start
         done = [_publish(names[0], results)]
     else:
-        with _pool(workers, None) as pool:
-            done = list(pool.map(_publish, names, repeat(results)))
+        with pool(workers, None) as processes:
+            done = list(processes.map(_publish, names, repeat(results)))
     paths = []
     make_folder(folder)
     with alone(Path(folder) / ".parts"):  # no other run saves there meanwhile

@@ -9,10 +9,8 @@ whose libraries use other instructions.
 from __future__ import annotations
 
 import multiprocessing
-import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
@@ -20,6 +18,7 @@ from scipy.stats import ks_2samp
 
 from study.records.columns import tolerance
 from study.runs.parts import Part, compute, decode_part
+from study.runs.workers import environment
 
 Tables = Mapping[str, pd.DataFrame]
 
@@ -34,21 +33,6 @@ CHAOS = 0.01
 """A network is chaotic if other instructions move a number of it by this share of its tolerance."""
 ALTERED = 0.01
 """Where a smaller share of a cell's numbers differs at all, no other machine computed it."""
-
-
-@contextmanager
-def environment(**variables: str) -> Iterator[None]:
-    """Set variables that a process started meanwhile inherits."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def tables_of(part: Part, elsewhere: bool = False) -> dict[str, pd.DataFrame]:
@@ -67,7 +51,9 @@ def tables_of(part: Part, elsewhere: bool = False) -> dict[str, pd.DataFrame]:
         data, wrong = compute(*part)
     if wrong:
         raise ValueError(wrong)
-    return {name: table.frame() for name, table in decode_part(data, part.configuration)[0].items()}
+    return {
+        name: table.frame() for name, table in decode_part(data, part.configuration).tables.items()
+    }
 
 
 def agree(part: Part, kept: Tables, meanings: Mapping) -> tuple[str, str]:

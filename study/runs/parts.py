@@ -53,6 +53,14 @@ class Table(NamedTuple):
         return records.decode(self.csv, self.types)
 
 
+class Content(NamedTuple):
+    """What a sound part says of itself; `versions` computed it."""
+
+    configuration: dict[str, Any]
+    tables: dict[str, Table]
+    versions: dict[str, str]
+
+
 def check_name(name: str) -> None:
     """Refuse a table's name that could leave the folder or hide a file of the study's own."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in _SHARED:
@@ -63,35 +71,25 @@ def check_name(name: str) -> None:
 
 def encode_part(configuration: dict[str, Any], tables: dict[str, pd.DataFrame]) -> bytes:
     """Return the file of one part."""
-    bodies, index = [], []
+    body = b""
+    index = []
     for name, frame in tables.items():
         check_name(name)
-        body, types = records.encode(frame), records.schema(frame)
-        bodies.append(body)
-        index.append(
-            {"name": name, "schema": [*types.items()], "rows": len(frame), "bytes": len(body)}
-        )
+        csv = records.encode(frame)
+        schema = [*records.schema(frame).items()]
+        index.append({"name": name, "schema": schema, "rows": len(frame), "bytes": len(csv)})
+        body += csv
     about = {
         "format": PART_FORMAT,
         "configuration": configuration,
         "versions": records.versions(),
         "tables": index,
     }
-    body = b"".join(bodies)
-    sealed = {**about, "sha256": records.digest(records.canonical(about) + b"\n" + body)}
-    return records.canonical(sealed) + b"\n" + body
+    checksum = records.digest(records.canonical(about) + b"\n" + body)
+    return records.canonical({**about, "sha256": checksum}) + b"\n" + body
 
 
-class Found(NamedTuple):
-    """What a sound part says of itself."""
-
-    configuration: dict[str, Any]
-    tables: dict[str, Table]
-    versions: dict[str, str]
-    """What computed it."""
-
-
-def read_part(data: bytes) -> Found:
+def read_part(data: bytes) -> Content:
     """Return what is in a part, whatever it is of.
 
     Raises
@@ -102,38 +100,31 @@ def read_part(data: bytes) -> Found:
     line, _, body = data.partition(b"\n")
     try:
         about = json.loads(line)
-        sum_ = about.pop("sha256")
-        intact = records.canonical({**about, "sha256": sum_}) == line
-        intact = intact and records.digest(records.canonical(about) + b"\n" + body) == sum_
+        checksum = about.pop("sha256")
+        intact = records.canonical({**about, "sha256": checksum}) == line
+        intact = intact and records.digest(records.canonical(about) + b"\n" + body) == checksum
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         intact = False
     if not intact:
-        raise ValueError("empty" if not data else "checksum does not agree")
+        raise ValueError("checksum does not agree" if data else "empty")
     if about.get("format") != PART_FORMAT:
         raise ValueError(f"format {about.get('format')}, not {PART_FORMAT}")
-    tables, start = {}, 0
+    tables = {}
+    start = 0
     for entry in about["tables"]:
         check_name(entry["name"])  # whoever wrote the file, it stays in its folder
         csv = body[start : start + entry["bytes"]]
         tables[entry["name"]] = Table(csv, dict(map(tuple, entry["schema"])), entry["rows"])
         start += entry["bytes"]
-    return Found(about["configuration"], tables, about["versions"])
+    return Content(about["configuration"], tables, about["versions"])
 
 
-def decode_part(
-    data: bytes, configuration: dict[str, Any]
-) -> tuple[dict[str, Table], dict[str, str]]:
-    """Return the tables of a part of that configuration, and the versions that computed it.
-
-    Raises
-    ------
-    ValueError
-        Saying in a few words why the part must not be used.
-    """
-    found = read_part(data)
-    if records.canonical(found.configuration) != records.canonical(configuration):
+def decode_part(data: bytes, configuration: dict[str, Any]) -> Content:
+    """Return what is in a part of that configuration; errors as `read_part`."""
+    content = read_part(data)
+    if records.canonical(content.configuration) != records.canonical(configuration):
         raise ValueError("stale configuration")
-    return found.tables, found.versions
+    return content
 
 
 def compute(module: str, configuration: dict[str, Any]) -> tuple[bytes, str]:
@@ -154,12 +145,10 @@ def compute(module: str, configuration: dict[str, Any]) -> tuple[bytes, str]:
             )
         with threadpool_limits(limits=1):
             tables = experiment.measure(**configuration["cell"])
-        data, reason = encode_part(configuration, tables), ""
+        return encode_part(configuration, tables), ""
     except MemoryError as error:  # NumPy's own does not travel
         raise MemoryError(f"out of memory: {error}") from None
     except (Exception, SystemExit) as error:  # what a cell does wrong must not cost the others
         place = traceback.extract_tb(error.__traceback__)[-1]
         words = " ".join(str(error).split())
-        reason = f"{type(error).__name__}: {words} ({Path(place.filename).name}:{place.lineno})"
-        data = b""
-    return data, reason
+        return b"", f"{type(error).__name__}: {words} ({Path(place.filename).name}:{place.lineno})"

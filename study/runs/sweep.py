@@ -2,31 +2,16 @@
 
 A part is one cell of the grid, kept in ``<results>/<experiment>/.parts/<key>.part`` (see
 `study.runs.parts`): a finished one is found again by its key, so resuming needs no flag, and a
-damaged one is computed again. Workers send back bytes; only the driver writes. A worker that dies
-costs its own part and nothing else.
+damaged one is computed again. Workers send back bytes; only the driver writes.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import multiprocessing
-import os
-import signal
 import sys
-import threading
-from collections import deque
-from collections.abc import Generator, Iterator
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    BrokenExecutor,
-    CancelledError,
-    Executor,
-    Future,
-    ProcessPoolExecutor,
-    wait,
-)
-from multiprocessing import connection
+from collections.abc import Iterator
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,122 +20,22 @@ from tqdm import tqdm
 from study.checks import made_by
 from study.records import disk
 from study.records import tables as records
-from study.runs.parts import Part, check_name, compute, decode_part
+from study.runs import workers as pools
+from study.runs.parts import Part, check_name, decode_part
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from study.runs.experiment import Experiment
 
-# Read when a library is loaded, so they must be set before a worker starts: a BLAS with threads
-# of its own beside ours costs a factor of 40, and its sums depend on how many it has.
-_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-_INTERRUPTS = {signal.SIGINT, signal.SIGTERM}
-DIED = "its worker died twice (killed, or out of memory)"
-
-Result = tuple[Part, bytes, str]
-"""A part, its bytes, or why there are none."""
-
 
 def parts(experiment: Experiment, preset: str) -> list[Part]:
-    """Return the parts of a preset, in grid order.
-
-    Raises
-    ------
-    ValueError
-        When the preset is unknown, or a cell is not plain JSON or not what `measure` takes.
-    """
+    """Return the parts of a preset, in grid order; errors as `Experiment.cells`."""
     numerics = [records.NUMERICS_VERSION, experiment.version]
     return [
         Part(experiment.module, {"experiment": experiment.name, "cell": c, "numerics": numerics})
         for c in experiment.cells(preset)
     ]
-
-
-def _guard() -> None:
-    """Prepare a worker: the driver alone decides on Ctrl-C, and its death is the worker's."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTS)
-    driver = multiprocessing.parent_process()
-
-    def follow() -> None:
-        connection.wait([driver.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
-
-
-@contextlib.contextmanager
-def _pool(workers: int, executor: Executor | None) -> Iterator[Executor]:
-    """Lend `executor`, or else processes of our own; none of those outlives the block."""
-    if executor is not None:
-        yield executor
-        return
-    others = set(multiprocessing.active_children())
-    before = {name: os.environ.get(name) for name in _ONE_THREAD}
-    os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
-    spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_guard)
-    try:
-        yield pool
-    finally:
-        for process in set(multiprocessing.active_children()) - others:
-            process.kill()  # an idle worker holds nothing, a busy one is not wanted any more
-        pool.shutdown(wait=True, cancel_futures=True)
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
-
-
-def _fly(
-    waiting: deque[Part], workers: int, executor: Executor | None
-) -> Generator[Result, None, list[tuple[Part, str]]]:
-    """Yield results until `waiting` is empty or a part is lost; return those lost, and why.
-
-    Few parts are in flight at a time, so a death puts few under suspicion, and a grid of a million
-    cells does not sit in the executor's memory.
-    """
-    with _pool(workers, executor) as pool:
-        flying: dict[Future, Part] = {}
-        lost: list[tuple[Part, str]] = []
-        while (waiting and not lost) or flying:
-            while waiting and not lost and len(flying) < 2 * workers:
-                part = waiting.popleft()
-                # A worker that this starts is born deaf too, until its _guard is up.
-                held = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
-                try:
-                    flying[pool.submit(compute, *part)] = part
-                except BrokenExecutor:
-                    lost.append((part, DIED))
-                finally:
-                    signal.pthread_sigmask(signal.SIG_SETMASK, held)
-            for future in wait(flying, return_when=FIRST_COMPLETED).done:
-                part = flying.pop(future)
-                try:
-                    result = (part, *future.result())
-                except BrokenExecutor:
-                    lost.append((part, DIED))
-                except CancelledError:
-                    raise ConnectionError(
-                        "the scheduler is gone; what is finished is kept, the same command resumes"
-                    ) from None
-                except Exception as error:  # memory, or a worker that a cluster lost
-                    lost.append((part, f"{type(error).__name__}: {' '.join(str(error).split())}"))
-                else:
-                    yield result
-    return lost
-
-
-def _results(queue: list[Part], workers: int, executor: Executor | None) -> Iterator[Result]:
-    """Yield each part once, as it finishes, in any order."""
-    waiting, suspects = deque(queue), []
-    while waiting:
-        suspects += yield from _fly(waiting, workers, executor)
-    for part, _ in suspects:  # each alone, so that a death tells whose it is
-        for _ in range(2):
-            if not (lost := (yield from _fly(deque([part]), 1, executor))):
-                break
-        else:
-            yield part, b"", f"quarantined: {lost[0][1]}"
 
 
 @contextlib.contextmanager
@@ -211,14 +96,13 @@ def run(
     grid = parts(experiment, preset)
     folder = Path(results) / experiment.name
     store = folder / ".parts"
+    about = f"{experiment.name} ({preset}):"
+    failures = []
     with alone(store):
         missing = [part for part in grid if not _stored(store, part)]
         done = len(grid) - len(missing)
-        about = f"{experiment.name} ({preset})"
-        say(
-            f"{about}: {len(grid)} parts, {done} done, {len(missing)} to compute, {workers} workers"
-        )
-        failures = []
+        counts = f"{len(grid)} parts, {done} done, {len(missing)} to compute"
+        say(f"{about} {counts}, {workers} workers")
         bar = tqdm(
             total=len(grid),
             initial=done,
@@ -227,21 +111,17 @@ def run(
             file=sys.stderr,
             disable=None if progress is None else not progress,
         )
-        with bar, contextlib.closing(_results(missing, workers, executor)) as finished:
+        with bar, contextlib.closing(pools.results(missing, workers, executor)) as finished:
             for part, data, reason in finished:
                 if reason:
                     cell = records.canonical(part.configuration["cell"]).decode()
                     failures.append(f"part failed: {experiment.name} {cell}: {reason}")
                     say(failures[-1])
                 else:
-                    # A column without a meaning stops the run now, not after hours.
-                    tables, _ = decode_part(data, part.configuration)
-                    schemas = {name: table.types for name, table in tables.items()}
-                    records.data_dictionary(schemas, experiment.columns)
-                    disk.write_atomic(store / f"{part.key}.part", data)
+                    _store(store, part, data, experiment)
                 bar.update()
         took = tqdm.format_interval(bar.format_dict["elapsed"])
-        say(f"{about}: {len(grid) - len(failures)} of {len(grid)} parts done after {took}")
+        say(f"{about} {len(grid) - len(failures)} of {len(grid)} parts done after {took}")
         if failures:
             say(f"{experiment.name}: tables not written, {len(failures)} of {len(grid)} failed")
         else:
@@ -250,15 +130,22 @@ def run(
 
 
 def _stored(store: Path, part: Part) -> bool:
-    path = store / f"{part.key}.part"
     try:
-        decode_part(path.read_bytes(), part.configuration)
+        decode_part((store / f"{part.key}.part").read_bytes(), part.configuration)
     except FileNotFoundError:
         return False
     except ValueError as reason:
         say(f"part {part.key[:12]} is damaged ({reason}): computed again")
         return False
     return True
+
+
+def _store(store: Path, part: Part, data: bytes, experiment: Experiment) -> None:
+    tables = decode_part(data, part.configuration).tables
+    schemas = {name: table.types for name, table in tables.items()}
+    # A column without a meaning stops the run now, not after hours.
+    records.data_dictionary(schemas, experiment.columns)
+    disk.write_atomic(store / f"{part.key}.part", data)
 
 
 def configuration(experiment: Experiment, preset: str, grid: list[Part]) -> dict[str, Any]:
@@ -280,31 +167,26 @@ def _write_tables(experiment: Experiment, preset: str, grid: list[Part], folder:
     versions: list[dict[str, str]] = []
     for place, part in enumerate(grid):
         data = (folder / ".parts" / f"{part.key}.part").read_bytes()
-        tables, by = decode_part(data, part.configuration)
-        if by not in versions:
-            versions.append(by)
-        for name, table in tables.items():
+        content = decode_part(data, part.configuration)
+        if content.versions not in versions:
+            versions.append(content.versions)
+        for name, table in content.tables.items():
             if types.setdefault(name, table.types) != table.types:
                 raise ValueError(
                     f"table {name!r} of {experiment.name} has the columns {table.types} in cell "
                     f"{part.configuration['cell']}; allowed: those of the first, {types[name]}"
                 )
-            first = records.header(table.types)
-            bodies.setdefault(name, [first]).append(table.csv[len(first) :])
+            header = records.header(table.types)
+            bodies.setdefault(name, [header]).append(table.csv[len(header) :])
             rows.setdefault(name, [0] * len(grid))[place] = table.rows
     provenance = {"configuration": configuration(experiment, preset, grid), "versions": versions}
-    meanings = records.data_dictionary(types, experiment.columns)
     files = {}
     for name, pieces in bodies.items():
         about = {"rows": sum(rows[name]), "rows_of_cells": rows[name], **provenance}
         files |= records.table_files(folder / f"{name}.csv", b"".join(pieces), types[name], about)
-    about = {"rows": len(meanings), **provenance}
-    path, csv, own = (
-        folder / "data_dictionary.csv",
-        records.encode(meanings),
-        records.schema(meanings),
-    )
-    disk.write_together(files | records.table_files(path, csv, own, about))
+    meanings = records.data_dictionary(types, experiment.columns)
+    files |= records.files_of(folder / "data_dictionary.csv", meanings, provenance)
+    disk.write_together(files)
 
 
 def read_results(results: Path, name: str, version: int | None = None) -> dict[str, pd.DataFrame]:

@@ -91,7 +91,7 @@ def test_tables_of_earlier_versions_are_read():
         (pd.DataFrame({"x": ["a", None]}), "text that is not missing"),
         (pd.DataFrame({0: [1]}), "column 0"),
         (pd.DataFrame({" x": [1]}), "column ' x'"),
-        (pd.DataFrame({"x\n": [1]}), "allowed: words, each name once"),
+        (pd.DataFrame({"\ufeffx": [1]}), "allowed: words, each name once"),
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), "'a'"),
         (pd.DataFrame(), "no columns"),
     ],

@@ -64,7 +64,7 @@ def test_no_prefix_and_no_altered_bit_of_a_part_is_used(toy, tmp_path):
     run(toy, tmp_path, executor=Here())
     part = sweep.parts(Experiment.of(toy), "quick")[0]
     data = (tmp_path / "toy" / ".parts" / f"{part.key}.part").read_bytes()
-    sweep.decode_part(data, part.configuration)
+    parts.decode_part(data, part.configuration)
     broken = [data[:n] for n in range(len(data))] + [data + b"\n"]
     for bit in random.Random(0).sample(range(8 * len(data)), 1000):
         flipped = bytearray(data)
@@ -72,7 +72,7 @@ def test_no_prefix_and_no_altered_bit_of_a_part_is_used(toy, tmp_path):
         broken.append(bytes(flipped))
     for content in broken:
         with pytest.raises(ValueError, match=r"empty|checksum"):
-            sweep.decode_part(content, part.configuration)
+            parts.decode_part(content, part.configuration)
 
 
 def test_a_damaged_part_is_computed_again_and_said(toy, tmp_path, monkeypatch, capsys):
@@ -83,7 +83,7 @@ def test_a_damaged_part_is_computed_again_and_said(toy, tmp_path, monkeypatch, c
     with monkeypatch.context() as patch:
         patch.setattr(parts, "PART_FORMAT", 0)
         cell = sweep.parts(Experiment.of(toy), "quick")[0]
-        other, *_ = sweep.compute(*cell)
+        other, *_ = parts.compute(*cell)
     faults = {"empty": b"", "checksum does not agree": data[:-1], "stale": second.read_bytes()}
     for reason, content in faults.items():
         first.write_bytes(content)

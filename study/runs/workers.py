@@ -1,0 +1,137 @@
+"""Processes that compute parts, here or on a cluster; one that dies costs its own part alone."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Generator, Iterator
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
+from multiprocessing import connection
+
+from study.runs.parts import Part, compute
+
+ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+"""Read when a library is loaded, so set before a worker starts: a BLAS with threads of its own
+beside ours costs a factor of 40, and its sums depend on how many it has."""
+_INTERRUPTS = {signal.SIGINT, signal.SIGTERM}
+DIED = "its worker died twice (killed, or out of memory)"
+
+Result = tuple[Part, bytes, str]
+"""A part, its bytes, or why there are none."""
+
+
+@contextlib.contextmanager
+def environment(**variables: str) -> Iterator[None]:
+    """Set variables that a process started meanwhile inherits."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _guard() -> None:
+    """Prepare a worker: the driver alone decides on Ctrl-C, and its death is the worker's."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTS)
+    driver = multiprocessing.parent_process()
+
+    def follow() -> None:
+        connection.wait([driver.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+@contextlib.contextmanager
+def pool(workers: int, executor: Executor | None) -> Iterator[Executor]:
+    """Lend `executor`, or else processes of our own; none of those outlives the block."""
+    if executor is not None:
+        yield executor
+        return
+    others = set(multiprocessing.active_children())
+    spawn = multiprocessing.get_context("spawn")
+    with environment(**dict.fromkeys(ONE_THREAD, "1")):
+        processes = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_guard)
+        try:
+            yield processes
+        finally:
+            for process in set(multiprocessing.active_children()) - others:
+                process.kill()  # an idle worker holds nothing, a busy one is not wanted any more
+            processes.shutdown(wait=True, cancel_futures=True)
+
+
+def _submit(executor: Executor, part: Part) -> Future:
+    # A worker that this starts is born deaf to interrupts too, until its _guard is up.
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
+    try:
+        return executor.submit(compute, *part)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+
+def _fly(
+    waiting: deque[Part], workers: int, executor: Executor | None
+) -> Generator[Result, None, list[tuple[Part, str]]]:
+    """Yield results until `waiting` is empty or a part is lost; return those lost, and why.
+
+    Few parts are in flight at a time, so a death puts few under suspicion, and a grid of a million
+    cells does not sit in the executor's memory.
+    """
+    flying: dict[Future, Part] = {}
+    lost: list[tuple[Part, str]] = []
+    with pool(workers, executor) as processes:
+        while (waiting and not lost) or flying:
+            while waiting and not lost and len(flying) < 2 * workers:
+                part = waiting.popleft()
+                try:
+                    flying[_submit(processes, part)] = part
+                except BrokenExecutor:
+                    lost.append((part, DIED))
+            for future in wait(flying, return_when=FIRST_COMPLETED).done:
+                part = flying.pop(future)
+                try:
+                    data, reason = future.result()
+                except BrokenExecutor:
+                    lost.append((part, DIED))
+                except CancelledError:
+                    raise ConnectionError(
+                        "the scheduler is gone; what is finished is kept, the same command resumes"
+                    ) from None
+                except Exception as error:  # memory, or a worker that a cluster lost
+                    lost.append((part, f"{type(error).__name__}: {' '.join(str(error).split())}"))
+                else:
+                    yield part, data, reason
+    return lost
+
+
+def results(parts: list[Part], workers: int, executor: Executor | None) -> Iterator[Result]:
+    """Yield each part once, as it finishes, in any order."""
+    waiting = deque(parts)
+    suspects = []
+    while waiting:
+        suspects += yield from _fly(waiting, workers, executor)
+    for part, _ in suspects:  # each alone, so that a death tells whose it is
+        for _ in range(2):
+            lost = yield from _fly(deque([part]), 1, executor)
+            if not lost:
+                break
+        else:
+            yield part, b"", f"quarantined: {lost[0][1]}"
