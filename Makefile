@@ -10,7 +10,7 @@ export MKL_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help experiments quick figures laws paper explorer gallery test test-slow test-faults verify
-.PHONY: lint browser lock bench clean
+.PHONY: lint house browser lock bench clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -51,6 +51,9 @@ verify: .venv/.ready ## Check the results: files, provenance, identities, a samp
 lint: .venv/.ready ## Check format and style
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
+
+house: .venv/.ready ## Weigh the project: lines, tokens a line, comments, its longest function
+	$(PY) tests/house.py
 
 bench: .venv/.ready .venv/.torch ## Measure speed against torch, as ratios: results/bench/bench.csv
 	$(PY) -m benchmarks

@@ -43,21 +43,41 @@ class Cluster:
     """A scheduler on the loopback address, without a dashboard, and its workers."""
 
     def __init__(self, house, path=(str(ROOT), *EXTRA)):
-        self.house, self.started = house, []
+        self.house = house
+        self.file = house / "scheduler.json"
+        self.started = []
         self.environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
-        file = house / "scheduler.json"
-        self.scheduler = self.start("scheduler", "--port", "0", "--scheduler-file", str(file))
-        wait_until(file.exists, 60)
-        self.address = json.loads(file.read_text())["address"]
+
+    def __enter__(self):
+        try:
+            self.scheduler = self.start("scheduler", "--port", "0", "--scheduler-file", self.file)
+            wait_until(self.ready, 60)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        for process in reversed(self.started):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def ready(self):
+        """Whether the scheduler has written all of its file."""
+        try:
+            self.address = json.loads(self.file.read_text())["address"]
+        except (FileNotFoundError, ValueError):
+            return False
+        return True
 
     def start(self, what, *args):
         # `python -m` puts the house in the path: workers find its experiments there.
         module = f"distributed.cli.dask_{what}"
         command = [sys.executable, "-m", module, *args, "--host", "127.0.0.1", "--no-dashboard"]
-        log = open(self.house / f"{what} {len(self.started)}.log", "wb")  # noqa: SIM115
-        with log:
+        with open(self.house / f"{what} {len(self.started)}.log", "wb") as log:
             process = subprocess.Popen(
-                command, cwd=self.house, env=self.environment, stdout=log, stderr=log,
+                [*map(str, command)], cwd=self.house, env=self.environment, stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip
         self.started.append(process)
@@ -65,22 +85,15 @@ class Cluster:
 
     def worker(self, nanny=True, nthreads=1):
         return self.start(
-            "worker", self.address, "--nthreads", str(nthreads), "--nworkers", "1",
-            "--nanny" if nanny else "--no-nanny", "--local-directory", str(self.house / "scratch"),
+            "worker", self.address, "--nthreads", nthreads, "--nworkers", 1,
+            "--nanny" if nanny else "--no-nanny", "--local-directory", self.house / "scratch",
         )  # fmt: skip
-
-    def close(self):
-        for process in reversed(self.started):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 @pytest.fixture
 def dask(house):
-    cluster = Cluster(house)
-    yield cluster
-    cluster.close()
+    with Cluster(house) as cluster:
+        yield cluster
 
 
 @needs_dask
@@ -152,13 +165,10 @@ def test_workers_that_would_not_compute_the_same_are_refused(house, dask, tmp_pa
 @pytest.mark.skipif(importlib.util.find_spec("study").origin != str(ROOT / "study" / "__init__.py"),
                     reason="the study is installed, so every scheduler has it")  # fmt: skip
 def test_a_scheduler_without_the_study_is_refused(house):
-    bare = Cluster(house, EXTRA)
-    try:
+    with Cluster(house, EXTRA) as bare:
         bare.environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *EXTRA])
         bare.worker()
         code, out, err = study(house, *RUN, "r", "--scheduler", bare.address)
-    finally:
-        bare.close()
     assert (code, out) == (2, "")
     assert "cannot import the study (No module named 'study'); allowed: one that was started" in err
     assert not (house / "r" / "toy").exists()
@@ -173,9 +183,9 @@ def test_what_cannot_be_a_cluster_is_one_line(house, fault, request):
         other = house / "other"
         other.mkdir()
         shutil.copytree(ROOT / "study", other / "study")
-        records = other / "study" / "records.py"
-        text = records.read_text().replace("NUMERICS_VERSION = ", "NUMERICS_VERSION = 9")
-        records.write_text(text)
+        module = other / "study" / "records" / "tables.py"
+        text = module.read_text()
+        module.write_text(text.replace("NUMERICS_VERSION = ", "NUMERICS_VERSION = 9"))
         dask.environment["PYTHONPATH"] = os.pathsep.join([str(other), *EXTRA])
         dask.worker()
         address = dask.address
