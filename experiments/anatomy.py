@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 
 import study
+from study.records.norms import COLUMNS as NORMS
+from study.records.norms import gradient_norms
 from study.runs.experiment import Experiment
 from study.sampling import digits
 from study.statistics.claims import Claim, Estimate, above, below, within
@@ -59,6 +61,7 @@ def measure(inputs: str, seed: int, scales: list[float]) -> dict[str, pd.DataFra
     return {
         "networks": mean_factors(df, KEYS, FIRST, LAST),
         "layers": layers.loc[shown, [*KEYS, *PASSED]],
+        "gradient_norms": gradient_norms(df, 5),
     }
 
 
@@ -233,5 +236,7 @@ experiment = Experiment(
         "digits: 4 MNIST images and the squared-error cost [-]",
         "scale": "sigma_w beside the activation's critical one [1]",
     }
-    | FACTORS,
+    | FACTORS
+    | NORMS,
+    version=1,
 )

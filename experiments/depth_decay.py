@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 
 import study
+from study.records.norms import COLUMNS as NORMS
+from study.records.norms import gradient_norms
 from study.runs.experiment import Experiment
 from study.sampling import digits
 from study.statistics.claims import Claim, Estimate, above, below, median_interval, within
@@ -23,6 +25,7 @@ NETS = [[name, sigma_w] for name, scales in SCALES.items() for sigma_w in scales
 WIDTH = 256
 IMAGES = 4  # a network
 SHOWN = 25  # layers of a profile
+RECORDED = [0, 1, 1000]  # seeds whose gradient norms are kept, at nine layers
 COMPARED = [1.0, 2**0.5, 4.0, CRITICAL_SIGMOID]  # scales at which all were measured
 NET = ["inputs", "activation", "sigma_w", "depth", "width"]
 
@@ -57,6 +60,9 @@ def measure(
     df = df.assign(inputs=inputs)
     decays = gains(df).rename(columns={"log10_gain": "log10_decay"})
     tables = {"networks": decays[[*NET, "seed", "log10_decay"]]}
+    few = df[df.seed.isin(RECORDED)]
+    if len(few):
+        tables["gradient_norms"] = gradient_norms(few, 9)
     if inputs == "random":
         tables["layers"] = layer_by_layer(df[df.depth == max(depths)])
     return tables
@@ -178,5 +184,7 @@ experiment = Experiment(
         "median": f"median {_SEEDS} [log10]",
         "low": f"lower end of the 95 % interval of the median {_SEEDS} [log10]",
         "high": f"upper end of the 95 % interval of the median {_SEEDS} [log10]",
-    },
+    }
+    | NORMS,
+    version=1,
 )

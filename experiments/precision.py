@@ -14,6 +14,8 @@ from study.arithmetic.rounded import FORMATS, Rounded, is_lost, printed_norm, ro
 from study.core.backprop import backward, forward, weight_gradient
 from study.core.blocks import Dense
 from study.engines.explicit import unit_cotangent
+from study.records.norms import COLUMNS as NORMS
+from study.records.norms import gradient_norms
 from study.runs.experiment import Experiment
 from study.sampling import gaussian
 from study.statistics.claims import Claim, Estimate, above, median_interval, within
@@ -51,7 +53,12 @@ def measure(seed: int, sigma_w: float) -> dict[str, pd.DataFrame]:
     columns += ["depth_lost", "depth_norm_lost", "expected_depth"]
     true = study.profile(nets, [seed], engine="dense")
     norms = true.log10_grad_norm[true.layer == 0].to_numpy()
-    return {"depth": pd.DataFrame(rows, columns=columns).assign(log10_true_norm=norms)}
+    tables = {"depth": pd.DataFrame(rows, columns=columns).assign(log10_true_norm=norms)}
+    if seed == 0:
+        formats = FOUR * len(ACTIVATIONS)
+        lost_in = np.repeat(formats, [net.depth for net in nets])
+        tables["gradient_norms"] = gradient_norms(true.assign(format=lost_in), 9)
+    return tables
 
 
 def depths_lost(layers: list[Dense], x: Rounded, dr: Rounded) -> tuple[float, float]:
@@ -223,5 +230,7 @@ experiment = Experiment(
         "expected_depth": f"depth_lost by theory; inf: beyond {DEEPEST} [layers]",
         "log10_true_norm": "norm of dC/dW^(0) at depth_lost (where that is inf, at depth "
         f"{DEEPEST}), by the scaled engine in float64 [log10]",
-    },
+    }
+    | NORMS,
+    version=1,
 )

@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 
 import study
+from study.records.norms import COLUMNS as NORMS
+from study.records.norms import gradient_norms
 from study.runs.experiment import Experiment
 from study.statistics.claims import Claim, Estimate, above, below, bootstrap_over_seeds, within
 from study.statistics.estimators import mean, root_mean_square
@@ -36,20 +38,22 @@ def cells(seeds: int, n_scales: int, depths: list[int], n_biases: int) -> list[d
 
 
 def measure(table: str, **cell) -> dict[str, pd.DataFrame]:
-    """One of the two tables, for a cell."""
-    return {table: {"growth": measure_growth, "phase": measure_phase}[table](**cell)}
+    """One of the two tables, for a cell; of few networks the gradient norms."""
+    return {"growth": measure_growth, "phase": measure_phase}[table](**cell)
 
 
-def measure_growth(seeds: list[int], scales: list[float]) -> pd.DataFrame:
+def measure_growth(seeds: list[int], scales: list[float]) -> dict[str, pd.DataFrame]:
     """Growth per layer of every activation, paired."""
     nets = [
         study.Network(name, DEPTH, WIDTH, sigma_w, dtype="float32")
         for name in ACTIVATIONS
         for sigma_w in scales
     ]
-    rows = gains(study.profile(nets, seeds, engine="dense"), FIRST, LAST)
+    df = study.profile(nets, seeds, engine="dense")
+    rows = gains(df, FIRST, LAST)
     rows["log10_growth"] = rows.log10_gain / (LAST - FIRST)
-    return rows[[*PLANE, "seed", "log10_growth"]]
+    tables = {"growth": rows[[*PLANE, "seed", "log10_growth"]]}
+    return tables | ({"gradient_norms": gradient_norms(df, 3)} if SEED in seeds else {})
 
 
 def measure_phase(
@@ -58,15 +62,19 @@ def measure_phase(
     activation: str,
     depths: list[int],
     biases: list[float],
-) -> pd.DataFrame:
+) -> dict[str, pd.DataFrame]:
     """The median decay of one activation, all over a plane."""
     nets = [
         study.Network(activation, depth, PHASE_WIDTH, sigma_w, sigma_b)
         for depth, sigma_b, sigma_w in product(depths, biases, scales)
     ]
-    rows = gains(study.profile(nets, seeds, engine="matrix_free"))
-    networks = rows.groupby(PLANE, sort=False).log10_gain
-    return networks.agg(n_seeds="count", log10_decay="median").reset_index()
+    df = study.profile(nets, seeds, engine="matrix_free", layers=2)
+    networks = gains(df).groupby(PLANE, sort=False).log10_gain
+    few = df[(df.seed == SEED) & (df.sigma_b == 0)]
+    return {
+        "phase": networks.agg(n_seeds="count", log10_decay="median").reset_index(),
+        **({"gradient_norms": gradient_norms(few, 2)} if len(few) else {}),
+    }
 
 
 def crossing(tables: dict[str, pd.DataFrame], activation: str) -> Estimate:
@@ -215,5 +223,7 @@ experiment = Experiment(
         f"mean logarithm over layers {FIRST} to {LAST - 1} [log10 a layer]",
         "n_seeds": "seeds behind the row [seeds]",
         "log10_decay": "‖dC/dr^(0)‖ / ‖dC/dr^(depth)‖, median over the seeds [log10]",
-    },
+    }
+    | NORMS,
+    version=1,
 )

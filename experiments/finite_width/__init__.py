@@ -15,6 +15,8 @@ from experiments.finite_width.ensembles import (
     least_p_value,
     log10_mean_square,
 )
+from study.records.norms import COLUMNS as NORMS
+from study.records.norms import gradient_norms
 from study.runs.experiment import Experiment
 from study.statistics.claims import Claim, Estimate, above, below, median_interval, within
 from study.statistics.estimators import mean, medians
@@ -73,7 +75,11 @@ def measure(
     kind = {"activation": activation, "weights": weights}
     kind |= {"width": width, "narrow_width": narrow_width}
     columns = [*KIND, "depth", "seed", "log10_gain", "layers_alive"]
-    return {"gains": gains_of_last(df, depths).assign(**kind)[columns]}
+    first = df[df.seed == seed].assign(**kind)
+    return {
+        "gains": gains_of_last(df, depths).assign(**kind)[columns],
+        "gradient_norms": gradient_norms(first, 9),
+    }
 
 
 def layer_widths(width: int, narrow_width: int, layers: int) -> list[int]:
@@ -256,5 +262,7 @@ experiment = Experiment(
         "layers": "L, counted from the output down [layers]",
         "log10_gain": "‖dC/dr^(depth - L)‖ / ‖dC/dr^(depth)‖; -inf in a dead network [log10]",
         "layers_alive": "layers below the first without an active unit [layers]",
-    },
+    }
+    | NORMS,
+    version=1,
 )

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from study.core.network import Network
 from study.engines.explicit import backpropagate
 from study.sampling import gaussian
 from study.statistics.claims import Estimate
@@ -32,6 +33,7 @@ def he_profile(widths: Sequence[int], seeds: Iterable[int]) -> pd.DataFrame:
     """
     profiles = []
     depth = len(widths) - 1
+    network = Network("relu", depth, widths[0], sigma_w=2**0.5).fields()
     for seed in seeds:
         key = gaussian.key(seed, "finite width")
         weights = [
@@ -40,7 +42,7 @@ def he_profile(widths: Sequence[int], seeds: Iterable[int]) -> pd.DataFrame:
         ]
         x, dr = gaussian.normal(key, depth, (2, 1, widths[0]))
         df = backpropagate(weights, x, "relu", cotangent=dr / np.linalg.norm(dr))
-        profiles.append(df.assign(seed=seed, depth=depth))
+        profiles.append(df.assign(**network, seed=seed, engine="dense"))
     return pd.concat(profiles, ignore_index=True)
 
 

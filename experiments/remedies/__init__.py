@@ -17,6 +17,8 @@ from experiments.remedies.catalogue import (
     expected_depth,
 )
 from study.core.activations import activation
+from study.records.norms import COLUMNS as NORMS
+from study.records.norms import gradient_norms
 from study.runs.experiment import Experiment
 from study.sampling.draws import Draws
 from study.statistics.claims import Claim, Estimate, above, below, median_interval, within
@@ -45,7 +47,8 @@ def measure(inputs: str, seed: int, depths: list[int]) -> dict[str, pd.DataFrame
         remedy: [d for d in depths if d <= catalogue.reach(remedy)] or depths[:1]
         for remedy in GROUP
     }
-    decays = catalogue.decays(draws, x, u, reached)
+    profiles = catalogue.chain_profiles(draws, x[:1], reached)
+    decays = catalogue.decays(profiles, draws, x, u, reached)
     clips = []
     for depth in reached[CLIPPED]:
         decays[CLIPPED, depth], *clip = catalogue.clipping(draws, x, u, depth)
@@ -63,11 +66,16 @@ def measure(inputs: str, seed: int, depths: list[int]) -> dict[str, pd.DataFrame
     names = ["inputs", "remedy", "group", "seed", "depth_kept", "censored", "expected_depth"]
     clip_names = ["inputs", "seed", "depth", "clip_factor", "ratio_change"]
     lost = (table.log10_decay.abs() > 2 * DECADES).groupby(table.remedy).cumsum()
-    return {
+    tables = {
         "decays": table[lost <= 1],
         "remedies": pd.DataFrame(kept, columns=names),
         "clipping": pd.DataFrame(clips, columns=clip_names),
     }
+    if seed == 0:
+        deepest = profiles.depth == profiles.groupby("remedy").depth.transform("max")
+        few = profiles[deepest].assign(inputs=inputs)
+        tables["gradient_norms"] = gradient_norms(few, 9)
+    return tables
 
 
 def depth_kept(tables: dict[str, pd.DataFrame], remedy: str, inputs: str = "random") -> Estimate:
@@ -201,5 +209,7 @@ experiment = Experiment(
         "clip_factor": "what clipping multiplied the gradients by [1]",
         "ratio_change": "largest relative change of the ratio of a gradient's norm to the last's "
         "[1]",
-    },
+    }
+    | NORMS,
+    version=1,
 )

@@ -13,6 +13,7 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from study import theory
 from study.core.activations import Array
@@ -106,29 +107,42 @@ CAPS = {"initialiser": 2048, "block": 1024, "clipping": 64}
 """The deepest networks of each kind."""
 
 
-def decays(
-    draws: Draws, x: Array, u: Array, depths: Mapping[str, Sequence[int]]
-) -> dict[tuple[str, int], float]:
-    """log10 of ||dC/dr^(0)|| / ||dC/dr^(depth)|| of networks on one seed's weights.
+def chain_profiles(draws: Draws, x: Array, depths: Mapping[str, Sequence[int]]) -> pd.DataFrame:
+    """The frame of plain networks on one seed's weights, with their remedy.
 
     Parameters
     ----------
     draws : of width `WIDTH`
-    x, u : (EXAMPLES, WIDTH) arrays
-        Inputs and cotangents; only a batch normalisation uses more than the first.
-    depths : of each remedy, but for clipping
-
-    Returns
-    -------
-    dict from (remedy, depth) to the decay, norms not squared.
+    x : (1, WIDTH) array
+    depths : of each remedy
     """
     cells = [(name, depth) for name in CHAINS for depth in depths[name]]
     nets = []
     for name, depth in cells:
         activation, law, sigma_w = CHAINS[name]
         nets.append(Network(activation, depth, WIDTH, sigma_w, weights=law))
-    frame = gains(profile(nets, [draws.seed], inputs=x[:1].astype(float)))
-    values = dict(zip(cells, frame.log10_gain, strict=True))
+    frame = profile(nets, [draws.seed], inputs=x.astype(float))
+    remedies = np.repeat([name for name, _ in cells], [depth for _, depth in cells])
+    return frame.assign(remedy=remedies)
+
+
+def decays(
+    profiles: pd.DataFrame, draws: Draws, x: Array, u: Array, depths: Mapping[str, Sequence[int]]
+) -> dict[tuple[str, int], float]:
+    """log10 of ||dC/dr^(0)|| / ||dC/dr^(depth)|| of networks on one seed's weights.
+
+    Parameters
+    ----------
+    profiles : of the plain networks
+    x, u : (EXAMPLES, WIDTH) arrays
+        Inputs and cotangents; only a batch normalisation uses more than the first.
+
+    Returns
+    -------
+    dict from (remedy, depth), but for clipping, to the decay, norms not squared.
+    """
+    plain = gains(profiles)
+    values = dict(zip(zip(plain.remedy, plain.depth, strict=True), plain.log10_gain, strict=True))
     for block in dict.fromkeys(block for block, _ in BLOCKS.values()):
         names = [name for name, (kind, _) in BLOCKS.items() if kind == block]
         cells = [(name, depth) for name in names for depth in depths[name]]

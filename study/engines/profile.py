@@ -16,6 +16,7 @@ from study.engines.dense import dense
 from study.engines.march import Data, MarchedWeights
 from study.engines.matrix_free import LAWS, matrix_free
 from study.engines.weights import GROUP_ENTRIES, KEPT
+from study.records.norms import recorded_layers
 
 ENGINES = ("auto", "dense", "matrix_free")
 
@@ -164,19 +165,6 @@ class Together(NamedTuple):
         matrices = KEPT * group if self.engine == "dense" else 0
         needed = frame + squares + kept + 4 * layer + matrices
         check_memory(needed, depth=depth, width=first.width, batch=batch, nets=len(self.nets))
-
-
-def recorded_layers(depth: int, layers: str | int = "all") -> np.ndarray:
-    """The layers that become rows: all, or about so many, log-spaced from both ends.
-
-    >>> recorded_layers(1000, 7).tolist()
-    [0, 7, 62, 500, 937, 992, 999]
-    """
-    if layers == "all" or layers >= depth:
-        return np.arange(depth)
-    half = (layers + 1) // 2
-    near = np.geomspace(1, depth / 2, half).round().astype(int) - 1
-    return np.unique(np.concatenate([near[: layers - half], depth - 1 - near]))
 
 
 def _engine(asked: str, law: str, width: int, batch: int) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from study.core.columns import PROFILE_COLUMNS, TOLERANCE
+from study.core.columns import PROFILE_COLUMNS
+from study.records.norms import TOLERANCE
 
 NETWORK = [*PROFILE_COLUMNS][:9]
 """What names a network."""
