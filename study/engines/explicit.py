@@ -43,11 +43,11 @@ class GivenWeights:
         self.weights = list(weights)
         self.biases = biases
         self.exponents = [0] * len(weights)
-        self.squares = np.full(len(weights), np.nan)
+        self.squares: list[float | None] = [None] * len(weights)
 
     def up(self, k: int, r: Scaled) -> Scaled:
         # Checked, measured and scaled just before its first use finds it in the cache.
-        if np.isnan(self.squares[k]):
+        if self.squares[k] is None:
             self._admit(k)
         z = (r.mantissa[0] @ self.weights[k])[None]
         z = Scaled(z, shifted(r.exponent, self.exponents[k], z.shape[:-1]))
@@ -58,7 +58,7 @@ class GivenWeights:
         return settle(dr, shifted(delta.exponent, self.exponents[k], dr.shape[:-1]))
 
     def log10_norms(self) -> Array:
-        return log10(*norm(self.squares, np.array(self.exponents)))
+        return log10(*norm(np.array(self.squares), np.array(self.exponents)))
 
     def _admit(self, k: int) -> None:
         W, self.exponents[k], self.squares[k] = settle_matrix(self.weights[k])
