@@ -259,4 +259,4 @@ def judge_all(experiment: Claimant, tables: Mapping[str, pd.DataFrame]) -> pd.Da
                 "verdict": verdict(estimate, claim.threshold),
             }
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=list(COLUMNS))
