@@ -60,7 +60,7 @@ def test_the_committed_verdicts_follow_from_the_committed_tables(name):
     text = ["claim", "about", "statement", "threshold", "verdict", "n_seeds"]
     pd.testing.assert_frame_equal(judged[text], kept[text], check_dtype=False)
     for column in ("estimate", "low", "high"):
-        np.testing.assert_allclose(judged[column], kept[column], rtol=1e-12)
+        np.testing.assert_allclose(judged[column].astype(float), kept[column], rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", NAMES)
