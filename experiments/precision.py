@@ -14,6 +14,7 @@ from study.arithmetic.rounded import FORMATS, Rounded, is_lost, printed_norm, ro
 from study.core.backprop import backward, forward, weight_gradient
 from study.core.blocks import Dense
 from study.engines.explicit import unit_cotangent
+from study.records.columns import Column
 from study.records.norms import COLUMNS as NORMS
 from study.records.norms import gradient_norms
 from study.runs.experiment import Experiment
@@ -223,10 +224,20 @@ experiment = Experiment(
     ],
     columns={
         "format": "number format of the plain run [-]",
-        "depth_lost": "smallest depth where all of dC/dW^(0) is 0, or some of it or of the output "
-        f"is not finite; inf: none up to {DEEPEST} [layers]",
-        "depth_norm_lost": "smallest depth where the norm of dC/dW^(0), as the run prints it, is 0 "
-        f"or not finite, or the output is not; inf: none up to {DEEPEST} [layers]",
+        "depth_lost": Column(
+            "float64",
+            "layers",
+            "smallest depth where all of dC/dW^(0) is 0, or some of it or of the output is not "
+            f"finite; inf: none up to {DEEPEST}",
+            tolerance=0.02,  # the last entry is lost by its last bits
+        ),
+        "depth_norm_lost": Column(
+            "float64",
+            "layers",
+            "smallest depth where the norm of dC/dW^(0), as the run prints it, is 0 or not finite, "
+            f"or the output is not; inf: none up to {DEEPEST}",
+            tolerance=0.02,  # the last entry is lost by its last bits
+        ),
         "expected_depth": f"depth_lost by theory; inf: beyond {DEEPEST} [layers]",
         "log10_true_norm": "norm of dC/dW^(0) at depth_lost (where that is inf, at depth "
         f"{DEEPEST}), by the scaled engine in float64 [log10]",

@@ -91,7 +91,11 @@ def verify(results: Path, recompute: int, seed: int) -> Iterator[Check]:
                 yield from _parts(kept)
                 yield from _again(kept, recompute, seed)
                 judged.append(kept)
-    for kept in judged if claims is not None else ():
+    if claims is None:
+        return
+    for kept in judged:
+        if not kept.experiment.claims:
+            continue
         verdicts = judge_all(kept.experiment, kept.tables)
         listed = claims[claims["experiment"] == kept.experiment.name].reset_index(drop=True)
         wrong = agreement.compare("claims", listed, verdicts, {})

@@ -304,6 +304,13 @@ def test_what_chaos_does_not_explain_is_found(machines, activation, by, word):
     assert word in between(kept, machines)
 
 
+def test_rounding_may_decide_how_many_rows_a_cell_has(machines):
+    here, kept, elsewhere = machines
+    shorter = elsewhere.drop(index=elsewhere.index[-3:])
+    assert between(kept, (here, kept, shorter)) == ""
+    assert "rows and columns" in between(kept.iloc[:-3], machines)
+
+
 def test_a_few_numbers_that_alone_differ_are_no_other_machines(machines):
     kept = machines[0].copy()
     kept.loc[5:9, "active_fraction"] += 1e-6
