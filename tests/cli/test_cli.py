@@ -1,13 +1,11 @@
 """The commands as a user meets them: real processes, real signals, one line for every mistake."""
 
 import os
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
-from toyhouse import ROOT, TOY, alive, changed, children, files, parts, start, study, wait_until
+from toyhouse import ROOT, TOY, changed, files, parts, study
 
 from study.cli import main
 
@@ -109,51 +107,6 @@ def test_claims_of_an_older_study_are_judged_again(house):
         "python -m study figures --results build/quick"
     ) in err
     assert list(read_table(results / "claims.csv").columns) == list(COLUMNS)
-
-
-def test_results_survive_a_driver_killed_at_any_moment(house):
-    assert study(house, "run", "--workers", 2, "--results", "calm")[0] == 0
-    calm = files(house / "calm")
-    for finished in (0, 4):
-        results = house / f"killed {finished}"
-        process = start(house, "run", "--workers", 2, "--results", results.name)
-        wait_until(lambda r=results, n=finished: len(parts(r)) >= n and (r / "toy").exists(), 30)
-        workers = children(process.pid)
-        process.kill()
-        process.communicate()
-        wait_until(lambda w=workers: not any(map(alive, w)), 5)  # no orphan
-        assert not (results / "toy" / "decay.csv").exists()
-        code, _, err = study(house, "run", "--workers", 2, "--results", results.name)
-        assert code == 0
-        done = int(err.split("8 parts, ")[1].split()[0])
-        assert finished <= done < 8
-        assert files(results) == calm
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_stops_at_once_and_leaves_no_orphan(house, number):
-    process = start(house, "run", "--workers", 2, "--results", "r")
-    wait_until(lambda: parts(house / "r"), 30)
-    workers = children(process.pid)
-    assert len(workers) >= 2
-    asked = time.monotonic()
-    os.killpg(process.pid, number) if number == signal.SIGINT else process.terminate()
-    _, err = process.communicate(timeout=10)
-    assert process.returncode == 130
-    assert time.monotonic() - asked < 5
-    assert err.splitlines()[-1].startswith("study: interrupted")
-    assert "Traceback" not in err
-    wait_until(lambda: not any(map(alive, workers)), 5)
-    assert set(files(house / "r")) <= {"toy/lock"}
-    assert not list((house / "r").rglob("*.tmp"))
-
-
-def test_two_runs_in_one_folder_wait_for_each_other(house):
-    both = [start(house, "run", "--workers", 1, "--results", "r") for _ in range(2)]
-    errors = [process.communicate(timeout=60)[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0]
-    assert any("waiting for another run" in err for err in errors)
-    assert sum("8 parts, 8 done, 0 to compute" in err for err in errors) == 1
 
 
 def test_a_failing_cell_gives_status_3_and_its_own_line(house):

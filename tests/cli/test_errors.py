@@ -106,7 +106,7 @@ BROKEN = {
     "an older version": (renumber([2, 0]), ["an older study (numerics [2, 0]; allowed: [2, 1])"]),
     "newer": (renumber([3, 1]), ["are of a newer study (numerics [3, 1]; allowed: [2, 1])"]),
     "a type of a later study": (
-        retype, ["decay.csv is of another study", "type 'float128'; allowed: float64, optional"]),
+        retype, ["decay.csv is of another study", "type 'float128'; allowed: float64, int64"]),
 }  # fmt: skip
 
 

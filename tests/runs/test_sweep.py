@@ -4,8 +4,6 @@ The faults are real ones, done to real files and real processes.
 """
 
 import os
-import random
-from pathlib import Path
 
 import pytest
 from toyhouse import Here, change, run, stored, tables
@@ -58,21 +56,6 @@ def test_a_new_version_of_the_numbers_makes_every_part_stale(toy, tmp_path, monk
     monkeypatch.setattr(records, "NUMERICS_VERSION", records.NUMERICS_VERSION + 1)
     run(toy, tmp_path, executor=Here())
     assert capsys.readouterr().err.count("3 parts, 0 done, 3 to compute") == 3
-
-
-def test_no_prefix_and_no_altered_bit_of_a_part_is_used(toy, tmp_path):
-    run(toy, tmp_path, executor=Here())
-    part = sweep.parts(Experiment.of(toy), "quick")[0]
-    data = (tmp_path / "toy" / ".parts" / f"{part.key}.part").read_bytes()
-    parts.decode_part(data, part.configuration)
-    broken = [data[:n] for n in range(len(data))] + [data + b"\n"]
-    for bit in random.Random(0).sample(range(8 * len(data)), 1000):
-        flipped = bytearray(data)
-        flipped[bit // 8] ^= 1 << bit % 8
-        broken.append(bytes(flipped))
-    for content in broken:
-        with pytest.raises(ValueError, match=r"empty|checksum"):
-            parts.decode_part(content, part.configuration)
 
 
 def test_a_damaged_part_is_computed_again_and_said(toy, tmp_path, monkeypatch, capsys):
@@ -129,18 +112,6 @@ def test_a_cell_that_fails_costs_itself_alone(toy, tmp_path, capsys, fault, word
     toy.GRID["quick"][1]["fault"] = ""
     assert run(toy, tmp_path, executor=Here()) == []
     assert "3 parts, 2 done, 1 to compute" in capsys.readouterr().err
-
-
-def test_a_worker_that_dies_is_retried_then_quarantined(toy, tmp_path):
-    marker = str(tmp_path / "died")
-    toy.GRID["quick"] = toy.cells(5)
-    toy.GRID["quick"][1] |= {"fault": "die once", "marker": marker}
-    toy.GRID["quick"][3] |= {"fault": "die"}
-    (failure,) = run(toy, tmp_path, workers=2)
-    assert Path(marker).exists()
-    assert "quarantined: its worker died twice" in failure
-    assert '"fault":"die"' in failure
-    assert len(stored(tmp_path)) == 4
 
 
 def test_a_column_without_a_meaning_stops_the_run(toy, tmp_path):
