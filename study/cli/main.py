@@ -72,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
+    # SIGTERM ends a run as Ctrl-C does: workers stopped, no file half written.
     before = {n: signal.signal(n, interrupt) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
         return args.run(args)

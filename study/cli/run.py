@@ -51,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
     choose_results(args)
     experiments = [load(name) for name in dict.fromkeys(args.names or discover())]
+    # Whatever can be refused is refused before the first cell is computed.
     for experiment in experiments:
         experiment.cells(args.preset)
     writable("--results", args.results)

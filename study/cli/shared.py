@@ -48,6 +48,7 @@ def writable(field: str, folder: Path) -> Path:
     """Make sure, before any work, that files can be written to `folder`."""
     try:
         make_folder(folder)
+        # Permission bits do not tell what root, a quota or a read-only mount allow: try it.
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise ValueError(

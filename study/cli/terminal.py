@@ -95,7 +95,7 @@ def plot(layers: pd.DataFrame, theory: pd.DataFrame, about: Mapping[str, str], o
     top = shown.max() + margin
     last = int(layers["layer"].max())
 
-    plotext.terminal.limit(False, False)
+    plotext.terminal.limit(False, False)  # the width is ours to choose, also for a pipe
     figure = plotext.figure
     figure.clear()
     figure.theme("simple")
@@ -105,6 +105,7 @@ def plot(layers: pd.DataFrame, theory: pd.DataFrame, about: Mapping[str, str], o
     _ticks(figure.ruler(1), bottom, top)
     _ticks(figure.ruler(0), 0, last)
 
+    # What is drawn later lies on top: ranges, band, median, theory, zeros.
     for name in ("float32", "float64"):
         for end in decades(name):
             if bottom < end < top:

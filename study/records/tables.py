@@ -95,6 +95,7 @@ def schema(frame: pd.DataFrame) -> dict[str, str]:
     """
     names = list(frame.columns)
     for name in names:
+        # The reader of CSVs drops such marks at the ends of a line.
         is_text = isinstance(name, str) and name.strip("\ufeff\t\r\n ") == name != ""
         if not is_text or names.count(name) > 1:
             raise ValueError(f"column {name!r} is not allowed; allowed: words, each name once")
@@ -128,7 +129,7 @@ def encode(frame: pd.DataFrame) -> bytes:
     >>> encode(pd.DataFrame({"a": [0.1, float("-inf")], "b": ["x,y", ""]}))
     b'a,b\\n0.1,"x,y"\\n-inf,\\n'
     """
-    schema(frame)
+    schema(frame)  # refuses what would not read back
     return frame.to_csv(index=False, lineterminator="\n").encode()
 
 
@@ -158,9 +159,9 @@ def decode(data: bytes, types: Mapping[str, str]) -> pd.DataFrame:
         return pd.read_csv(
             io.BytesIO(data),
             dtype={name: _DTYPES[kind] for name, kind in kinds.items()},
-            keep_default_na=False,
+            keep_default_na=False,  # a text may read NA or None
             na_values={name: ["", "nan"] for name, kind in kinds.items() if kind == "float64"},
-            lineterminator="\n",
+            lineterminator="\n",  # a text may hold a carriage return
         )
     except OverflowError as error:
         raise ValueError(f"not an int64: {error}") from None
@@ -170,6 +171,7 @@ def table_files(
     path: Path, data: bytes, types: Mapping[str, str], provenance: Mapping[str, Any]
 ) -> dict[Path, bytes]:
     """Return the two files of a table, given its CSV."""
+    # No time, host or path: the same run gives the same bytes.
     about = {
         "sha256": digest(data),
         "schema": dict(types),

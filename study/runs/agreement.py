@@ -44,6 +44,7 @@ def tables_of(part: Part, elsewhere: bool = False) -> dict[str, pd.DataFrame]:
         When the cell fails.
     """
     if elsewhere:
+        # A library chooses its instructions when it is loaded, so it takes a new process.
         spawn = multiprocessing.get_context("spawn")
         with environment(**OTHER_KERNELS), ProcessPoolExecutor(1, spawn) as pool:
             data, wrong = pool.submit(compute, *part).result()
@@ -70,6 +71,7 @@ def agree(part: Part, kept: Tables, meanings: Mapping) -> tuple[str, str]:
     if all(kept[name].equals(again[name]) for name in kept):
         return "equal", ""
     wrong = _first(compare(name, kept[name], again[name], meanings) for name in kept)
+    # Where nothing else differs, chaos explains nothing: this machine computed the rest.
     if not wrong or altered(kept, again):
         return "within the tolerance", wrong
     other = tables_of(part, elsewhere=True)
@@ -139,31 +141,33 @@ def compare_chaotic(
         return compare(name, kept, again, meanings)
     if len(again) != len(other):
         kept, again, other = _common(kept, again, other)
-    settings = [
-        column
-        for column in kept
-        if kept[column].equals(again[column]) and kept[column].equals(other[column])
-    ]
-    network = [c for c in settings if c == "seed" or kept[c].dtype not in (np.int64, np.float64)]
-    network += [c for c in settings if c in ("sigma_w", "sigma_b", "rate")]
+    settings = [c for c in kept if kept[c].equals(again[c]) and kept[c].equals(other[c])]
+    outcomes = kept.columns.difference(settings)
     moved = pd.Series(False, kept.index)
-    for column in kept.columns.difference(settings):
+    for column in outcomes:
         moved |= _apart(again[column], other[column], CHAOS * tolerance(column, meanings))
-    chaotic = moved.groupby([kept[c] for c in network]).transform("any") if network else moved
-    wrong = compare(
-        name,
-        kept[~chaotic].reset_index(drop=True),
-        again[~chaotic].reset_index(drop=True),
-        meanings,
-    )
+    # Chaos is a property of a network: where it shows in one layer, it may show in any.
+    network = [kept[column] for column in settings if _names_network(column, kept[column])]
+    chaotic = moved.groupby(network).transform("any") if network else moved
+    tame = [frame[~chaotic].reset_index(drop=True) for frame in (kept, again)]
+    wrong = compare(name, *tame, meanings)
     if wrong:
         return wrong
-    groups = [c for c in settings if c != "seed" and kept[c].duplicated(keep=False).all()]
-    for column in kept.columns.difference(settings):
-        if kept[column].dtype.kind not in "fi":
-            continue
-        for _, rows in kept[chaotic].groupby(groups) if groups else [("", kept[chaotic])]:
-            samples = [t[column][rows.index].dropna() for t in (kept, again)]
+    # Networks that differ in seed alone are draws of one distribution. A column whose values
+    # occur once, such as a norm that came out the same, would tell each draw from the others.
+    alike = [c for c in settings if c != "seed" and kept[c].duplicated(keep=False).all()]
+    rows = kept[chaotic]
+    groups = rows.groupby(alike).groups.values() if alike else [rows.index]
+    for column in outcomes:
+        is_number = kept[column].dtype.kind in "fi"  # what follows from numbers is not held
+        for group in groups if is_number else ():
+            samples = [frame[column][group].dropna() for frame in (kept, again)]
             if min(map(len, samples)) and _chance(*samples) < RARE:
-                return f"{name}.{column}: another distribution over {len(rows)} chaotic networks"
+                return f"{name}.{column}: another distribution over {len(group)} chaotic networks"
     return ""
+
+
+def _names_network(column: str, values: pd.Series) -> bool:
+    if column in ("seed", "sigma_w", "sigma_b", "rate"):
+        return True
+    return values.dtype not in (np.int64, np.float64)  # numbers may be of a layer or a step

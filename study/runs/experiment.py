@@ -148,6 +148,7 @@ class Experiment:
                 f"{self.name}.grid[{preset!r}] has {len(cells):,} cells; "
                 f"allowed: at most {MOST_CELLS:,}, so let a cell hold more seeds"
             )
+        # Before any work: a cell that fails after hours costs them.
         signature = inspect.signature(self.measure)
         known = set()
         for cell in cells:
@@ -205,6 +206,7 @@ def discover() -> list[str]:
 
 def question(name: str) -> str:
     """Return the question of an experiment, read from its source without importing it."""
+    # To import all experiments takes seconds, and one that is broken would hide the others.
     for node in ast.walk(ast.parse(_file(name).read_text(encoding="utf-8"))):
         is_question = isinstance(node, ast.keyword) and node.arg == "question"
         if is_question and isinstance(node.value, ast.Constant):
@@ -223,6 +225,6 @@ def load(name: str) -> Experiment:
     _file(name)
     try:
         module = importlib.import_module(f"{PACKAGE}.{name}")
-    except ValueError as error:
+    except ValueError as error:  # the contract does not know whose it is
         raise ValueError(f"{PACKAGE}.{name}: {error}") from error
     return Experiment.of(module)

@@ -43,6 +43,7 @@ def check(frame: pd.DataFrame) -> Iterator[tuple[str, str]]:
 
 def _between_layers(frame: pd.DataFrame) -> Iterator[tuple[str, str]]:
     """Compare each row with the next one, where that is the next layer of the same network."""
+    # Texts and whole numbers of an experiment's own name its networks, too.
     keys = [
         n for n in frame if n in NETWORK or (n not in PROFILE_COLUMNS and frame[n].dtype != float)
     ]
@@ -59,10 +60,12 @@ def _between_layers(frame: pd.DataFrame) -> Iterator[tuple[str, str]]:
         gradient = upper["log10_grad_norm"]
         most = upper["log10_delta_norm"] + frame["log10_signal_norm"]
         known = same & np.isfinite(gradient) & np.isfinite(most)
+        # Equal for one example; a batch may only lose by cancelling.
         excess = (gradient - most)[known].clip(lower=0)
         yield f"gradient, {known.sum()} pairs", _differ(excess, 0 * excess)
 
     if {"log10_grad_norm", "log10_weight_norm", *NETWORK} <= set(frame):
+        # Norms alone determine <W, dC/dW> only where a layer has one unit.
         homogeneous = frame["activation"].isin(["relu", "leaky_relu", "linear"])
         euler = frame["log10_grad_norm"] + frame["log10_weight_norm"]
         next_ = euler.shift(-1)

@@ -84,6 +84,7 @@ def verify(results: Path, recompute: int, seed: int) -> Iterator[Check]:
         yield from checks
         if folder == results:
             claims = tables.get("claims")
+        # What is damaged is not read any further: one line a fault.
         elif not any(check.wrong for check in checks) and _is_of_an_experiment(folder):
             wrong, kept = _provenance(folder, tables)
             yield Check(folder.name, "configuration", wrong)
@@ -119,6 +120,7 @@ def _read(folder: Path) -> tuple[dict[str, pd.DataFrame], list[Check]]:
         except (ValueError, OSError) as error:
             wrong = str(error)
         checks.append(Check(str(path), "checksum, rows, versions", wrong))
+    # A dictionary that is damaged or of another kind was reported above; it explains nothing.
     dictionary = tables.pop(DICTIONARY, None)
     if dictionary is None or [*dictionary] != ["table", "column", "type", "unit", "meaning"]:
         return tables, checks
@@ -161,6 +163,7 @@ def _provenance(folder: Path, tables: dict[str, pd.DataFrame]) -> tuple[str, Kep
         return "of an experiment or a preset that this study does not have", None
     experiment = load(folder.name)
     grid = parts(experiment, run["preset"])
+    # The grid, not its hash alone, so that a cell that was added or changed is seen.
     if run != configuration(experiment, run["preset"], grid):
         command = made_by(folder / f"{DICTIONARY}.csv")
         return f"of another version of the experiment; it is made again by: {command}", None
@@ -183,6 +186,7 @@ def _parts(kept: Kept) -> Iterator[Check]:
         except (ValueError, TypeError, KeyError, OSError) as error:
             yield Check(str(path), "part", f"damaged ({error})")
             continue
+        # Left from another grid or version: no run uses it, and none clears it away.
         if path.stem not in places:
             stale += 1
             continue
