@@ -37,7 +37,7 @@ gallery: .venv/.ready ## Write docs/gallery.md: every figure, its question, clai
 	$(PY) -m study gallery
 
 test: .venv/.ready .venv/.torch ## Run the tests (torch autograd is one of the witnesses)
-	$(PY) -m pytest -m "not slow"
+	$(PY) -m pytest -m "not slow" -n auto --dist worksteal
 
 test-slow: .venv/.ready .venv/.torch ## Run the tests that take minutes
 	$(PY) -m pytest -m "slow and not faults"
