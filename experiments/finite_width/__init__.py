@@ -148,14 +148,15 @@ def figure(tables: dict[str, pd.DataFrame]):
     """At finite width the typical gradient falls with depth over width, and narrow networks die.
 
     Left: the typical gain of the squared gradient norm, ln G, over depth times width, at the
-    critical scale: one level a kind of network, -5/2 for ReLU with Gaussian weights. Marks: median
-    with its 95 % interval over networks alive; lines: the median of the exact law of each width.
-    Middle: where each network is in its exact law, equally often everywhere. Right: share of narrow
-    networks whose gradient is exactly zero, with 1 - (1 - 2^-n)^L.
+    critical scale, from width 64 on: one level a kind of network, -5/2 for ReLU with Gaussian
+    weights. Marks: median with its 95 % interval over networks alive; lines: the median of the
+    exact law of each width. Middle: where each network is in its exact law, equally often
+    everywhere. Right: share of narrow networks whose gradient is exactly zero, with 1 - (1 -
+    2^-n)^L.
     """
     gains = tables["gains"]
     figure, [[left, middle, right]] = study.plot.panels(1, 3, 2.3)
-    alive = gains[(gains.layers_alive == gains.depth) & (gains.width > 9)]
+    alive = gains[(gains.layers_alive == gains.depth) & (gains.width >= 64)]
     alive = alive[alive.width == alive.narrow_width]
     points = medians(alive, KIND, ["log10_gain"])
     points["kind"] = points.activation.map({"relu": "ReLU", "linear": "linear"})
