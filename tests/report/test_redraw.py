@@ -17,6 +17,7 @@ def test_every_table_of_gradient_norms_has_a_script():
     assert set(SCRIPTS) == tables
 
 
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # seaborn's own
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_is_short_and_draws(name, tmp_path, monkeypatch):
     (tmp_path / "results").symlink_to(ROOT / "results")
