@@ -85,13 +85,13 @@ class Activations:
 
     def active_fraction(self, slopes: Array) -> Array:
         """Share of units, over the batch, with phi'(z) above ACTIVE_SHARE of its maximum."""
+        size = slopes.shape[1] * slopes.shape[2]
+        if len(slopes) == 1:
+            return np.array([np.count_nonzero(slopes > self.thresholds[0]) / size])
         counts = np.empty(len(slopes))
-        if len(self.blocks) == 1:
-            count_above(slopes, self.thresholds[0], counts)
-        else:
-            for block, threshold in zip(self.blocks, self.thresholds, strict=True):
-                count_above(slopes[block.networks], threshold, counts[block.networks])
-        return counts / (slopes.shape[1] * slopes.shape[2])
+        for block, threshold in zip(self.blocks, self.thresholds, strict=True):
+            count_above(slopes[block.networks], threshold, counts[block.networks])
+        return counts / size
 
     def _phi_of_blocks(self, z: Scaled) -> tuple[Array, Exponent]:
         values = np.empty_like(z.mantissa)
