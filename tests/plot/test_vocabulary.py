@@ -94,6 +94,7 @@ def test_depth_factors_and_phase_take_the_frame(df):
 
 
 def test_decades_need_all_layers_or_the_gradient_that_came_in(df):
+    df = df.drop(columns="log10_upstream_norm")
     whole = frames.decades(df)
     with pytest.raises(ValueError, match="leaves out layers"):
         frames.decades(df[df.layer % 2 == 0])

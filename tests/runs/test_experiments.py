@@ -142,7 +142,7 @@ def test_scale_phase_measures_what_it_says(table):
     cell = next(shrunk(c) for c in found.cells("quick") if c["table"] == table)
     cell["seeds"] = cell["seeds"][:3]
     with np.errstate(under="ignore"):
-        (rows,) = found.measure(**cell).values()
+        rows = found.measure(**cell)[table]
         row = rows[(rows.activation == "relu") & (rows.sigma_w == 2.0)].iloc[-1]
         more = {"dtype": "float32"} if table == "growth" else {}
         net = study.Network("relu", int(row.depth), int(row.width), 2.0, **more)
@@ -168,7 +168,7 @@ def test_depth_decay_measures_what_it_says(inputs):
     assert len(networks) == len(cell["nets"]) * len(cell["seeds"]) * 2
     assert sorted(networks.depth.unique()) == [3, 5]
     if inputs == "digits":
-        assert set(made) == {"networks"}
+        assert set(made) == {"networks", "gradient_norms"}
         return
     layers = made["layers"].set_index("layer")
     assert sorted(layers.index) == [0, 1, 2, 3, 4]
@@ -187,6 +187,7 @@ def test_a_dead_network_is_a_true_zero_in_depth_decay(monkeypatch):
         at, beneath = ((df.seed == 0) & below for below in (df.layer == 1, df.layer < 1))
         df.loc[at | beneath, ["log10_derivative_factor", "log10_weight_factor"]] = np.nan
         df.loc[at, "log10_derivative_factor"] = -np.inf
+        df.loc[beneath, "log10_upstream_norm"] = -np.inf
         return df
 
     monkeypatch.setattr(study, "profile", dead)
