@@ -195,9 +195,9 @@ def test_a_dead_network_is_a_true_zero_in_depth_decay(monkeypatch):
     decay = made["networks"].set_index("seed").log10_decay
     assert (decay[0] == -np.inf).all()
     assert np.isfinite(decay.drop(index=0)).all()
-    networks = made["networks"]
-    digits = networks.assign(inputs="digits", log10_decay=-np.inf)
-    plt.close(found.figure({**made, "networks": pd.concat([networks, digits])}))
+    networks = made["networks"].assign(sigma_w=1.0)
+    dead_too = networks.assign(activation="sigmoid", log10_decay=-np.inf)
+    plt.close(found.figure({**made, "networks": pd.concat([networks, dead_too])}))
 
 
 @pytest.mark.parametrize("name", ["relu", "linear"])
