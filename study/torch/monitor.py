@@ -25,6 +25,7 @@ WATCH_COLUMNS = {
     "step": "number of the step, 0 first [steps]",
     "call": "which call of the step's closure, 0 first or without one [calls]",
     "name": "the parameter, as named_parameters() has it [-]",
+    "layer": "place of its module among those with parameters, in that order, from 0 [layers]",
     "grad_norm_mantissa": "‖.grad‖ = mantissa x 2^exponent; 0 or [1, 2); inf or nan as found; nan "
     "too where there is no gradient [1]",
     "grad_norm_exponent": "the exponent of two that goes with the mantissa [log2]",
@@ -256,6 +257,9 @@ class Watch:
         def joined(name: str) -> np.ndarray:
             return np.concatenate([[], *(getattr(record, name) for record in records)])
 
+        names = joined("names").astype(object)
+        modules = [name.rpartition(".")[0] for name in names]
+        places = {module: place for place, module in enumerate(dict.fromkeys(modules))}
         gradients = joined("gradients")
         missing = joined("missing")
         with np.errstate(all="ignore"):
@@ -270,7 +274,8 @@ class Watch:
                 {
                     "step": repeated("step").astype(int),
                     "call": repeated("call").astype(int),
-                    "name": joined("names").astype(object),
+                    "name": names,
+                    "layer": np.array([places[module] for module in modules], int),
                     "grad_norm_mantissa": mantissa,
                     "grad_norm_exponent": exponent,
                     "log10_grad_norm": log10(mantissa, exponent),
