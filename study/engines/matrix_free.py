@@ -75,6 +75,9 @@ it has less than this share of its norm."""
 BLOCK_BYTES = 2**18
 """Signals of one layer that are walked together: what a core's cache holds."""
 
+THREAD_BYTES = 2**16
+"""Signals of one layer, of all seeds, from which threads pay."""
+
 ROOT_BYTES = 2**26
 """Roots of Gram matrices are kept for the backward pass if those of all layers take no more."""
 
@@ -394,7 +397,9 @@ def matrix_free(
     first = nets[0]
     shape = (data.batch, first.width) if data.inputs is None else data.inputs.shape
     row = len(nets) * shape[0] * max(shape[1], first.width) * np.dtype(first.dtype).itemsize
-    size = max(1, min(BLOCK_BYTES // row, -(-len(seeds) // CORES)))
+    # Where all seeds are little, two threads would but wait for each other's turn in Python.
+    threads = CORES if len(seeds) * row > THREAD_BYTES else 1
+    size = max(1, min(BLOCK_BYTES // row, -(-len(seeds) // threads)))
     blocks = [seeds[i : i + size] for i in range(0, len(seeds), size)]
 
     def walk(block: Sequence[int]) -> list[list[dict[str, Array]]]:
