@@ -27,8 +27,8 @@ Exponent = Array | int
 class Scaled:
     """Row vectors ``mantissa * 2**exponent``, shapes ``(..., units)`` and ``(...)``.
 
-    ``squares``, (...), are the sums of squares of the mantissa's rows, where they are
-    known: what `settle` returns is in range and knows them.
+    ``squares``, (...), are the sums of squares of the mantissa's rows (float64), where they
+    are known: what `settle` returns is in range and knows them.
     """
 
     __slots__ = ("exponent", "mantissa", "squares")
@@ -49,7 +49,7 @@ class Scaled:
     def __mul__(self, slopes) -> Scaled:
         """Equation (1): times phi'(z), as `study.arithmetic.activations` gives it."""
         plain = self.mantissa * slopes.values
-        squares = np.vecdot(plain, plain)
+        squares = sum_of_squares(plain)
         if all_within(squares, *SQUARE_RANGE[plain.dtype]):
             return Scaled(plain, self.exponent, squares)
         return slopes.rescued(settle(plain, self.exponent), self)
@@ -81,7 +81,7 @@ def settle(mantissa: Array, exponent: Exponent) -> Scaled:
     Norms drift one way in layer after layer, and there they have most room for it. Where none is
     near an end, the mantissa is the very array that was given.
     """
-    s = np.vecdot(mantissa, mantissa)
+    s = sum_of_squares(mantissa)
     if all_within(s, *SETTLED[mantissa.dtype]):
         return Scaled(mantissa, exponent, s)
     # Once one nears an end, bring in all that are on their way, so that many networks side by side
@@ -96,7 +96,7 @@ def settle(mantissa: Array, exponent: Exponent) -> Scaled:
     mantissa[far] = rows
     exponent[far] += shift - across
     exponent[far & ~mantissa.any(axis=-1)] = 0
-    s[far] = np.vecdot(rows, rows)
+    s[far] = sum_of_squares(rows)
     return Scaled(mantissa, exponent if exponent.any() else 0, s)
 
 

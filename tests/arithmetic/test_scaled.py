@@ -73,6 +73,12 @@ def test_what_is_in_range_is_left_alone_without_a_copy():
     assert settled.squares.tolist() == [3, 3]
 
 
+def test_sums_of_squares_are_float64_whatever_the_format():
+    """Norms over several arrays are sums of them: in float32 a clipped run would part from torch's."""
+    for x in (np.ones((2, 3), np.float32), np.full((2, 3), 1e-18, np.float32)):
+        assert scaled.settle(x, 0).squares.dtype == np.float64
+
+
 def test_the_input_of_settle_is_not_written_to():
     x = np.array([[2.0**300, 1.0], [1.0, 1.0]])
     before = x.copy()
