@@ -74,7 +74,7 @@ def test_what_is_in_range_is_left_alone_without_a_copy():
 
 
 def test_sums_of_squares_are_float64_whatever_the_format():
-    """Norms over several arrays are sums of them: in float32 a clipped run would part from torch's."""
+    """Norms over arrays are sums of them; in float32 a clipped run would part from torch's."""
     for x in (np.ones((2, 3), np.float32), np.full((2, 3), 1e-18, np.float32)):
         assert scaled.settle(x, 0).squares.dtype == np.float64
 
