@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from study.arithmetic.scaled import LOG10_2, ldexp
+from study.arithmetic.scaled import LOG10_2, normalised
 from study.core.activations import Array
 from study.core.backprop import Layer, backward, forward
 
@@ -63,9 +63,8 @@ def pullback(
     for count in reversed(counts):
         joining = np.repeat(cotangent[None], count - len(dr), axis=0)
         (step,) = backward([trace.pop()], np.concatenate([dr, joining]))
-        _, shift = np.frexp(np.abs(step.dr).max(axis=(-2, -1)))
-        shift = shift.astype(np.int64)
         with np.errstate(under="ignore"):
-            dr = ldexp(step.dr, -shift[:, None, None])
+            rows, shift = normalised(step.dr.reshape(count, -1))
+        dr = rows.reshape(step.dr.shape)
         exponent[:count] += shift
     return Gradients(dr, exponent)
