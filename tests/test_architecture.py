@@ -12,9 +12,8 @@ MODULES = sorted(
     path for folder in ("study", "experiments") for path in (ROOT / folder).rglob("*.py")
 )
 ROOMS = [
-    *("checks", "elementary", "differentiation"),
-    *("core", "arithmetic", "sampling", "theory", "statistics", "records", "engines", "runs"),
-    *("plot", "report", "torch", "cli"),
+    *("tools", "core", "arithmetic", "sampling", "theory", "statistics", "records"),
+    *("engines", "runs", "plot", "report", "torch", "cli"),
 ]
 """In order: each may import from those before it."""
 SPEED_ENGINES: set[str] = set()

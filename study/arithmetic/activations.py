@@ -25,7 +25,8 @@ from study.arithmetic.scaled import (
     sum_of_squares,
 )
 from study.core.activations import Activation
-from study.elementary import FAR, Array
+from study.tools import Array
+from study.tools.elementary import FAR
 
 ACTIVE_SHARE = 0.01
 """A unit counts as active where phi'(z) exceeds this share of the largest slope."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from study.elementary import Array
+from study.tools import Array
 
 quietly = np.errstate(over="ignore", under="ignore", invalid="ignore")
 """As people run it: leaving the range is no error."""

@@ -24,7 +24,7 @@ import numpy as np
 from study.arithmetic.formats import FORMATS, Format, quietly
 from study.core.activations import Activation, activation
 from study.core.blocks import Dense
-from study.elementary import Array
+from study.tools import Array
 
 __all__ = ["FORMATS", "Rounded", "RoundedActivation", "is_lost", "printed_norm", "rounded_layers"]
 

@@ -18,7 +18,7 @@ import math
 import numpy as np
 
 from study.arithmetic.kernels import all_within
-from study.elementary import Array
+from study.tools import Array
 
 Exponent = Array | int
 """int64 array, one an example, or the int 0 where nothing has been rescaled (the usual case)."""

@@ -23,9 +23,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Draw and judge."""
-    from study.checks import none_there
     from study.report.publish import MORE
     from study.runs.experiment import discover, question
+    from study.tools.checks import none_there
 
     there = [name for name in [*discover(), *MORE] if (args.results / name).is_dir()]
     names = list(dict.fromkeys(args.names)) or there

@@ -17,8 +17,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Gather the numbers, press the PDF, and say where both are."""
-    from study.checks import none_there
     from study.report.paper import press
+    from study.tools.checks import none_there
 
     press.printer()
     folder = beside(args.results, "paper")

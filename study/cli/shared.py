@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from study import checks
 from study.records.disk import make_folder
+from study.tools import checks
 
 RESULTS = checks.RESULTS["paper"]
 """The results that are under version control."""

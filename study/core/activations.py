@@ -34,10 +34,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-from study import elementary
-from study.checks import nearest
-from study.differentiation import checked, differentiated, quietly
-from study.elementary import EXACT, FAR, Array, soft_exponential, steps
+from study.tools import Array, elementary
+from study.tools.checks import nearest
+from study.tools.differentiation import checked, differentiated, quietly
+from study.tools.elementary import EXACT, FAR, soft_exponential, steps
 
 SELU_ALPHA = 1.6732632423543772848  # Klambauer et al. 2017, appendix 1
 SELU_LAMBDA = 1.0507009873554804934

@@ -23,7 +23,7 @@ import numpy as np
 
 from study.core.activations import Activation, activation
 from study.core.backprop import Layer, Numbers, Step, backward, forward
-from study.elementary import Array
+from study.tools import Array
 
 BATCH = -2
 """The axis of batch normalisation."""

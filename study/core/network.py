@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
-from study.checks import integer, one_of, real, sigma
 from study.core.activations import TABLE, Activation, activation
+from study.tools.checks import integer, one_of, real, sigma
 
 WEIGHT_LAWS = ("gaussian", "uniform", "orthogonal")
 DTYPES = ("float32", "float64")

@@ -17,9 +17,9 @@ import numpy as np
 
 from study.arithmetic.scaled import Scaled, settle, sum_of_squares
 from study.core.network import Network
-from study.elementary import Array
 from study.engines.march import Data, March, MarchedWeights, in_order, trunk_of
 from study.engines.weights import Unit, one_blas_thread
+from study.tools import Array
 
 FEW_ROWS = 128
 """Up to so many rows, G delta' is up to 40 % faster than delta G' in OpenBLAS."""

@@ -22,16 +22,16 @@ from study.arithmetic.scaled import (
     settle_matrix,
     shifted,
 )
-from study.checks import array, bad, items, one_of, real
 from study.core.activations import Activation
 from study.core.activations import activation as activation_row
 from study.core.backprop import backward, forward
 from study.core.network import DTYPES
-from study.elementary import Array
 from study.engines.layers import WeightedLayer
 from study.engines.march import cost_gradient, unit_cotangent
 from study.engines.recorder import Recorder, frame
 from study.sampling import gaussian
+from study.tools import Array
+from study.tools.checks import array, bad, items, one_of, real
 
 
 class GivenWeights:

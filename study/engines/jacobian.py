@@ -23,10 +23,10 @@ import numpy as np
 
 from study.arithmetic.activations import Activations, Block
 from study.arithmetic.scaled import Scaled, add, settle
-from study.checks import array, bad
 from study.core.network import Network
-from study.elementary import Array
 from study.sampling import gaussian
+from study.tools import Array
+from study.tools.checks import array, bad
 
 GROUP = 4  # layers between QR steps: their product's condition number costs as many digits
 _VANISHING = np.errstate(under="ignore", divide="ignore")  # beside its row, or with a dimension

@@ -6,8 +6,8 @@ from typing import Protocol
 
 from study.arithmetic.activations import Activations, Slopes
 from study.arithmetic.scaled import Scaled
-from study.elementary import Array
 from study.engines.recorder import Recorder
+from study.tools import Array
 
 
 class Weights(Protocol):

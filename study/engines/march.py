@@ -17,10 +17,10 @@ from study.arithmetic.activations import EVERY, Activations, Block
 from study.arithmetic.scaled import Scaled, add, joined, settle
 from study.core.backprop import Step, backward, forward
 from study.core.network import Network
-from study.elementary import Array
 from study.engines.layers import WeightedLayer
 from study.engines.recorder import Output, Recorder
 from study.sampling import gaussian
+from study.tools import Array
 
 
 class Data(NamedTuple):

@@ -60,10 +60,10 @@ import numpy as np
 
 from study.arithmetic.scaled import Scaled, settle, sum_of_squares
 from study.core.network import Network
-from study.elementary import Array
 from study.engines.march import Data, March, MarchedWeights
 from study.engines.weights import CORES, one_blas_thread
 from study.sampling import gaussian
+from study.tools import Array
 
 LAWS = ("gaussian", "orthogonal")
 """The laws of weights that this engine serves."""

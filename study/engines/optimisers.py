@@ -17,7 +17,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from study.arithmetic.scaled import Array, ldexp, norm, settle, spread, total
+from study.arithmetic.scaled import ldexp, norm, settle, spread, total
+from study.tools import Array
 
 MOMENTUM = 0.9
 DECAY = 0.9

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from study.checks import array, bad, check_memory, integer, items, one_of
 from study.core.columns import PROFILE_COLUMNS
 from study.core.network import Network
 from study.engines.dense import dense
@@ -17,6 +16,7 @@ from study.engines.march import Data, MarchedWeights
 from study.engines.matrix_free import LAWS, matrix_free
 from study.engines.weights import GROUP_ENTRIES, KEPT
 from study.records.norms import recorded_layers
+from study.tools.checks import array, bad, check_memory, integer, items, one_of
 
 ENGINES = ("auto", "dense", "matrix_free")
 

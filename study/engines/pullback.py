@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from study.arithmetic.scaled import LOG10_2, normalised
-from study.core.activations import Array
 from study.core.backprop import Layer, backward, forward
+from study.tools import Array
 
 
 class Gradients(NamedTuple):

@@ -21,7 +21,7 @@ from study.arithmetic.scaled import (
     total,
 )
 from study.core.backprop import BackStep
-from study.elementary import Array
+from study.tools import Array
 
 
 class Squares:

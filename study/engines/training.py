@@ -18,8 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from study.arithmetic.scaled import Array, log10
-from study.checks import bad, one_of
+from study.arithmetic.scaled import log10
 from study.core.activations import Activation
 from study.core.activations import activation as activation_row
 from study.core.backprop import backward, forward, weight_gradient
@@ -27,6 +26,8 @@ from study.core.blocks import Dense
 from study.engines.explicit import backpropagate
 from study.engines.optimisers import COSTS, OPTIMISERS, Descent, clip_to, norms
 from study.sampling import gaussian
+from study.tools import Array
+from study.tools.checks import bad, one_of
 
 Data = tuple[Array, Array]
 """Inputs (batch, n_0) and targets (batch, n_depth), or one such pair a network, stacked."""

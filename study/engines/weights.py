@@ -14,9 +14,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from study.arithmetic.scaled import Array, sum_of_squares
+from study.arithmetic.scaled import sum_of_squares
 from study.core.network import Network
 from study.sampling import gaussian
+from study.tools import Array
 
 UNIT_BYTES = 2**28
 """Orthogonal matrices kept for the way back take at most this."""

@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from study.checks import made_by
 from study.core.columns import PROFILE_COLUMNS, Column
 from study.records.columns import CONVENTIONS, OLD_TYPES, data_dictionary
 from study.records.disk import write_together
+from study.tools.checks import made_by
 
 __all__ = ["CONVENTIONS", "PROFILE_COLUMNS", "Column", "data_dictionary"]
 

@@ -16,11 +16,11 @@ import pandas as pd
 from matplotlib.colors import to_hex
 
 from study import theory
-from study.checks import made_by, missing_extra
 from study.plot.floats import decades
 from study.plot.style import COLOURS, DECADES, NAMES
 from study.records import tables as records
 from study.report.pages import fill
+from study.tools.checks import made_by, missing_extra
 
 NEEDED = {
     "networks": {"network", "activation", "sigma_w", "depth", "width", "weights", "gain"},

@@ -17,13 +17,13 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from study.checks import made_by, none_there
 from study.records import tables as records
 from study.records.disk import write_atomic
 from study.report.publish import interval, own_page
 from study.runs.experiment import discover, question
 from study.runs.sweep import alone
 from study.statistics.claims import COLUMNS
+from study.tools.checks import made_by, none_there
 
 _FOLDER = Path(__file__).parent / "templates"
 _WORDS = tomllib.loads((_FOLDER / "words.toml").read_text(encoding="utf-8"))

@@ -19,7 +19,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from study.checks import made_by
 from study.plot.style import house_style
 from study.records import tables as records
 from study.records.disk import make_folder, write_together
@@ -27,6 +26,7 @@ from study.runs.experiment import Experiment, Page, load
 from study.runs.sweep import alone, read_results
 from study.runs.workers import pool
 from study.statistics.claims import COLUMNS, judge_all
+from study.tools.checks import made_by
 
 # By ending: what would differ from run to run and is left out, and where a caption stands.
 _METADATA = {

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from typing import Any
 
-from study.checks import missing_extra
 from study.records import tables as records
 from study.runs import parts
+from study.tools.checks import missing_extra
 
 SECONDS = 10
 """How long a scheduler, and then its first worker, may take to answer."""

@@ -26,9 +26,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from study.checks import nearest
 from study.core.columns import Column
 from study.statistics.claims import Claim
+from study.tools.checks import nearest
 
 PACKAGE = "experiments"
 PRESETS = ("quick", "paper")

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from study.checks import made_by
 from study.records import disk
 from study.records import tables as records
 from study.runs import workers as pools
 from study.runs.parts import Part, check_name, decode_part
+from study.tools.checks import made_by
 
 if TYPE_CHECKING:
     import pandas as pd

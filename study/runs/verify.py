@@ -20,13 +20,13 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from study.checks import made_by, none_there
 from study.records import tables as records
 from study.runs import agreement, identities
 from study.runs.experiment import PRESETS, Experiment, discover, load
 from study.runs.parts import Part, read_part
 from study.runs.sweep import configuration, parts
 from study.statistics.claims import judge_all
+from study.tools.checks import made_by, none_there
 
 DICTIONARY = "data_dictionary"
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from study.checks import missing_extra
+from study.tools.checks import missing_extra
 
 
 class Digits(NamedTuple):

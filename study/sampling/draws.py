@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from study.core.activations import Array
 from study.sampling import digits, gaussian
+from study.tools import Array
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from study.checks import bad, one_of
+from study.tools.checks import bad, one_of
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -21,7 +21,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from study.checks import bad, integer, real
 from study.core.activations import Array
 from study.theory.maps import (
     ActivationLike,
@@ -34,6 +33,7 @@ from study.theory.maps import (
     within_range,
 )
 from study.theory.residual import mean_inverse_variance
+from study.tools.checks import bad, integer, real
 
 
 class Shattering(NamedTuple):

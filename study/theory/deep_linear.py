@@ -14,11 +14,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-from study.checks import bad, integer, one_of
 from study.core.activations import Array
 from study.theory.layer_law import active_units, digamma_excess
 from study.theory.maps import positive
 from study.theory.quadrature import panels
+from study.tools.checks import bad, integer, one_of
 
 
 class LyapunovSpectrum(NamedTuple):

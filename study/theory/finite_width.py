@@ -18,10 +18,10 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from study.checks import bad, integer, one_of
 from study.theory.layer_law import checked_widths
 from study.theory.maps import ActivationLike, positive, row_of
 from study.theory.norm_law import NormLaw
+from study.tools.checks import bad, integer, one_of
 
 
 def forward_law(

@@ -32,12 +32,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from study.checks import integer
 from study.core.activations import Activation, Array
 from study.theory.maps import ActivationLike, deviation, positive, row_of, trajectory, within_range
 from study.theory.mean_field import fixed_point
 from study.theory.moments import Spread, excess_kurtosis
 from study.theory.quadrature import break_points, gaussian_nodes
+from study.tools.checks import integer
 
 _BLOCK = 64  # layers at once: a few MB of nodes
 

@@ -22,8 +22,8 @@ from functools import lru_cache
 import numpy as np
 from scipy import special
 
-from study.checks import bad, integer, items
 from study.core.activations import Array
+from study.tools.checks import bad, integer, items
 
 # Coefficients of 1 / x^(2k+1) in ln Gamma and of 1 / x^(2k) in the digamma function.
 _STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360)

@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from study.checks import bad, integer, real
 from study.core.activations import Activation, Array
 from study.core.activations import activation as row_of
 from study.theory.quadrature import break_points, expectation, pair_expectation
+from study.tools.checks import bad, integer, real
 
 LARGEST = 1e50
 """The largest standard deviation accepted; q beyond its square is taken for the limit."""

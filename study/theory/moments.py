@@ -8,10 +8,10 @@ that a vector v is spread over, f = ||v||_4^4 / ||v||^4.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from study.checks import bad, one_of, real
 from study.core.activations import TABLE
 from study.theory.layer_law import checked_widths
 from study.theory.maps import LARGEST, ActivationLike, row_of
+from study.tools.checks import bad, one_of, real
 
 KURTOSIS = {"gaussian": 3.0, "uniform": 1.8}
 """E w^4 / (E w^2)^2 of the laws of weights that the study draws independently."""

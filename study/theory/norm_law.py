@@ -16,10 +16,10 @@ from functools import cached_property
 import numpy as np
 from scipy import optimize
 
-from study.checks import real
 from study.core.activations import Array
 from study.theory import layer_law
 from study.theory.dying import log_alive
+from study.tools.checks import real
 
 _TAIL = 33.0  # e^-33 = 5e-15 of the probability is left out on either side
 _SMOOTH = 1e-13  # the characteristic function is cut where it has fallen to this

@@ -22,10 +22,10 @@ import math
 
 import numpy as np
 
-from study.checks import integer
 from study.core.activations import Array
 from study.theory.maps import ActivationLike, gradient_factor, row_of, spread_of_phi, variance_map
 from study.theory.quadrature import break_points, panels
+from study.tools.checks import integer
 
 
 def checked_batch(batch: int) -> int:

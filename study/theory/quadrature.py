@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from study.checks import bad
 from study.core.activations import Activation, Array
+from study.tools.checks import bad
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(20)
 

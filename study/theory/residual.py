@@ -19,7 +19,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from study.checks import bad, integer, one_of
 from study.core.activations import Array
 from study.theory.maps import (
     LARGEST,
@@ -31,6 +30,7 @@ from study.theory.maps import (
     variance_map,
 )
 from study.theory.normalisation import checked_batch
+from study.tools.checks import bad, integer, one_of
 
 SCHEDULES = {
     "undamped": lambda layer, depth: np.ones_like(layer),

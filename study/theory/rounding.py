@@ -22,10 +22,10 @@ import math
 import numpy as np
 from scipy import special
 
-from study.checks import integer, one_of
 from study.core.activations import Array
 from study.theory.maps import positive
 from study.theory.quadrature import panels
+from study.tools.checks import integer, one_of
 
 FORMATS = {
     "float16": (11, -24),

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize
 
-from study.checks import integer, one_of
 from study.core.activations import Array
 from study.theory.maps import ActivationLike, positive, row_of
 from study.theory.quadrature import break_points, gaussian_nodes
+from study.tools.checks import integer, one_of
 
 TRACY_WIDOM_MEAN = -1.2065335745820
 """Of the largest eigenvalue of real matrices (Tracy and Widom 1996; digits: Bornemann 2010)."""

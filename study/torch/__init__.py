@@ -11,7 +11,7 @@ with a training loop.
 1    0.bias   100           ok
 """
 
-from study.checks import missing_extra
+from study.tools.checks import missing_extra
 
 try:
     import torch  # noqa: F401 - the error, if there is none

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from study.arithmetic.scaled import log10, status
-from study.checks import bad, integer
+from study.tools.checks import bad, integer
 from study.torch.norms import LIMITS, has_norm, normalised, quick_norms
 from study.torch.profiler import check_module
 

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from study.checks import bad
+from study.tools.checks import bad
 from study.torch.autograd import Graph
 from study.torch.hooks import Calls, recorded, tensors
 from study.torch.norms import has_norm, norm

@@ -8,10 +8,10 @@ import sys
 import pytest
 from toyhouse import TOY, build, files
 
-from study import checks
-from study.checks import made_by, nearest
 from study.cli import main, shared
 from study.records import tables as records
+from study.tools import checks
+from study.tools.checks import made_by, nearest
 
 MENDS = "made by: ", "made again by: ", "judged again by: ", "installed by: "
 

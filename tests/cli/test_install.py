@@ -11,7 +11,7 @@ import sys
 import pytest
 from toyhouse import ROOT
 
-from study import checks
+from study.tools import checks
 
 pytestmark = pytest.mark.slow
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import study
-from study import checks
+from study.tools import checks
 
 GOOD = {"activation": "relu", "depth": 3, "width": 4, "sigma_w": 1.0}
 

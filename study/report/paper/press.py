@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from study.checks import missing_extra
 from study.records.disk import write_together
 from study.report.paper.numbers import encode, gather
+from study.tools.checks import missing_extra
 
 if TYPE_CHECKING:
     import types

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import special
 
-Array = np.ndarray
+from study.tools import Array
 
 FAR = 2.0**50
 """Here every activation has long reached its asymptote; float32 still holds its square."""

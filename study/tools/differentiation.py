@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from study.elementary import Array
+from study.tools import Array
 
 quietly = np.errstate(all="ignore")
 
