@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     df = _unmixed(df, args.kind, look)
     if args.y is not None:
         look["value" if args.kind == "phase" else "y"] = args.y
-    drawn = getattr(study.plot, args.kind)(df, theory=args.theory, **look)
+    drawn = getattr(study.plot, args.kind)(df, theory=args.theory or None, **look)
     drawn.figure.savefig(args.save, dpi=200)
     print(f"figure    {args.save}")
     return 0

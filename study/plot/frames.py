@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from study.plot.style import COLOURS
 from study.tools.checks import bad, nearest
 
 NETWORK = ("activation", "sigma_w", "sigma_b", "weights", "dtype", "kink", "width", "depth")
@@ -159,14 +158,3 @@ def decades(df: pd.DataFrame) -> pd.DataFrame:
             "or a frame with log10_upstream_norm"
         )
     return networks.decades.sum().reset_index()
-
-
-def in_order(column: str | None, df: pd.DataFrame) -> list | None:
-    """The values of a column in the order of its panels and colours: numbers by size."""
-    if column is None:
-        return None
-    there = list(df[column].unique())
-    if column == "activation":
-        places = {name: i for i, name in enumerate(COLOURS)}
-        return sorted(there, key=lambda name: places.get(name, len(places)))
-    return sorted(there) if pd.api.types.is_numeric_dtype(df[column]) else there

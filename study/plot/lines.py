@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from study.plot.frames import in_order, reduced
+from study.plot.facets import colours_of, facets, label_axes, marks_of, rows_of
+from study.plot.frames import reduced
 from study.plot.style import (
     COLOURS,
-    FACTOR_COLOURS,
-    MARKS,
     NAMES,
-    WIDTH,
-    axis_name,
     called,
     house_style,
     label_ends,
     logarithmic,
     shade_float_ranges,
-)
+)  # fmt: skip
 
 MOST_MARKS = 16
 """On a curve: with more points its interval is a band, with fewer a bar at each mark."""
 MOST_LABELS = 9
 """At the ends of the curves of a panel."""
-ORDINARY_MARKS = "os^Dv<>Pph"
 
 
 def curves(
@@ -78,150 +74,94 @@ def curves(
     ValueError
         As `study.plot.frames.reduced`.
     """
-    mapped = {"hue": hue, "style": style, "col": col, "row": row}
-    points = reduced(df, [x], y, mapped, interval)
+    points = reduced(df, [x], y, {"hue": hue, "style": style, "col": col, "row": row}, interval)
     colours = colours_of(hue, df, palette)
     if hue is None and "activation" in df and df["activation"].nunique() == 1:
         line.setdefault("color", COLOURS.get(df["activation"].iloc[0], "C0"))
     if theory is not None:
         line.setdefault("linestyle", "")
-    legend = legend or style not in (None, hue)
+    line = {"marker": "o", "markeredgewidth": 0} | line
+    line["markevery"] = max(1, points[x].nunique() // MOST_MARKS)
+    if hue is not None:
+        line |= {"hue": hue, "hue_order": list(colours), "palette": colours}
+    if style not in (None, hue):
+        legend = True
+        line |= {"style": style, "markers": True, "dashes": "linestyle" not in line}
+    elif hue is not None:
+        marks = {"style_order": list(colours), "markers": marks_of(colours), "dashes": False}
+        line |= {"style": hue} | marks
     with house_style():
-        grid, panels = facets(df, col, row, height, ax)
+        drawn, panels = facets(df, col, row, height, ax)
         for panel, where in panels:
-            own = rows_of(points, where)
+            inside = rows_of(points, where)
             logarithmic(panel, log)
-            _lines(panel, own, x, hue, style, colours, legend, line)
-            _intervals(panel, own, x, hue, style, colours, line.get("color", "C0"))
+            _medians(panel, inside, x, legend, line)
+            for colour, curve in _curves(_within(inside), hue, style, colours, line):
+                _interval(panel, curve, x, colour, points[x].nunique() > MOST_MARKS)
             if theory is not None:
-                _theory(panel, rows_of(theory, where), x, y, hue, style, colours)
-            label_axes(panel, x, y, grid)
+                plain = {"color": "black"}
+                for colour, curve in _curves(rows_of(theory, where), hue, style, colours, plain):
+                    finite = curve[y].where(np.isfinite(curve[y]))
+                    panel.plot(curve[x], finite, color=colour, zorder=1)
+        label_axes(drawn, x, y)
         if ylim is not None:
             panels[0][0].set_ylim(*ylim)
         if floats:  # once all panels have their say in limits that they share
             for panel, _ in panels:
                 shade_float_ranges(panel)
-        panels[0][0].figure.draw_without_rendering()  # the layout, which the labels need
+        panel.figure.draw_without_rendering()  # the layout, which the labels need
         if hue is not None and not legend:
             for panel, where in panels:
-                _labels(panel, rows_of(points, where), x, hue, colours)
-    return panels[0][0] if grid is None else grid
+                _name_curves(panel, rows_of(points, where), x, hue, colours)
+    return drawn
 
 
-def colours_of(hue: str | None, df: pd.DataFrame, palette: object = None) -> dict:
-    """A colour for each value of the column, in order; numbers get darker as they fall."""
-    if hue is None:
-        return {}
-    levels = in_order(hue, df)
-    if palette is None and hue in ("activation", "factor"):
-        palette = dict(zip(levels, sns.color_palette("husl", len(levels)), strict=True))
-        palette |= COLOURS | FACTOR_COLOURS
-    if isinstance(palette, dict):
-        return {level: palette[level] for level in levels}
-    if pd.api.types.is_numeric_dtype(df[hue]):
-        # The lightest tones of the palette are too faint for a line.
-        tones = sns.color_palette(palette or "viridis", round(1.25 * len(levels)) + 1)
-    else:
-        tones = sns.color_palette(palette or "colorblind", len(levels))
-    return dict(zip(levels, tones, strict=False))
-
-
-def facets(
-    df: pd.DataFrame, col: str | None, row: str | None, height: float, ax: Axes | None
-) -> tuple[sns.FacetGrid | None, list[tuple[Axes, dict]]]:
-    """The panels with what is in each of them, {column: value}; the grid if there is one."""
-    names = [name for name in (row, col) if name is not None]
-    if not names:
-        return None, [(ax or plt.gca(), {})]
-    if ax is not None:
-        raise ValueError("ax is not allowed with col or row; allowed: one of the two")
-    values = df[names].drop_duplicates()
-    orders = {"col_order": in_order(col, df), "row_order": in_order(row, df)}
-    with mpl.rc_context({"figure.constrained_layout.use": False}):  # seaborn lays out on its own
-        grid = sns.FacetGrid(values, col=col, row=row, despine=False, **orders)
-    grid.figure.set_size_inches(WIDTH, height * len(grid.axes) + 0.2)
-    grid.figure.set_layout_engine("constrained")
-    panels = []
-    for key, panel in grid.axes_dict.items():
-        where = dict(zip(names, key if len(names) == 2 else (key,), strict=True))
-        title = ", ".join(called(name, value) for name, value in where.items())
-        panel.set_title(title, color=COLOURS.get(where.get("activation"), "black"))
-        panels.append((panel, where))
-    return grid, panels
-
-
-def label_axes(ax: Axes, x: str, y: str, grid: sns.FacetGrid | None) -> None:
-    """Say what the axes are; in a grid at its edges alone."""
-    ax.set(xlabel=axis_name(x), ylabel=axis_name(y))
-    if grid is not None:
-        ax.label_outer()
-
-
-def rows_of(frame: pd.DataFrame, where: dict) -> pd.DataFrame:
-    """The rows of a panel; a frame without the column is for all panels."""
-    for name, value in where.items():
-        if name in frame:
-            frame = frame[frame[name] == value]
-    return frame
-
-
-def _groups(frame: pd.DataFrame, hue: str | None, style: str | None):
-    """The curves of a panel, each with its value of hue."""
+def _curves(
+    frame: pd.DataFrame, hue: str | None, style: str | None, colours: dict, line: dict
+) -> Iterator[tuple[object, pd.DataFrame]]:
+    """The curves of a frame, each with its colour."""
     by = [name for name in dict.fromkeys((hue, style)) if name in frame]
     for key, curve in frame.groupby(by, sort=False) if by else [((None,), frame)]:
-        yield key[0], curve
+        yield colours.get(key[0], line.get("color", "C0")), curve
 
 
-def _lines(ax, points, x, hue, style, colours, legend, line) -> None:
-    """The medians, by seaborn."""
-    look = {"hue": hue, "hue_order": list(colours) or None, "palette": colours or None}
-    if style not in (None, hue):
-        look |= {"style": style, "markers": True, "dashes": line.get("linestyle") is None}
-    elif hue is not None:
-        marks = {v: MARKS.get(v, ORDINARY_MARKS[i % 10]) for i, v in enumerate(colours)}
-        look |= {"style": hue, "style_order": list(colours), "markers": marks, "dashes": False}
-    else:
-        look |= {"marker": "o"}
-    look |= {"markevery": max(1, points[x].nunique() // MOST_MARKS), "markeredgewidth": 0}
-    sns.lineplot(
-        points[np.isfinite(points["value"])], x=x, y="value", estimator=None, errorbar=None, ax=ax,
-        legend="auto" if legend else False, **look | line,
-    )  # fmt: skip
-    for text in ax.get_legend().get_texts() if ax.get_legend() else ():
-        text.set_text(NAMES.get(text.get_text(), text.get_text()))
-
-
-def _intervals(ax, points, x, hue, style, colours, colour) -> None:
-    """Bars or bands, and at the edges what has no height: true zeros, and infinities."""
+def _medians(ax: Axes, points: pd.DataFrame, x: str, legend: bool, line: dict) -> None:
     finite = points[np.isfinite(points["value"])]
-    ends = finite[["low", "high"]].replace([-np.inf, np.inf], np.nan)
-    ends = ends.fillna({"low": ends.low.min(), "high": ends.high.max()})
-    for value, curve in _groups(finite.assign(low=ends.low, high=ends.high), hue, style):
-        tone = colours.get(value, colour)
-        if points[x].nunique() <= MOST_MARKS:
-            ax.vlines(curve[x], curve.low, curve.high, color=tone, lw=0.9)
-        else:
-            ax.fill_between(curve[x], curve.low, curve.high, color=tone, alpha=0.25, lw=0)
+    sns.lineplot(
+        finite, x=x, y="value", estimator=None, errorbar=None, ax=ax, legend=legend, **line
+    )
+    if legend:
+        for text in ax.get_legend().get_texts():
+            text.set_text(NAMES.get(text.get_text(), text.get_text()))
+
+
+def _within(points: pd.DataFrame) -> pd.DataFrame:
+    """Points with ends of intervals that can be drawn: none is infinite."""
+    ends = points[["low", "high"]].where(np.isfinite)
+    return points.assign(**ends.fillna({"low": ends.low.min(), "high": ends.high.max()}))
+
+
+def _interval(ax: Axes, curve: pd.DataFrame, x: str, colour: object, band: bool) -> None:
+    """Bars or a band, and at the edges what has no height: true zeros, and infinities."""
+    finite = curve[np.isfinite(curve["value"])]
+    if band:
+        ax.fill_between(finite[x], finite.low, finite.high, color=colour, alpha=0.25, lw=0)
+    else:
+        ax.vlines(finite[x], finite.low, finite.high, color=colour, lw=0.9)
     for edge, mark, place in ((-np.inf, "v", 0.03), (np.inf, "^", 0.97)):
-        for value, curve in _groups(points[points["value"] == edge], hue, style):
-            ax.scatter(
-                curve[x], np.full(len(curve), place), marker=mark, s=12, clip_on=False,
-                color=colours.get(value, colour), transform=ax.get_xaxis_transform(),
-            )  # fmt: skip
+        at = curve[x][curve["value"] == edge]
+        if len(at):
+            look = {"s": 12, "clip_on": False, "color": colour}
+            heights = np.full(len(at), place)
+            ax.scatter(at, heights, marker=mark, transform=ax.get_xaxis_transform(), **look)
 
 
-def _theory(ax, theory, x, y, hue, style, colours) -> None:
-    for value, curve in _groups(theory, hue, style):
-        finite = curve[y].where(np.isfinite(curve[y]))
-        ax.plot(curve[x], finite, color=colours.get(value, "black"), zorder=1)
-
-
-def _labels(ax, points, x, hue, colours) -> None:
-    """The curves' names where they end, all at the right edge."""
+def _name_curves(ax: Axes, points: pd.DataFrame, x: str, hue: str, colours: dict) -> None:
+    """Their names where they end, all at the right edge."""
     finite = points[np.isfinite(points["value"])]
     last = finite.sort_values(x).drop_duplicates(hue, keep="last").set_index(hue)["value"]
     levels = [level for level in colours if level in last]
     shown = levels[:: -(-len(levels) // MOST_LABELS) or 1]
     ends = [(last[level], called(hue, level), colours[level]) for level in shown]
     if ends:
-        label_ends(ax, ends, float(finite[x].max()))
+        label_ends(ax, ends, float(points[x].max()))

@@ -1,4 +1,4 @@
-"""Maps: decades gained or lost over two columns, in the range of float32, beside theory."""
+"""Maps of decades gained or lost over two columns, in the range of float32, and tables."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
+from study.plot.facets import facets, label_axes, rows_of
 from study.plot.floats import FLOAT32_DECADES
 from study.plot.frames import decades, read, reduced
-from study.plot.lines import facets, label_axes, rows_of
 from study.plot.style import DECADES, house_style, logarithmic
 from study.theory.mean_field import critical_sigma_w, mean_field
 
@@ -26,7 +26,7 @@ def phase(
     y: str = "depth",
     col: str | None = None,
     row: str | None = None,
-    theory: bool = False,
+    theory: bool | None = None,
     height: float = 2.0,
     ax: Axes | None = None,
 ) -> Axes | sns.FacetGrid:
@@ -55,7 +55,7 @@ def phase(
     low, high = FLOAT32_DECADES
     look = {"cmap": DECADES, "vmin": low, "vmax": high, "rasterized": True}
     with house_style():
-        grid, panels = facets(df, col, row, height, ax)
+        drawn, panels = facets(df, col, row, height, ax)
         for panel, where in panels:
             squares = rows_of(points, where).pivot(index=y, columns=x, values="value")
             edges = _edges(squares.columns), _edges(squares.index)
@@ -63,11 +63,11 @@ def phase(
             logarithmic(panel, "xy")
             if theory:
                 _theory(panel, rows_of(df, where), x, y)
-            label_axes(panel, x, y, grid)
+        label_axes(drawn, x, y)
         axes = [panel for panel, _ in panels]
-        bar = axes[0].figure.colorbar(mesh, ax=axes, extend="both", aspect=30, pad=0.01)
+        bar = drawn.figure.colorbar(mesh, ax=axes, extend="both", aspect=30, pad=0.01)
         bar.set_label("decades gained or lost")
-    return panels[0][0] if grid is None else grid
+    return drawn
 
 
 def _edges(middles: pd.Index) -> np.ndarray:
@@ -79,19 +79,30 @@ def _edges(middles: pd.Index) -> np.ndarray:
 
 def _theory(ax: Axes, df: pd.DataFrame, x: str, y: str) -> None:
     """chi = 1 and, against depth, equal decades: depth times 1/2 log10 chi."""
-    name = df["activation"].iloc[0]
+    activation = df["activation"].iloc[0]
     limits = ax.axis()
     if y == "sigma_b":
         biases = np.sort(df[y].unique())
-        ax.plot([critical_sigma_w(name, bias) for bias in biases], biases, color="black")
+        ax.plot([critical_sigma_w(activation, bias) for bias in biases], biases, color="black")
     else:
         bias = float(df["sigma_b"].iloc[0]) if "sigma_b" in df else 0.0
         scales = np.geomspace(df[x].min(), df[x].max(), 120)
-        rate = np.array([0.5 * np.log10(mean_field(name, s, bias).chi) for s in scales])
-        ax.axvline(critical_sigma_w(name, bias), color="black")
+        rate = np.array([0.5 * np.log10(mean_field(activation, s, bias).chi) for s in scales])
+        ax.axvline(critical_sigma_w(activation, bias), color="black")
         low, high = FLOAT32_DECADES
         for level, dash in ((KEPT, "--"), (-KEPT, "--"), (low, ":"), (high, ":")):
             with np.errstate(divide="ignore"):
                 depths = level / rate
             ax.plot(scales, np.where(depths > 0, depths, np.nan), dash, color="black", lw=0.9)
     ax.axis(limits)
+
+
+def table(cells: pd.DataFrame, form: str, ax: Axes) -> Axes:
+    """Draw a frame as a table, darker where a number is above 0; ``form`` is "{:.2g} %", say."""
+    with house_style():
+        look = {"cmap": "Oranges", "vmax": 3, "cbar": False, "linewidths": 1}
+        sns.heatmap(cells > 0, annot=cells.map(form.format), fmt="", ax=ax, **look)
+        ax.set(xlabel="", ylabel="")
+        ax.tick_params(length=0, labeltop=True, labelbottom=False)
+        ax.tick_params(axis="y", rotation=0)
+    return ax

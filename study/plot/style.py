@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from operator import itemgetter
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
+from scipy.optimize import isotonic_regression
 
 from study.core.activations import TABLE
-from study.plot.floats import FLOAT32_DECADES, FLOAT64_DECADES
+from study.plot.floats import decades
 
 COLOURS = {name: row.look.colour for name, row in TABLE.items()}
 MARKS = {name: row.look.marker for name, row in TABLE.items()}
@@ -42,8 +42,6 @@ SYMBOLS = {
 
 WIDTH = 178 / 25.4
 """Of a figure across the paper's two columns, in inches: a point is a point in print."""
-COLUMN = 85 / 25.4
-"""Of a figure in one column."""
 SMALL = 6.2
 """In points; nothing is smaller, but an index within its formula."""
 
@@ -52,35 +50,10 @@ DECADES = LinearSegmentedColormap.from_list(
 )
 """Ever lighter, so that it reads in grey; the hue turns where the gradient stays."""
 
-_OWN = {
-    "font.family": "DejaVu Sans",
-    "axes.titlepad": 4,
-    "axes.titlelocation": "left",
-    "axes.labelpad": 2.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.6,
-    "figure.figsize": (COLUMN, 2.4),
-    "figure.dpi": 150,
-    "figure.constrained_layout.use": True,
-    "legend.frameon": False,
-    "lines.linewidth": 1.1,
-    "lines.markersize": 3.2,
-    "svg.fonttype": "path",
-}
-for _axis in ("xtick", "ytick"):
-    _OWN |= {f"{_axis}.major.{what}": size for what, size in (("size", 2.5), ("width", 0.6))}
-    _OWN |= {f"{_axis}.minor.{what}": size for what, size in (("size", 1.5), ("width", 0.5))}
 
-
-@contextmanager
-def house_style() -> Iterator[None]:
-    """Draw inside this context: seaborn's style for paper, in letters of 6.6 to 7.2 points."""
-    import seaborn as sns  # 1.6 s, which those who want the colours need not wait for
-
-    context = sns.plotting_context("paper", font_scale=0.75)
-    with mpl.rc_context(sns.axes_style("ticks") | context | _OWN):
-        yield
+def house_style() -> AbstractContextManager:
+    """The context in which figures are drawn, whatever style the user has set."""
+    return plt.style.context(["default", "study.plot.paper"])
 
 
 def panels(rows: int, columns: int, height: float, **shared) -> tuple[Figure, np.ndarray]:
@@ -93,7 +66,7 @@ def logarithmic(ax: Axes, which: str) -> None:
     """Make the axes named, "x", "y" or "xy", logarithmic, with plain numbers."""
     for name in which:
         ax.set(**{f"{name}scale": "log"})
-        axis = ax.xaxis if name == "x" else ax.yaxis
+        axis = getattr(ax, f"{name}axis")
         axis.set_major_formatter("{x:,g}")
         axis.set_minor_formatter(NullFormatter())
 
@@ -119,18 +92,16 @@ def called(column: str, value: object) -> str:
 
 
 def label_ends(ax: Axes, ends: list[tuple[float, str, object]], x: float) -> None:
-    """Write (height, text, colour) at x, moved apart where they would overlap."""
+    """Write (height, text, colour) at x, as near to each height as the texts' own height allows."""
+    ends = sorted(ends, key=itemgetter(0))
     to_axes = ax.transData + ax.transAxes.inverted()
-    placed = sorted(ends, key=lambda end: end[0])
-    heights = np.array([to_axes.transform((x, y))[1] for y, _, _ in placed]).clip(0.02, 0.98)
+    heights = np.array([to_axes.transform((x, end[0]))[1] for end in ends]).clip(0.02, 0.98)
     gap = 8 / (ax.get_window_extent().height * 72 / ax.figure.dpi)
-    for _ in range(200):
-        for i in range(1, len(heights)):
-            lack = max(0.0, gap - (heights[i] - heights[i - 1]))
-            heights[i - 1 : i + 1] += [-lack / 2, lack / 2]
-    heights -= max(0.0, heights[-1] - 1.0)  # within the panel, at its lower end above all
-    heights += max(0.0, 0.02 - heights[0])
-    for height, (_, text, colour) in zip(heights, placed, strict=True):
+    gaps = gap * np.arange(len(ends))
+    # With the gaps taken off, texts that do not overlap are heights that do not fall.
+    lowest = isotonic_regression(heights - gaps).x
+    placed = np.maximum(np.minimum(lowest, 1 - gaps[-1]), 0.02) + gaps
+    for height, (_, text, colour) in zip(placed, ends, strict=True):
         ax.annotate(
             text, (x, height), xycoords=("data", "axes fraction"), xytext=(4, 0), color=colour,
             textcoords="offset points", va="center", fontsize=SMALL, annotation_clip=False,
@@ -139,22 +110,22 @@ def label_ends(ax: Axes, ends: list[tuple[float, str, object]], x: float) -> Non
 
 def shade_float_ranges(ax: Axes) -> None:
     """Grey where a plain float32, and darker where a plain float64, leaves its normal range."""
+    low, high = ax.set_ylim(ax.get_ylim())
+    for name, grey in (("float32", "#f0f0f0"), ("float64", "#dcdcdc")):
+        smallest, largest = decades(name)
+        _shade(ax, smallest, low, grey, f"below {name}", "top")
+        _shade(ax, largest, high, grey, f"beyond {name}", "bottom")
+
+
+def _shade(ax: Axes, end: float, edge: float, grey: str, text: str, side: str) -> None:
+    """From the end of a range to the panel's edge, where the edge lies beyond it."""
     low, high = ax.get_ylim()
-    ax.set_ylim(low, high)
-    for ends, grey, name in (
-        (FLOAT32_DECADES, "#f0f0f0", "float32"),
-        (FLOAT64_DECADES, "#dcdcdc", "float64"),
-    ):
-        for end, edge, word, side in (
-            (ends[0], low, "below", "top"),
-            (ends[1], high, "beyond", "bottom"),
-        ):
-            outside = edge - end if word == "beyond" else end - edge
-            if outside <= 0:
-                continue
-            ax.axhspan(end, edge, color=grey, lw=0, zorder=-2)
-            if outside > 0.07 * (high - low):  # room for a line of text
-                ax.text(
-                    0.02, end, f"{word} {name}", transform=ax.get_yaxis_transform(), va=side,
-                    fontsize=SMALL, color="#666666", zorder=-1,
-                )  # fmt: skip
+    outside = end - edge if side == "top" else edge - end
+    if outside <= 0:
+        return
+    ax.axhspan(end, edge, color=grey, lw=0, zorder=-2)
+    if outside > 0.07 * (high - low):  # room for a line of text
+        ax.text(
+            0.02, end, text, transform=ax.get_yaxis_transform(), va=side, fontsize=SMALL,
+            color="#666666", zorder=-1,
+        )  # fmt: skip

@@ -11,17 +11,15 @@ from study.plot.frames import FACTORS, NETWORK, VARIED, decades, need, read
 from study.plot.lines import curves
 from study.plot.rows import dots
 
-_ROLES = ("hue", "style", "col", "row")
 
-
-def profile(df: pd.DataFrame | str | Path, y: str = "log10_grad_norm", theory=False, **look):
+def profile(df: pd.DataFrame | str | Path, y: str = "log10_grad_norm", theory=None, **look):
     """Draw a norm against layer: median over seeds, its 95 % interval as a band or bars.
 
     Parameters
     ----------
     df : frame of `study.profile`, `study.backpropagate` or `study.torch.profile`, or a CSV's path
     y : the column drawn, norms as log10
-    theory : draw what theory expects, log10_grad_norm alone, or a DataFrame of lines
+    theory : True draws what theory expects, log10_grad_norm alone; or a DataFrame of lines
     **look : hue, style, col, row and the rest of `study.plot.curves`
 
     Returns
@@ -42,10 +40,10 @@ def profile(df: pd.DataFrame | str | Path, y: str = "log10_grad_norm", theory=Fa
         look.setdefault("hue", "parameter")
     if theory is True:
         theory = expected.profile(df, _mapped(look))
-    return curves(df, "layer", y, theory=_lines(theory), **{"floats": True} | look)
+    return curves(df, "layer", y, theory=theory, **{"floats": True} | look)
 
 
-def depth(df: pd.DataFrame | str | Path, y: str = "decades", theory=False, **look):
+def depth(df: pd.DataFrame | str | Path, y: str = "decades", theory=None, **look):
     """Draw what reaches the input against depth.
 
     Parameters
@@ -53,7 +51,7 @@ def depth(df: pd.DataFrame | str | Path, y: str = "decades", theory=False, **loo
     df : frame of networks of several depths: layers, or one row a network and seed
     y : "decades" gained from output to input, found from the factors of a frame with layers; or a
         column, of a frame with layers that of layer 0
-    theory : draw the decades that theory expects, or a DataFrame of lines
+    theory : True draws the decades that theory expects; or a DataFrame of lines
     **look : hue, style, col, row and the rest of `study.plot.curves`
     """
     df = read(df)
@@ -63,10 +61,10 @@ def depth(df: pd.DataFrame | str | Path, y: str = "decades", theory=False, **loo
         df = df[df["layer"] == 0]
     if theory is True:
         theory = expected.depth(df, y, _mapped(look))
-    return curves(df, "depth", y, theory=_lines(theory), **{"floats": True} | look)
+    return curves(df, "depth", y, theory=theory, **{"floats": True} | look)
 
 
-def factors(df: pd.DataFrame | str | Path, per: str = "layer", theory=False, **look):
+def factors(df: pd.DataFrame | str | Path, per: str = "layer", theory=None, **look):
     """Draw what the derivative did to the gradient, what the weights did, and both.
 
     Parameters
@@ -74,27 +72,35 @@ def factors(df: pd.DataFrame | str | Path, per: str = "layer", theory=False, **l
     df : any frame with log10_derivative_factor and log10_weight_factor
     per : "layer": decades a layer against the layer; "network": their mean over the layers, a row
         a value of ``y`` (by default activation)
-    theory : draw mean field's 1/2 log10 E phi'^2 and log10 sigma_w
+    theory : True draws mean field's 1/2 log10 E phi'^2 and log10 sigma_w
     **look : the rest of `study.plot.curves` or `study.plot.dots`; the hue is the factor
     """
+    if per not in ("layer", "network"):
+        raise ValueError(f"per = {per!r}; allowed: layer, network")
     df = read(df)
     need(df, FACTORS)
-    keys = [c for c in dict.fromkeys([*VARIED, "seed", "layer", *_mapped(look)]) if c in df]
+    mapped = _mapped(look)
+    lines = _by_factor(expected.factors(df, mapped), mapped, per) if theory else None
+    shown = _by_factor(df, mapped, per)
+    look = {"hue": "factor", "theory": lines} | look
+    if per == "layer":
+        return curves(shown, "layer", "decades_a_layer", **look)
+    return dots(shown, "decades_a_layer", **{"y": "activation"} | look)
+
+
+def _by_factor(df: pd.DataFrame, mapped: list[str], per: str) -> pd.DataFrame:
+    """A row a factor: the derivative's, the weights', and of both; of all layers or their mean."""
+    keys = [name for name in dict.fromkeys([*VARIED, "seed", *mapped]) if name in df]
     parts = {"derivative": df[FACTORS[0]], "weights": df[FACTORS[1]]}
     parts["both"] = parts["derivative"] + parts["weights"]
-    long = pd.concat([df[keys].assign(factor=p, decades_a_layer=v) for p, v in parts.items()])
-    lines = expected.factors(df, _mapped(look)) if theory is True else _lines(theory)
-    look = {"hue": "factor"} | look
+    layers = df.get("layer", 0)
+    long = pd.concat(
+        df[keys].assign(layer=layers, factor=part, decades_a_layer=values)
+        for part, values in parts.items()
+    )
     if per == "layer":
-        return curves(long, "layer", "decades_a_layer", theory=lines, **look)
-    if per != "network":
-        raise ValueError(f"per = {per!r}; allowed: layer, network")
-    keys = [name for name in [*keys, "factor"] if name != "layer"]
-    means = long.groupby(keys, sort=False, as_index=False).decades_a_layer.mean()
-    if lines is not None:
-        by = [name for name in keys if name in lines]
-        lines = lines.groupby(by, sort=False, as_index=False).decades_a_layer.mean()
-    return dots(means, "decades_a_layer", **{"y": "activation"} | look, theory=lines)
+        return long
+    return long.groupby([*keys, "factor"], sort=False, as_index=False).decades_a_layer.mean()
 
 
 def spectrum(df: pd.DataFrame | str | Path, x: str = "rank", **look):
@@ -129,9 +135,5 @@ def training(df: pd.DataFrame | str | Path, y: str = "loss", **look):
 
 def _mapped(look: dict) -> list[str]:
     """The columns that a call maps, without those that `factors` makes."""
-    names = dict.fromkeys(look.get(role) for role in _ROLES)
+    names = dict.fromkeys(look.get(role) for role in ("hue", "style", "col", "row"))
     return [name for name in names if name not in (None, "factor")]
-
-
-def _lines(theory) -> pd.DataFrame | None:
-    return theory if isinstance(theory, pd.DataFrame) else None
