@@ -15,9 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numba
 import numpy as np
 
-from study.arithmetic.scaled import ldexp, norm, settle, spread, total
+from study.arithmetic.kernels import all_within
+from study.arithmetic.scaled import SETTLED, ldexp, norm, settle, spread, total
 from study.tools import Array
 
 MOMENTUM = 0.9
@@ -52,63 +54,84 @@ COSTS = {"cross_entropy": cross_entropy, "squared_error": squared_error}
 
 def norms(arrays: Sequence[Array]) -> tuple[Array, Array]:
     """Norm of each network over all arrays, (mantissa, exponent); not finite where an entry is."""
-    squares = []
-    exponents = []
-    for a in arrays:
-        x = settle(a.reshape(len(a), -1), 0)
-        squares.append(x.squares)
-        exponents.append(spread(x.exponent, x.squares.shape))
-    return norm(*total(np.stack(squares), np.stack(exponents), axis=0))
+    rows = [a.reshape(len(a), -1) for a in arrays]
+    squares = np.array([np.vecdot(x, x) for x in rows], np.float64)
+    if all_within(squares, *SETTLED[rows[0].dtype]):
+        return norm(squares.sum(axis=0), 0)
+    settled = [settle(x, 0) for x in rows]
+    squares = np.stack([x.squares for x in settled])
+    exponents = np.stack([spread(x.exponent, x.squares.shape) for x in settled])
+    return norm(*total(squares, exponents, axis=0))
 
 
-def clip_to(limit: float, gradients: Sequence[Array], size: tuple[Array, Array]) -> None:
-    """Shrink, in place, the gradients of those networks whose norm ``size`` exceeds the limit."""
+def clip_shares(limit: float, size: tuple[Array, Array]) -> Array:
+    """What each network's gradient of norm ``size`` is multiplied by, to be at most the limit."""
     mantissa, exponent = size
-    share = np.minimum(1, ldexp(limit / mantissa, -exponent))
-    for g in gradients:
-        g *= _beside(share, g)
+    return np.minimum(1, ldexp(limit / mantissa, -exponent))
 
 
-def _sgd(g: Array, t: int) -> Array:
-    return g
+# A step reads and writes every parameter once: in NumPy's own calls, one a term, the memory's
+# speed would take more time than the products of a small network.
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _sgd(p, g, memory, rates, shares, moving, grown):
+    for i in np.flatnonzero(moving):
+        for j in range(p.shape[1]):
+            p[i, j] -= rates[i] * (g[i, j] * shares[i])
 
 
-def _momentum(g: Array, t: int, v: Array) -> Array:
-    v *= g.dtype.type(MOMENTUM)
-    v += g
-    return v
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _momentum(p, g, memory, rates, shares, moving, grown):
+    share = p.dtype.type(MOMENTUM)
+    for i in np.flatnonzero(moving):
+        for j in range(p.shape[1]):
+            v = share * memory[0, i, j] + g[i, j] * shares[i]
+            memory[0, i, j] = v
+            p[i, j] -= rates[i] * v
 
 
-def _adam(g: Array, t: int, m: Array, s: Array) -> Array:
-    number = g.dtype.type
-    m *= number(DECAY)
-    m += number(1 - DECAY) * g
-    s *= number(SQUARE_DECAY)
-    s += number(1 - SQUARE_DECAY) * np.square(g)
-    mean = m / number(1 - DECAY**t)
-    square = s / number(1 - SQUARE_DECAY**t)
-    return mean / (np.sqrt(square) + number(EPSILON))
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _adam(p, g, memory, rates, shares, moving, grown):
+    number = p.dtype.type
+    mean_share = number(grown[0])
+    square_share = number(grown[1])
+    for i in np.flatnonzero(moving):
+        for j in range(p.shape[1]):
+            slope = g[i, j] * shares[i]
+            m = number(DECAY) * memory[0, i, j] + number(1 - DECAY) * slope
+            s = number(SQUARE_DECAY) * memory[1, i, j] + number(1 - SQUARE_DECAY) * (slope * slope)
+            memory[0, i, j] = m
+            memory[1, i, j] = s
+            size = np.sqrt(s / square_share) + number(EPSILON)
+            p[i, j] -= rates[i] * ((m / mean_share) / size)
 
 
 OPTIMISERS = {"sgd": (_sgd, 0), "momentum": (_momentum, 1), "adam": (_adam, 2)}
-"""The direction of a step, and how many arrays it remembers of each parameter."""
+"""The compiled step of each, and how many arrays it remembers of a parameter."""
 
 
 class Descent:
     """An optimiser: what it remembers of past gradients, and its step."""
 
     def __init__(self, name: str, parameters: Sequence[Array]):
-        self.direction, count = OPTIMISERS[name]
-        self.memory = [[np.zeros_like(p) for p in parameters] for _ in range(count)]
+        self.move, count = OPTIMISERS[name]
+        self.parameters = [p.reshape(len(p), -1) for p in parameters]
+        self.memory = [np.zeros((count, *p.shape), p.dtype) for p in self.parameters]
         self.t = 0
 
-    def step(self, parameters: Sequence[Array], gradients: Sequence[Array], rates: Array) -> None:
-        """Move the parameters, in place; ``rates`` has one learning rate a network."""
+    def step(self, gradients: Sequence[Array], rates: Array, shares: Array, moving: Array) -> None:
+        """Move the parameters, in place.
+
+        Parameters
+        ----------
+        gradients : of each parameter, networks leading
+        rates, shares : (networks,) learning rates, and factors of the gradients
+        moving : (networks,) which of them move; the others stay as they are
+        """
         self.t += 1
-        for p, g, *memory in zip(parameters, gradients, *self.memory, strict=True):
-            p -= _beside(rates, p) * self.direction(g, self.t, *memory)
-
-
-def _beside(values: Array, p: Array) -> Array:
-    """One value a network, in the format of a parameter and with as many axes."""
-    return values.astype(p.dtype).reshape(-1, *[1] * (p.ndim - 1))
+        number = self.parameters[0].dtype
+        rates = rates.astype(number)
+        shares = shares.astype(number)
+        # Shares of the means' final size that Adam's have grown to, from 0.
+        grown = (1 - DECAY**self.t, 1 - SQUARE_DECAY**self.t)
+        for p, g, memory in zip(self.parameters, gradients, self.memory, strict=True):
+            self.move(p, g.reshape(p.shape), memory, rates, shares, moving, grown)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -24,13 +25,20 @@ from study.core.activations import activation as activation_row
 from study.core.backprop import backward, forward, weight_gradient
 from study.core.blocks import Dense
 from study.engines.explicit import backpropagate
-from study.engines.optimisers import COSTS, OPTIMISERS, Descent, clip_to, norms
+from study.engines.optimisers import COSTS, OPTIMISERS, Descent, clip_shares, norms
+from study.engines.weights import CORES, one_blas_thread
 from study.sampling import gaussian
 from study.tools import Array
 from study.tools.checks import bad, one_of
 
 Data = tuple[Array, Array]
 """Inputs (batch, n_0) and targets (batch, n_depth), or one such pair a network, stacked."""
+
+LOGGED = ["network", "step", "loss", "accuracy", "log10_weight_norm"]
+"""What is logged of a network."""
+
+BLOCK_BYTES = 2**22
+"""Weights of the networks that are walked together; with gradients and memory thrice as much."""
 
 
 class Course(NamedTuple):
@@ -120,67 +128,145 @@ def train(
     >>> course.networks.values.tolist()
     [[0, 'ok', 60], [1, 'diverged', 26]]
     """
-    count = len(weights[0])
-    _check_count("rates", rates, count)
-    stack = _Stack(weights, biases, activation, kink)
-    cost = COSTS[one_of("cost", cost, COSTS)]
-    descent = Descent(one_of("optimiser", optimiser, OPTIMISERS), stack.parameters)
-    alive = np.full(count, True)
-    taken = np.full(count, steps)
-    losses = np.full((steps + 1, count), np.nan)
-    log = [pd.DataFrame(columns=["network", "step", "loss", "accuracy", "log10_weight_norm"])]
-    layers = [pd.DataFrame()]
-    with np.errstate(all="ignore"):  # what a plain run loses is data
-        for step in range(steps + 1):
-            inputs, targets = batch(step)
-            loss, dr, gradients = stack.descend(inputs, targets, cost)
-            size = norms(gradients)
-            lost = alive & ~(np.isfinite(loss) & np.isfinite(size[0]))
-            alive &= ~lost
-            taken[lost] = step
-            losses[step] = np.where(alive, loss, np.nan)
-            shown = alive | lost if step in logged else lost
-            if shown.any():
-                accuracy = np.where(alive, stack.accuracy(held_out), np.nan)
-                log.append(stack.log_rows(step, losses[step], accuracy)[shown])
-            if step in layered:
-                layers += [stack.layer_rows(i, step, inputs, dr) for i in np.flatnonzero(alive)]
-            if step == steps or not alive.any():
-                break
-            clip_to(clip, gradients, size)
-            for array in itertools.chain(gradients, *descent.memory):
-                array[~alive] = 0  # so that they stay as they are
-            descent.step(stack.parameters, gradients, np.where(alive, rates, 0))
-    status = np.where(alive, "ok", "diverged")
+    depth = len(weights)
+    _check_count("rates", rates, len(weights[0]))
+    shared = isinstance(activation, str | Activation) or callable(activation)
+    kinds = [activation] * depth if shared else list(activation)
+    _check_count("activation", kinds, depth)
+    _check_count("biases", biases, depth if len(biases) else 0)
+    rows = [activation_row(kind) for kind in kinds]
+    task = _Task(
+        batch,
+        steps,
+        COSTS[one_of("cost", cost, COSTS)],
+        one_of("optimiser", optimiser, OPTIMISERS),
+        clip,
+        held_out,
+        frozenset(logged),
+        frozenset(layered),
+    )
+    moved = [np.array(W) for W in weights]
+    shifts = [np.array(b) for b in biases]
+
+    def descend(networks: slice) -> Course:
+        block = [[p[networks] for p in parameters] for parameters in (moved, shifts)]
+        return _Block(networks, *block, rows, kink).descend(task, np.asarray(rates)[networks])
+
+    with one_blas_thread(), ThreadPoolExecutor(CORES) as pool:
+        courses = list(pool.map(descend, _blocks(weights)))
     return Course(
-        pd.DataFrame({"network": np.arange(count), "status": status, "steps": taken}),
-        pd.concat(log[1:] or log, ignore_index=True),
-        pd.concat(layers[1:] or layers, ignore_index=True),
-        losses[:steps],
-        stack.weights,
-        stack.biases,
+        pd.concat([course.networks for course in courses], ignore_index=True),
+        _step_by_step([course.log for course in courses]),
+        _step_by_step([course.layers for course in courses]),
+        np.concatenate([course.losses for course in courses], axis=1),
+        moved,
+        shifts,
     )
 
 
-class _Stack:
-    """Networks side by side."""
+def _blocks(weights: Sequence[Array]) -> list[slice]:
+    """Networks that are walked together: what a core's share of the cache holds."""
+    count = len(weights[0])
+    size = BLOCK_BYTES // sum(W[0].nbytes for W in weights)
+    size = max(1, min(size, -(-count // CORES)))
+    return [slice(first, min(first + size, count)) for first in range(0, count, size)]
 
-    def __init__(self, weights: Sequence, biases: Sequence, activation: object, kink: float):
-        depth = len(weights)
-        shared = isinstance(activation, (str, Activation)) or callable(activation)
-        kinds = [activation] * depth if shared else list(activation)
-        _check_count("activation", kinds, depth)
-        _check_count("biases", biases, depth if len(biases) else 0)
+
+def _step_by_step(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    """The rows of all blocks, by step and network."""
+    rows = pd.concat(frames, ignore_index=True)
+    return rows.sort_values(["step", "network"], kind="stable", ignore_index=True)
+
+
+class _Task(NamedTuple):
+    """What all networks are trained for; see `train`."""
+
+    batch: Callable[[int], Data]
+    steps: int
+    cost: Callable
+    optimiser: str
+    clip: float
+    held_out: Data | None
+    logged: frozenset[int]
+    layered: frozenset[int]
+
+
+class _Bottom(Dense):
+    """The layer next to the input, whose dC/dr^(0) nobody asks for."""
+
+    def down(self, delta: Array, r: Array, z: Array) -> None:
+        return None
+
+
+class _Block:
+    """Networks that are trained side by side; their arrays are views of all networks'."""
+
+    def __init__(
+        self,
+        networks: slice,
+        weights: list[Array],
+        biases: list[Array],
+        rows: list[Activation],
+        kink: float,
+    ):
+        self.networks = networks
+        self.weights = weights
+        self.biases = biases
+        self.rows = rows
         self.kink = kink
-        self.rows = [activation_row(kind) for kind in kinds]
-        self.weights = [np.array(W) for W in weights]
-        self.biases = [np.array(b) for b in biases]
-        self.parameters = [*self.weights, *self.biases]
-        shifts = [b[:, None] for b in self.biases] or [None] * depth
-        parts = zip(self.weights, self.rows, shifts, strict=True)
-        self.layers = [Dense(W, row, b, kink) for W, row, b in parts]
+        shifts = [b[:, None] for b in biases] or [None] * len(weights)
+        kinds = [_Bottom] + [Dense] * (len(weights) - 1)
+        parts = zip(kinds, weights, rows, shifts, strict=True)
+        self.layers = [kind(W, row, b, kink) for kind, W, row, b in parts]
 
-    def descend(self, inputs: Array, targets: Array, cost: Callable) -> tuple[Array, Array, list]:
+    def descend(self, task: _Task, rates: Array) -> Course:
+        """Train as the task says, in place."""
+        count = len(rates)
+        network = np.arange(self.networks.start, self.networks.stop)
+        descent = Descent(task.optimiser, [*self.weights, *self.biases])
+        alive = np.full(count, True)
+        taken = np.full(count, task.steps)
+        losses = np.full((task.steps + 1, count), np.nan)
+        log = []
+        layers = []
+        with np.errstate(all="ignore"):  # what a plain run loses is data
+            for step in range(task.steps + 1):
+                inputs, targets = (self.part(a, 2) for a in task.batch(step))
+                loss, dr, gradients = self.gradients(inputs, targets, task.cost)
+                size = norms(gradients)
+                lost = alive & ~(np.isfinite(loss) & np.isfinite(size[0]))
+                alive &= ~lost
+                taken[lost] = step
+                losses[step] = np.where(alive, loss, np.nan)
+                shown = alive | lost if step in task.logged else lost
+                if shown.any():
+                    accuracy = np.where(alive, self.accuracy(task.held_out), np.nan)
+                    columns = {"network": network, "step": step, "loss": losses[step]}
+                    columns["accuracy"] = accuracy
+                    columns["log10_weight_norm"] = log10(*norms(self.weights))
+                    log.append(pd.DataFrame(columns)[shown])
+                if step in task.layered:
+                    layers += [self.layer_rows(i, step, inputs, dr) for i in np.flatnonzero(alive)]
+                if step == task.steps or not alive.any():
+                    break
+                descent.step(gradients, rates, clip_shares(task.clip, size), alive)
+        status = np.where(alive, "ok", "diverged")
+        networks = pd.DataFrame({"network": network, "status": status, "steps": taken})
+        none = pd.DataFrame(columns=LOGGED)
+        return Course(
+            networks,
+            pd.concat(log, ignore_index=True) if log else none,
+            pd.concat(layers, ignore_index=True) if layers else none[["step", "network"]],
+            losses[:-1],
+            self.weights,
+            self.biases,
+        )
+
+    def part(self, a: Array, axes: int) -> Array:
+        """The block's own, of arrays that are stacked: that have more axes than shared ones."""
+        return a[self.networks] if a.ndim > axes else a
+
+    def gradients(self, inputs: Array, targets: Array, cost: Callable) -> tuple[Array, Array, list]:
         """The cost, dC/dr of the output and the gradient of every parameter."""
         trace, r = forward(self.layers, inputs)
         loss, dr = cost(r, targets)
@@ -188,19 +274,15 @@ class _Stack:
         biases = []
         for step in backward(trace, dr):
             weights.append(weight_gradient(step.r, step.delta))
-            biases.append(step.delta.sum(axis=1))
-        return loss, dr, weights[::-1] + (biases[::-1] if self.biases else [])
+            if self.biases:
+                biases.append(step.delta.sum(axis=1))
+        return loss, dr, weights[::-1] + biases[::-1]
 
     def accuracy(self, held_out: Data | None) -> Array | float:
         if held_out is None:
             return math.nan
-        examples, classes = held_out
-        _, r = forward(self.layers, examples)
-        return (r.argmax(axis=-1) == classes).mean(axis=-1)
-
-    def log_rows(self, step: int, loss: Array, accuracy: Array) -> pd.DataFrame:
-        rows = pd.DataFrame({"network": np.arange(len(loss)), "step": step, "loss": loss})
-        return rows.assign(accuracy=accuracy, log10_weight_norm=log10(*norms(self.weights)))
+        _, r = forward(self.layers, self.part(held_out[0], 2))
+        return (r.argmax(axis=-1) == self.part(held_out[1], 1)).mean(axis=-1)
 
     def layer_rows(self, i: int, step: int, inputs: Array, dr: Array) -> pd.DataFrame:
         frame = backpropagate(
@@ -211,7 +293,7 @@ class _Stack:
             cotangent=dr[i],
             kink=self.kink,
         )
-        return frame.assign(network=i, step=step)
+        return frame.assign(network=self.networks.start + i, step=step)
 
 
 def _check_count(field: str, values: Sequence, wanted: int) -> None:
