@@ -75,7 +75,7 @@ def layer_by_layer(df: pd.DataFrame) -> pd.DataFrame:
     df = running_factors(df)
     df = df[df.layers_passed.isin(passed)].sort_values("layers_passed", kind="stable")
     df["log10_gain"] = df.derivative + df.weights
-    points = medians(df, [*NET, "layer"], ["log10_gain"])
+    points = medians(df, [*NET, "layer"], "log10_gain")
     return points.rename(columns={"value": "median"})[[*NET, "layer", "low", "median", "high"]]
 
 

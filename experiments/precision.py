@@ -163,7 +163,7 @@ def figure(tables: dict[str, pd.DataFrame]):
         log="xy",
         ylim=(4, 1.5 * DEEPEST),
     )
-    points = medians(depth, KEYS, ["depth_lost"])
+    points = medians(depth, KEYS, "depth_lost")
     points["expected"] = [expected_depth(*row) for row in points[KEYS].itertuples(index=False)]
     off = points[
         np.isfinite(points["value"]) & ~(points["value"] / points.expected).between(0.9, 1.1)

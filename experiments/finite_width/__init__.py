@@ -158,7 +158,7 @@ def figure(tables: dict[str, pd.DataFrame]):
     figure, [[left, middle, right]] = study.plot.panels(1, 3, 2.3)
     alive = gains[(gains.layers_alive == gains.depth) & (gains.width >= 64)]
     alive = alive[alive.width == alive.narrow_width]
-    points = medians(alive, KIND, ["log10_gain"])
+    points = medians(alive, KIND, "log10_gain")
     points["kind"] = points.activation.map({"relu": "ReLU", "linear": "linear"})
     points["kind"] += ", " + points.weights.replace("gaussian", "Gaussian")
     points["ratio"] = points.layers / points.width

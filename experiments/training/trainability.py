@@ -187,5 +187,5 @@ def weight_growth(course: pd.DataFrame) -> pd.DataFrame:
     keys = ["method", "activation", "start"]
     wide = course.pivot(index=[*keys, "seed"], columns="step", values="log10_weight_growth")
     wide = wide.ffill(axis=1)[sorted(course.step[course.accuracy.notna()].unique())]
-    growth = medians(wide.stack().rename("decades").reset_index(), [*keys, "step"], ["decades"])
+    growth = medians(wide.stack().rename("decades").reset_index(), [*keys, "step"], "decades")
     return growth.sort_values("method", key=lambda m: m.map([*METHODS].index), kind="stable")

@@ -7,13 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
+from study.statistics.estimators import medians
+from study.statistics.summaries import VARIED, gains
 from study.tools.checks import bad, nearest
 
-NETWORK = ("activation", "sigma_w", "sigma_b", "weights", "dtype", "kink", "width", "depth")
-VARIED = (*NETWORK, "inputs", "remedy", "format", "method", "scale", "rate", "step", "parameter")
-"""Columns that tell networks, or moments of their training, apart: none may be averaged over."""
 FACTORS = ["log10_derivative_factor", "log10_weight_factor"]
 
 
@@ -59,7 +57,7 @@ def reduced(
     df : any frame
     axes, value : columns it must have
     mapped : "hue", "style", "col", "row" -> a column or None
-    interval : columns of a frame that is reduced already; else seeds are, see `medians`
+    interval : columns of a frame that is reduced already; else seeds are, see `study.statistics`
 
     Raises
     ------
@@ -89,72 +87,12 @@ def reduced(
     keys = list(dict.fromkeys([*axes, *by]))
     rows = df[df[value].notna()]
     if interval is None:
-        return medians(rows, keys, value)
+        return medians(rows, keys, value, sort=True)
     low, high = interval
     return rows[keys].assign(value=rows[value], low=rows[low], high=rows[high])
 
 
-def medians(frame: pd.DataFrame, keys: list[str], value: str) -> pd.DataFrame:
-    """Median and its 95 % order-statistic interval in each group; the range below 6 values.
-
-    Examples
-    --------
-    >>> frame = pd.DataFrame({"depth": [1, 1, 2], "decay": [0.0, 2.0, 5.0]})
-    >>> medians(frame, ["depth"], "decay")
-       depth  value  low  high
-    0      1    1.0  0.0   2.0
-    1      2    5.0  5.0   5.0
-    """
-    codes = frame.groupby(keys, sort=True, observed=True).ngroup().to_numpy()
-    values = frame[value].to_numpy(float)
-    # One sort serves all groups: a million rows take a fraction of a second.
-    order = np.lexsort((values, codes))
-    values = values[order]
-    count = np.bincount(codes)
-    start = np.cumsum(count) - count
-    rank = np.maximum(stats.binom.ppf(0.025, count, 0.5).astype(int), 1)
-    lower = values[start + (count - 1) // 2]
-    upper = values[start + count // 2]
-    return (
-        frame.iloc[order[start]][keys]
-        .reset_index(drop=True)
-        .assign(
-            # Two that are both -inf have no difference.
-            value=np.where(lower == upper, lower, 0.5 * (lower + upper)),
-            low=values[start + rank - 1],
-            high=values[start + count - rank],
-        )
-    )
-
-
 def decades(df: pd.DataFrame) -> pd.DataFrame:
-    """What each network's gradient gained from output to input: a row a network and seed.
-
-    log10 of ‖dC/dr^(0)‖ / ‖dC/dr^(depth)‖, under ``decades``; -inf below a true zero.
-
-    Examples
-    --------
-    >>> import study
-    >>> net = study.Network("sigmoid", depth=100, width=64, sigma_w=1.0)
-    >>> decades(study.profile(net, seeds=[0])).decades.round().tolist()
-    [-63.0]
-    """
-    need(df, ["layer", *FACTORS], ", of 'decades'")
-    df = df.assign(seed=df.get("seed", 0))
-    keys = [name for name in (*VARIED, "seed") if name in df]
-    # Below a layer that lets nothing through a factor is 0 / 0; the -inf above it stays.
-    gained = df[FACTORS].fillna(0.0).sum(axis=1)
-    if "log10_upstream_norm" in df:  # the end layers suffice
-        frame = df.assign(decades=gained + df.log10_upstream_norm).sort_values("layer")
-        first = frame.drop_duplicates(keys, keep="first")[[*keys, "decades"]]
-        last = frame.drop_duplicates(keys, keep="last")[[*keys, "log10_upstream_norm"]]
-        both = first.merge(last, on=keys)
-        both["decades"] = both.decades.fillna(-np.inf) - both.pop("log10_upstream_norm")
-        return both
-    networks = df[[*keys, "layer"]].assign(decades=gained).groupby(keys, sort=False)
-    if (networks.layer.size() != networks.layer.max() + 1).any():
-        raise ValueError(
-            "column 'layer' leaves out layers, so that factors have no sum; allowed: all layers, "
-            "or a frame with log10_upstream_norm"
-        )
-    return networks.decades.sum().reset_index()
+    """What each network's gradient gained from output to input, under ``decades``: see `gains`."""
+    need(df, ["layer", "depth", *FACTORS], ", of 'decades'")
+    return gains(df).rename(columns={"log10_gain": "decades"})

@@ -7,9 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from study.plot import expected
-from study.plot.frames import FACTORS, NETWORK, VARIED, decades, need, read
+from study.plot.frames import FACTORS, decades, need, read
 from study.plot.lines import curves
 from study.plot.rows import dots
+from study.statistics.summaries import NETWORK, VARIED
 
 
 def profile(df: pd.DataFrame | str | Path, y: str = "log10_grad_norm", theory=None, **look):

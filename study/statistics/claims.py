@@ -1,13 +1,8 @@
 """Claims, the thresholds they were made with, and what the data say of them.
 
-A verdict compares an interval with a threshold stated before the data were seen:
-
-- supported: the whole interval lies where the claim is true,
-- refuted: the whole interval lies where it is false,
-- inconclusive: the interval has a foot on either side.
-
-Networks with the same seed share their weights, so their rows are not independent: only the seeds
-are. Resampling is over seeds, never over rows.
+A claim is supported if the whole interval of its estimate lies where the claim is true, refuted if
+all of it lies where it is false, and inconclusive otherwise. Networks with the same seed share
+their weights, so that only seeds are independent: they are resampled, never rows.
 """
 
 from __future__ import annotations
@@ -24,7 +19,6 @@ from study.tools.checks import bad, one_of
 if TYPE_CHECKING:
     import pandas as pd
 
-
 COLUMNS = {
     "experiment": "which experiment's claim [-]",
     "claim": "its short name [-]",
@@ -40,21 +34,13 @@ COLUMNS = {
 }
 """The table of claims: what `judge_all` returns."""
 
-
 ABOUT = ("", "A", "B", "C", "saying")
 """What a claim may be about; `study.report.pages` says what the letters stand for."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number from data and its confidence interval.
-
-    Parameters
-    ----------
-    value : the estimate
-    low, high : its interval, low <= high; infinities are allowed, NaN is not
-    n : number of independent seeds behind it
-    """
+    """A number from data, its confidence interval, which may be infinite, and independent seeds."""
 
     value: float
     low: float
@@ -98,22 +84,15 @@ def above(limit: float) -> Threshold:
     return Threshold(low=limit)
 
 
-def within(low: float, high: float) -> Threshold:
-    """The claim is true of values between `low` and `high`."""
-    return Threshold(low, high)
+within = Threshold
+"""The claim is true of values between two."""
 
 
 def verdict(estimate: Estimate, threshold: Threshold) -> str:
     """Return "supported", "refuted" or "inconclusive".
 
-    Examples
-    --------
-    >>> verdict(Estimate(0.20, 0.18, 0.22, 20), below(0.25))
-    'supported'
-    >>> verdict(Estimate(0.30, 0.28, 0.32, 20), below(0.25))
-    'refuted'
-    >>> verdict(Estimate(0.24, 0.22, 0.26, 20), below(0.25))
-    'inconclusive'
+    >>> [verdict(Estimate(x, x - 2, x + 2, 20), below(25)) for x in (20, 30, 24)]
+    ['supported', 'refuted', 'inconclusive']
     """
     # An infinite bound is no boundary: a gradient of exactly zero, log10 = -inf, is below any.
     clears_low = threshold.low < estimate.low or math.isinf(threshold.low)
@@ -161,23 +140,15 @@ def bootstrap_over_seeds(
 ) -> Estimate:
     """Estimate a statistic and its interval by resampling seeds with replacement.
 
-    A seed brings all its rows, so what the networks of one seed share stays shared. A seed drawn
-    twice counts as two seeds: the column is renumbered in each resample. The percentiles are
-    widened as Student's t is to the normal (Hesterberg 2015), without which 20 seeds
-    give an interval that is too narrow. The same frame always gives the same interval.
+    A seed brings all its rows and, drawn twice, counts as two: the column is renumbered in each
+    resample. Percentiles are widened as Student's t is to the normal (Hesterberg 2015), without
+    which 20 seeds give too narrow an interval. The same frame always gives the same interval.
 
     Parameters
     ----------
     frame : rows of any number of networks; reduce it first, it is copied once a resample
     statistic : from such a frame to a float; infinite is allowed, NaN is not
-    seed_column : what names the independent draws
-    resamples : number of resamples
-    level : confidence, between 0 and 1
-
-    Raises
-    ------
-    ValueError
-        When there are fewer than 2 seeds, or the statistic is NaN.
+    seed_column : what names the independent draws, of which there must be 2 or more
 
     Examples
     --------
@@ -192,9 +163,9 @@ def bootstrap_over_seeds(
     n = len(rows)
     if n < 2:
         raise ValueError(f"{seed_column} has {n} different values; allowed: at least 2")
-    rng = np.random.default_rng(0)
     draws = np.empty(resamples)
-    for i, picked in enumerate(rng.integers(n, size=(resamples, n))):
+    picks = np.random.default_rng(0).integers(n, size=(resamples, n))
+    for i, picked in enumerate(picks):
         sample = frame.take(np.concatenate([rows[k] for k in picked]))
         sample[seed_column] = np.repeat(np.arange(n), [len(rows[k]) for k in picked])
         draws[i] = statistic(sample)
@@ -207,23 +178,27 @@ def bootstrap_over_seeds(
 
 
 def median_interval(values: np.ndarray, level: float = 0.95) -> Estimate:
-    """The median of independent values and its order-statistic interval.
+    """The median of independent values and its order-statistic interval; see `median_rank`.
 
-    The interval between the k-th smallest and the k-th largest value holds the median of the law
-    with probability at least ``level`` whatever the law, heavy tails and infinities included
-    (David & Nagaraja 2003, section 7.1). Below 6 values, k = 1 gives less than 0.95: the range.
-
-    Examples
-    --------
     >>> median_interval(np.arange(1.0, 21.0))
     Estimate(value=10.5, low=6.0, high=15.0, n=20)
     """
-    from scipy.stats import binom  # slow to import
-
     ordered = np.sort(np.asarray(values, np.float64))
     n = len(ordered)
-    k = max(1, int(binom.ppf((1 - level) / 2, n, 0.5)))
+    k = int(median_rank(n, level))
     return Estimate(float(np.median(ordered)), float(ordered[k - 1]), float(ordered[n - k]), n)
+
+
+def median_rank(n: int | np.ndarray, level: float = 0.95) -> np.ndarray:
+    """The k of the interval from the k-th smallest to the k-th largest of n values.
+
+    It holds the median of the law with probability at least ``level`` whatever the law, heavy tails
+    and infinities included (David & Nagaraja 2003, section 7.1). Below 6 values, where k = 1 gives
+    less than 0.95, it is the range.
+    """
+    from scipy.stats import binom  # slow to import
+
+    return np.maximum(binom.ppf((1 - level) / 2, n, 0.5), 1).astype(int)
 
 
 class Claimant(Protocol):
@@ -234,12 +209,7 @@ class Claimant(Protocol):
 
 
 def judge_all(experiment: Claimant, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Judge every claim of an experiment by its tables.
-
-    Returns
-    -------
-    DataFrame with the columns of `COLUMNS`, one row a claim.
-    """
+    """Judge every claim of an experiment by its tables: a row a claim, columns `COLUMNS`."""
     import pandas as pd  # half a second, which `study list` need not wait for
 
     rows = []

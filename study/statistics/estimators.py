@@ -2,38 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 
-from study.statistics.claims import Estimate, bootstrap_over_seeds, median_interval
+from study.statistics.claims import Estimate, bootstrap_over_seeds, median_rank
 
 
 def medians(
-    frame: pd.DataFrame, keys: list[str], columns: list[str], called: str = "column"
+    frame: pd.DataFrame, keys: Sequence[str], value: str, sort: bool = False
 ) -> pd.DataFrame:
-    """The median of each column in each group, with its 95 % order-statistic interval.
+    """The median of a column in each group, with its 95 % order-statistic interval.
 
     Returns
     -------
-    DataFrame with the keys, the column's name under ``called``, value, low and high; a row a group
-    and column, groups in the order in which they occur.
+    DataFrame with the keys, value, low and high; groups sorted, or in the order in which they occur
 
     Examples
     --------
-    >>> frame = pd.DataFrame({"depth": [1, 1, 2, 2], "decay": [0.0, 2.0, 5.0, 5.0]})
-    >>> medians(frame, ["depth"], ["decay"])
-       depth column  value  low  high
-    0      1  decay    1.0  0.0   2.0
-    1      2  decay    5.0  5.0   5.0
+    >>> frame = pd.DataFrame({"depth": [1, 1, 2], "decay": [0.0, 2.0, 5.0]})
+    >>> medians(frame, ["depth"], "decay")
+       depth  value  low  high
+    0      1    1.0  0.0   2.0
+    1      2    5.0  5.0   5.0
     """
-    rows = []
-    for group, members in frame.groupby(keys, sort=False):
-        for column in columns:
-            estimate = median_interval(members[column])
-            rows.append((*group, column, estimate.value, estimate.low, estimate.high))
-    return pd.DataFrame(rows, columns=[*keys, called, "value", "low", "high"])
+    keys = list(keys)
+    codes = frame.groupby(keys, sort=sort, observed=True).ngroup().to_numpy()
+    values = frame[value].to_numpy(float)
+    # One sort serves all groups: a million rows take a fraction of a second.
+    order = np.lexsort((values, codes))
+    values = values[order]
+    count = np.bincount(codes)
+    start = np.cumsum(count) - count
+    rank = median_rank(count)
+    lower = values[start + (count - 1) // 2]
+    upper = values[start + count // 2]
+    groups = frame.iloc[order[start]][keys].reset_index(drop=True)
+    return groups.assign(
+        # Two that are both -inf have no difference.
+        value=np.where(lower == upper, lower, 0.5 * (lower + upper)),
+        low=values[start + rank - 1],
+        high=values[start + count - rank],
+    )
 
 
 def worst(values: pd.Series, seeds: pd.Series) -> Estimate:
@@ -51,15 +62,8 @@ def resampled(
     statistic: Callable[[np.ndarray], float],
     resamples: int = 2000,
 ) -> Estimate:
-    """A statistic of an array whose rows are seeds, which are resampled.
+    """A statistic of an array (seeds,) or (seeds, columns); seeds, the index, are resampled.
 
-    Parameters
-    ----------
-    table : a row a seed, which the index names
-    statistic : of an array (seeds,) or (seeds, columns)
-
-    Examples
-    --------
     >>> resampled(pd.Series([1.0, 2.0, 3.0], index=[7, 8, 9]), np.mean).value
     2.0
     """

@@ -1,8 +1,7 @@
 """What becomes of a gradient on its way down, summed up from the frame of `study.profile`.
 
-A frame has one row a layer, times network and seed (`study.core.columns`). A layer passes the
-gradient on in two steps: the activation's derivative, equation (1), and the weights, equation (2).
-All numbers are base-10 logarithms of norms, not squared.
+A layer passes the gradient on in two steps: the activation's derivative, equation (1), and the
+weights, equation (2). All numbers are base-10 logarithms of norms, not squared.
 """
 
 from __future__ import annotations
@@ -13,6 +12,10 @@ import numpy as np
 import pandas as pd
 
 from study.statistics.claims import Estimate, median_interval
+
+NETWORK = ("activation", "sigma_w", "sigma_b", "weights", "dtype", "kink", "width", "depth")
+VARIED = (*NETWORK, "inputs", "remedy", "format", "method", "scale", "rate", "step", "parameter")
+"""Columns that tell networks, or moments of their training, apart: none may be averaged over."""
 
 FACTORS = {
     "layers_passed": "on the way down from the output, depth - k [layers]",
@@ -37,17 +40,12 @@ def factors(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[["log10_derivative_factor", "log10_weight_factor"]].fillna(0.0)
 
 
-def passed_on(frame: pd.DataFrame) -> pd.Series:
-    """log10 ‖dC/dr^(k)‖, what layer k passes on to the layer beneath it."""
-    return frame.log10_upstream_norm + factors(frame).sum(axis=1)
-
-
 def gains(frame: pd.DataFrame, first: int = 0, last: int | None = None) -> pd.DataFrame:
     """What the gradient gains from r^(last) down to r^(first), network by network.
 
     Parameters
     ----------
-    frame : layer by layer, network by network; the layers first and last - 1 are enough
+    frame : the layers first and last - 1 are enough; all of them, without log10_upstream_norm
     first, last : default: all the way from the output to the input
 
     Returns
@@ -62,21 +60,33 @@ def gains(frame: pd.DataFrame, first: int = 0, last: int | None = None) -> pd.Da
     >>> gains(study.profile(net, seeds=range(3))).log10_gain.round().tolist()
     [-15.0, -16.0, -16.0]
     """
+    keys = [name for name in (*VARIED, "seed") if name in frame]
+    if "log10_upstream_norm" not in frame:
+        frame = frame.sort_values([*keys, "layer"])
+        if len(frame) != frame.depth[frame.layer == 0].sum():
+            raise ValueError(
+                "column 'layer' leaves out layers, so that factors have no sum; allowed: all "
+                "layers, or a frame with log10_upstream_norm"
+            )
+        passed = running_factors(frame)[["derivative", "weights"]].sum(axis=1)
+        came_in = (passed - factors(frame).sum(axis=1)).fillna(-np.inf)
+        frame = frame.assign(log10_upstream_norm=came_in)
     top = frame.depth if last is None else last
-    left = passed_on(frame)[frame.layer == first]
-    entered = frame.log10_upstream_norm[frame.layer == top - 1]
+    lower = frame[frame.layer == first]
+    upper = frame.loc[frame.layer == top - 1, [*keys, "log10_upstream_norm"]]
+    if not np.array_equal(lower[keys], upper[keys]):  # rows in another order
+        upper = lower[keys].merge(upper, on=keys)
+    left = (lower.log10_upstream_norm + factors(lower).sum(axis=1)).to_numpy()
     with np.errstate(invalid="ignore"):
-        gain = left.to_numpy() - entered.to_numpy()
+        gain = left - upper.log10_upstream_norm.to_numpy()
     # Where nothing came in either, 0 / 0 is as much a loss as any.
-    return frame.loc[left.index].assign(log10_gain=np.where(left == -np.inf, -np.inf, gain))
+    return lower.assign(log10_gain=np.where(left == -np.inf, -np.inf, gain))
 
 
 def running_factors(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with the sums of both factors from the output down to each layer, its own included.
 
-    Parameters
-    ----------
-    frame : every layer, in ascending order, network by network
+    ``frame`` has every layer, in ascending order, network by network.
     """
     network = (frame.layer == 0).cumsum()
     sums = factors(frame)[::-1].groupby(network, sort=False).cumsum()
@@ -92,15 +102,13 @@ def mean_factors(frame: pd.DataFrame, keys: list[str], first: int, last: int) ->
     """Both factors of every network, told by its keys, averaged over layers first to last - 1."""
     window = frame[(frame.layer >= first) & (frame.layer < last)]
     window = window.assign(
+        log10_derivative=window.log10_derivative_factor,
+        log10_weight=window.log10_weight_factor,
         square_passed=10 ** (2 * window.log10_derivative_factor),
         log10_over_count=window.log10_derivative_factor - 0.5 * np.log10(window.active_fraction),
     )
-    means = window.groupby(keys, sort=False).agg(
-        log10_derivative=("log10_derivative_factor", "mean"),
-        log10_weight=("log10_weight_factor", "mean"),
-        square_passed=("square_passed", "mean"),
-        log10_over_count=("log10_over_count", "mean"),
-    )
+    columns = ["log10_derivative", "log10_weight", "square_passed", "log10_over_count"]
+    means = window.groupby(keys, sort=False)[columns].mean()
     largest = frame.groupby(keys, sort=False).log10_derivative_factor.max()
     means.insert(2, "log10_derivative_largest", largest)
     return means.reset_index()
@@ -136,9 +144,9 @@ def lost_at(depths: Sequence[float], decades: Sequence[float], limit: float) -> 
 def median_lost_at(decays: pd.DataFrame, limit: float) -> Estimate:
     """The depth at which the median over seeds of |log10_decay| first exceeds a limit.
 
-    Its interval ends where the upper and the lower end of the median's do, so that it holds
-    whatever the law of the decay. Where the median never does, the value is the deepest network's
-    depth, and means "at least"; where its lower end does not, the interval has no upper end.
+    Its interval ends where the upper and the lower end of the median's do, whatever the law of the
+    decay. Where the median never does, the value is the deepest network's depth and means "at
+    least"; where its lower end does not, the interval has no upper end.
 
     Parameters
     ----------
@@ -155,10 +163,8 @@ def median_lost_at(decays: pd.DataFrame, limit: float) -> Estimate:
 def critical_scale(growth: pd.DataFrame) -> float:
     """The sigma_w at which the mean of log10_growth over seeds crosses 0, linear in log sigma_w.
 
-    Returns 0 or inf where it crosses beyond the scales measured.
+    0 or inf where it crosses beyond the scales measured.
 
-    Examples
-    --------
     >>> growth = pd.DataFrame({"sigma_w": [1.0, 4.0, 16.0], "log10_growth": [-1.0, 1.0, 2.0]})
     >>> critical_scale(growth), critical_scale(growth[1:])
     (2.0, 0.0)

@@ -17,6 +17,7 @@ import study
 from study.plot import frames
 from study.plot.style import COLOURS, MARKS
 from study.statistics.claims import median_interval
+from study.statistics.estimators import medians
 
 mpl.use("agg")
 ROOT = Path(__file__).parents[2]
@@ -63,9 +64,9 @@ def test_profile_draws_medians_bands_and_theory(df):
 
 def test_a_band_is_the_interval_of_the_median():
     values = pd.DataFrame({"layer": 3, "value": np.random.default_rng(0).normal(size=37)})
-    found, at = frames.medians(values, ["layer"], "value").iloc[0], median_interval(values["value"])
+    found, at = medians(values, ["layer"], "value").iloc[0], median_interval(values["value"])
     assert (found["value"], found["low"], found["high"]) == (at.value, at.low, at.high)
-    assert frames.medians(values[:5], ["layer"], "value").low[0] == values["value"][:5].min()
+    assert medians(values[:5], ["layer"], "value").low[0] == values["value"][:5].min()
 
 
 def test_columns_are_mapped_as_seaborn_maps_them(df):
@@ -99,7 +100,7 @@ def test_decades_need_all_layers_or_the_gradient_that_came_in(df):
     with pytest.raises(ValueError, match="leaves out layers"):
         frames.decades(df[df.layer % 2 == 0])
     own = df.sort_values("layer", ascending=False)
-    keys = [name for name in (*frames.NETWORK, "seed") if name in df]
+    keys = [name for name in (*frames.VARIED, "seed") if name in df]
     gain = own.log10_derivative_factor + own.log10_weight_factor
     came = gain.groupby([own[k] for k in keys]).cumsum() - gain + 5.0
     few = own.assign(log10_upstream_norm=came).query("layer == 0 or layer == depth - 1")
