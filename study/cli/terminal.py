@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import textwrap
 from collections.abc import Mapping
@@ -10,7 +11,6 @@ from typing import NamedTuple, TextIO
 import numpy as np
 import pandas as pd
 import plotext
-from matplotlib.ticker import MaxNLocator
 
 from study.plot.floats import decades
 
@@ -159,6 +159,10 @@ def _name_line(figure, median: pd.Series, height: float, words: str) -> None:
 
 
 def _ticks(ruler, low: float, high: float) -> None:
-    places = MaxNLocator(6, integer=True).tick_values(low, high)
-    places = [place for place in places if low <= place <= high]
+    """At most seven round whole numbers."""
+    least = max((high - low) / 6, 1)
+    power = 10.0 ** math.floor(math.log10(least))
+    steps = power * np.array([1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10])
+    step = steps[(steps >= least) & (steps % 1 == 0)][0]
+    places = step * np.arange(math.ceil(low / step), math.floor(high / step) + 1)
     ruler.ticks(places, [f"{place:,g}" for place in places])

@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special
+import scipy
 
 from study.tools import Array, elementary
 from study.tools.checks import nearest
@@ -255,11 +255,11 @@ def gelu(approximate: str = "none") -> Activation:
         )
     return Activation(
         name="gelu",
-        phi=lambda z: z * special.ndtr(z),
+        phi=lambda z: z * scipy.special.ndtr(z),
         prefactor=elementary.gelu_prefactor,
         formula=lambda z, f: z * (1 + f.erf(z / math.sqrt(2))) / 2,
         decay=elementary.gelu_decay,
-        tail=lambda z: 0.5 * z * special.erfcx(-math.sqrt(0.5) * z),
+        tail=lambda z: 0.5 * z * scipy.special.erfcx(-math.sqrt(0.5) * z),
         torch="gelu",
         look=Look("#56B4E9", "p", "GELU"),
     )
@@ -335,7 +335,7 @@ TABLE: dict[str, Activation] = {
         # erf(sqrt(pi) z / 2), scaled so that its slope at 0 is 1 (Pennington et al. 2018).
         Activation(
             name="erf",
-            phi=lambda z: special.erf(z.dtype.type(math.sqrt(math.pi) / 2) * z),
+            phi=lambda z: scipy.special.erf(z.dtype.type(math.sqrt(math.pi) / 2) * z),
             prefactor=lambda z, e, kink: np.ones_like(z),
             formula=lambda z, f: f.erf(math.sqrt(math.pi) / 2 * z),
             decay=elementary.erf_decay,

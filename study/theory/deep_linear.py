@@ -12,7 +12,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special
+import scipy
 
 from study.core.activations import Array
 from study.theory.layer_law import active_units, digamma_excess
@@ -36,8 +36,8 @@ def lyapunov_spectrum(n: int, sigma_w: float = 1.0) -> LyapunovSpectrum:
     n = integer("n", n, 1)
     log_sigma = math.log(positive("sigma_w", sigma_w))
     half = np.arange(n, 0, -1) / 2
-    exponents = 0.5 * (special.digamma(half) + math.log(2 / n)) + log_sigma
-    return LyapunovSpectrum(exponents, special.polygamma(1, half) / 4)
+    exponents = 0.5 * (scipy.special.digamma(half) + math.log(2 / n)) + log_sigma
+    return LyapunovSpectrum(exponents, scipy.special.polygamma(1, half) / 4)
 
 
 def relu_exponents(n: int, weights: str = "gaussian") -> Array:
@@ -93,4 +93,4 @@ def learning_time(depth: float, target: float, start: float, end: float) -> floa
     low = math.log(start / (target - start))
     high = math.log(end / (target - end))
     w, weights = panels(np.linspace(low, high, 1 + math.ceil(high - low)))
-    return float(weights @ (target * special.expit(w)) ** (2 / depth - 1)) / target
+    return float(weights @ (target * scipy.special.expit(w)) ** (2 / depth - 1)) / target

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
-from scipy import special
+import scipy
 
 from study.core.activations import Array
 from study.tools.checks import bad, integer, items
@@ -57,7 +57,7 @@ def digamma_excess(x: Array | float) -> Array:
     x = np.asarray(x, float)
     large = np.maximum(x, _LARGE)
     series = np.polynomial.polynomial.polyval(large**-2, _DIGAMMA) - 0.5 / large
-    return np.where(x < _LARGE, special.digamma(x) - np.log(x), series)
+    return np.where(x < _LARGE, scipy.special.digamma(x) - np.log(x), series)
 
 
 @lru_cache(maxsize=1024)
@@ -68,14 +68,14 @@ def masked_cumulants(n: int) -> Array:
     """
     units, p = active_units(n)
     mean = np.log1p((2 * units - n) / n) + digamma_excess(units / 2)  # of ln X, given B
-    variance = special.polygamma(1, units / 2)
+    variance = scipy.special.polygamma(1, units / 2)
     return np.array([p @ mean, p @ (variance + (mean - p @ mean) ** 2)])
 
 
 @lru_cache(maxsize=1024)
 def plain_cumulants(n: int) -> Array:
     """Mean and variance of ln(chi^2_n / n): -1/n and 2/n to leading order."""
-    return np.array([digamma_excess(n / 2), special.polygamma(1, n / 2)])
+    return np.array([digamma_excess(n / 2), scipy.special.polygamma(1, n / 2)])
 
 
 def spherical_cumulants(n: int) -> Array:
@@ -94,9 +94,9 @@ def log_gamma_ratio(x: Array, t: Array) -> Array:
     def remainder(y: Array) -> Array:
         return np.polynomial.polynomial.polyval(y**-2, _STIRLING) / y
 
-    series = (large + t - 0.5) * special.log1p(t / large) - t
+    series = (large + t - 0.5) * scipy.special.log1p(t / large) - t
     series = series + (remainder(large + t) - remainder(large))
-    direct = special.loggamma(small + t) - special.gammaln(small) - t * np.log(small)
+    direct = scipy.special.loggamma(small + t) - scipy.special.gammaln(small) - t * np.log(small)
     return np.where(x < _LARGE, direct, series)
 
 

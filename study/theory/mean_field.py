@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from scipy import optimize
+import scipy
 
 from study.core.activations import Activation, Array
 from study.theory.maps import (
@@ -95,7 +95,7 @@ class MeanField:
         low = 0.5
         while excess(low) < 0:
             low /= 8
-        return optimize.brentq(excess, low, min(8 * low, 1.0), xtol=1e-14 * low)
+        return scipy.optimize.brentq(excess, low, min(8 * low, 1.0), xtol=1e-14 * low)
 
     @cached_property
     def xi_c(self) -> float:
@@ -178,7 +178,7 @@ def fixed_point(row: Activation, sigma_w: float, sigma_b: float) -> float:
     bracket = _crossing(headway, grid)
     if bracket is None:
         return limit
-    return math.exp(optimize.brentq(headway, *bracket, xtol=1e-15, rtol=1e-15))
+    return math.exp(scipy.optimize.brentq(headway, *bracket, xtol=1e-15, rtol=1e-15))
 
 
 def _crossing(headway, grid: Array) -> tuple[float, float] | None:
@@ -191,7 +191,7 @@ def _crossing(headway, grid: Array) -> tuple[float, float] | None:
         before, middle, after = travel[k - 1 : k + 2].tolist()  # inf where a function overflows
         if middle <= min(before, after) and middle < before - 2 * middle + after:
             bounds = sorted((grid[k - 1], grid[k + 1]))
-            dip = optimize.minimize_scalar(headway, bounds=bounds, method="bounded")
+            dip = scipy.optimize.minimize_scalar(headway, bounds=bounds, method="bounded")
             if dip.fun < -NOISE:
                 return grid[:k][travel[:k] > 0][-1], dip.x
     if not arrived.size:
@@ -229,9 +229,9 @@ def critical_sigma_w(activation: ActivationLike, sigma_b: float = 0.0) -> float:
     while log_chi(high) <= 0:
         low = high
         high = 1.1 * low
-    crossing = optimize.brentq(log_chi, low, high, xtol=1e-13)
+    crossing = scipy.optimize.brentq(log_chi, low, high, xtol=1e-13)
     while log_chi(crossing * (1 - 1e-9)) > 0:  # chi only touches 1 here, from above
-        crossing = optimize.brentq(log_chi, low, crossing * (1 - 1e-9), xtol=1e-13)
+        crossing = scipy.optimize.brentq(log_chi, low, crossing * (1 - 1e-9), xtol=1e-13)
     return crossing
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy import optimize
+import scipy
 
 from study.core.activations import Array
 from study.theory import layer_law
@@ -133,7 +133,7 @@ class NormLaw:
         if self.variance == 0:
             return self.log_scale
         low, high = self._support
-        return optimize.brentq(
+        return scipy.optimize.brentq(
             lambda x: self.cdf(x) - p,
             low + self.log_scale,
             high + self.log_scale,

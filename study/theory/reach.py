@@ -4,7 +4,7 @@ import functools
 import math
 
 import numpy as np
-from scipy import special
+import scipy
 
 from study.core.activations import Activation
 from study.theory.finite_width import exact_slopes, forward_law
@@ -65,4 +65,4 @@ def largest_of(count: int) -> float:
     >>> round(largest_of(1), 3), round(largest_of(64), 2)
     (0.674, 2.55)
     """
-    return float(special.ndtri((1 + 0.5 ** (1 / count)) / 2))
+    return float(scipy.special.ndtri((1 + 0.5 ** (1 / count)) / 2))

@@ -20,7 +20,7 @@ Formats are those with subnormal numbers (IEEE 754). To leading order in epsilon
 import math
 
 import numpy as np
-from scipy import special
+import scipy
 
 from study.core.activations import Array
 from study.theory.maps import positive
@@ -62,8 +62,8 @@ def underflow(products: int, format: str = "float16", sigma: float = 1.0) -> flo
 def _density(products: int, x: Array) -> Array:
     """Of the sum of products of two independent standard normals."""
     if products == 1:
-        return special.k0(np.abs(x)) / math.pi
+        return scipy.special.k0(np.abs(x)) / math.pi
     nu = (products - 1) / 2
     size = np.maximum(np.abs(x), _SMALL)
-    log = nu * np.log(size / 2) + np.log(special.kve(nu, size)) - size
-    return np.exp(log - special.gammaln(nu + 0.5)) / math.sqrt(math.pi)
+    log = nu * np.log(size / 2) + np.log(scipy.special.kve(nu, size)) - size
+    return np.exp(log - scipy.special.gammaln(nu + 0.5)) / math.sqrt(math.pi)

@@ -20,7 +20,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize
+import scipy
 
 from study.core.activations import Array
 from study.theory.maps import ActivationLike, positive, row_of
@@ -121,7 +121,9 @@ class Spectrum:
             z, dz, _ = self._psi(pole - math.exp(log_gap))
             return dz * (outer / (1 + z) + inner / z) - self.depth
 
-        return pole - math.exp(optimize.brentq(slope, math.log(1e-13), math.log(100), xtol=1e-14))
+        return pole - math.exp(
+            scipy.optimize.brentq(slope, math.log(1e-13), math.log(100), xtol=1e-14)
+        )
 
 
 def spectrum(
