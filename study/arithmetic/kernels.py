@@ -2,7 +2,32 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import sys
+
 import numba
+from numba.core import event
+
+
+class _Announcement(event.Listener):
+    """Says once why a first call takes seconds: numba compiles, for its cache has no such kernel."""
+
+    said = multiprocessing.parent_process() is not None  # workers leave it to who started them
+
+    def on_start(self, compilation: event.Event) -> None:
+        ours = compilation.data["dispatcher"].py_func.__module__.startswith("study.")
+        if ours and not self.said:
+            self.said = True
+            print(
+                "study: compiling kernels for this processor; the next run has them",
+                file=sys.stderr,
+            )
+
+    def on_end(self, compilation: event.Event) -> None:
+        """Nothing more is said."""
+
+
+event.register("numba:compile", _Announcement())
 
 
 @numba.njit(cache=True, nogil=True)

@@ -6,8 +6,10 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from numba.core import event
 
 import study
+from study.arithmetic.kernels import _Announcement, all_within
 from study.cli import main
 from study.records import tables as records
 from study.report.summary import Summary, advice, chosen, in_words, summarise, table
@@ -241,3 +243,11 @@ def test_a_narrow_table_leaves_the_seeds_out():
     assert "lowest" not in table(found, NONE, 78)
     assert max(map(len, table(found, NONE, 78).splitlines())) <= 60
     assert max(map(len, table(found, NONE, 79).splitlines())) <= 79
+
+
+def test_a_cold_cache_says_what_takes_so_long(capsys):
+    started = event.Event("numba:compile", event.EventStatus.START, {"dispatcher": all_within})
+    listener = _Announcement()
+    for _ in range(2):
+        listener.on_start(started)
+    assert capsys.readouterr().err.count("study: compiling") == 1
