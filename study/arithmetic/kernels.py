@@ -10,7 +10,7 @@ from numba.core import event
 
 
 class _Announcement(event.Listener):
-    """Says once why a first call takes seconds: numba compiles, for its cache has no such kernel."""
+    """Says once why a first call takes seconds: kernels that no cache has are compiled."""
 
     said = multiprocessing.parent_process() is not None  # workers leave it to who started them
 
