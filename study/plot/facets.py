@@ -14,7 +14,11 @@ ORDINARY_MARKS = "os^Dv<>Pph"
 
 
 def facets(
-    df: pd.DataFrame, col: str | None, row: str | None, height: float, ax: Axes | None
+    df: pd.DataFrame,
+    col: str | None = None,
+    row: str | None = None,
+    height: float = 2.0,
+    ax: Axes | None = None,
 ) -> tuple[Axes | sns.FacetGrid, list[tuple[Axes, dict]]]:
     """What is returned to the user, and its panels with what is in each: {column: value}."""
     names = [name for name in (row, col) if name is not None]

@@ -12,6 +12,7 @@ from study.statistics.estimators import medians
 from study.statistics.summaries import VARIED, gains
 from study.tools.checks import bad, nearest
 
+ROLES = ("hue", "style", "col", "row")
 FACTORS = ["log10_derivative_factor", "log10_weight_factor"]
 
 
@@ -47,7 +48,7 @@ def reduced(
     df: pd.DataFrame,
     axes: Sequence[str],
     value: str,
-    mapped: Mapping[str, str | None],
+    look: Mapping[str, object],
     interval: tuple[str, str] | None = None,
 ) -> pd.DataFrame:
     """What is drawn: a row for each of the axes and mapped columns, with value, low and high.
@@ -56,7 +57,7 @@ def reduced(
     ----------
     df : any frame
     axes, value : columns it must have
-    mapped : "hue", "style", "col", "row" -> a column or None
+    look : of which "hue", "style", "col" and "row" may name columns
     interval : columns of a frame that is reduced already; else seeds are, see `study.statistics`
 
     Raises
@@ -65,10 +66,11 @@ def reduced(
         Naming a column that is missing, one that mixes networks, or why nothing can be drawn.
     """
     need(df, [*axes, value, *(interval or ())])
+    mapped = {role: look[role] for role in ROLES if look.get(role) is not None}
     for role, name in mapped.items():
-        if name is not None and name not in df:
+        if name not in df:
             raise bad(role, name, ", ".join(map(str, df.columns)) + nearest(name, df.columns))
-    by = [name for name in dict.fromkeys(mapped.values()) if name is not None]
+    by = list(dict.fromkeys(mapped.values()))
     for name in mixed(df, by, [*axes, value]):
         kinds = sorted(df[name].unique())
         some = ", ".join(f"{v:.6g}" if isinstance(v, float) else str(v) for v in kinds[:6])

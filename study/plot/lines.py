@@ -42,7 +42,7 @@ def curves(
     ylim: tuple[float, float] | None = None,
     legend: bool = False,
     palette: object = None,
-    height: float = 1.8,
+    height: float = 2.0,
     ax: Axes | None = None,
     **line,
 ) -> Axes | sns.FacetGrid:

@@ -24,11 +24,8 @@ def phase(
     value: str = "decades",
     x: str = "sigma_w",
     y: str = "depth",
-    col: str | None = None,
-    row: str | None = None,
     theory: bool | None = None,
-    height: float = 2.0,
-    ax: Axes | None = None,
+    **layout,
 ) -> Axes | sns.FacetGrid:
     """Draw a map of what the gradient gains or loses, a square a network.
 
@@ -41,13 +38,12 @@ def phase(
     x, y : columns that span the map, on logarithmic axes
     theory : draw where mean field has chi = 1 (solid) and, with depth as y, where the gradient
         changes by 3 decades (dashed) and leaves float32 (dotted)
-
-    The rest, and what is returned, is as in `study.plot.curves`.
+    **layout : col, row, height, ax; they and what is returned are those of `study.plot.curves`
     """
     df = read(df)
     if value == "decades" and value not in df:
         df = decades(df)
-    points = reduced(df, [x, y], value, {"col": col, "row": row})
+    points = reduced(df, [x, y], value, layout)
     for axis in (x, y):
         if points[axis].nunique() < 2:
             only = points[axis].iloc[0]
@@ -55,7 +51,7 @@ def phase(
     low, high = FLOAT32_DECADES
     look = {"cmap": DECADES, "vmin": low, "vmax": high, "rasterized": True}
     with house_style():
-        drawn, panels = facets(df, col, row, height, ax)
+        drawn, panels = facets(df, **layout)
         for panel, where in panels:
             squares = rows_of(points, where).pivot(index=y, columns=x, values="value")
             edges = _edges(squares.columns), _edges(squares.index)

@@ -17,15 +17,12 @@ def dots(
     x: str,
     y: str,
     hue: str | None = None,
-    col: str | None = None,
-    row: str | None = None,
     theory: pd.DataFrame | None = None,
     interval: tuple[str, str] | None = None,
     log: bool = False,
     legend: bool = True,
     palette: object = None,
-    height: float = 2.4,
-    ax: Axes | None = None,
+    **layout,
 ) -> Axes | sns.FacetGrid:
     """Draw the median of x over seeds, with its 95 % interval, in a row for each value of y.
 
@@ -37,18 +34,18 @@ def dots(
     hue : column that tells apart the dots of a row: colour and mark
     log : whether x is logarithmic
     theory : DataFrame with x, y and the mapped columns; drawn as upright strokes
-
-    The rest, and what is returned, is as in `study.plot.curves`.
+    **layout : col, row, height, ax; they and the rest, and what is returned, are as in
+        `study.plot.curves`
     """
     plain = hue is None and y != "activation"  # the row says it all
     hue = hue or y
-    points = reduced(df, [y], x, {"hue": hue, "col": col, "row": row}, interval)
+    points = reduced(df, [y], x, {"hue": hue} | layout, interval)
     points = points[np.isfinite(points["value"])]
     places = {value: i for i, value in enumerate(in_order(y, df))}
     colours = dict.fromkeys(places, "#0072B2") if plain else colours_of(hue, df, palette)
     marks = dict.fromkeys(places, "o") if plain else marks_of(colours)
     with house_style():
-        drawn, panels = facets(df, col, row, height, ax)
+        drawn, panels = facets(df, **layout)
         for panel, where in panels:
             logarithmic(panel, "x" if log else "")
             inside = rows_of(points, where)
@@ -64,9 +61,11 @@ def dots(
             _rows(panel, y, places, 1 if log else 0)
         label_axes(drawn, x, "")
         if legend and hue != y:
-            whole = {} if drawn is panel else {"loc": "outside right upper"}
-            owner = drawn if drawn is panel else drawn.figure
-            owner.legend(*panel.get_legend_handles_labels(), **whole)
+            handles = panel.get_legend_handles_labels()
+            if drawn is panel:
+                panel.legend(*handles)
+            else:
+                drawn.figure.legend(*handles, loc="outside right upper")
     return drawn
 
 

@@ -110,22 +110,15 @@ def label_ends(ax: Axes, ends: list[tuple[float, str, object]], x: float) -> Non
 
 def shade_float_ranges(ax: Axes) -> None:
     """Grey where a plain float32, and darker where a plain float64, leaves its normal range."""
-    low, high = ax.set_ylim(ax.get_ylim())
+    limits = ax.set_ylim(ax.get_ylim())
     for name, grey in (("float32", "#f0f0f0"), ("float64", "#dcdcdc")):
-        smallest, largest = decades(name)
-        _shade(ax, smallest, low, grey, f"below {name}", "top")
-        _shade(ax, largest, high, grey, f"beyond {name}", "bottom")
-
-
-def _shade(ax: Axes, end: float, edge: float, grey: str, text: str, side: str) -> None:
-    """From the end of a range to the panel's edge, where the edge lies beyond it."""
-    low, high = ax.get_ylim()
-    outside = end - edge if side == "top" else edge - end
-    if outside <= 0:
-        return
-    ax.axhspan(end, edge, color=grey, lw=0, zorder=-2)
-    if outside > 0.07 * (high - low):  # room for a line of text
-        ax.text(
-            0.02, end, text, transform=ax.get_yaxis_transform(), va=side, fontsize=SMALL,
-            color="#666666", zorder=-1,
-        )  # fmt: skip
+        sides = zip(decades(name), limits, (-1, 1), ("below", "beyond"), strict=True)
+        for end, edge, sign, word in sides:
+            outside = sign * (edge - end)
+            if outside > 0:
+                ax.axhspan(end, edge, color=grey, lw=0, zorder=-2)
+            if outside > 0.07 * (limits[1] - limits[0]):  # room for a line of text
+                ax.text(
+                    0.02, end, f"{word} {name}", transform=ax.get_yaxis_transform(), zorder=-1,
+                    va="bottom" if sign > 0 else "top", fontsize=SMALL, color="#666666",
+                )  # fmt: skip

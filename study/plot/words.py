@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from study.plot import expected
-from study.plot.frames import FACTORS, decades, need, read
+from study.plot.frames import FACTORS, ROLES, decades, need, read
 from study.plot.lines import curves
 from study.plot.rows import dots
 from study.statistics.summaries import NETWORK, VARIED
@@ -21,11 +21,7 @@ def profile(df: pd.DataFrame | str | Path, y: str = "log10_grad_norm", theory=No
     df : frame of `study.profile`, `study.backpropagate` or `study.torch.profile`, or a CSV's path
     y : the column drawn, norms as log10
     theory : True draws what theory expects, log10_grad_norm alone; or a DataFrame of lines
-    **look : hue, style, col, row and the rest of `study.plot.curves`
-
-    Returns
-    -------
-    matplotlib Axes, or a seaborn FacetGrid with col or row.
+    **look : hue, style, col, row and the rest of `study.plot.curves`; what is returned, too
 
     Examples
     --------
@@ -40,7 +36,7 @@ def profile(df: pd.DataFrame | str | Path, y: str = "log10_grad_norm", theory=No
         df = df[df["layer"] >= 0].assign(parameter=df["name"].str.rpartition(".")[2])
         look.setdefault("hue", "parameter")
     if theory is True:
-        theory = expected.profile(df, _mapped(look))
+        theory = expected.lines(df, expected.profile, ["depth", "width"], _mapped(look))
     return curves(df, "layer", y, theory=theory, **{"floats": True} | look)
 
 
@@ -61,7 +57,14 @@ def depth(df: pd.DataFrame | str | Path, y: str = "decades", theory=None, **look
     elif "layer" in df:
         df = df[df["layer"] == 0]
     if theory is True:
-        theory = expected.depth(df, y, _mapped(look))
+        need(df, ["depth"])
+        depths = expected.places(1, df["depth"].max())
+        theory = expected.lines(
+            df.drop(columns="depth"),
+            lambda net: {"depth": depths, y: expected.gained(net, depths)},
+            ["width"],
+            _mapped(look),
+        )
     return curves(df, "depth", y, theory=theory, **{"floats": True} | look)
 
 
@@ -81,9 +84,11 @@ def factors(df: pd.DataFrame | str | Path, per: str = "layer", theory=None, **lo
     df = read(df)
     need(df, FACTORS)
     mapped = _mapped(look)
-    lines = _by_factor(expected.factors(df, mapped), mapped, per) if theory else None
+    if theory:
+        theory = expected.lines(df, expected.factors, ["depth"], mapped)
+        theory = _by_factor(theory, mapped, per)
     shown = _by_factor(df, mapped, per)
-    look = {"hue": "factor", "theory": lines} | look
+    look = {"hue": "factor", "theory": theory} | look
     if per == "layer":
         return curves(shown, "layer", "decades_a_layer", **look)
     return dots(shown, "decades_a_layer", **{"y": "activation"} | look)
@@ -91,17 +96,14 @@ def factors(df: pd.DataFrame | str | Path, per: str = "layer", theory=None, **lo
 
 def _by_factor(df: pd.DataFrame, mapped: list[str], per: str) -> pd.DataFrame:
     """A row a factor: the derivative's, the weights', and of both; of all layers or their mean."""
-    keys = [name for name in dict.fromkeys([*VARIED, "seed", *mapped]) if name in df]
+    keys = [name for name in dict.fromkeys([*VARIED, "seed", "layer", *mapped]) if name in df]
     parts = {"derivative": df[FACTORS[0]], "weights": df[FACTORS[1]]}
     parts["both"] = parts["derivative"] + parts["weights"]
-    layers = df.get("layer", 0)
-    long = pd.concat(
-        df[keys].assign(layer=layers, factor=part, decades_a_layer=values)
-        for part, values in parts.items()
-    )
+    frames = [df[keys].assign(factor=part, decades_a_layer=parts[part]) for part in parts]
     if per == "layer":
-        return long
-    return long.groupby([*keys, "factor"], sort=False, as_index=False).decades_a_layer.mean()
+        return pd.concat(frames)
+    keys = [*(name for name in keys if name != "layer"), "factor"]
+    return pd.concat(frames).groupby(keys, sort=False, as_index=False).decades_a_layer.mean()
 
 
 def spectrum(df: pd.DataFrame | str | Path, x: str = "rank", **look):
@@ -136,5 +138,5 @@ def training(df: pd.DataFrame | str | Path, y: str = "loss", **look):
 
 def _mapped(look: dict) -> list[str]:
     """The columns that a call maps, without those that `factors` makes."""
-    names = dict.fromkeys(look.get(role) for role in ("hue", "style", "col", "row"))
+    names = dict.fromkeys(look.get(role) for role in ROLES)
     return [name for name in names if name not in (None, "factor")]
