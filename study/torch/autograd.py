@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from functools import partial
 
 import torch
@@ -31,7 +31,6 @@ from study.torch.norms import ZERO, Norm, log2_size, norm_of_sum, shifted
 
 Point = tuple[Node, int]
 """A tensor of the forward pass: the node that made it, and which of its outputs it is."""
-
 STEPS = {torch.float16: 4, torch.float64: 256}
 """From one shift to the next, by the narrowest format; 32 for float32 and bfloat16."""
 RUNGS = 12
@@ -39,24 +38,25 @@ RUNGS = 12
 
 
 class Graph:
-    """Autograd's graph behind a scalar, in the order in which the backward pass goes through it."""
+    """Autograd's graph behind a scalar, its nodes in the order of the backward pass.
+
+    ``leaves``, by id, as tensors compare entry by entry; ``uses``: how many operations take a leaf,
+    by its id; ``inputs``: the inputs of an operation that are leaves, (number, id);
+    ``consumers``: the nodes of every operation that takes a tensor; ``narrow``: whether all of the
+    gradient passes through the node of that position; ``linear``: whether the backward pass was
+    linear in the gradient that comes in, when it was run.
+    """
 
     def __init__(self, root: Tensor):
         self.root = root
         self.nodes = sorted(_reachable(root), key=lambda node: node._sequence_nr(), reverse=True)
-        self.position = {node: i for i, node in enumerate(self.nodes)}
         self.leaves: dict[int, Tensor] = {}
-        """By id, as tensors compare entry by entry."""
         self.uses: Counter[int] = Counter()
-        """How many operations take a leaf, by its id."""
         self.inputs: defaultdict[Node, list[tuple[int, int]]] = defaultdict(list)
-        """Which inputs of an operation are leaves: number of the input, id of the leaf."""
         self.consumers: defaultdict[Point, list[Node]] = defaultdict(list)
-        """The nodes of every operation that takes a tensor."""
         self.narrow: list[bool] = []
-        """Whether all of the gradient passes through the node of that position."""
         self.linear = True
-        """Whether the backward pass was linear in the gradient that comes in, when it was run."""
+        position = {node: i for i, node in enumerate(self.nodes)}
         farthest = 0
         ordered = True
         for i, node in enumerate(self.nodes):
@@ -71,8 +71,8 @@ class Graph:
                     self.inputs[node].append((number, id(leaf)))
                 else:
                     self.consumers[target, output].append(node)
-                    farthest = max(farthest, self.position[target])
-                    ordered &= self.position[target] > i
+                    farthest = max(farthest, position[target])
+                    ordered &= position[target] > i
         if not ordered:  # built by several threads: only the loss itself is surely narrow
             self.narrow = [i == 0 for i in range(len(self.nodes))]
 
@@ -84,30 +84,28 @@ class Graph:
 
     def norms(self, leaves: Iterable[Tensor], points: Iterable[Point]) -> dict[int | Point, Norm]:
         """Norms of the gradients of leaves (by id), and of those at points of the graph."""
-        keys = [id(leaf) for leaf in leaves]
-        points = {point for point in points if point[0] in self.position}
-        formats = {x.dtype for node in self.nodes for x in node._input_metadata}
-        floats = [dtype for dtype in formats if dtype.is_floating_point]
-        narrowest = min(floats, key=lambda dtype: torch.finfo(dtype).max)
-        step = STEPS.get(narrowest, 32)
-        best = _Pass(self, keys, points, 0).run()
+        nodes = set(self.nodes)
+        keys = [*map(id, leaves), *{point for point in points if point[0] in nodes}]
+        formats = {x.dtype for node in nodes for x in node._input_metadata}
+        limits = {torch.finfo(x).max: x for x in formats if x.is_floating_point}
+        step = STEPS.get(limits[min(limits)], 32)
+        best = _Pass(self, keys, 0).run()
         for shift in range(step, (RUNGS + 1) * step, step):  # what underflowed comes back
-            again = _Pass(self, keys, points, shift).run()
+            again = _Pass(self, keys, shift).run()
             finite = {key: norm for key, norm in again.items() if math.isfinite(norm[0])}
             better = {key: norm for key, norm in finite.items() if norm != best[key]}
             if any(_fell(best[key], norm, step) for key, norm in better.items()):
                 self.linear = False
-                return _Pass(self, keys, points, None).run()
+                return _Pass(self, keys, None).run()
             best |= better
-            zeros = ZERO in best.values()
             alive = any(length for length, _ in finite.values())
-            if not alive or not (better or zeros):
+            if not alive or not (better or ZERO in best.values()):
                 break
         for shift in range(-step, -(RUNGS + 1) * step, -step):  # what overflowed comes back
             lost = [key for key, norm in best.items() if not math.isfinite(norm[0])]
             if not lost:
                 break
-            again = _Pass(self, keys, points, shift).run()
+            again = _Pass(self, keys, shift).run()
             best |= {key: again[key] for key in lost}
         return best
 
@@ -115,17 +113,16 @@ class Graph:
 class _Pass:
     """One backward pass that sets the gradient to size 2^shift at every narrow place, if given."""
 
-    def __init__(
-        self, graph: Graph, leaves: Sequence[int], points: Collection[Point], shift: int | None
-    ):
+    def __init__(self, graph: Graph, keys: Collection[int | Point], shift: int | None):
         self.graph = graph
         self.shift = shift
-        self.norms: dict[int | Point, Norm] = dict.fromkeys([*points, *leaves], ZERO)
+        self.norms: dict[int | Point, Norm] = dict.fromkeys(keys, ZERO)
+        # The gradient of a leaf from each of its uses, with the exponent.
         self.parts: defaultdict[int, list[tuple[Tensor, int]]] = defaultdict(list)
-        """The gradient of a leaf from each of its uses, with the exponent."""
         self.outputs: defaultdict[Node, list[int]] = defaultdict(list)
-        for node, output in points:
-            self.outputs[node].append(output)
+        for key in keys:
+            if isinstance(key, tuple):
+                self.outputs[key[0]].append(key[1])
         # What has been taken out above each stretch between two narrow places: by stretch and not
         # as one running number, because devices go through their nodes side by side.
         self.exponents = [0] * (sum(graph.narrow) + 1)
@@ -183,11 +180,9 @@ def _fell(before: Norm, after: Norm, step: int) -> bool:
     """Whether a norm fell about as the gradient that came in rose, by 2^step: it was held back."""
     if not before[0] or not math.isfinite(before[0]):
         return False
-    log2 = [
-        math.log2(length) + exponent if length else -math.inf
-        for length, exponent in (before, after)
-    ]
-    return log2[1] <= log2[0] - (step - 1)
+    if not after[0]:
+        return True
+    return math.log2(after[0] / before[0]) + after[1] - before[1] <= 1 - step
 
 
 def _is_leaf(node: Node) -> bool:

@@ -85,7 +85,12 @@ def watch(
     >>> watched.frame()[["step", "name", "status"]].tail(2).values.tolist()
     [[2, 'weight', 'ok'], [2, 'bias', 'ok']]
     """
-    return Watch(module, optimizer, keep, every, scaler)
+    check_module(module)
+    while hasattr(optimizer, "optimizer"):
+        optimizer = optimizer.optimizer  # accelerate, Lightning and others wrap it
+    if optimizer is not None and not isinstance(optimizer, Optimizer):
+        raise bad("optimizer", optimizer, "a torch.optim.Optimizer, or None")
+    return Watch(module, optimizer, integer("keep", keep, 1), integer("every", every, 1), scaler)
 
 
 class Record(NamedTuple):
@@ -95,12 +100,12 @@ class Record(NamedTuple):
     step: int
     call: int
     scale: float
-    names: tuple[str, ...]
-    gradients: np.ndarray
+    name: tuple[str, ...]
+    gradient: np.ndarray
     """NaN where there is none."""
-    weights: np.ndarray
-    limits: np.ndarray
-    """The largest numbers of the formats."""
+    plain: np.ndarray
+    """What the gradient's own format shows of it."""
+    weight: np.ndarray
     missing: np.ndarray
     """Why there is no gradient; empty where there is one."""
 
@@ -108,15 +113,12 @@ class Record(NamedTuple):
 class Watch:
     """What `watch` returns."""
 
-    def __init__(self, module: nn.Module, optimizer: object, keep: int, every: int, scaler: object):
-        check_module(module)
-        while hasattr(optimizer, "optimizer"):
-            optimizer = optimizer.optimizer  # accelerate, Lightning and others wrap it
-        if optimizer is not None and not isinstance(optimizer, Optimizer):
-            raise bad("optimizer", optimizer, "a torch.optim.Optimizer, or None")
+    def __init__(
+        self, module: nn.Module, optimizer: Optimizer | None, keep: int, every: int, scaler: object
+    ):
         self.steps = 0
-        self.faults: deque[tuple[int, str]] = deque(maxlen=integer("keep", keep, 1))
-        self._every = integer("every", every, 1)
+        self.faults: deque[tuple[int, str]] = deque(maxlen=keep)
+        self._every = every
         self._module = module
         self._scaler = scaler
         self._names: tuple[str, ...] = ()
@@ -141,8 +143,7 @@ class Watch:
 
     def close(self) -> None:
         """Let go of the optimiser; what was recorded stays."""
-        with self._guarded():
-            self._keep_skipped()
+        self._keep_skipped()
         while self._handles:
             self._handles.pop().remove()
 
@@ -153,6 +154,40 @@ class Watch:
         """
         self.steps += 1
         self._record(0, scale)
+
+    def frame(self) -> pd.DataFrame:
+        """One row a parameter and record that is kept; columns `WATCH_COLUMNS`."""
+        self._keep_skipped()
+        records = [*self._spread, *self._recent]
+        if not records:
+            return pd.DataFrame(columns=list(WATCH_COLUMNS))
+
+        def joined(field: str) -> np.ndarray:
+            parts = [np.broadcast_to(getattr(of, field), len(of.name)) for of in records]
+            return np.concatenate(parts)
+
+        names = joined("name").astype(object)
+        modules = [name.rpartition(".")[0] for name in names]
+        missing = joined("missing")
+        with np.errstate(all="ignore"):
+            mantissa, exponent = normalised(joined("gradient") / joined("scale"), 0)
+            words = status(mantissa, exponent)
+            words[mantissa == 0] = "zero"
+            words[np.isinf(mantissa)] = "overflow"
+            words[np.isnan(mantissa)] = "nan"
+            columns = {
+                "step": joined("step"),
+                "call": joined("call"),
+                "name": names,
+                "layer": pd.factorize(np.array(modules))[0],
+                "grad_norm_mantissa": mantissa,
+                "grad_norm_exponent": exponent,
+                "log10_grad_norm": log10(mantissa, exponent),
+                "log10_weight_norm": np.log10(joined("weight")),
+                "status": np.where(missing == "", words, missing),
+                "plain_grad_norm": joined("plain"),
+            }
+        return pd.DataFrame(columns)
 
     def _before_step(self, optimizer: Optimizer, args: tuple, kwargs: dict) -> tuple | None:
         self._skipped = None
@@ -204,12 +239,14 @@ class Watch:
         grads = {i: p.grad for i, p in enumerate(parameters) if p.grad is not None}
         weights = {i: p for i, p in enumerate(parameters) if has_norm(p)}
         lengths = quick_norms([*grads.values(), *weights.values()])
-        norms = np.full((2, len(names)), np.nan)
-        norms[0, list(grads)] = lengths[: len(grads)]
-        norms[1, list(weights)] = lengths[len(grads) :]
-        limits = np.array([LIMITS.get(p.dtype, math.inf) for p in parameters])
-        missing = np.array([_missing(p) for p in parameters], object)
-        return Record(self._count, step, call, scale, self._names, *norms, limits, missing)
+        gradient, weight = np.full((2, len(names)), np.nan)
+        gradient[list(grads)] = lengths[: len(grads)]
+        weight[list(weights)] = lengths[len(grads) :]
+        limits = [LIMITS.get(p.dtype, math.inf) for p in parameters]
+        plain = np.where(gradient > limits, math.inf, gradient)
+        missing = np.array(["none" if p.requires_grad else "frozen" for p in parameters], object)
+        missing[list(grads)] = ""
+        return Record(self._count, step, call, scale, self._names, gradient, plain, weight, missing)
 
     def _keep(self, record: Record) -> None:
         """Add the newest; what leaves the recent ones is thinned out to a stride that doubles."""
@@ -231,62 +268,16 @@ class Watch:
     def _after_backward(self) -> None:
         """Hold gradients that overflowed, in case the scaler skips their step."""
         self._in_backward = False
+        self._keep_skipped()
         with self._guarded():
-            self._keep_skipped()
             record = self._taken(self.steps, 0, self._scaler.get_scale())
-            finite = np.isfinite(record.gradients) | (record.missing != "")
+            finite = np.isfinite(record.gradient) | (record.missing != "")
             self._skipped = None if finite.all() else record
 
     def _keep_skipped(self) -> None:
         """What overflowed, if no step was made of it and the scaler lowered its scale instead."""
-        if self._skipped and self._scaler.get_scale() < self._skipped.scale:
-            self._keep(self._skipped)
-            self._skipped = None
-            self.steps += 1
-
-    def frame(self) -> pd.DataFrame:
-        """One row a parameter and record that is kept; columns `WATCH_COLUMNS`."""
         with self._guarded():
-            self._keep_skipped()
-        records = [*self._spread, *self._recent]
-        counts = np.array([len(record.names) for record in records], int)
-
-        def repeated(name: str) -> np.ndarray:
-            return np.repeat([getattr(record, name) for record in records], counts)
-
-        def joined(name: str) -> np.ndarray:
-            return np.concatenate([[], *(getattr(record, name) for record in records)])
-
-        names = joined("names").astype(object)
-        modules = [name.rpartition(".")[0] for name in names]
-        places = {module: place for place, module in enumerate(dict.fromkeys(modules))}
-        gradients = joined("gradients")
-        missing = joined("missing")
-        with np.errstate(all="ignore"):
-            mantissa, exponent = normalised(gradients / repeated("scale"), 0)
-            words = status(mantissa, exponent)
-            words[mantissa == 0] = "zero"
-            words[np.isinf(mantissa)] = "overflow"
-            words[np.isnan(mantissa)] = "nan"
-            words = np.where(missing == "", words, missing)
-            plain = np.where(gradients > joined("limits"), math.inf, gradients)
-            return pd.DataFrame(
-                {
-                    "step": repeated("step").astype(int),
-                    "call": repeated("call").astype(int),
-                    "name": names,
-                    "layer": np.array([places[module] for module in modules], int),
-                    "grad_norm_mantissa": mantissa,
-                    "grad_norm_exponent": exponent,
-                    "log10_grad_norm": log10(mantissa, exponent),
-                    "log10_weight_norm": np.log10(joined("weights")),
-                    "status": words,
-                    "plain_grad_norm": plain,
-                }
-            )
-
-
-def _missing(p: Tensor) -> str:
-    if p.grad is not None:
-        return ""
-    return "none" if p.requires_grad else "frozen"
+            if self._skipped and self._scaler.get_scale() < self._skipped.scale:
+                self._keep(self._skipped)
+                self._skipped = None
+                self.steps += 1

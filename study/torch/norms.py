@@ -19,11 +19,8 @@ from study.arithmetic.scaled import log10
 Norm = tuple[float, int]
 """(length, exponent): length 2^exponent; the length is infinite or NaN where an entry is."""
 ZERO: Norm = (0.0, 0)
-
-LIMITS = {
-    dtype: torch.finfo(dtype).max
-    for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-}
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+LIMITS = {dtype: torch.finfo(dtype).max for dtype in FLOATS}
 """The largest numbers of the formats."""
 PIECE = 2**18
 """So many entries at a time are summed in float32, which is four times faster than in float64."""
@@ -101,33 +98,22 @@ def log10_norm(norms: Sequence[Norm]) -> float:
 
 
 def quick_norms(tensors: Sequence[Tensor]) -> np.ndarray:
-    """Frobenius norms, right to 1e-5, in one transfer from the device."""
-    tensors = [entries(x) if x.is_sparse or x.is_complex() else x for x in tensors]
-    if any(x.dtype == torch.float64 for x in tensors):
-        low, high = (1e-140, 1e140)
-        lengths = _lengths(tensors, torch.float64)
-    else:
-        low, high = (1e-13, 1e13)
-        pieces = [x.reshape(-1).split(PIECE) if x.numel() > PIECE else (x,) for x in tensors]
-        lengths = _lengths(list(itertools.chain(*pieces)), torch.float32)
-        if len(lengths) > len(tensors):
-            counts = [len(piece) for piece in pieces]
-            lengths = np.sqrt(np.add.reduceat(lengths**2, np.cumsum(counts) - counts))
-    # Outside this range squares may have left the format: those are taken again.
-    outside = np.flatnonzero((lengths <= low) | (lengths >= high))
-    lengths[outside] = _lengths([tensors[i] for i in outside], torch.float64)
-    for i in outside:
-        if tensors[i].dtype == torch.float64:
-            with np.errstate(over="ignore"):
-                lengths[i] = np.ldexp(*norm(tensors[i]))
-    return lengths
-
-
-def _lengths(tensors: list[Tensor], dtype: torch.dtype) -> np.ndarray:
-    """Plain norms."""
+    """Frobenius norms, right to 1e-5, in one transfer from the device if all are of usual size."""
     if not tensors:
         return np.empty(0)
-    lengths = torch._foreach_norm(tensors, 2, dtype=dtype)
+    tensors = [entries(x) if x.is_sparse or x.is_complex() else x for x in tensors]
+    double = any(x.dtype == torch.float64 for x in tensors)
+    pieces = [x.reshape(-1).split(PIECE) if x.numel() > PIECE else (x,) for x in tensors]
+    lengths = torch._foreach_norm(
+        [*itertools.chain(*pieces)], 2, dtype=torch.float64 if double else torch.float32
+    )
     if len({x.device for x in lengths}) > 1:
         lengths = [x.cpu() for x in lengths]
-    return torch.stack(lengths).cpu().double().numpy()
+    starts = [0, *itertools.accumulate(map(len, pieces))][:-1]
+    lengths = np.hypot.reduceat(torch.stack(lengths).cpu().double().numpy(), starts)
+    # Outside this range squares may have left the format: those are taken again.
+    low, high = (1e-140, 1e140) if double else (1e-13, 1e13)
+    for i in np.flatnonzero((lengths <= low) | (lengths >= high)):
+        with np.errstate(over="ignore"):
+            lengths[i] = np.ldexp(*norm(tensors[i]))
+    return lengths
