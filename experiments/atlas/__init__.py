@@ -1,4 +1,8 @@
-"""An atlas: networks by activation, weight scale, depth, width and weight law, layer by layer."""
+"""An atlas: networks by activation, weight scale, depth, width and weight law, layer by layer.
+
+The tables hold medians over all seeds. ``gradient_norms`` holds the norms themselves of one seed,
+at the critical scale, 1 and 2 (of every depth, width and law), in three layers.
+"""
 
 from itertools import product
 
@@ -8,6 +12,8 @@ import pandas as pd
 import study
 from experiments.atlas.profiles import expected_norms, middle, shown_layers, told_apart
 from study.plot.floats import FLOAT32_DECADES
+from study.records.norms import COLUMNS as NORMS
+from study.records.norms import gradient_norms
 from study.runs.experiment import Experiment
 from study.statistics.claims import Claim, Estimate, above, below
 from study.statistics.estimators import resampled, worst
@@ -25,6 +31,7 @@ SCALES = {
 LAWS = ("gaussian", "orthogonal", "uniform")
 NEAR = 6  # layers near either end of a profile
 SEED = 2000
+RECORDED = (1.0, 2.0)  # and the critical scale: of these, the gradient norms of the first seed
 AWAY = 1.2  # a factor of the critical scale
 VANISHES = -3.0  # decades
 RIGHT = 2 / 3  # of all guesses
@@ -62,7 +69,10 @@ def measure(
         for depth in depths
     ]
     # For one input dense for uniform weights alone.
-    frame = running_factors(study.profile(nets, seeds))
+    df = study.profile(nets, seeds)
+    near = [*RECORDED, study.theory.critical_sigma_w(activation)]
+    few = df[(df.seed == SEED) & np.isclose(df.sigma_w.to_numpy()[:, None], near).any(axis=1)]
+    frame = running_factors(df)
     numbers = range(first, first + len(nets))
     rows = np.repeat(numbers, [len(seeds) * net.depth for net in nets])
     networks, layers, ends = [], [], []
@@ -85,11 +95,12 @@ def measure(
         if net.depth == max(depths):
             of_seeds = {"network": number, "seed": seeds, "log10_gain": gain}
             ends.append(pd.DataFrame(of_seeds | {"log10_first_norm": norm[:, 0]}))
-    return {
+    tables = {
         "networks": rounded(pd.DataFrame(networks)),
         "layers": rounded(pd.concat(layers)),
         "ends": rounded(pd.concat(ends)),
     }
+    return tables | ({"gradient_norms": gradient_norms(few, 3)} if len(few) else {})
 
 
 def rounded(table: pd.DataFrame) -> pd.DataFrame:
@@ -260,5 +271,7 @@ experiment = Experiment(
         "log10_gain": "‖dC/dr^(0)‖ / ‖dC/dr^(depth)‖, of the deepest networks, rounded to 0.01 "
         "[log10]",
         "log10_first_norm": "‖dC/dW^(0)‖, of the deepest networks, rounded to 0.01 [log10]",
-    },
+    }
+    | NORMS,
+    version=1,
 )
