@@ -1,15 +1,13 @@
-"""The columns that tables of the study share, and the conventions that their numbers follow."""
+"""What the columns of a table mean, and the conventions that their numbers follow."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from study.core.columns import PROFILE_COLUMNS, TOLERANCE, Column
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 CONVENTIONS: dict[str, str] = {
     "arrays": "inputs (batch, n_in), weights (n_in, n_out), z = r W + b, r = phi(z)",
@@ -27,38 +25,32 @@ CONVENTIONS: dict[str, str] = {
 }
 """Each convention of the study, stated once and stored with every table."""
 
-OLD_TYPES = {"optional float64": "float64"}
-"""Words for a type in tables of earlier versions."""
+
+def _explained(name: str, meanings: Mapping[str, str | Column]) -> Column | None:
+    """What a column holds: as an experiment says, of any type, or as all frames have it."""
+    column = meanings.get(name) or PROFILE_COLUMNS.get(name)
+    if isinstance(column, str):
+        words, unit = re.fullmatch(r"(?s)(.*?)(?:\s*\[([^\[\]]*)\])?", column).groups()
+        return Column("", unit or "", words)
+    return column
 
 
-def described(meaning: str) -> tuple[str, str]:
-    """Return the meaning and the unit of a column, which stands last in square brackets.
-
-    Examples
-    --------
-    >>> described("growth [log10 a layer]")
-    ('growth', 'log10 a layer')
-    """
-    words, unit = re.fullmatch(r"(?s)(.*?)(?:\s*\[([^\[\]]*)\])?", meaning).groups()
-    return words, unit or ""
-
-
-def tolerance(name: str, own: Mapping[str, str | Column]) -> float:
+def tolerance(name: str, meanings: Mapping[str, str | Column]) -> float:
     """Return how far a number in the column `name` may be from that of another machine."""
-    column = own.get(name) or PROFILE_COLUMNS.get(name)
-    return column.tolerance if isinstance(column, Column) else TOLERANCE
+    column = _explained(name, meanings)
+    return column.tolerance if column else TOLERANCE
 
 
 def data_dictionary(
-    tables: Mapping[str, Mapping[str, str]], own: Mapping[str, str | Column]
+    tables: Mapping[str, Mapping[str, str]], meanings: Mapping[str, str | Column]
 ) -> pd.DataFrame:
     """Say what every column of every table means.
 
     Parameters
     ----------
     tables : table name -> its schema
-    own : meaning of the columns that are the experiment's own, its unit last in square brackets;
-        or a `Column`, which may have a tolerance
+    meanings : of the columns that are the experiment's own, the unit last in square brackets; or a
+        `Column`, which may have a tolerance
 
     Returns
     -------
@@ -75,21 +67,14 @@ def data_dictionary(
       table column     type           unit meaning
     0     t   rate  float64  log10 a layer  growth
     """
-    import pandas as pd  # what only lists the experiments does without
-
     rows = []
     for table, types in tables.items():
         for name, kind in types.items():
-            column = own.get(name) or PROFILE_COLUMNS.get(name)
-            if isinstance(column, str):
-                meaning, unit = described(column)
-            elif column and column.type == OLD_TYPES.get(kind, kind):
-                meaning = column.meaning
-                unit = column.unit
-            else:
+            column = _explained(name, meanings)
+            if not column or column.type not in ("", kind.removeprefix("optional ")):
                 raise ValueError(
                     f"column {name!r} ({kind}) of table {table!r} has no meaning; allowed: "
                     "the common columns with their type, and those in the experiment's columns"
                 )
-            rows.append((table, name, kind, unit, meaning))
+            rows.append((table, name, kind, column.unit, column.meaning))
     return pd.DataFrame(rows, columns=["table", "column", "type", "unit", "meaning"])

@@ -1,11 +1,14 @@
-"""How a file gets on the disk: whole or not at all, and there to stay."""
+"""How a file gets on the disk: whole or not at all, there to stay, and from one run at a time."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import os
 import secrets
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 TEMPORARY = f".*.{'[0-9a-f]' * 16}.tmp"
@@ -22,14 +25,6 @@ def make_folder(folder: Path) -> None:
     ------
     OSError
         When it cannot be made.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as scratch:
-    ...     make_folder(Path(scratch) / "results" / "toy")
-    ...     (Path(scratch) / "results" / "toy").is_dir()
-    True
     """
     folder = Path(folder).absolute()
     os.makedirs(folder, exist_ok=True)
@@ -52,9 +47,8 @@ def write_together(files: Mapping[Path, bytes]) -> None:
     staged: dict[Path, Path] = {}
     try:
         for path, data in files.items():
-            temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-            staged[path] = temporary
-            with open(temporary, "xb") as file:
+            staged[path] = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+            with open(staged[path], "xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -81,3 +75,21 @@ def _sync(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold a folder against another run by its ``.parts``, `folder`; a dead process lets go."""
+    make_folder(folder)
+    with open(folder / "lock", "ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"study: waiting for another run in {folder.parent}", file=sys.stderr, flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        for left in (*folder.glob(TEMPORARY), *folder.parent.glob(TEMPORARY)):
+            left.unlink()  # from a run that was killed while it wrote
+        try:
+            yield
+        finally:  # a process that was forked meanwhile has the file open, and would keep the lock
+            fcntl.flock(file, fcntl.LOCK_UN)

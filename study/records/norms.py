@@ -5,20 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from study.records.columns import PROFILE_COLUMNS, Column
+from study.core.columns import LAYER, PROFILE_COLUMNS, Column
 
 DIGITS = 9
 TOLERANCE = 2.0 * 10.0 ** (1 - DIGITS)
 """Numbers that are equal but for their last bits may be rounded apart."""
-
-_OF_A_LAYER = [*PROFILE_COLUMNS][[*PROFILE_COLUMNS].index("layer") + 1 :]
 COLUMNS: dict[str, Column] = {
-    name: PROFILE_COLUMNS[name]._replace(
-        meaning=f"{PROFILE_COLUMNS[name].meaning}; {DIGITS} significant digits",
-        tolerance=TOLERANCE,
+    name: column._replace(
+        meaning=f"{column.meaning}; {DIGITS} significant digits", tolerance=TOLERANCE
     )
-    for name in _OF_A_LAYER
-    if "float64" in PROFILE_COLUMNS[name].type
+    for name, column in LAYER.items()
+    if column.type == "float64"
 }
 """What the table's rounded columns mean."""
 
@@ -51,11 +48,10 @@ def gradient_norms(frame: pd.DataFrame, layers: int) -> pd.DataFrame:
     >>> gradient_norms(df, 3)[["seed", "layer"]].to_numpy().tolist()
     [[0, 0], [0, 50], [0, 99], [1, 0], [1, 50], [1, 99]]
     """
-    kept = {depth: recorded_layers(int(depth), layers) for depth in frame.depth.unique()}
-    mask = np.zeros(len(frame), bool)
-    for depth, at in kept.items():
-        mask |= (frame.depth == depth) & frame.layer.isin(at)
-    rows = frame[mask].reset_index(drop=True)
+    is_kept = np.zeros(len(frame), bool)
+    for depth in frame.depth.unique():
+        is_kept |= (frame.depth == depth) & frame.layer.isin(recorded_layers(int(depth), layers))
+    rows = frame[is_kept].reset_index(drop=True)
     for name in COLUMNS:
         rows[name] = [float(f"{value:.{DIGITS}g}") for value in rows[name]]
     others = [name for name in rows if name not in PROFILE_COLUMNS]

@@ -1,12 +1,10 @@
-"""How a table is kept: one schema, validated read.
+"""How a table is kept: rows in ``<table>.csv``, or ``.parquet``, and what they are in ``.json``.
 
-A table lives in two files. ``<table>.csv`` holds the rows: UTF-8, LF, floats in the shortest form
-that reads back to the same bits. ``<table>.json`` beside it holds what is needed to trust and
-understand them: the checksum, the type of every column, the configuration, the conventions and
-the versions. Neither holds a time, a host or a path, so the same run gives the same bytes.
-
-Four types are kept, bit for bit: float64 (``inf``, ``-inf``; a NaN is an empty cell), int64, bool
-(``True``, ``False``) and string, which may be empty but not missing.
+The CSV is UTF-8, LF, floats in the shortest form that reads back to the same bits. The ``.json``
+holds the checksum, the type of every column, the configuration, the conventions and the versions.
+Neither holds a time, a host or a path, so the same run gives the same bytes. Four types are kept,
+bit for bit: float64 (``inf``, ``-inf``; a NaN is an empty cell), int64, bool (``True``, ``False``)
+and string, which may be empty but not missing.
 """
 
 from __future__ import annotations
@@ -14,41 +12,33 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.metadata
+import importlib.util
 import io
 import json
 import platform
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from study.core.columns import PROFILE_COLUMNS, Column
-from study.records.columns import CONVENTIONS, OLD_TYPES, data_dictionary
+from study.records.columns import CONVENTIONS, data_dictionary
 from study.records.disk import write_together
-from study.tools.checks import made_by
-
-__all__ = ["CONVENTIONS", "PROFILE_COLUMNS", "Column", "data_dictionary"]
+from study.tools.checks import made_by, missing_extra
 
 NUMERICS_VERSION = 2
 """Raised whenever a change of the library changes a number: every stored part is then stale."""
-
+FORMATS = ("csv", "parquet")
 _TEXT = pd.Series(["text"]).dtype  # what this pandas calls text
 _DTYPES = {"float64": np.float64, "int64": np.int64, "bool": np.bool_, "string": _TEXT}
+_DTYPES["optional float64"] = np.float64  # as tables of earlier versions say
 
 
 def canonical(value: Any) -> bytes:
-    """Return the one JSON text of `value`: sorted keys, no spaces, no NaN.
+    """Return the one JSON text of `value`; ValueError or TypeError where it has none.
 
-    Raises
-    ------
-    ValueError, TypeError
-        When `value` is not JSON, or holds NaN or an infinity.
-
-    Examples
-    --------
     >>> canonical({"width": 64, "activation": "relu"})
     b'{"activation":"relu","width":64}'
     """
@@ -63,33 +53,21 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+@functools.cache  # a part carries them, and to look them up takes longer than a small part
 def versions() -> dict[str, str]:
     """Return what computed the numbers: the study, its libraries, Python and the BLAS."""
-    return dict(_versions())
-
-
-@functools.cache  # a part carries them, and to look them up takes longer than a small part
-def _versions() -> dict[str, str]:
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
-    libraries = {name: importlib.metadata.version(name) for name in ("numpy", "scipy", "numba")}
     return {
         "study": str(getattr(sys.modules["study"], "__version__", "unknown")),
-        **libraries,
+        **{name: importlib.metadata.version(name) for name in ("numpy", "scipy", "numba")},
         "python": platform.python_version(),
         "blas": f"{blas['name']} {blas['version']}",
     }
 
 
 def schema(frame: pd.DataFrame) -> dict[str, str]:
-    """Return the type of every column of `frame`, in order.
+    """Return the type of every column, in order; ValueError for what would not read back.
 
-    Raises
-    ------
-    ValueError
-        When a column's name is not text or occurs twice, or its values are not of a kept type.
-
-    Examples
-    --------
     >>> schema(pd.DataFrame({"layer": [0], "status": ["ok"], "log10_weight_norm": [0.5]}))
     {'layer': 'int64', 'status': 'string', 'log10_weight_norm': 'float64'}
     """
@@ -116,99 +94,79 @@ def _type(name: str, values: pd.Series) -> str:
     )
 
 
-def encode(frame: pd.DataFrame) -> bytes:
-    """Return `frame` as CSV; its index is not kept.
+class Table(NamedTuple):
+    """A table as text: its CSV, the type of each column, and its number of rows."""
 
-    Raises
-    ------
-    ValueError
-        As `schema`, or when a text is not valid Unicode.
+    csv: bytes
+    types: dict[str, str]
+    rows: int
 
-    Examples
-    --------
-    >>> encode(pd.DataFrame({"a": [0.1, float("-inf")], "b": ["x,y", ""]}))
-    b'a,b\\n0.1,"x,y"\\n-inf,\\n'
-    """
-    schema(frame)  # refuses what would not read back
-    return frame.to_csv(index=False, lineterminator="\n").encode()
+    @classmethod
+    def of(cls, frame: pd.DataFrame) -> Table:
+        """Take a frame, without its index; errors as `schema`, or where text is not Unicode.
 
+        >>> Table.of(pd.DataFrame({"a": [0.1, float("-inf")], "b": ["x,y", ""]})).csv
+        b'a,b\\n0.1,"x,y"\\n-inf,\\n'
+        """
+        types = schema(frame)
+        return cls(frame.to_csv(index=False, lineterminator="\n").encode(), types, len(frame))
 
-def header(names: Iterable[str]) -> bytes:
-    """Return the first line of a CSV with these column names."""
-    return pd.DataFrame(columns=list(names)).to_csv(index=False, lineterminator="\n").encode()
+    def frame(self) -> pd.DataFrame:
+        """Return the frame, bit for bit; ValueError where columns or types are others."""
+        if not self.csv.startswith(self.header()):
+            raise ValueError(f"the columns are not {', '.join(self.types)}")
+        dtypes = {name: _DTYPES[kind] for name, kind in self.types.items()}
+        try:
+            return pd.read_csv(
+                io.BytesIO(self.csv),
+                dtype=dtypes,
+                keep_default_na=False,  # a text may read NA or None
+                na_values={name: ["", "nan"] for name in dtypes if dtypes[name] is np.float64},
+                lineterminator="\n",  # a text may hold a carriage return
+            )
+        except OverflowError as error:
+            raise ValueError(f"not an int64: {error}") from None
 
-
-def decode(data: bytes, types: Mapping[str, str]) -> pd.DataFrame:
-    """Return the frame that `encode` wrote, bit for bit.
-
-    Raises
-    ------
-    ValueError
-        When `data` does not have the columns and the types of `types`.
-
-    Examples
-    --------
-    >>> decode(b"layer,status\\n0,ok\\n", {"layer": "int64", "status": "string"})
-       layer status
-    0      0     ok
-    """
-    if not data.startswith(header(types)):
-        raise ValueError(f"the columns are not {', '.join(types)}")
-    kinds = {name: OLD_TYPES.get(kind, kind) for name, kind in types.items()}
-    try:
-        return pd.read_csv(
-            io.BytesIO(data),
-            dtype={name: _DTYPES[kind] for name, kind in kinds.items()},
-            keep_default_na=False,  # a text may read NA or None
-            na_values={name: ["", "nan"] for name, kind in kinds.items() if kind == "float64"},
-            lineterminator="\n",  # a text may hold a carriage return
-        )
-    except OverflowError as error:
-        raise ValueError(f"not an int64: {error}") from None
+    def header(self) -> bytes:
+        """Return the first line of the CSV."""
+        return pd.DataFrame(columns=[*self.types]).to_csv(index=False, lineterminator="\n").encode()
 
 
-def table_files(
-    path: Path, data: bytes, types: Mapping[str, str], provenance: Mapping[str, Any]
+def check_format(kind: str, needed_by: str) -> None:
+    """Refuse a format whose library is not there: ImportError, which says what installs it."""
+    if kind == "parquet" and importlib.util.find_spec("pyarrow") is None:
+        raise missing_extra(needed_by, "parquet")
+
+
+def files_of(
+    path: Path, table: Table, provenance: Mapping[str, Any], kind: str = "csv"
 ) -> dict[Path, bytes]:
-    """Return the two files of a table, given its CSV."""
-    # No time, host or path: the same run gives the same bytes.
-    about = {
-        "sha256": digest(data),
-        "schema": dict(types),
-        **provenance,
-        "conventions": CONVENTIONS,
-    }
+    """Return the two files of the table `path`, its rows as CSV or Parquet."""
+    about = {"schema": table.types, "rows": table.rows, **provenance, "conventions": CONVENTIONS}
+    data = table.csv
+    if kind != "csv":
+        about["format"] = kind
+        data = table.frame().to_parquet(index=False)
+    about = {"sha256": digest(data), **about}
     text = json.dumps(about, indent=1, ensure_ascii=False, allow_nan=False)
-    return {path: data, path.with_suffix(".json"): f"{text}\n".encode()}
-
-
-def files_of(path: Path, frame: pd.DataFrame, provenance: Mapping[str, Any]) -> dict[Path, bytes]:
-    """Return the two files of a table: what `write_table` writes."""
-    about = {"rows": len(frame), **provenance}
-    return table_files(Path(path), encode(frame), schema(frame), about)
+    return {path.with_suffix(f".{kind}"): data, path.with_suffix(".json"): f"{text}\n".encode()}
 
 
 def write_table(path: Path, frame: pd.DataFrame, provenance: Mapping[str, Any]) -> None:
     """Write `frame` to `path` (``.csv``), and beside it what is needed to trust it (``.json``).
 
-    Raises
-    ------
-    ValueError
-        As `encode`.
-    OSError
-        As `write_together`.
+    Errors as `Table.of` and `study.records.disk.write_together`.
     """
-    write_together(files_of(path, frame, provenance))
+    write_together(files_of(Path(path), Table.of(frame), provenance))
 
 
 def write_described(
     path: Path, frame: pd.DataFrame, meanings: Mapping[str, str], provenance: Mapping[str, Any]
 ) -> None:
     """Write a table, and beside it ``data_dictionary.csv``: what `meanings` say of its columns."""
-    dictionary = data_dictionary({path.stem: schema(frame)}, meanings)
-    beside = path.with_name("data_dictionary.csv")
-    files = files_of(path, frame, provenance)
-    write_together(files | files_of(beside, dictionary, provenance))
+    dictionary = Table.of(data_dictionary({path.stem: schema(frame)}, meanings))
+    beside = files_of(path.with_name("data_dictionary.csv"), dictionary, provenance)
+    write_together(files_of(path, Table.of(frame), provenance) | beside)
 
 
 def _missing(path: Path) -> FileNotFoundError:
@@ -220,25 +178,21 @@ def _damaged(path: Path, what: str) -> ValueError:
 
 
 def read_about(path: Path) -> dict[str, Any]:
-    """Return what stands beside the table `path`: checksum, schema, configuration, versions.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        As `read_table`.
-    """
+    """Return the ``.json`` of the table `path`; errors as `read_table`."""
     path = Path(path)
     try:
         about = json.loads(path.with_suffix(".json").read_bytes())
         types = about["schema"]
+        is_sound = isinstance(types, dict) and isinstance(about["sha256"], str)
+        is_sound = is_sound and about.get("format", "csv") in FORMATS
     except FileNotFoundError:
         raise _missing(path) from None
     except (ValueError, KeyError, TypeError, RecursionError):
-        types = None
-    if not isinstance(types, dict) or not isinstance(about.get("sha256"), str):
+        is_sound = False
+    if not is_sound:
         raise _damaged(path, "its .json")
     for name, kind in types.items():
-        if kind not in (*_DTYPES, *OLD_TYPES):
+        if kind not in [*_DTYPES]:  # it may be of any kind of JSON
             raise ValueError(
                 f"table {path} is of another study (column {name!r} has type {kind!r}; allowed: "
                 f"{', '.join(_DTYPES)}); it is made again by: {made_by(path)}"
@@ -251,7 +205,7 @@ def read_table(path: Path) -> pd.DataFrame:
 
     Parameters
     ----------
-    path : path of the ``.csv``
+    path : path of the ``.csv``, also where the rows are kept as Parquet
 
     Raises
     ------
@@ -262,13 +216,20 @@ def read_table(path: Path) -> pd.DataFrame:
     """
     path = Path(path)
     about = read_about(path)
+    kind = about.get("format", "csv")
     try:
-        data = path.read_bytes()
+        data = path.with_suffix(f".{kind}").read_bytes()
     except FileNotFoundError:
         raise _missing(path) from None
     if digest(data) != about["sha256"]:
         raise _damaged(path, "checksum")
+    check_format(kind, f"table {path}")
     try:
-        return decode(data, about["schema"])
+        if kind == "csv":
+            return Table(data, about["schema"], about.get("rows", 0)).frame()
+        frame = pd.read_parquet(io.BytesIO(data))
+        if schema(frame) != about["schema"]:
+            raise ValueError(f"the columns are not {', '.join(about['schema'])}")
+        return frame
     except ValueError as error:
         raise _damaged(path, str(error)) from None

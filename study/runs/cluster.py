@@ -61,30 +61,30 @@ def connect(address: str) -> Iterator[tuple[Executor, int]]:
 
 def _check(client: Any) -> int:
     """Refuse workers whose numbers could differ; return how many there are."""
+    address = client.scheduler.address
     try:
         client.wait_for_workers(1, timeout=SECONDS)
     except TimeoutError:
         raise ConnectionError(
-            f"--scheduler {client.scheduler.address}: no worker joined in {SECONDS} s; one is "
-            f"started by: dask worker {client.scheduler.address} --nthreads 1"
+            f"--scheduler {address}: no worker joined in {SECONDS} s; one is "
+            f"started by: dask worker {address} --nthreads 1"
         ) from None
-    several = {name: n for name, n in client.nthreads().items() if n != 1}
-    if several:
-        raise ValueError(
-            f"worker {next(iter(several))} computes {next(iter(several.values()))} parts at a "
-            "time; allowed: 1, so start it as: dask worker --nthreads 1"
-        )
-    here = identity()
+    for name, threads in client.nthreads().items():
+        if threads != 1:
+            raise ValueError(
+                f"worker {name} computes {threads} parts at a time; allowed: 1, so start it as: "
+                "dask worker --nthreads 1"
+            )
     try:  # it unpacks the names of what it hands on
         client.run_on_scheduler(identity)
     except Exception as error:
         raise ValueError(
-            f"scheduler {client.scheduler.address} cannot import the study ({error}); allowed: one "
+            f"scheduler {address} cannot import the study ({error}); allowed: one "
             "that was started where the study is installed, or with PYTHONPATH naming its checkout"
         ) from None
     for name, there in client.run(identity, on_error="return").items():
-        if there != here:
-            raise ValueError(f"worker {name} is {there}; allowed: {here}, as the driver is")
+        if there != identity():
+            raise ValueError(f"worker {name} is {there}; allowed: {identity()}, as the driver is")
     return len(client.nthreads())
 
 

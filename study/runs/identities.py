@@ -7,11 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from study.core.columns import PROFILE_COLUMNS
+from study.core.columns import NETWORK, PROFILE_COLUMNS
 from study.records.norms import TOLERANCE
-
-NETWORK = [*PROFILE_COLUMNS][:9]
-"""What names a network."""
 
 
 def check(frame: pd.DataFrame) -> Iterator[tuple[str, str]]:
@@ -49,46 +46,45 @@ def _between_layers(frame: pd.DataFrame) -> Iterator[tuple[str, str]]:
     ]
     upper = frame.shift(-1)
     same = (frame[keys] == upper[keys]).all(axis=1) & (upper["layer"] == frame["layer"] + 1)
+    lower = frame[same]
+    upper = upper[same]
 
-    delta = frame["log10_delta_norm"]
-    walked = upper["log10_delta_norm"] + upper["log10_weight_factor"]
-    walked += frame["log10_derivative_factor"]
-    known = same & np.isfinite(walked)
-    size = upper["log10_delta_norm"].abs() + delta.abs()
-    yield f"telescoping, {known.sum()} pairs", _differ(walked[known], delta[known], size[known])
-
+    delta = upper["log10_delta_norm"]
+    walked = delta + upper["log10_weight_factor"] + lower["log10_derivative_factor"]
+    yield _pairs("telescoping", walked, lower["log10_delta_norm"], delta)
     if {"log10_grad_norm", "log10_signal_norm"} <= set(frame):
-        gradient = upper["log10_grad_norm"]
-        most = upper["log10_delta_norm"] + frame["log10_signal_norm"]
-        known = same & np.isfinite(gradient) & np.isfinite(most)
+        most = delta + lower["log10_signal_norm"]
         # Equal for one example; a batch may only lose by cancelling.
-        largest = gradient.where(gradient > most, most)
-        size = upper["log10_delta_norm"].abs() + frame["log10_signal_norm"].abs()
-        yield f"gradient, {known.sum()} pairs", _differ(largest[known], most[known], size[known])
-
+        gradient = np.maximum(upper["log10_grad_norm"], most)
+        yield _pairs("gradient", gradient, most, delta)
     if {"log10_grad_norm", "log10_weight_norm", *NETWORK} <= set(frame):
         # Norms alone determine <W, dC/dW> only where a layer has one unit.
-        homogeneous = frame["activation"].isin(["relu", "leaky_relu", "linear"])
-        euler = frame["log10_grad_norm"] + frame["log10_weight_norm"]
-        next_ = euler.shift(-1)
-        known = same & homogeneous & frame["width"].eq(1) & frame["sigma_b"].eq(0)
-        known &= np.isfinite(euler) & np.isfinite(next_)
+        homogeneous = lower["activation"].isin(["relu", "leaky_relu", "linear"])
+        known = homogeneous & lower["width"].eq(1) & lower["sigma_b"].eq(0)
+        euler, above = (of["log10_grad_norm"] + of["log10_weight_norm"] for of in (lower, upper))
+        known &= np.isfinite(euler) & np.isfinite(above)
         if known.any():
-            yield "Euler", _differ(euler[known], next_[known])
+            yield "Euler", _differ(euler[known], above[known])
+
+
+def _pairs(what: str, left: pd.Series, right: pd.Series, term: pd.Series) -> tuple[str, str]:
+    """Compare where both are numbers, `term` being one of those that they are sums of."""
+    known = np.isfinite(left) & np.isfinite(right)
+    size = term.abs() + (right - term).abs()
+    return f"{what}, {known.sum()} pairs", _differ(left[known], right[known], size[known])
 
 
 def _differ(left: pd.Series, right: pd.Series, size: pd.Series | float = 0.0) -> str:
     """How many differ by more than rounding makes of terms of that size."""
-    allowed = TOLERANCE * (1 + np.abs(right) + size)
-    same = left.eq(right) | (left.isna() & right.isna())
     with np.errstate(invalid="ignore"):  # inf - inf
-        apart = ~(same | ((left - right).abs() <= allowed))
+        apart = ~(left.eq(right) | ((left - right).abs() <= TOLERANCE * (1 + right.abs() + size)))
+    apart &= ~(left.isna() & right.isna())
     return f"{apart.sum()} of {len(apart)} differ" if apart.any() else ""
 
 
 def _choice(frame: pd.DataFrame) -> str:
-    before = [*frame][: [*frame].index("chosen")]
-    networks = frame.groupby([name for name in before if name != "rate"], sort=False)
+    names = [*frame][: [*frame].index("chosen")]  # what stands before it names the network
+    networks = frame.groupby([name for name in names if name != "rate"], sort=False)
     least = frame["train_loss"] == networks["train_loss"].transform("min")
     single = networks["chosen"].transform("sum") == 1
     wrong = int((~single | (frame["chosen"] & ~least)).sum())

@@ -1,14 +1,8 @@
 """One cell of a grid as a file: its configuration, and the tables that `measure` made of it.
 
-::
-
-    {"configuration":...,"format":1,"sha256":...,"tables":[...],"versions":...}   one line of JSON
-    layer,log10_grad_norm                                                         then the CSVs
-    0,-3.25
-
-The file is named by the hash of the configuration, so a finished part is found again by asking for
-the same numbers. The checksum covers header and tables, and the configuration must be the one asked
-for: a part that is truncated, altered, stale or empty is never used.
+The first line is the checksum of the rest, which is JSON. The file is named by the hash of the
+configuration, so a finished part is found again by asking for the same numbers; one that is
+truncated, altered, stale or empty is never used.
 """
 
 from __future__ import annotations
@@ -24,8 +18,9 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from study.records import tables as records
+from study.records.tables import Table
 
-PART_FORMAT = 1
+PART_FORMAT = 2
 _SHARED = ("data_dictionary", "claims")  # file names that are not an experiment's to use
 
 
@@ -41,24 +36,12 @@ class Part(NamedTuple):
         return records.digest(records.canonical(self.configuration))
 
 
-class Table(NamedTuple):
-    """One table inside a part: its CSV, the type of each column, and its rows."""
-
-    csv: bytes
-    types: dict[str, str]
-    rows: int
-
-    def frame(self) -> pd.DataFrame:
-        """The table itself."""
-        return records.decode(self.csv, self.types)
-
-
 class Content(NamedTuple):
     """What a sound part says of itself; `versions` computed it."""
 
     configuration: dict[str, Any]
-    tables: dict[str, Table]
     versions: dict[str, str]
+    tables: dict[str, Table]
 
 
 def check_name(name: str) -> None:
@@ -71,52 +54,31 @@ def check_name(name: str) -> None:
 
 def encode_part(configuration: dict[str, Any], tables: dict[str, pd.DataFrame]) -> bytes:
     """Return the file of one part."""
-    body = b""
-    index = []
+    texts = {}
     for name, frame in tables.items():
         check_name(name)
-        csv = records.encode(frame)
-        schema = [*records.schema(frame).items()]
-        index.append({"name": name, "schema": schema, "rows": len(frame), "bytes": len(csv)})
-        body += csv
-    about = {
-        "format": PART_FORMAT,
-        "configuration": configuration,
-        "versions": records.versions(),
-        "tables": index,
-    }
-    checksum = records.digest(records.canonical(about) + b"\n" + body)
-    return records.canonical({**about, "sha256": checksum}) + b"\n" + body
+        csv, types, rows = Table.of(frame)
+        texts[name] = {"csv": csv.decode(), "types": types, "rows": rows}
+    content = {"configuration": configuration, "versions": records.versions(), "tables": texts}
+    body = json.dumps({"format": PART_FORMAT, **content}, ensure_ascii=False).encode()
+    return records.digest(body).encode() + b"\n" + body
 
 
 def read_part(data: bytes) -> Content:
-    """Return what is in a part, whatever it is of.
-
-    Raises
-    ------
-    ValueError
-        Saying in a few words why the part must not be used.
-    """
-    line, _, body = data.partition(b"\n")
-    try:
-        about = json.loads(line)
-        checksum = about.pop("sha256")
-        intact = records.canonical({**about, "sha256": checksum}) == line
-        intact = intact and records.digest(records.canonical(about) + b"\n" + body) == checksum
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        intact = False
-    if not intact:
-        raise ValueError("checksum does not agree" if data else "empty")
-    if about.get("format") != PART_FORMAT:
-        raise ValueError(f"format {about.get('format')}, not {PART_FORMAT}")
+    """Return what is in a part; ValueError says in a few words why it must not be used."""
+    if not data:
+        raise ValueError("empty")
+    checksum, _, body = data.partition(b"\n")
+    if records.digest(body).encode() != checksum:
+        raise ValueError("checksum does not agree")
+    content = json.loads(body)
+    if content.get("format") != PART_FORMAT:
+        raise ValueError(f"format {content.get('format')}, not {PART_FORMAT}")
     tables = {}
-    start = 0
-    for entry in about["tables"]:
-        check_name(entry["name"])  # whoever wrote the file, it stays in its folder
-        csv = body[start : start + entry["bytes"]]
-        tables[entry["name"]] = Table(csv, dict(map(tuple, entry["schema"])), entry["rows"])
-        start += entry["bytes"]
-    return Content(about["configuration"], tables, about["versions"])
+    for name, table in content["tables"].items():
+        check_name(name)  # whoever wrote the file, it stays in its folder
+        tables[name] = Table(table["csv"].encode(), table["types"], table["rows"])
+    return Content(content["configuration"], content["versions"], tables)
 
 
 def decode_part(data: bytes, configuration: dict[str, Any]) -> Content:
@@ -130,10 +92,7 @@ def decode_part(data: bytes, configuration: dict[str, Any]) -> Content:
 def compute(module: str, configuration: dict[str, Any]) -> tuple[bytes, str]:
     """Measure one cell, in a worker: its part and "", or nothing and the reason in one line.
 
-    Raises
-    ------
-    MemoryError
-        When memory ran out, which may be the fault of whoever shared it.
+    MemoryError where memory ran out, which may be the fault of whoever shared it.
     """
     try:
         experiment = importlib.import_module(module).experiment

@@ -8,9 +8,8 @@ damaged one is computed again. Workers send back bytes; only the driver writes.
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import itertools
 import sys
-from collections.abc import Iterator
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +18,9 @@ from tqdm import tqdm
 
 from study.records import disk
 from study.records import tables as records
+from study.records.tables import Table
 from study.runs import workers as pools
-from study.runs.parts import Part, check_name, decode_part
+from study.runs.parts import Content, Part, check_name, decode_part
 from study.tools.checks import made_by
 
 if TYPE_CHECKING:
@@ -38,24 +38,6 @@ def parts(experiment: Experiment, preset: str) -> list[Part]:
     ]
 
 
-@contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold a folder against another run by its ``.parts``, `folder`; a dead process lets go."""
-    disk.make_folder(folder)
-    with open(folder / "lock", "ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"waiting for another run in {folder.parent}")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        for left in (*folder.glob(disk.TEMPORARY), *folder.parent.glob(disk.TEMPORARY)):
-            left.unlink()  # from a run that was killed while it wrote
-        try:
-            yield
-        finally:  # a process that was forked meanwhile has the file open, and would keep the lock
-            fcntl.flock(file, fcntl.LOCK_UN)
-
-
 def say(line: str) -> None:
     """Say a line on stderr."""
     tqdm.write(f"study: {line}", file=sys.stderr)  # above a progress bar, not through it
@@ -68,6 +50,7 @@ def run(
     workers: int,
     executor: Executor | None = None,
     progress: bool | None = None,
+    kind: str = "csv",
 ) -> list[str]:
     """Compute the parts that are not there yet; when all are, write the experiment's tables.
 
@@ -79,6 +62,7 @@ def run(
     workers : number of processes, at least 1; no number depends on it
     executor : anything with the `submit` of `concurrent.futures`, instead of our own processes
     progress : show the progress bar; by default on a terminal only
+    kind : what tables are kept as, csv or parquet
 
     Returns
     -------
@@ -98,11 +82,10 @@ def run(
     store = folder / ".parts"
     about = f"{experiment.name} ({preset}):"
     failures = []
-    with alone(store):
+    with disk.alone(store):
         missing = [part for part in grid if not _stored(store, part)]
         done = len(grid) - len(missing)
-        counts = f"{len(grid)} parts, {done} done, {len(missing)} to compute"
-        say(f"{about} {counts}, {workers} workers")
+        say(f"{about} {len(grid)} parts, {done} done, {len(missing)} to compute, {workers} workers")
         bar = tqdm(
             total=len(grid),
             initial=done,
@@ -118,20 +101,24 @@ def run(
                     failures.append(f"part failed: {experiment.name} {cell}: {reason}")
                     say(failures[-1])
                 else:
-                    _store(store, part, data, experiment)
+                    # A column without a meaning stops the run now, not after hours.
+                    tables = decode_part(data, part.configuration).tables
+                    types = {name: table.types for name, table in tables.items()}
+                    records.data_dictionary(types, experiment.columns)
+                    disk.write_atomic(store / f"{part.key}.part", data)
                 bar.update()
         took = tqdm.format_interval(bar.format_dict["elapsed"])
         say(f"{about} {len(grid) - len(failures)} of {len(grid)} parts done after {took}")
         if failures:
             say(f"{experiment.name}: tables not written, {len(failures)} of {len(grid)} failed")
         else:
-            _write_tables(experiment, preset, grid, folder)
+            _write_tables(experiment, preset, grid, folder, kind)
     return failures
 
 
 def _stored(store: Path, part: Part) -> bool:
     try:
-        decode_part((store / f"{part.key}.part").read_bytes(), part.configuration)
+        _content(store, part)
     except FileNotFoundError:
         return False
     except ValueError as reason:
@@ -140,12 +127,8 @@ def _stored(store: Path, part: Part) -> bool:
     return True
 
 
-def _store(store: Path, part: Part, data: bytes, experiment: Experiment) -> None:
-    tables = decode_part(data, part.configuration).tables
-    schemas = {name: table.types for name, table in tables.items()}
-    # A column without a meaning stops the run now, not after hours.
-    records.data_dictionary(schemas, experiment.columns)
-    disk.write_atomic(store / f"{part.key}.part", data)
+def _content(store: Path, part: Part) -> Content:
+    return decode_part((store / f"{part.key}.part").read_bytes(), part.configuration)
 
 
 def configuration(experiment: Experiment, preset: str, grid: list[Part]) -> dict[str, Any]:
@@ -159,34 +142,41 @@ def configuration(experiment: Experiment, preset: str, grid: list[Part]) -> dict
     }
 
 
-def _write_tables(experiment: Experiment, preset: str, grid: list[Part], folder: Path) -> None:
-    """Join the parts in grid order: the bytes of each table, one after the other."""
-    bodies: dict[str, list[bytes]] = {}
+def _write_tables(
+    experiment: Experiment, preset: str, grid: list[Part], folder: Path, kind: str = "csv"
+) -> None:
+    """Join the parts in grid order: the text of each table, one after the other."""
     types: dict[str, dict[str, str]] = {}
+    texts: dict[str, list[bytes]] = {}
     rows: dict[str, list[int]] = {}
     versions: list[dict[str, str]] = []
     for place, part in enumerate(grid):
-        data = (folder / ".parts" / f"{part.key}.part").read_bytes()
-        content = decode_part(data, part.configuration)
+        content = _content(folder / ".parts", part)
         if content.versions not in versions:
             versions.append(content.versions)
         for name, table in content.tables.items():
-            if types.setdefault(name, table.types) != table.types:
+            if name not in types:
+                types[name] = table.types
+                texts[name] = [table.header()]
+                rows[name] = [0] * len(grid)
+            header = texts[name][0]
+            if types[name] != table.types or not table.csv.startswith(header):
                 raise ValueError(
                     f"table {name!r} of {experiment.name} has the columns {table.types} in cell "
                     f"{part.configuration['cell']}; allowed: those of the first, {types[name]}"
                 )
-            header = records.header(table.types)
-            bodies.setdefault(name, [header]).append(table.csv[len(header) :])
-            rows.setdefault(name, [0] * len(grid))[place] = table.rows
+            texts[name].append(table.csv[len(header) :])
+            rows[name][place] = table.rows
     provenance = {"configuration": configuration(experiment, preset, grid), "versions": versions}
-    files = {}
-    for name, pieces in bodies.items():
-        about = {"rows": sum(rows[name]), "rows_of_cells": rows[name], **provenance}
-        files |= records.table_files(folder / f"{name}.csv", b"".join(pieces), types[name], about)
-    meanings = records.data_dictionary(types, experiment.columns)
-    files |= records.files_of(folder / "data_dictionary.csv", meanings, provenance)
+    meanings = Table.of(records.data_dictionary(types, experiment.columns))
+    files = records.files_of(folder / "data_dictionary.csv", meanings, provenance)
+    for name, text in texts.items():
+        whole = Table(b"".join(text), types[name], sum(rows[name]))
+        about = {"rows_of_cells": rows[name], **provenance}
+        files |= records.files_of(folder / f"{name}.csv", whole, about, kind)
     disk.write_together(files)
+    for name, other in itertools.product(types, {*records.FORMATS} - {kind}):
+        (folder / f"{name}.{other}").unlink(missing_ok=True)  # of a run with the other format
 
 
 def read_results(results: Path, name: str, version: int | None = None) -> dict[str, pd.DataFrame]:
@@ -205,7 +195,7 @@ def read_results(results: Path, name: str, version: int | None = None) -> dict[s
     """
     folder = Path(results) / name
     path = folder / "data_dictionary.csv"
-    dictionary = records.read_table(path)
+    names = records.read_table(path)["table"].unique()
     run_of = records.read_about(path).get("configuration")
     made = run_of.get("numerics") if isinstance(run_of, dict) else None
     here = [records.NUMERICS_VERSION, version]
@@ -217,7 +207,7 @@ def read_results(results: Path, name: str, version: int | None = None) -> dict[s
             f"they are made again by: {made_by(path)}"
         )
     tables = {}
-    for table in dictionary["table"].unique():
+    for table in names:
         check_name(table)
         path = folder / f"{table}.csv"
         tables[table] = records.read_table(path)

@@ -26,7 +26,7 @@ ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUM
 """Read when a library is loaded, so set before a worker starts: a BLAS with threads of its own
 beside ours costs a factor of 40, and its sums depend on how many it has."""
 _INTERRUPTS = {signal.SIGINT, signal.SIGTERM}
-DIED = "its worker died twice (killed, or out of memory)"
+_DIED = "its worker died twice (killed, or out of memory)"
 
 Result = tuple[Part, bytes, str]
 """A part, its bytes, or why there are none."""
@@ -35,16 +35,14 @@ Result = tuple[Part, bytes, str]
 @contextlib.contextmanager
 def environment(**variables: str) -> Iterator[None]:
     """Set variables that a process started meanwhile inherits."""
-    before = {name: os.environ.get(name) for name in variables}
+    before = dict(os.environ)
     os.environ.update(variables)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        for name in variables.keys() - before:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def _guard() -> None:
@@ -61,7 +59,7 @@ def _guard() -> None:
 
 
 @contextlib.contextmanager
-def pool(workers: int, executor: Executor | None) -> Iterator[Executor]:
+def pool(workers: int, executor: Executor | None = None) -> Iterator[Executor]:
     """Lend `executor`, or else processes of our own; none of those outlives the block."""
     if executor is not None:
         yield executor
@@ -104,21 +102,19 @@ def _fly(
                 try:
                     flying[_submit(processes, part)] = part
                 except BrokenExecutor:
-                    lost.append((part, DIED))
+                    lost.append((part, _DIED))
             for future in wait(flying, return_when=FIRST_COMPLETED).done:
                 part = flying.pop(future)
                 try:
-                    data, reason = future.result()
+                    yield part, *future.result()
                 except BrokenExecutor:
-                    lost.append((part, DIED))
+                    lost.append((part, _DIED))
                 except CancelledError:
                     raise ConnectionError(
                         "the scheduler is gone; what is finished is kept, the same command resumes"
                     ) from None
                 except Exception as error:  # memory, or a worker that a cluster lost
                     lost.append((part, f"{type(error).__name__}: {' '.join(str(error).split())}"))
-                else:
-                    yield part, data, reason
     return lost
 
 
