@@ -13,7 +13,9 @@ ENDINGS = (".png", ".svg", ".pdf")
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the table, the kind of picture, and what its columns are mapped to."""
-    parser.add_argument("table", type=Path, metavar="FILE", help="a CSV, a row a layer or network")
+    parser.add_argument(
+        "table", type=Path, metavar="FILE", help="a CSV or Parquet, a row a layer or network"
+    )
     parser.add_argument(
         "--kind", choices=KINDS, default="profile", help="of the picture; default: %(default)s"
     )
@@ -39,10 +41,14 @@ def run(args: argparse.Namespace) -> int:
     import matplotlib
     import pandas as pd
 
+    from study.records.tables import check_format
+
     matplotlib.use("agg")
     import study.plot
 
-    df = pd.read_csv(args.table)
+    check_format(args.table.suffix.lstrip("."), f"FILE '{args.table}'")
+    read = pd.read_parquet if args.table.suffix == ".parquet" else pd.read_csv
+    df = read(args.table)
     if args.where is not None:
         df = _rows(df, args.where)
     roles = ("hue", "style") if args.kind in ("profile", "depth") else ("hue",)

@@ -41,15 +41,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="compute on the workers of a Dask scheduler, tcp://host:port or tls://host:port",
     )
     parser.add_argument("--progress", action="store_true", help="show it also where no terminal is")
+    parser.add_argument(
+        "--format", choices=("csv", "parquet"), default="csv",
+        help="what tables are kept as; default: %(default)s",
+    )  # fmt: skip
     add_figures(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Sweep what is not there yet, draw, judge."""
+    from study.records.tables import check_format
     from study.runs import sweep
     from study.runs.experiment import discover, load
 
     choose_results(args)
+    check_format(args.format, "--format parquet")
     experiments = [load(name) for name in dict.fromkeys(args.names or discover())]
     # Whatever can be refused is refused before the first cell is computed.
     for experiment in experiments:
@@ -60,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     complete, progress = [], True if args.progress else None
     with _executor(args) as executor:
         for experiment in experiments:
-            more = (args.results, args.workers, executor, progress)
+            more = (args.results, args.workers, executor, progress, args.format)
             if not sweep.run(experiment, args.preset, *more):
                 complete.append(experiment)
     report([experiment.name for experiment in complete], args)

@@ -200,6 +200,11 @@ def read_about(path: Path) -> dict[str, Any]:
     return about
 
 
+def rows_of(path: Path) -> Path:
+    """Return the file that holds the rows of the table `path`, a CSV or a Parquet file."""
+    return Path(path).with_suffix(f".{read_about(path).get('format', 'csv')}")
+
+
 def read_table(path: Path) -> pd.DataFrame:
     """Read a table back, bit for bit.
 
@@ -216,13 +221,13 @@ def read_table(path: Path) -> pd.DataFrame:
     """
     path = Path(path)
     about = read_about(path)
-    kind = about.get("format", "csv")
     try:
-        data = path.with_suffix(f".{kind}").read_bytes()
+        data = rows_of(path).read_bytes()
     except FileNotFoundError:
         raise _missing(path) from None
     if digest(data) != about["sha256"]:
         raise _damaged(path, "checksum")
+    kind = about.get("format", "csv")
     check_format(kind, f"table {path}")
     try:
         if kind == "csv":

@@ -18,10 +18,9 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from study.records import tables as records
-from study.records.disk import write_atomic
+from study.records.disk import alone, write_atomic
 from study.report.publish import interval, own_page
-from study.runs.experiment import discover, question
-from study.runs.sweep import alone
+from study.runs.experiment import discover, published, question
 from study.statistics.claims import COLUMNS
 from study.tools.checks import made_by, none_there
 
@@ -52,12 +51,6 @@ class Source:
     redraw: str
     page: str = ""
     figures: list[str] = field(default_factory=list)
-
-
-def published(claims: pd.DataFrame) -> pd.DataFrame:
-    """The claims that pages may repeat: those on what is not being measured again."""
-    on_training = claims["claim"].astype(str).str.contains("in training", regex=False)
-    return claims[~(claims["experiment"].isin(list(REMEASURED)) | on_training)]
 
 
 def tally(claims: pd.DataFrame) -> str:
@@ -223,4 +216,4 @@ def _tables(folder: Path) -> dict[Path, int]:
     """The tables of a source, each with its number of rows."""
     names = records.read_table(folder / "data_dictionary.csv")["table"].unique()
     paths = [folder / f"{name}.csv" for name in names]
-    return {path: len(records.read_table(path)) for path in paths}
+    return {records.rows_of(path): len(records.read_table(path)) for path in paths}

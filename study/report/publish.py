@@ -21,9 +21,9 @@ from PIL import Image
 
 from study.plot.style import house_style
 from study.records import tables as records
-from study.records.disk import make_folder, write_together
-from study.runs.experiment import Experiment, Page, load
-from study.runs.sweep import alone, read_results
+from study.records.disk import alone, make_folder, write_together
+from study.runs.experiment import Experiment, Page, load, published
+from study.runs.sweep import read_results
 from study.runs.workers import pool
 from study.statistics.claims import COLUMNS, judge_all
 from study.tools.checks import made_by
@@ -111,7 +111,8 @@ def _drawn(name: str, results: Path) -> dict[str, bytes]:
 
 def judge(experiment: Experiment, results: Path) -> pd.DataFrame:
     """Judge the claims of an experiment by its tables; a missing or damaged one raises."""
-    return judge_all(experiment, read_results(results, experiment.name, experiment.version))
+    tables = read_results(results, experiment.name, experiment.version)
+    return published(judge_all(experiment, tables))
 
 
 def own_page(name: str, results: Path) -> Page | None:
@@ -160,7 +161,7 @@ def publish(
     if len(names) == 1:  # another process would only take its time to start
         done = [_publish(names[0], results)]
     else:
-        with pool(workers, None) as processes:
+        with pool(workers) as processes:
             done = list(processes.map(_publish, names, repeat(results)))
     paths = []
     make_folder(folder)
@@ -168,9 +169,12 @@ def publish(
         for files, *_ in done:
             write_together({Path(folder) / file: data for file, data in files.items()})
             paths += [Path(folder) / file for file in files]
-    published = dict(zip(names, done, strict=True))
-    claims = {name: part.claims for name, part in published.items()}
-    return paths, claims, {name: part.page for name, part in published.items() if part.page}
+    claims = {name: part.claims for name, part in zip(names, done, strict=True)}
+    return (
+        paths,
+        claims,
+        {name: part.page for name, part in zip(names, done, strict=True) if part.page},
+    )
 
 
 def write_claims(judged: Mapping[str, pd.DataFrame], results: Path) -> pd.DataFrame:
@@ -197,7 +201,7 @@ def _written(path: Path) -> pd.DataFrame:
     try:
         table = records.read_table(path)
         if list(table.columns) == list(COLUMNS):
-            return table
+            return published(table)
         reason = "of an older study"
     except (ValueError, FileNotFoundError):
         if not path.exists():

@@ -8,6 +8,7 @@ whose libraries use other instructions.
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -38,10 +39,7 @@ ALTERED = 0.01
 def tables_of(part: Part, elsewhere: bool = False) -> dict[str, pd.DataFrame]:
     """Compute a cell, here or in a process that rounds as another machine would.
 
-    Raises
-    ------
-    ValueError, MemoryError
-        When the cell fails.
+    ValueError or MemoryError where the cell fails; tables without rows are left out.
     """
     if elsewhere:
         # A library chooses its instructions when it is loaded, so it takes a new process.
@@ -52,20 +50,16 @@ def tables_of(part: Part, elsewhere: bool = False) -> dict[str, pd.DataFrame]:
         data, wrong = compute(*part)
     if wrong:
         raise ValueError(wrong)
-    return {
-        name: table.frame() for name, table in decode_part(data, part.configuration).tables.items()
-    }
+    tables = decode_part(data, part.configuration).tables
+    return {name: table.frame() for name, table in tables.items() if table.rows}
 
 
 def agree(part: Part, kept: Tables, meanings: Mapping) -> tuple[str, str]:
     """Compute a cell again: how its rows agree with those kept, and what is wrong with them.
 
-    Raises
-    ------
-    ValueError, MemoryError
-        When the cell fails.
+    ValueError or MemoryError where the cell fails.
     """
-    again = {name: frame for name, frame in tables_of(part).items() if len(frame)}
+    again = tables_of(part)
     if kept.keys() != again.keys():
         return "differs", f"it makes the tables {', '.join(again)}, not {', '.join(kept)}"
     if all(kept[name].equals(again[name]) for name in kept):
@@ -104,33 +98,17 @@ def _apart(left: pd.Series, right: pd.Series, tolerance: float) -> np.ndarray:
     return (left != right).to_numpy()
 
 
-def _chance(left: pd.Series, right: pd.Series) -> float:
-    """How often samples of one distribution differ as much, by Kolmogorov and Smirnov."""
-    with np.errstate(all="ignore"):
-        return ks_2samp(left, right, method="asymp").pvalue
-
-
-def _common(*frames: pd.DataFrame) -> list[pd.DataFrame]:
-    """The rows that all have, by what names them: rounding may decide how many a cell has."""
-    names = [column for column in frames[0] if frames[0][column].dtype != np.float64]
-    indexed = [frame.set_index(names) for frame in frames]
-    rows = indexed[0].index
-    for frame in indexed[1:]:
-        rows = rows.intersection(frame.index)
-    return [frame.loc[rows].reset_index() for frame in indexed]
-
-
 def altered(kept: Tables, again: Tables) -> bool:
     """Whether so few numbers differ that this machine computed them, and somebody changed some."""
-    numbers = differ = 0
+    count = differing = 0
     for name, frame in kept.items():
         if frame.shape != again[name].shape:
             return False
         left, right = (table.select_dtypes(np.float64) for table in (frame, again[name]))
-        same = (left == right) | (left.isna() & right.isna())
-        numbers += same.size
-        differ += same.size - int(same.to_numpy().sum())
-    return differ <= ALTERED * numbers
+        differs = left.ne(right) & ~(left.isna() & right.isna())
+        count += differs.size
+        differing += int(differs.to_numpy().sum())
+    return differing <= ALTERED * count
 
 
 def compare_chaotic(
@@ -139,15 +117,17 @@ def compare_chaotic(
     """The same, but chaotic networks, which `other` tells, are held to their distribution."""
     if [*kept] != [*again] or len(again) == len(other) != len(kept):
         return compare(name, kept, again, meanings)
-    if len(again) != len(other):
-        kept, again, other = _common(kept, again, other)
+    if len(again) != len(other):  # rounding may decide how many rows a cell has
+        names = kept.columns.difference(kept.select_dtypes(np.float64).columns).to_list()
+        rows = kept[names].merge(again[names]).merge(other[names])
+        kept, again, other = (rows.merge(frame) for frame in (kept, again, other))
     settings = [c for c in kept if kept[c].equals(again[c]) and kept[c].equals(other[c])]
     outcomes = kept.columns.difference(settings)
     moved = pd.Series(False, kept.index)
     for column in outcomes:
         moved |= _apart(again[column], other[column], CHAOS * tolerance(column, meanings))
     # Chaos is a property of a network: where it shows in one layer, it may show in any.
-    network = [kept[column] for column in settings if _names_network(column, kept[column])]
+    network = [kept[column] for column in settings if _names_network(kept[column])]
     chaotic = moved.groupby(network).transform("any") if network else moved
     tame = [frame[~chaotic].reset_index(drop=True) for frame in (kept, again)]
     wrong = compare(name, *tame, meanings)
@@ -156,18 +136,18 @@ def compare_chaotic(
     # Networks that differ in seed alone are draws of one distribution. A column whose values
     # occur once, such as a norm that came out the same, would tell each draw from the others.
     alike = [c for c in settings if c != "seed" and kept[c].duplicated(keep=False).all()]
-    rows = kept[chaotic]
-    groups = rows.groupby(alike).groups.values() if alike else [rows.index]
-    for column in outcomes:
-        is_number = kept[column].dtype.kind in "fi"  # what follows from numbers is not held
-        for group in groups if is_number else ():
-            samples = [frame[column][group].dropna() for frame in (kept, again)]
-            if min(map(len, samples)) and _chance(*samples) < RARE:
+    groups = kept[chaotic].groupby(alike or chaotic[chaotic]).groups.values()
+    # What follows from numbers, such as a status, is not held.
+    numbers = [column for column in outcomes if kept[column].dtype.kind in "fi"]
+    for column, group in itertools.product(numbers, groups):
+        samples = [frame[column][group].dropna() for frame in (kept, again)]
+        with np.errstate(all="ignore"):
+            if min(map(len, samples)) and ks_2samp(*samples, method="asymp").pvalue < RARE:
                 return f"{name}.{column}: another distribution over {len(group)} chaotic networks"
     return ""
 
 
-def _names_network(column: str, values: pd.Series) -> bool:
-    if column in ("seed", "sigma_w", "sigma_b", "rate"):
-        return True
-    return values.dtype not in (np.int64, np.float64)  # numbers may be of a layer or a step
+def _names_network(values: pd.Series) -> bool:
+    # Other numbers may be of a layer or a step.
+    scales = ("seed", "sigma_w", "sigma_b", "rate")
+    return values.name in scales or values.dtype not in (np.int64, np.float64)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,13 +21,14 @@ import pandas as pd
 
 from study.records import tables as records
 from study.runs import agreement, identities
-from study.runs.experiment import PRESETS, Experiment, discover, load
+from study.runs.experiment import PRESETS, Experiment, discover, load, published
 from study.runs.parts import Part, read_part
 from study.runs.sweep import configuration, parts
 from study.statistics.claims import judge_all
 from study.tools.checks import made_by, none_there
 
-DICTIONARY = "data_dictionary"
+_DICTIONARY = "data_dictionary"
+_ENDINGS = (".csv", ".parquet", ".json")
 
 
 class Check(NamedTuple):
@@ -39,7 +39,7 @@ class Check(NamedTuple):
     wrong: str = ""
 
 
-class Kept(NamedTuple):
+class _Kept(NamedTuple):
     """The results of one experiment: its grid, and its tables, cell by cell."""
 
     experiment: Experiment
@@ -52,9 +52,10 @@ class Kept(NamedTuple):
         """The rows of one cell in each table that has any."""
         rows = {}
         for name, about in self.about.items():
-            ends = [*accumulate(about["rows_of_cells"][: place + 1], initial=0)]
-            if ends[-1] > ends[-2]:
-                rows[name] = self.tables[name].iloc[ends[-2] : ends[-1]].reset_index(drop=True)
+            start = sum(about["rows_of_cells"][:place])
+            end = start + about["rows_of_cells"][place]
+            if end > start:
+                rows[name] = self.tables[name].iloc[start:end].reset_index(drop=True)
         return rows
 
 
@@ -72,9 +73,7 @@ def verify(results: Path, recompute: int, seed: int) -> Iterator[Check]:
     ValueError
         When the folder holds no results.
     """
-    paths = [
-        p for p in [*results.glob("*.*"), *results.glob("*/*.*")] if p.suffix in (".csv", ".json")
-    ]
+    paths = [p for p in [*results.glob("*.*"), *results.glob("*/*.*")] if p.suffix in _ENDINGS]
     if not paths:
         raise ValueError(none_there(results))
     claims = None
@@ -84,35 +83,33 @@ def verify(results: Path, recompute: int, seed: int) -> Iterator[Check]:
         yield from checks
         if folder == results:
             claims = tables.get("claims")
+            continue
         # What is damaged is not read any further: one line a fault.
-        elif not any(check.wrong for check in checks) and _is_of_an_experiment(folder):
-            wrong, kept = _provenance(folder, tables)
-            yield Check(folder.name, "configuration", wrong)
-            if kept:
+        if any(check.wrong for check in checks):
+            continue
+        run = records.read_about(folder / f"{_DICTIONARY}.csv").get("configuration", {})
+        if "cells" in run:  # it is of an experiment
+            kept = _provenance(folder, tables, run)
+            yield Check(folder.name, "configuration", kept if isinstance(kept, str) else "")
+            if isinstance(kept, _Kept):
                 yield from _parts(kept)
                 yield from _again(kept, recompute, seed)
                 judged.append(kept)
-    if claims is None:
-        return
-    for kept in judged:
-        if not kept.experiment.claims:
-            continue
-        verdicts = judge_all(kept.experiment, kept.tables)
-        listed = claims[claims["experiment"] == kept.experiment.name].reset_index(drop=True)
-        wrong = agreement.compare("claims", listed, verdicts, {})
-        yield Check(kept.experiment.name, "verdicts follow from the tables", wrong)
-
-
-def _is_of_an_experiment(folder: Path) -> bool:
-    return "cells" in records.read_about(folder / f"{DICTIONARY}.csv").get("configuration", {})
+    for kept in judged if claims is not None else ():
+        name = kept.experiment.name
+        if kept.experiment.claims:
+            verdicts = published(judge_all(kept.experiment, kept.tables))
+            listed = claims[claims["experiment"] == name].reset_index(drop=True)
+            wrong = agreement.compare("claims", listed, verdicts, {})
+            yield Check(name, "verdicts follow from the tables", wrong)
 
 
 def _read(folder: Path) -> tuple[dict[str, pd.DataFrame], list[Check]]:
     """Read every table of a folder, and compare it with what is written of it."""
-    stems = {path.stem for path in folder.iterdir() if path.suffix in (".csv", ".json")}
+    stems = {path.stem for path in folder.iterdir() if path.suffix in _ENDINGS}
     tables = {}
     checks = []
-    for name in sorted(stems | {DICTIONARY}):
+    for name in sorted(stems | {_DICTIONARY}):
         path = folder / f"{name}.csv"
         try:
             tables[name] = records.read_table(path)
@@ -121,7 +118,7 @@ def _read(folder: Path) -> tuple[dict[str, pd.DataFrame], list[Check]]:
             wrong = str(error)
         checks.append(Check(str(path), "checksum, rows, versions", wrong))
     # A dictionary that is damaged or of another kind was reported above; it explains nothing.
-    dictionary = tables.pop(DICTIONARY, None)
+    dictionary = tables.pop(_DICTIONARY, None)
     if dictionary is None or [*dictionary] != ["table", "column", "type", "unit", "meaning"]:
         return tables, checks
     for name, frame in tables.items():
@@ -153,28 +150,27 @@ def _explained(listed: pd.DataFrame, about: dict[str, Any]) -> str:
     return "" if listed["meaning"].str.strip().all() else "a column has no meaning"
 
 
-def _provenance(folder: Path, tables: dict[str, pd.DataFrame]) -> tuple[str, Kept | None]:
-    """What is wrong with the configuration of an experiment's tables, or else the experiment."""
+def _provenance(folder: Path, tables: dict[str, pd.DataFrame], run: dict[str, Any]) -> _Kept | str:
+    """The results of an experiment, or what is wrong with where they come from."""
     about = {name: records.read_about(folder / f"{name}.csv") for name in tables}
-    run = records.read_about(folder / f"{DICTIONARY}.csv")["configuration"]
     if any(table["configuration"] != run for table in about.values()):
-        return "the tables are of different runs", None
+        return "the tables are of different runs"
     if folder.name not in discover() or run.get("preset") not in PRESETS:
-        return "of an experiment or a preset that this study does not have", None
+        return "of an experiment or a preset that this study does not have"
     experiment = load(folder.name)
     grid = parts(experiment, run["preset"])
     # The grid, not its hash alone, so that a cell that was added or changed is seen.
     if run != configuration(experiment, run["preset"], grid):
-        command = made_by(folder / f"{DICTIONARY}.csv")
-        return f"of another version of the experiment; it is made again by: {command}", None
+        command = made_by(folder / f"{_DICTIONARY}.csv")
+        return f"of another version of the experiment; it is made again by: {command}"
     for name, table in about.items():
         rows = table.get("rows_of_cells", [])
         if len(rows) != len(grid) or sum(rows) != len(tables[name]):
-            return f"{name}: its rows are not those of its cells, {rows[:5]}...", None
-    return "", Kept(experiment, folder, grid, tables, about)
+            return f"{name}: its rows are not those of its cells, {rows[:5]}..."
+    return _Kept(experiment, folder, grid, tables, about)
 
 
-def _parts(kept: Kept) -> Iterator[Check]:
+def _parts(kept: _Kept) -> Iterator[Check]:
     """Look at every part that is there; the tables must hold the rows of those of their grid."""
     places = {part.key: place for place, part in enumerate(kept.grid)}
     sound = stale = 0
@@ -207,10 +203,10 @@ def _parts(kept: Kept) -> Iterator[Check]:
         yield Check(kept.folder.name, what)
 
 
-def _again(kept: Kept, count: int, seed: int) -> Iterator[Check]:
+def _again(kept: _Kept, count: int, seed: int) -> Iterator[Check]:
     """Compute a random sample of cells again and compare their rows."""
-    many = len(kept.grid)
-    for place in sorted(random.Random(seed).sample(range(many), min(count, many))):
+    total = len(kept.grid)
+    for place in sorted(random.Random(seed).sample(range(total), min(count, total))):
         try:
             how, wrong = agreement.agree(
                 kept.grid[place], kept.cell(place), kept.experiment.columns
@@ -218,4 +214,4 @@ def _again(kept: Kept, count: int, seed: int) -> Iterator[Check]:
         except (ValueError, MemoryError) as error:
             how = "failed"
             wrong = str(error)
-        yield Check(kept.folder.name, f"cell {place} of {many} again, {how}", wrong)
+        yield Check(kept.folder.name, f"cell {place} of {total} again, {how}", wrong)

@@ -25,6 +25,7 @@ EXTRAS = {
     "data": "mlxtend",
     "explorer": "vl-convert-python",
     "paper": "typst",
+    "parquet": "pyarrow",
     "torch": "torch",
 }
 """The packages of each extra. No message names this project's own distribution, so that nobody

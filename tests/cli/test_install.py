@@ -21,6 +21,7 @@ NEEDS = {
     "cluster": "from study.runs import cluster; cluster.connect('tcp://h:1').__enter__()",
     "paper": "from study.report.paper import press; press.printer()",
     "explorer": "from study.report import explorer; explorer.vega()",
+    "parquet": "from study.records.tables import check_format; check_format('parquet', 'a table')",
 }
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 
 import study
+from study.core.columns import PROFILE_COLUMNS
 from study.records import norms
-from study.records.columns import PROFILE_COLUMNS
 from study.records.tables import read_table, schema, write_table
 from study.runs import identities
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from study.core.columns import PROFILE_COLUMNS
 from study.records import disk
 from study.records import tables as records
 
@@ -48,9 +49,9 @@ def assert_same_bits(left, right):
 @given(frames())
 @settings(max_examples=300, deadline=None)
 def test_any_frame_comes_back_bit_for_bit(frame):
-    again = records.decode(records.encode(frame), records.schema(frame))
+    again = records.Table.of(frame).frame()
     assert_same_bits(frame, again)
-    assert records.encode(again) == records.encode(frame)
+    assert records.Table.of(again) == records.Table.of(frame)
 
 
 def test_many_random_bit_patterns_come_back(tmp_path):
@@ -71,15 +72,16 @@ def test_nan_and_empty_text_are_empty_cells_and_infinities_are_words():
         {"x": [np.nan, np.inf, -np.inf, -0.0, 5e-324], "text": ["nan", "", "NA", "inf", " "]}
     )
     expected = "x,text\n,nan\ninf,\n-inf,NA\n-0.0,inf\n5e-324, \n"
-    assert records.encode(frame).decode() == expected
-    assert_same_bits(frame, records.decode(expected.encode(), records.schema(frame)))
+    table = records.Table.of(frame)
+    assert table.csv.decode() == expected
+    assert_same_bits(frame, table.frame())
 
 
 def test_tables_of_earlier_versions_are_read():
     data = b'x,norm,text\nnan,,""\ninf,1.5,a\n'
     types = {"x": "float64", "norm": "optional float64", "text": "string"}
     expected = {"x": [np.nan, np.inf], "norm": [np.nan, 1.5], "text": ["", "a"]}
-    assert_same_bits(records.decode(data, types), pd.DataFrame(expected))
+    assert_same_bits(records.Table(data, types, 2).frame(), pd.DataFrame(expected))
 
 
 @pytest.mark.parametrize(
@@ -98,7 +100,7 @@ def test_tables_of_earlier_versions_are_read():
 )
 def test_what_would_not_come_back_is_refused(frame, word):
     with pytest.raises(ValueError, match=word):
-        records.encode(frame)
+        records.Table.of(frame)
 
 
 @pytest.fixture
@@ -151,8 +153,8 @@ def test_what_stands_beside_a_table(table):
 
 
 def test_every_common_column_has_a_type_a_unit_and_a_meaning():
-    assert all(all(column) for column in records.PROFILE_COLUMNS.values())
-    names = list(records.PROFILE_COLUMNS)
+    assert all(all(column) for column in PROFILE_COLUMNS.values())
+    names = list(PROFILE_COLUMNS)
     assert names[:4] == ["activation", "depth", "width", "sigma_w"]
     assert names[4:8] == ["sigma_b", "weights", "dtype", "kink"]
     assert names[8:10] == ["seed", "layer"]
@@ -165,12 +167,12 @@ def test_the_data_dictionary_explains_every_column_or_refuses():
         {"t": {"layer": "int64", "rate": "float64", "label": "string"}}, own
     )
     assert frame["meaning"].tolist() == [
-        records.PROFILE_COLUMNS["layer"].meaning,
+        PROFILE_COLUMNS["layer"].meaning,
         "growth per layer",
         "a name",
     ]
     assert frame["unit"].tolist()[1] == "log10"
-    assert_same_bits(frame, records.decode(records.encode(frame), records.schema(frame)))
+    assert_same_bits(frame, records.Table.of(frame).frame())
     with pytest.raises(ValueError, match=r"'rat' .*table 't'"):
         records.data_dictionary({"t": {"rat": "float64"}}, own)
     with pytest.raises(ValueError, match=r"'layer' \(float64"):

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from study.cli import paper as command
-from study.report.pages import published
 from study.report.paper import press
 from study.report.paper.numbers import STATISTICS, encode, gather
+from study.runs.experiment import published
 
 ROOT = Path(__file__).parents[2]
 SOURCE, RESULTS, FIGURES = ROOT / "paper", ROOT / "results", ROOT / "figures"

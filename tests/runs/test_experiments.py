@@ -54,7 +54,7 @@ def test_measure_depends_on_its_arguments_alone_and_its_columns_are_described(na
 def test_the_committed_verdicts_follow_from_the_committed_tables(name):
     found = experiment.load(name)
     with np.errstate(all="ignore"):
-        judged = judge_all(found, read_results(RESULTS, name))
+        judged = experiment.published(judge_all(found, read_results(RESULTS, name)))
     kept = records.read_table(RESULTS / "claims.csv")
     kept = kept[kept.experiment == name].reset_index(drop=True)
     text = ["claim", "about", "statement", "threshold", "verdict", "n_seeds"]

@@ -9,6 +9,7 @@ import time
 import pytest
 from toyhouse import TOY, alive, build, changed, children, files, parts, start, study, wait_until
 
+from study.records import disk
 from study.runs import sweep
 
 pytestmark = pytest.mark.faults
@@ -92,7 +93,7 @@ def test_interrupted_at_random_times_it_stops_in_time_and_resumes(calm, number):
 
 def test_a_run_that_waits_for_another_can_be_interrupted(calm):
     house, _, _ = calm
-    with sweep.alone(house / "held" / "toy" / ".parts"):
+    with disk.alone(house / "held" / "toy" / ".parts"):
         process = start(house, *RUN, "held")
         assert "waiting for another run" in process.stderr.readline()
         process.terminate()

@@ -755,7 +755,7 @@ def test_every_column_has_a_meaning_and_survives_its_csv():
     df = df.fillna({"activation": "", "shared_names": ""})
     types = records.schema(df)
     assert len(records.data_dictionary({"parameters": types}, study.torch.COLUMNS)) == len(types)
-    again = records.decode(records.encode(df), types)
+    again = records.Table.of(df).frame()
     pd.testing.assert_frame_equal(again, df, check_dtype=False, check_exact=True)
 
 

@@ -26,7 +26,8 @@ import numpy as np
 import pandas as pd
 
 from study.records import tables as records
-from study.report.pages import DERIVATION, published
+from study.report.pages import DERIVATION
+from study.runs.experiment import published
 from study.statistics.summaries import median_lost_at
 
 Record = dict[str, Any]
