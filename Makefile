@@ -66,7 +66,7 @@ browser: ## Install the browser that tests the explorer (Debian's packages; as r
 
 lock: ## Pin the dependencies again (needs uv)
 	uv pip compile pyproject.toml --extra data --extra test --extra cluster --extra paper \
-	  --extra explorer --universal \
+	  --extra explorer --extra parquet --universal \
 	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements.lock
 
 clean: ## Remove the environment and caches; results and figures stay

@@ -92,8 +92,8 @@ def change(toy, **fields):
     toy.experiment = replace(toy.experiment, **fields)
 
 
-def run(toy, results, preset="quick", workers=1, executor=None):
-    return sweep.run(Experiment.of(toy), preset, results, workers, executor)
+def run(toy, results, preset="quick", workers=1, **more):
+    return sweep.run(Experiment.of(toy), preset, results, workers, **more)
 
 
 def tables(results):

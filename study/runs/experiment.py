@@ -101,7 +101,7 @@ class Experiment:
             ("measure", callable(self.measure), "a function of a cell"),
             ("figure", callable(self.figure), "a function of the tables"),
             ("claims", all(isinstance(c, Claim) for c in claims), "a list of Claim"),
-            ("columns", all(isinstance(m, str | Column) for m in meanings), "their meanings"),
+            ("columns", all(isinstance(m, str | Column) for m in meanings), "a dict to meanings"),
             ("version", type(self.version) is int, "an integer"),
         ):
             if not is_valid:

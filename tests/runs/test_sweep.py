@@ -1,30 +1,28 @@
-"""A sweep loses nothing: damage, death and disorder cost the part they hit, and no byte of a table.
-
-The faults are real ones, done to real files and real processes.
-"""
+"""A sweep resumes, refuses what cannot work before any work, and its tables say what they are."""
 
 import os
 
+import pandas as pd
 import pytest
 from toyhouse import Here, change, run, stored, tables
 
 from study.records import tables as records
-from study.runs import parts, sweep
-from study.runs.experiment import Experiment
+from study.runs import sweep
+from study.runs.experiment import Experiment, published
 
 
-def test_a_sweep_gives_tables_a_dictionary_and_what_they_are(toy, tmp_path):
+def test_a_sweep_gives_tables_a_dictionary_and_what_they_are(toy, tmp_path, capsys):
     assert run(toy, tmp_path, executor=Here()) == []
+    assert "study: toy (quick): 3 of 3 parts done after 00:0" in capsys.readouterr().err
     names = ("data_dictionary", "decay", "ends")
     assert list(tables(tmp_path)) == [f"{n}.{ending}" for n in names for ending in ("csv", "json")]
-    found = sweep.read_results(tmp_path, "toy")
-    assert list(found) == ["decay", "ends"]
-    assert found["decay"]["seed"].tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    read = sweep.read_results(tmp_path, "toy")
+    assert list(read) == ["decay", "ends"]
+    assert read["decay"]["seed"].tolist() == [0] * 4 + [1] * 4 + [2] * 4
     about = records.read_about(tmp_path / "toy" / "decay.csv")
     assert about["configuration"]["cells"] == toy.GRID["quick"]
     assert about["configuration"]["preset"] == "quick"
-    assert about["rows"] == 12
-    assert about["versions"] == [records.versions()]
+    assert (about["rows"], about["versions"]) == (12, [records.versions()])
     for content in tables(tmp_path).values():
         assert str(tmp_path).encode() not in content
         assert os.uname().nodename.encode() not in content
@@ -58,46 +56,6 @@ def test_a_new_version_of_the_numbers_makes_every_part_stale(toy, tmp_path, monk
     assert capsys.readouterr().err.count("3 parts, 0 done, 3 to compute") == 3
 
 
-def test_a_damaged_part_is_computed_again_and_said(toy, tmp_path, monkeypatch, capsys):
-    run(toy, tmp_path, executor=Here())
-    before = tables(tmp_path)
-    first, second, _ = stored(tmp_path)
-    data = first.read_bytes()
-    with monkeypatch.context() as patch:
-        patch.setattr(parts, "PART_FORMAT", 0)
-        cell = sweep.parts(Experiment.of(toy), "quick")[0]
-        other, *_ = parts.compute(*cell)
-    faults = {"empty": b"", "checksum does not agree": data[:-1], "stale": second.read_bytes()}
-    for reason, content in faults.items():
-        first.write_bytes(content)
-        run(toy, tmp_path, executor=Here())
-        said = [line for line in capsys.readouterr().err.splitlines() if "damaged" in line]
-        assert len(said) == 1
-        assert f"part {first.stem[:12]} is damaged ({reason}" in said[0]
-        assert first.read_bytes() == data
-        assert tables(tmp_path) == before
-    (tmp_path / "toy" / ".parts" / f"{cell.key}.part").write_bytes(other)
-    run(toy, tmp_path, executor=Here())
-    assert "is damaged (format 0, not 2): computed again" in capsys.readouterr().err
-    assert tables(tmp_path) == before
-
-
-def test_bytes_depend_neither_on_workers_nor_on_order_nor_on_the_process(toy, tmp_path):
-    run(toy, tmp_path / "here", executor=Here())
-    for workers in (1, 2):
-        assert run(toy, tmp_path / str(workers), workers=workers) == []
-        assert tables(tmp_path / str(workers)) == tables(tmp_path / "here")
-    everything = {p.name: p.read_bytes() for p in stored(tmp_path / "here")}
-    assert {p.name: p.read_bytes() for p in stored(tmp_path / "2")} == everything
-    grid, backwards = toy.GRID["quick"], tmp_path / "backwards"
-    for cell in reversed(grid):
-        toy.GRID["quick"] = [cell]
-        run(toy, backwards, executor=Here())
-    toy.GRID["quick"] = grid
-    run(toy, backwards, executor=Here())
-    assert tables(backwards) == tables(tmp_path / "here")
-
-
 @pytest.mark.parametrize(("fault", "word"), [("raise", "RuntimeError: the toy broke (toy.py:"),
                                              ("exit", "SystemExit: 5")])  # fmt: skip
 def test_a_cell_that_fails_costs_itself_alone(toy, tmp_path, capsys, fault, word):
@@ -107,25 +65,20 @@ def test_a_cell_that_fails_costs_itself_alone(toy, tmp_path, capsys, fault, word
     assert word in failure
     assert f'"fault":"{fault}"' in failure
     assert failure in capsys.readouterr().err
-    assert len(stored(tmp_path)) == 2
-    assert tables(tmp_path) == {}
+    assert (len(stored(tmp_path)), tables(tmp_path)) == (2, {})
     toy.GRID["quick"][1]["fault"] = ""
     assert run(toy, tmp_path, executor=Here()) == []
     assert "3 parts, 2 done, 1 to compute" in capsys.readouterr().err
 
 
-def test_a_column_without_a_meaning_stops_the_run(toy, tmp_path):
-    del toy.COLUMNS["value"]
-    with pytest.raises(ValueError, match=r"'value' .*table 'decay'"):
-        run(toy, tmp_path, executor=Here())
-
-
-def test_cells_whose_tables_do_not_fit_together_are_refused(toy, tmp_path):
+@pytest.mark.parametrize("lost", ["layer", "order"])
+def test_cells_whose_tables_do_not_fit_together_are_refused(toy, tmp_path, lost):
     original = toy.measure
 
     def measure(scale, seed):
         made = original(scale, seed)
-        return made if seed < 2 else {**made, "ends": made["ends"].drop(columns="layer")}
+        ends = made["ends"].drop(columns="layer") if lost == "layer" else made["ends"].iloc[:, ::-1]
+        return made if seed < 2 else {**made, "ends": ends}
 
     change(toy, measure=measure)
     with pytest.raises(ValueError, match="table 'ends' of toy has the columns"):
@@ -160,11 +113,17 @@ def test_a_cell_that_is_not_allowed_stops_before_work(toy, tmp_path, cell, word)
     assert not (tmp_path / "results").exists()
 
 
-def test_an_unknown_preset_and_no_workers_are_refused(toy, tmp_path):
+def test_what_else_cannot_work_is_refused(toy, tmp_path):
     with pytest.raises(ValueError, match="preset 'long' is unknown; allowed: quick, paper"):
         run(toy, tmp_path, preset="long")
     with pytest.raises(ValueError, match="workers 0 is not allowed; allowed: at least 1"):
         run(toy, tmp_path, workers=0)
+    del toy.COLUMNS["value"]
+    with pytest.raises(ValueError, match=r"'value' .*table 'decay'"):
+        run(toy, tmp_path, executor=Here())
+    del toy.experiment
+    with pytest.raises(ValueError, match=r"toy\.experiment None .* experiment = Experiment\("):
+        Experiment.of(toy)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +132,7 @@ def test_an_unknown_preset_and_no_workers_are_refused(toy, tmp_path):
         ("question", " ", "a sentence"),
         ("grid", {"quick": []}, "non-empty list of dicts for each of quick and paper"),
         ("claims", ["A"], "a list of Claim"),
-        ("columns", {"x": 1}, "a dict from column to meaning"),
+        ("columns", {"x": 1}, "a dict to meanings"),
         ("measure", 3, "a function of a cell"),
         ("figure", None, "a function of the tables"),
         ("version", "1", "an integer"),
@@ -182,12 +141,6 @@ def test_an_unknown_preset_and_no_workers_are_refused(toy, tmp_path):
 def test_an_experiment_that_breaks_the_contract_is_refused(toy, field, value, word):
     with pytest.raises(ValueError, match=rf"experiment\.{field} .* not allowed; allowed: .*{word}"):
         change(toy, **{field: value})
-
-
-def test_a_module_without_an_experiment_is_refused(toy):
-    del toy.experiment
-    with pytest.raises(ValueError, match=r"toy\.experiment None .* experiment = Experiment\("):
-        Experiment.of(toy)
 
 
 def test_tables_of_two_runs_are_not_read_together(toy, tmp_path):
@@ -212,6 +165,25 @@ def test_temporary_files_of_a_killed_run_are_cleared(toy, tmp_path):
     assert not any(path.exists() for path in left)
 
 
-def test_a_run_says_what_it_took(toy, tmp_path, capsys):
+def test_tables_are_kept_as_parquet_if_asked_and_as_csv_again(toy, tmp_path):
+    pytest.importorskip("pyarrow")
     run(toy, tmp_path, executor=Here())
-    assert "study: toy (quick): 3 of 3 parts done after 00:0" in capsys.readouterr().err
+    before, read = tables(tmp_path), sweep.read_results(tmp_path, "toy")
+    run(toy, tmp_path, executor=Here(), kind="parquet")
+    folder = tmp_path / "toy"
+    assert {path.name for path in folder.glob("*.parquet")} == {"decay.parquet", "ends.parquet"}
+    assert not (folder / "decay.csv").exists()
+    for name, frame in sweep.read_results(tmp_path, "toy").items():
+        pd.testing.assert_frame_equal(frame, read[name], check_exact=True)
+    data = (folder / "decay.parquet").read_bytes()
+    (folder / "decay.parquet").write_bytes(data[:-9] + b"\0" + data[-8:])
+    with pytest.raises(ValueError, match="damaged"):
+        sweep.read_results(tmp_path, "toy")
+    run(toy, tmp_path, executor=Here())
+    assert tables(tmp_path) == before
+
+
+def test_no_verdict_on_training_is_published():
+    claims = pd.DataFrame({"experiment": ["training", "kink", "kink"],
+                           "claim": ["deep", "alike in training", "at first"]})  # fmt: skip
+    assert published(claims)["claim"].tolist() == ["at first"]
