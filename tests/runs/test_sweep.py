@@ -176,7 +176,7 @@ def test_tables_are_kept_as_parquet_if_asked_and_as_csv_again(toy, tmp_path):
     for name, frame in sweep.read_results(tmp_path, "toy").items():
         pd.testing.assert_frame_equal(frame, read[name], check_exact=True)
     data = (folder / "decay.parquet").read_bytes()
-    (folder / "decay.parquet").write_bytes(data[:-9] + b"\0" + data[-8:])
+    (folder / "decay.parquet").write_bytes(data[:-1])
     with pytest.raises(ValueError, match="damaged"):
         sweep.read_results(tmp_path, "toy")
     run(toy, tmp_path, executor=Here())
