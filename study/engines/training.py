@@ -174,7 +174,8 @@ def _blocks(weights: Sequence[Array]) -> list[slice]:
 
 def _step_by_step(frames: list[pd.DataFrame]) -> pd.DataFrame:
     """The rows of all blocks, by step and network."""
-    rows = pd.concat(frames, ignore_index=True)
+    # One without rows has no types, and would take those of the others.
+    rows = pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
     return rows.sort_values(["step", "network"], kind="stable", ignore_index=True)
 
 

@@ -217,6 +217,13 @@ def test_all_diverging_is_no_crash():
     assert course.networks.status.tolist() == ["diverged"] * 3
 
 
+def test_a_block_without_rows_leaves_the_types_of_the_others():
+    how = {"kinds": "relu", "dtype": "float32", "cost": "squared_error", "layered": [STEPS]}
+    course = ours(rates=[0.01, 0.01, 1e30], **how)
+    assert set(course.layers.network) == {0, 1}
+    assert course.layers.step.dtype == course.layers.layer.dtype == np.int64
+
+
 def test_a_vanished_gradient_is_not_recorded_as_zero():
     """300 layers of sigmoid in float32: a plain run's gradient is 0, the record's is not."""
     weights = gaussian_weights(KEYS[:1], [8] * 300 + [2], [1.0], "float32")
