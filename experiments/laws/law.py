@@ -1,11 +1,9 @@
 """A law: what a paper says, the number that theory expects, and how it is held against networks.
 
 Each law names, before anything is measured, its regime, its tolerance and a WRONG number that the
-same statistic must be able to tell from the right one: a test that cannot fail says nothing.
-
-- agrees: the interval of the measurement, widened by the tolerance, holds the expected number.
-  The tolerance is 0 where the law is exact at the width and depth measured.
-- without chance (identities, bounds, training): every network is within the tolerance.
+same statistic must be able to tell from the right one: a test that cannot fail says nothing. It
+agrees if the interval of the measurement, widened by the tolerance, holds the expected number; the
+tolerance is 0 where the law is exact at the width and depth measured.
 
 Intervals have the level 1 - `FALSE_ALARM`, so that the family of all laws raises a false alarm
 with at most the sum of these (Bonferroni, whatever the dependence between laws). Independent are
@@ -14,7 +12,7 @@ tailed, so their logarithms are averaged, or medians taken.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,51 +54,21 @@ class Finding:
         return low - self.tolerance <= number <= high + self.tolerance
 
 
-@dataclass(frozen=True)
-class Law:
-    """A row of the table of laws.
-
-    Parameters
-    ----------
-    name : short, unique
-    paper : who found it
-    statement : the law in a sentence, with what is measured
-    regime : the networks it is measured on
-    control : what the wrong number is
-    measure : from how many times as many networks as in the quick preset to a `Finding`
-    refutes : the popular reading that the law refutes, if there is one
-    """
-
-    name: str
-    paper: str
-    statement: str
-    regime: str
-    control: str
-    measure: Callable[[int], Finding]
-    refutes: str = ""
-
-    def row(self, factor: int) -> dict[str, object]:
-        """The law measured and judged, with the columns of `COLUMNS`."""
-        finding = self.measure(factor)
-        return {
-            "law": self.name,
-            "paper": self.paper,
-            "statement": self.statement,
-            "regime": self.regime,
-            "popular_reading": self.refutes,
-            "expected": float(finding.expected),
-            "measured": finding.estimate.value,
-            "low": finding.estimate.low,
-            "high": finding.estimate.high,
-            "tolerance": float(finding.tolerance),
-            "networks": finding.estimate.n,
-            "random": finding.random,
-            "verdict": "agrees" if finding.agrees(finding.expected) else "disagrees",
-            "control": self.control,
-            "control_expected": float(finding.wrong),
-            # The control is the same measurement, held against the wrong number.
-            "control_verdict": "missed" if finding.agrees(finding.wrong) else "flagged",
-        }
+def judged(finding: Finding) -> dict[str, object]:
+    """What the table says of a finding: its numbers and both verdicts."""
+    return {
+        "expected": float(finding.expected),
+        "measured": float(finding.estimate.value),
+        "low": float(finding.estimate.low),
+        "high": float(finding.estimate.high),
+        "tolerance": float(finding.tolerance),
+        "networks": finding.estimate.n,
+        "random": finding.random,
+        "verdict": "agrees" if finding.agrees(finding.expected) else "disagrees",
+        "control_expected": float(finding.wrong),
+        # The control is the same measurement, held against the wrong number.
+        "control_verdict": "missed" if finding.agrees(finding.wrong) else "flagged",
+    }
 
 
 COLUMNS = {
@@ -173,12 +141,10 @@ def share_of(count: int, n: int, expected: float, wrong: float) -> Finding:
     """A share of the seeds, with the interval of Clopper and Pearson (1934)."""
     low = special.betaincinv(count, n - count + 1, FALSE_ALARM / 2) if count else 0.0
     high = special.betaincinv(count + 1, n - count, 1 - FALSE_ALARM / 2) if count < n else 1.0
-    return Finding(expected, Estimate(count / n, float(low), float(high), n), 0.0, wrong)
+    return Finding(expected, Estimate(count / n, low, high, n), 0.0, wrong)
 
 
 def every(values: Sequence[float], expected: float, wrong: float, tolerance: float) -> Finding:
     """What holds for each network: the interval is the range of the values."""
-    values = np.atleast_1d(np.asarray(values, float))
-    middle = float(np.median(values))
-    estimate = Estimate(middle, float(values.min()), float(values.max()), values.size)
+    estimate = Estimate(float(np.median(values)), min(values), max(values), len(values))
     return Finding(expected, estimate, tolerance, wrong, random=False)

@@ -6,24 +6,23 @@ two inputs go, and how soon. Means have the drift or the bias of a finite width
 """
 
 import math
+from functools import partial
 
 import numpy as np
 
-from experiments.laws.law import OFF, Finding, every, mean_of, seeds
-from experiments.laws.walks import HE, chains, log_chi
+from experiments.laws.law import OFF, Finding, mean_of
+from experiments.laws.walks import BIAS, HE, chains, first_order, log_chi, over_seeds
 from study import theory
 from study.core.activations import activation as activation_row
 from study.core.network import Network
 from study.sampling import gaussian
 from study.theory.finite_width import backward_law, forward_law
 from study.theory.fluctuations import drift_and_spread, fluctuations
-from study.theory.moments import KURTOSIS
 
 WIDTH = 1024
+CRITICAL = theory.critical_sigma_w("tanh", BIAS)
 SETTLED = 10
 """Layers next to the input that are left out."""
-
-BIAS = 0.05**0.5
 
 
 def wide(activation: str, sigma_w: float, sigma_b: float = 0.0, depth: int = 60) -> Network:
@@ -35,48 +34,40 @@ def wide(activation: str, sigma_w: float, sigma_b: float = 0.0, depth: int = 60)
 
 
 def _slope(
-    factor: int,
     net: Network,
+    factor: int,
     wrong: float | None = None,
     settled: int = SETTLED,
     networks: int = 60,
 ) -> Finding:
     """The mean of ln G per layer; the wrong number is that with ln chi 5 % off unless given."""
     values = chains(net, networks * factor).gains[:, settled:].mean(axis=1)
-    kurtosis = KURTOSIS[net.weights]
-    at = fluctuations(net.activation, net.sigma_w, net.sigma_b, depth=net.depth, kurtosis=kurtosis)
-    exact = at.gain(net.width, settled)
+    exact = first_order(net, settled)
     expected = exact.mean / exact.layers
     if wrong is None:
         wrong = expected + (OFF - 1) * exact.log_chi / exact.layers
     return mean_of(values, expected, wrong, tolerance=exact.mean_error / exact.layers)
 
 
-def _usual(factor: int, activation: str, wrong: float | None = None) -> Finding:
-    """At the weights that were usual before Glorot and Bengio."""
-    net = Network(activation, depth=30, width=256, sigma_w=3**-0.5, weights="uniform")
-    return _slope(factor, net, wrong, networks=20)
-
-
-def _critical(factor: int) -> Finding:
-    critical = theory.critical_sigma_w("tanh", BIAS)
-    return _slope(factor, wide("tanh", critical, BIAS), log_chi("tanh", OFF * critical, BIAS))
+def _usual(activation: str) -> Network:
+    """With the weights that were usual before Glorot and Bengio."""
+    return Network(activation, depth=30, width=256, sigma_w=3**-0.5, weights="uniform")
 
 
 def _power_law(factor: int) -> Finding:
-    values = chains(wide("tanh", 1.0, depth=100), 60 * factor).gains[:, SETTLED:].sum(axis=1)
-    exact = fluctuations("tanh", 1.0, depth=100).gain(WIDTH, SETTLED)
-    wrong = fluctuations("tanh", OFF, depth=100).gain(WIDTH, SETTLED)
-    tolerance = 100 / WIDTH * (exact.log_chi - exact.mean)
-    return mean_of(values, exact.mean, wrong.mean, tolerance)
+    net = wide("tanh", 1.0, depth=100)
+    values = chains(net, 60 * factor).gains[:, SETTLED:].sum(axis=1)
+    exact = first_order(net, SETTLED)
+    wrong = first_order(wide("tanh", OFF, depth=100), SETTLED).mean
+    return mean_of(values, exact.mean, wrong, 100 / WIDTH * (exact.log_chi - exact.mean))
 
 
 # --- Lengths and directions of signals -----------------------------------------------------------
 
-ORDERED = 1.2**0.5
+ORDERED = wide("tanh", 1.2**0.5, BIAS, depth=20)
 
 
-def _mean_square(factor: int, net: Network) -> Finding:
+def _mean_square(net: Network, factor: int) -> Finding:
     """The mean square of the signals, averaged over layers, with the bias of finite width.
 
     E q = q (1 + (shift + variance / 2) / n) from the mean and variance of ln q; the next order
@@ -89,23 +80,21 @@ def _mean_square(factor: int, net: Network) -> Finding:
     return mean_of(values, expected, relative=(float(at.length_variance.max()) / WIDTH) ** 2)
 
 
-def _pairs(count: int, sigma_w: float, c_0: float, layers: int) -> np.ndarray:
-    """1 - c of two inputs' pre-activations in tanh networks, a row a seed, a column a layer.
+@over_seeds
+def _gaps(seed: int, sigma_w: float, c_0: float, layers: int) -> list[float]:
+    """1 - c of two inputs' pre-activations in a tanh network, layer by layer.
 
     Given the layer below, the two pre-activations of a unit are normal with the covariance of the
     two signals: no matrix is needed.
     """
-    tanh = activation_row("tanh")
-    gaps = np.empty((count, layers))
+    key = gaussian.key(seed, "pairs")
     q = theory.mean_field("tanh", sigma_w, BIAS).q_star
-    for i, seed in enumerate(seeds(count)):
-        key = gaussian.key(seed, "pairs")
-        g = gaussian.normal(key, 0, (2, WIDTH))
-        z = math.sqrt(q) * np.stack([g[0], c_0 * g[0] + math.sqrt(1 - c_0**2) * g[1]])
-        for k in range(layers):
-            z, gaps[i, k] = _next_pair(
-                tanh.phi(z), sigma_w, gaussian.normal(key, k + 1, (3, WIDTH))
-            )
+    g = gaussian.normal(key, 0, (2, WIDTH))
+    z = math.sqrt(q) * np.stack([g[0], c_0 * g[0] + math.sqrt(1 - c_0**2) * g[1]])
+    gaps = []
+    for k in range(layers):
+        z, gap = _next_pair(np.tanh(z), sigma_w, gaussian.normal(key, k + 1, (3, WIDTH)))
+        gaps.append(gap)
     return gaps
 
 
@@ -127,86 +116,60 @@ def _next_pair(r: np.ndarray, sigma_w: float, g: np.ndarray) -> tuple[np.ndarray
     return z, apart / (2 * size[0] * size[1])
 
 
+def _slowest(net: Network) -> float:
+    """The tolerance of rates at which signals draw together: twice the drift of a gradient."""
+    return 2 * drift_and_spread(net.activation, net.sigma_w, net.sigma_b).drift / WIDTH
+
+
 def _depth_scale(factor: int) -> Finding:
-    gaps = np.log(_pairs(60 * factor, ORDERED, 0.5, 60))
-    expected = -1 / theory.mean_field("tanh", ORDERED, BIAS).xi_c
-    tolerance = 2 * drift_and_spread("tanh", ORDERED, BIAS).drift / WIDTH
-    return mean_of((gaps[:, 59] - gaps[:, 9]) / 50, expected, expected / 1.15, tolerance)
+    gaps = np.log(_gaps(60 * factor, ORDERED.sigma_w, 0.5, 60))
+    expected = -1 / theory.mean_field("tanh", ORDERED.sigma_w, BIAS).xi_c
+    return mean_of((gaps[:, 59] - gaps[:, 9]) / 50, expected, expected / 1.15, _slowest(ORDERED))
 
 
 def _chaos_decorrelates(factor: int) -> Finding:
-    gaps = _pairs(60 * factor, 2.0, 0.9, 200)
+    gaps = _gaps(60 * factor, 2.0, 0.9, 200)
     expected = theory.mean_field("tanh", 2.0, BIAS).c_star
     wrong = theory.mean_field("tanh", 1.0, BIAS).c_star
     return mean_of(1 - gaps[:, 50:].mean(axis=1), expected, wrong, tolerance=8 / WIDTH)
 
 
-def _lengths(factor: int, net: Network, wrong: float | None = None) -> Finding:
-    """ln per layer of how two lengths of signals draw together, next to q*: -1 / xi_q.
+@over_seeds
+def _closing(seed: int, net: Network) -> float:
+    """ln per layer of how two lengths of signals draw together, next to q*.
 
     Given r, pre-activations are independent normals of variance q: no matrix is needed, and the
     same normals serve both signals.
     """
     phi = activation_row(net.activation).phi
-    specification = (net.activation, net.sigma_w, net.sigma_b)
-    at = theory.mean_field(*specification)
-    slopes = []
-    for seed in seeds(60 * factor):
-        key = gaussian.key(seed, "lengths")
-        start = q = at.q_star * np.array([1 / OFF, OFF])
-        for k in range(net.depth):
-            z = np.sqrt(q)[:, None] * gaussian.normal(key, k, (WIDTH,))
-            q = net.sigma_w**2 * np.mean(phi(z) ** 2, axis=1) + net.sigma_b**2
-        slopes.append(math.log(np.diff(q)[0] / np.diff(start)[0]) / net.depth)
-    expected = -1 / at.xi_q
-    return mean_of(slopes, expected, wrong, 2 * drift_and_spread(*specification).drift / WIDTH)
+    key = gaussian.key(seed, "lengths")
+    start = theory.mean_field(net.activation, net.sigma_w, net.sigma_b).q_star
+    q = start = start * np.array([1 / OFF, OFF])
+    for k in range(net.depth):
+        z = np.sqrt(q)[:, None] * gaussian.normal(key, k, (WIDTH,))
+        q = net.sigma_w**2 * np.mean(phi(z) ** 2, axis=1) + net.sigma_b**2
+    return math.log(np.diff(q)[0] / np.diff(start)[0]) / net.depth
 
 
-def _length_scale(factor: int) -> Finding:
-    wrong = -1 / theory.mean_field("tanh", ORDERED, BIAS).xi_c
-    return _lengths(factor, wide("tanh", ORDERED, BIAS, depth=20), wrong)
-
-
-# --- The gradient scale coefficient --------------------------------------------------------------
-
-# ||dC/dr^(k)|| ||r^(k)||, relative to the output's: exploding gradients, freed of what rescaling
-# the layers does. Norms, not squared.
-
-
-def _growth(net: Network, count: int) -> np.ndarray:
-    """Growth per layer of ln(||dC/dr^(k)|| ||r^(k)||) towards the input."""
-    signals = chains(net, count).signals
-    change = chains(net, count).gains[:, SETTLED + 1 :].sum(axis=1)
-    change -= signals[:, -1] - signals[:, SETTLED]
-    return change / (2 * (net.depth - SETTLED - 1))
-
-
-def _coefficient(factor: int, net: Network, off: float = OFF) -> Finding:
-    """Where q has settled, lengths stay and the gradient's growth is all there is."""
-    at = fluctuations(net.activation, net.sigma_w, depth=net.depth)
-    exact = at.gain(net.width, SETTLED + 1)
-    norm_per_layer = 1 / (2 * exact.layers)
-    expected = exact.mean * norm_per_layer
-    wrong = (exact.mean + (off - 1) * exact.log_chi) * norm_per_layer
-    tolerance = exact.mean_error * norm_per_layer
-    return mean_of(_growth(net, 60 * factor), expected, wrong, tolerance)
-
-
-def _relu(sigma_w: float) -> Network:
-    return Network("relu", depth=50, width=128, sigma_w=sigma_w)
+def _lengths(net: Network, factor: int, wrong: float | None = None) -> Finding:
+    expected = -1 / theory.mean_field(net.activation, net.sigma_w, net.sigma_b).xi_q
+    return mean_of(_closing(60 * factor, net), expected, wrong, _slowest(net))
 
 
 def _relu_coefficient(factor: int) -> Finding:
+    """Growth per layer of ln(||dC/dr^(k)|| ||r^(k)||) towards the input; norms, not squared.
+
+    Exploding gradients, freed of what rescaling the layers does.
+    """
+    sample = chains(Network("relu", 50, 128, 2.0), 60 * factor)
+    growth = sample.gains[:, SETTLED + 1 :].sum(axis=1)
+    growth -= sample.signals[:, -1] - sample.signals[:, SETTLED]
     # Backward from the output and forward to it, layers of the same law; without ln chi.
-    down = backward_law([128] * (50 - SETTLED), sigma_w=2.0).mean
-    up = forward_law([128] * (50 - SETTLED), sigma_w=2.0).mean
-    expected = (down - up) / (2 * (50 - SETTLED - 1))
-    return mean_of(_growth(_relu(2.0), 60 * factor), expected, log_chi("relu", 2.0) / 2)
-
-
-def _relu_coefficients(factor: int) -> Finding:
-    slopes = [_growth(_relu(sigma_w), 60 * factor) for sigma_w in (1.0, 2**0.5, 2.0)]
-    return every(np.ptp(slopes, axis=0), 0.0, log_chi("relu", 2.0) / 2, tolerance=1e-12)
+    widths = [128] * (50 - SETTLED)
+    expected = backward_law(widths, sigma_w=2.0).mean - forward_law(widths, sigma_w=2.0).mean
+    norm_per_layer = 1 / (2 * (50 - SETTLED - 1))
+    wrong = log_chi("relu", 2.0) / 2
+    return mean_of(growth * norm_per_layer, expected * norm_per_layer, wrong)
 
 
 # --- Where a gradient leaves float32 -------------------------------------------------------------
@@ -221,12 +184,12 @@ LOG_LARGEST = 2 * math.log(FLOAT32.max)
 
 
 def _leaves(
-    factor: int, net: Network, drift: float, noise: float, wrong: float | None = None
+    net: Network, drift: float, variance: float, factor: int, wrong: float | None = None
 ) -> Finding:
-    """Depths at which networks leave the range; drift and noise are per layer, of ln G."""
+    """Depths at which networks leave the range; drift and variance are per layer, of ln G."""
     end = LOG_LARGEST if drift > 0 else LOG_SMALLEST
     depths = [_depth(steps[::-1], end) for steps in chains(net, 30 * factor).gains]
-    return mean_of(depths, end / drift, wrong, tolerance=1 + noise / abs(drift))
+    return mean_of(depths, end / drift, wrong, tolerance=1 + math.sqrt(variance) / abs(drift))
 
 
 def _depth(steps: np.ndarray, end: float) -> float:
@@ -237,46 +200,46 @@ def _depth(steps: np.ndarray, end: float) -> float:
     return k - (walk[k] - end) / (walk[k] - walk[k - 1]) if beyond[k] else math.inf
 
 
-def _settled(factor: int, activation: str, sigma_w: float, depth: int) -> Finding:
+def _settled(activation: str, sigma_w: float, depth: int) -> tuple[Network, float, float]:
     """Where q is settled but for layers near the input that are not reached."""
-    net = Network(activation, depth=depth, width=256, sigma_w=sigma_w)
-    first_order = drift_and_spread(activation, sigma_w)
-    drift = log_chi(activation, sigma_w) - first_order.drift / 256
-    return _leaves(factor, net, drift, math.sqrt(first_order.spread / 256))
+    per_unit = drift_and_spread(activation, sigma_w)
+    drift = log_chi(activation, sigma_w) - per_unit.drift / 256
+    return Network(activation, depth, 256, sigma_w), drift, per_unit.spread / 256
 
 
-def _relu_leaves(factor: int) -> Finding:
-    net = Network("relu", depth=300, width=256, sigma_w=1.0)
-    layer = forward_law([256] * 2, sigma_w=1.0)
-    wrong = LOG_SMALLEST / log_chi("sigmoid", 1.0)
-    return _leaves(factor, net, layer.mean, math.sqrt(layer.variance), wrong)
-
+RELU_LAYER = forward_law([256] * 2, sigma_w=1.0)
 
 MEASURES = {
-    "usual tanh": lambda factor: _usual(factor, "tanh"),
-    "usual sigmoid": lambda factor: _usual(factor, "sigmoid", -math.log(48)),
-    "sigmoid vanishes": lambda factor: _slope(factor, wide("sigmoid", 4.0)),
-    "sigmoid explodes": lambda factor: _slope(factor, wide("sigmoid", 16.0)),
-    "tanh chaos": lambda factor: _slope(factor, wide("tanh", 2.0)),
-    "tanh critical": _critical,
-    "power law": _power_law,
-    "selu explodes": lambda factor: _slope(factor, wide("selu", 1.0), log_chi("linear", 1.0)),
-    "gelu vanishes": lambda factor: _slope(
-        factor, wide("gelu", HE, depth=80), log_chi("relu", HE), settled=40
+    "usual tanh": partial(_slope, _usual("tanh"), networks=20),
+    "usual sigmoid": partial(_slope, _usual("sigmoid"), wrong=-math.log(48), networks=20),
+    "sigmoid vanishes": partial(_slope, wide("sigmoid", 4.0)),
+    "sigmoid explodes": partial(_slope, wide("sigmoid", 16.0)),
+    "tanh chaos": partial(_slope, wide("tanh", 2.0)),
+    "tanh critical": partial(
+        _slope, wide("tanh", CRITICAL, BIAS), wrong=log_chi("tanh", OFF * CRITICAL, BIAS)
     ),
-    "fixed point": lambda factor: _mean_square(factor, wide("tanh", 2.5**0.5, BIAS)),
+    "power law": _power_law,
+    "selu explodes": partial(_slope, wide("selu", 1.0), wrong=0.0),
+    "gelu vanishes": partial(
+        _slope, wide("gelu", HE, depth=80), wrong=log_chi("relu", HE), settled=40
+    ),
+    "fixed point": partial(_mean_square, wide("tanh", 2.5**0.5, BIAS)),
     "depth scale": _depth_scale,
     "chaos decorrelates": _chaos_decorrelates,
-    "length scale": _length_scale,
-    "selu contracts": lambda factor: _lengths(factor, wide("selu", 1.0, depth=40)),
-    "selu signal": lambda factor: _mean_square(factor, wide("selu", 1.0)),
-    "scale coefficient": lambda factor: _coefficient(factor, wide("tanh", 2.0)),
-    "scale coefficient sigmoid": lambda factor: _coefficient(factor, wide("sigmoid", 4.0)),
-    "scale coefficient selu": lambda factor: _coefficient(factor, wide("selu", 1.0), off=0.0),
+    "length scale": partial(
+        _lengths, ORDERED, wrong=-1 / theory.mean_field("tanh", ORDERED.sigma_w, BIAS).xi_c
+    ),
+    "selu contracts": partial(_lengths, wide("selu", 1.0, depth=40)),
+    "selu signal": partial(_mean_square, wide("selu", 1.0)),
     "scale coefficient relu": _relu_coefficient,
-    "relu scale coefficient": _relu_coefficients,
-    "sigmoid leaves float32": lambda factor: _settled(factor, "sigmoid", 1.0, depth=80),
-    "wide sigmoid leaves float32": lambda factor: _settled(factor, "sigmoid", 4.0, depth=230),
-    "tanh leaves float32": lambda factor: _settled(factor, "tanh", 2.0, depth=700),
-    "relu leaves float32": _relu_leaves,
+    "sigmoid leaves float32": partial(_leaves, *_settled("sigmoid", 1.0, 80)),
+    "wide sigmoid leaves float32": partial(_leaves, *_settled("sigmoid", 4.0, 230)),
+    "tanh leaves float32": partial(_leaves, *_settled("tanh", 2.0, 700)),
+    "relu leaves float32": partial(
+        _leaves,
+        Network("relu", 300, 256, 1.0),
+        RELU_LAYER.mean,
+        RELU_LAYER.variance,
+        wrong=LOG_SMALLEST / log_chi("sigmoid", 1.0),
+    ),
 }

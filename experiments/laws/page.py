@@ -1,6 +1,6 @@
 """The table of laws as a page, and in a sentence."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -25,52 +25,44 @@ tolerance. The control is a wrong number that must not be.
 """
 
 
-def false_alarms(table: pd.DataFrame) -> float:
-    """The probability, at most, that any law that holds is said to disagree (Bonferroni)."""
-    return FALSE_ALARM * int(table["random"].sum())
-
-
-def summary(table: pd.DataFrame) -> str:
-    """What the table amounts to, in a sentence."""
-    agree = int((table["verdict"] == "agrees").sum())
-    flagged = int((table["control_verdict"] == "flagged").sum())
-    return (
-        f"{agree} of {len(table)} laws agree, {flagged} of {len(table)} negative controls are "
-        f"flagged; family-wise false-alarm rate at most {false_alarms(table):.2g}."
-    )
-
-
 def page(tables: Mapping[str, pd.DataFrame]) -> Page:
-    """The page of the experiment."""
-    return Page(summary(tables["laws"]), markdown(tables["laws"]))
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """The table as a page: popular readings that it refutes, then a section a paper."""
+    """The page: popular readings that the table refutes, then a section a paper."""
+    table = tables["laws"]
+    said = summary(table)
     sound = (table["verdict"] == "agrees") & (table["control_verdict"] == "flagged")
-    lines = [_HEAD.format(summary=summary(table))]
+    lines = [_HEAD.format(summary=said)]
     for row in table[sound & (table["popular_reading"] != "")].itertuples():
         lines.append(f"- *{_cell(row.popular_reading)}*? {row.paper}: {_cell(row.statement)}.")
     for paper, rows in table.groupby("paper", sort=False):
         lines += [
-            "",
-            f"## {paper}",
-            "",
+            f"\n## {paper}\n",
             "| law, and where it is measured | expected | measured | verdict | control |",
             "|---|---|---|---|---|",
+            *map(_line, rows.itertuples()),
         ]
-        lines += [f"| {' | '.join(_cells(row))} |" for row in rows.itertuples()]
-    return "\n".join(lines) + "\n"
+    return Page(said, "\n".join(lines) + "\n")
 
 
-def _cells(row: Any) -> Iterator[str]:
+def summary(table: pd.DataFrame) -> str:
+    """What the table amounts to, in a sentence; the rate of false alarms is Bonferroni's."""
+    agree = int((table["verdict"] == "agrees").sum())
+    flagged = int((table["control_verdict"] == "flagged").sum())
+    return (
+        f"{agree} of {len(table)} laws agree, {flagged} of {len(table)} negative controls are "
+        f"flagged; family-wise false-alarm rate at most {FALSE_ALARM * table['random'].sum():.2g}."
+    )
+
+
+def _line(row: Any) -> str:
     tolerance = f" ± {row.tolerance:.2g}" if row.tolerance else ""
     mark = "" if row.random else " *all*"
-    yield f"**{_cell(row.statement)}.** {_cell(row.regime)}. Independent: {row.networks:,}."
-    yield f"{row.expected:.5g}"
-    yield f"{row.measured:.5g} [{row.low:.5g}, {row.high:.5g}]{tolerance}{mark}"
-    yield row.verdict
-    yield f"{row.control_expected:.5g} ({_cell(row.control)}): {row.control_verdict}"
+    return (
+        f"| **{_cell(row.statement)}.** {_cell(row.regime)}. Independent: {row.networks:,}. "
+        f"| {row.expected:.5g} "
+        f"| {row.measured:.5g} [{row.low:.5g}, {row.high:.5g}]{tolerance}{mark} "
+        f"| {row.verdict} "
+        f"| {row.control_expected:.5g} ({_cell(row.control)}): {row.control_verdict} |"
+    )
 
 
 def _cell(text: str) -> str:

@@ -1,26 +1,31 @@
 """What laws are measured on: chains by `study.profile`, other layers by the core's two passes.
 
-Natural logarithms of squared norms throughout.
+Natural logarithms of squared norms throughout. Neighbouring laws are often about the same networks,
+so samples are kept until the next two are drawn.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from experiments.laws.law import seeds
 from study import theory
 from study.core.backprop import backward, forward
-from study.core.blocks import Dense
 from study.core.network import Network
 from study.engines.profile import profile
-from study.sampling import gaussian
+from study.theory.finite_width import backward_law
+from study.theory.fluctuations import Gain, fluctuations
+from study.theory.moments import KURTOSIS
+from study.theory.norm_law import NormLaw
 
 HE = math.sqrt(2)
 """He's sigma_w, at which a ReLU network has chi = 1."""
+
+BIAS = 0.05**0.5
+"""The sigma_b of tanh networks that have biases."""
 
 SQUARE = 2 * math.log(10)
 """ln of a squared norm, over log10 of the norm."""
@@ -41,34 +46,21 @@ class Chains(NamedTuple):
     """Whether the gradient is truly zero, a seed."""
 
 
-@lru_cache(maxsize=2)  # neighbouring laws are about the same networks
+@lru_cache(maxsize=2)
 def chains(net: Network, count: int) -> Chains:
     """The first ``count`` networks of a kind, each walked by one example."""
     size = max(1, _ROWS // net.depth)
-    parts = [
-        by_layer(profile(net, seeds=seeds(count)[start : start + size]), net.depth)
-        for start in range(0, count, size)
-    ]
+    parts = []
+    for start in range(0, count, size):
+        frame = profile(net, seeds=seeds(count)[start : start + size])
+        columns = (
+            frame["log10_derivative_factor"] + frame["log10_weight_factor"],
+            frame["log10_signal_norm"],
+            frame["log10_grad_norm"],
+        )
+        norms = [SQUARE * column.to_numpy().reshape(-1, net.depth) for column in columns]
+        parts.append((*norms, frame["status"].to_numpy()[:: net.depth] == "dead"))
     return Chains(*map(np.concatenate, zip(*parts, strict=True)))
-
-
-def by_layer(frame: pd.DataFrame, depth: int) -> Chains:
-    """The natural logarithms in a frame of one network."""
-
-    def squares(logs: pd.Series) -> np.ndarray:
-        return SQUARE * logs.to_numpy().reshape(-1, depth)
-
-    return Chains(
-        squares(frame["log10_derivative_factor"] + frame["log10_weight_factor"]),
-        squares(frame["log10_signal_norm"]),
-        squares(frame["log10_grad_norm"]),
-        (frame["status"][frame["layer"] == 0] == "dead").to_numpy(),
-    )
-
-
-def log_chi(activation: str, sigma_w: float, sigma_b: float = 0.0) -> float:
-    """ln of the mean field's factor of the squared gradient, per layer."""
-    return math.log(theory.mean_field(activation, sigma_w, sigma_b).chi)
 
 
 def log_gains(net: Network, count: int) -> np.ndarray:
@@ -76,19 +68,38 @@ def log_gains(net: Network, count: int) -> np.ndarray:
     return chains(net, count).gains.sum(axis=1)
 
 
+def log_chi(activation: str, sigma_w: float, sigma_b: float = 0.0) -> float:
+    """ln of the mean field's factor of the squared gradient, per layer."""
+    return math.log(theory.mean_field(activation, sigma_w, sigma_b).chi)
+
+
+def exact_law(net: Network) -> NormLaw:
+    """The law of ln G where the activation is scale-free, at any width."""
+    widths = [net.width] * (net.depth + 1)
+    return backward_law(widths, net.activation, net.weights, net.sigma_w)
+
+
+def first_order(net: Network, first: int = 0) -> Gain:
+    """Mean and variance of ln G down to r^(first), to first order in 1/n."""
+    scales = (net.activation, net.sigma_w, net.sigma_b)
+    kurtosis = KURTOSIS[net.weights]
+    return fluctuations(*scales, depth=net.depth, kurtosis=kurtosis).gain(net.width, first)
+
+
+def over_seeds(of_seed: Callable) -> Callable[..., np.ndarray]:
+    """Make a function of a seed one of the number of seeds, whose array has a row a seed."""
+
+    @lru_cache(maxsize=2)
+    def of_count(count: int, *args) -> np.ndarray:
+        return np.array([of_seed(seed, *args) for seed in seeds(count)])
+
+    return of_count
+
+
 def log_square(x: np.ndarray) -> float:
     """ln of the squared Frobenius norm."""
-    return math.log(np.vdot(x, x))
-
-
-def gaussian_layers(
-    key: int, depth: int, n: int, activation: str, sigma_w: float | Sequence[float] = 1.0
-) -> list[Dense]:
-    """Square layers of one sigma_w or several, the weights of the k-th being the k-th draw."""
-    scales = np.broadcast_to(sigma_w, depth) / math.sqrt(n)
-    return [
-        Dense(scale * gaussian.normal(key, k, (n, n)), activation) for k, scale in enumerate(scales)
-    ]
+    with np.errstate(divide="ignore"):  # networks that are born dead: -inf
+        return np.log(np.vdot(x, x))
 
 
 def log_squares(layers: Sequence, r: np.ndarray, dr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
