@@ -14,7 +14,7 @@ from study.sampling import digits
 from study.statistics.claims import Claim, Estimate, above, below, within
 from study.statistics.estimators import mean, resampled, worst
 from study.statistics.summaries import FACTORS, mean_factors, running_factors
-from study.theory.decay import derivative_decades
+from study.theory.gradient_norms import derivative_decades
 
 WIDTH, DEPTH = 256, 100
 FIRST, LAST = 10, 95  # past the transient of the forward pass, below the cost

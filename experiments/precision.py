@@ -21,7 +21,7 @@ from study.runs.experiment import Experiment
 from study.sampling import gaussian
 from study.statistics.claims import Claim, Estimate, above, median_interval, within
 from study.statistics.estimators import medians
-from study.theory.reach import lost_depth
+from study.theory.gradient_norms import lost_depth
 
 ACTIVATIONS = ["relu", "sigmoid", "tanh"]
 FOUR = ["float16", "bfloat16", "float32", "float64"]

@@ -16,8 +16,8 @@ from study.core.activations import Array
 from study.core.network import Network
 from study.statistics.claims import Estimate
 from study.theory.finite_width import weight_gradient_law
+from study.theory.gradient_norms import log10_norms
 from study.theory.moments import KURTOSIS, kurtosis_shift
-from study.theory.weight_gradient import log10_norms
 
 
 def shown_layers(depth: int, near: int) -> Array:
@@ -107,7 +107,7 @@ def expected_norms(net: Network, layers: Sequence[int]) -> Array:
     and orthogonal weights; for uniform ones that of Gaussian weights, moved by what their kurtosis
     adds to the mean of the logarithm (`theory.moments.kurtosis_shift`), of order depth / width^2
     and right to a relative order 1 / width. Any other activation: an infinitely wide network, the
-    variance and chi of each layer by exact recursion (`theory.weight_gradient`), the same for all
+    variance and chi of each layer by exact recursion (`theory.gradient_norms`), the same for all
     laws of weights; the typical norm in a network of finite width leaves that as
     exp(-a depth / width).
 

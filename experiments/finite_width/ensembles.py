@@ -14,7 +14,7 @@ from study.sampling import gaussian
 from study.statistics.claims import Estimate
 from study.statistics.estimators import resampled
 from study.statistics.summaries import gains
-from study.theory.dying import born_dead
+from study.theory.finite_width import born_dead
 
 
 def he_profile(widths: Sequence[int], seeds: Iterable[int]) -> pd.DataFrame:

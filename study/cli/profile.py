@@ -143,8 +143,8 @@ def _theory(net: Network, batch: int) -> tuple[pd.DataFrame, str]:
     import pandas as pd
 
     from study.report.summary import ROWS, chosen
+    from study.theory.gradient_norms import log10_norms
     from study.theory.moments import KURTOSIS
-    from study.theory.weight_gradient import log10_norms
 
     drowned = net.sigma_b > 0 and net.sigma_w < max(1e-3, 1e-5 * net.sigma_b)  # by the bias
     law = net.weights if net.weights in KURTOSIS and batch == 1 and not drowned else None

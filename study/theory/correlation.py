@@ -1,14 +1,13 @@
 """Shattered gradients: how the gradients at two inputs lose their likeness with depth.
 
-Balduzzi et al. 2017 let two inputs activate each ReLU independently: then gradients have covariance
-2^-L in a plain He network, (3/4)^L of the variance in a residual one, ~1/sqrt(L) of it if branches
-are scaled by 1/sqrt(l). In plain bias-free networks inputs become collinear instead: at angle
-theta they share (pi - theta) / pi of their active units, along the correlation map
+Balduzzi et al. 2017 let two inputs activate each ReLU independently. In plain bias-free networks
+they become collinear instead: at angle theta they share (pi - theta) / pi of their active units,
+along the correlation map (Cho and Saul 2009)
 
-    c -> [sin theta + (pi - theta) cos theta] / pi,       c = cos theta       (Cho and Saul 2009)
+    c -> [sin theta + (pi - theta) cos theta] / pi,       c = cos theta
 
-so that the covariance falls as l^-3 only. Infinite width; SQUARED norms; natural logarithms;
-critical scale, sigma_v^2 sigma_w^2 = 2; a top gradient common to both inputs.
+so that the covariance falls as l^-3 only, and not as 2^-l. Infinite width; SQUARED norms; natural
+logarithms; critical scale, sigma_v^2 sigma_w^2 = 2; a top gradient common to both inputs.
 
 >>> shattering(100).covariance[[0, 4, 9, 99]].round(7)
 array([5.000000e-01, 1.045588e-01, 3.365220e-02, 1.441000e-04])
@@ -21,7 +20,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from study.core.activations import Array
 from study.theory.maps import (
     ActivationLike,
     deviation,
@@ -32,8 +30,9 @@ from study.theory.maps import (
     variance_map,
     within_range,
 )
-from study.theory.residual import mean_inverse_variance
+from study.theory.normalisation import mean_inverse_variance
 from study.tools.checks import bad, integer, real
+from study.tools.elementary import Array
 
 
 class Shattering(NamedTuple):
@@ -43,16 +42,16 @@ class Shattering(NamedTuple):
     log_covariance: Array  # of the mean inner product
 
     @property
+    @np.errstate(under="ignore")
     def covariance(self) -> Array:
         """Mean inner product of the two gradients, 0 below the float range."""
-        with np.errstate(under="ignore"):
-            return np.exp(self.log_covariance)
+        return np.exp(self.log_covariance)
 
     @property
+    @np.errstate(under="ignore")
     def correlation(self) -> Array:
         """Covariance over variance, 0 below the float range."""
-        with np.errstate(under="ignore"):
-            return np.exp(self.log_covariance - self.log_variance)
+        return np.exp(self.log_covariance - self.log_variance)
 
 
 def independent_shattering(depth: int, scales: Array | None = None) -> Shattering:
@@ -82,12 +81,6 @@ def shattering(depth: int, scales: Array | None = None, c_0: float = 0.0) -> Sha
         both_active[k], closing = _arc_cosine(gap)
         gap -= closing * shares[k]
     return _shattering(branches, both_active)
-
-
-def _arc_cosine(gap: float) -> tuple[float, float]:
-    """The share of active units that two inputs have in common, and by how much 1 - c falls."""
-    theta = 2 * math.asin(math.sqrt(gap / 2))
-    return 1 - theta / math.pi, (math.sin(theta) - theta * math.cos(theta)) / math.pi
 
 
 def normalised_shattering(
@@ -133,6 +126,12 @@ def plain_shattering(
         overlaps[k] = sw2 * overlap(row, q[k], gap)
         gap = sw2 * half_square_step(row, q[k], gap) / variance_map(row, q[k], sigma_w)
     return Shattering(np.cumsum(np.log(chi)), np.cumsum(np.log(overlaps)))
+
+
+def _arc_cosine(gap: float) -> tuple[float, float]:
+    """The share of active units that two inputs have in common, and by how much 1 - c falls."""
+    theta = 2 * math.asin(math.sqrt(gap / 2))
+    return 1 - theta / math.pi, (math.sin(theta) - theta * math.cos(theta)) / math.pi
 
 
 def _branches(depth: int, scales: Array | None) -> Array | None:

@@ -14,11 +14,11 @@ from typing import NamedTuple
 import numpy as np
 import scipy
 
-from study.core.activations import Array
-from study.theory.layer_law import active_units, digamma_excess
 from study.theory.maps import positive
+from study.theory.norm_law import active_units, digamma_excess
 from study.theory.quadrature import panels
 from study.tools.checks import bad, integer, one_of
+from study.tools.elementary import Array
 
 
 class LyapunovSpectrum(NamedTuple):
@@ -29,10 +29,7 @@ class LyapunovSpectrum(NamedTuple):
 
 
 def lyapunov_spectrum(n: int, sigma_w: float = 1.0) -> LyapunovSpectrum:
-    """Exponents of products of n x n matrices with entries N(0, sigma_w^2 / n), decreasing.
-
-    QR steps, whose k-th diagonal entry is a chi of n - k + 1 degrees of freedom (Newman 1986).
-    """
+    """Of products of n x n matrices with entries N(0, sigma_w^2 / n), decreasing (Newman 1986)."""
     n = integer("n", n, 1)
     log_sigma = math.log(positive("sigma_w", sigma_w))
     half = np.arange(n, 0, -1) / 2
@@ -43,9 +40,7 @@ def lyapunov_spectrum(n: int, sigma_w: float = 1.0) -> LyapunovSpectrum:
 def relu_exponents(n: int, weights: str = "gaussian") -> Array:
     """lim (1 / L) ln s_k, k = 1, ..., n, of ReLU networks of width n at sigma_w = sqrt 2.
 
-    Of those that have k directions left. A layer keeps B ~ Binomial(n, 1/2) rows of a random frame
-    of k directions; the determinant of what is kept has one factor an exponent, chi^2 of B - k + 1
-    degrees of freedom over n or, with ``weights`` "orthogonal", over chi^2 of n - k + 1.
+    Of those that have k directions left. ``weights`` are "gaussian" or "orthogonal".
 
     >>> relu_exponents(50)[[0, 1, 10]].round(4)
     array([-0.0259, -0.0477, -0.3073])

@@ -1,9 +1,8 @@
 """The exact law of a gradient's size at finite width: linear and ReLU networks, any scale.
 
 Mean-field theory gives the mean of a squared norm; the norm that one sees is another matter. For
-bias-free networks its logarithm is a sum of independent terms, one a layer (``layer_law``; Hanin
-and Nica 2018): for critical ("He") ReLU close to normal with mean -5L/(2n) and variance 5L/n,
-although E G = 1. The typical gradient vanishes, a rare one pays for the mean.
+bias-free networks its logarithm is a sum of independent terms, one a layer (``norm_law``): for
+critical ("He") ReLU close to normal with mean -5L/(2n) and variance 5L/n, although E G = 1.
 
 Widths n_0, ..., n_L are those of r^(0), ..., r^(L). SQUARED norms, natural logarithms.
 
@@ -18,10 +17,9 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from study.theory.layer_law import checked_widths
 from study.theory.maps import ActivationLike, positive, row_of
-from study.theory.norm_law import NormLaw
-from study.tools.checks import bad, integer, one_of
+from study.theory.norm_law import NormLaw, log_alive
+from study.tools.checks import bad, integer, items, one_of
 
 
 def forward_law(
@@ -45,8 +43,7 @@ def forward_law(
     """
     net = _network(widths, activation, weights, sigma_w)
     n = net.widths
-    log_scale = net.depth * net.log_gain + math.log(n[-1] / n[0])
-    return net.law(log_scale, spherical=n[1:], plain=n[1:])
+    return net.law(net.depth * net.log_gain + math.log(n[-1] / n[0]), plain=n[1:])
 
 
 def backward_law(
@@ -64,7 +61,7 @@ def backward_law(
     0.0
     """
     net = _network(widths, activation, weights, sigma_w)
-    return net.law(net.depth * net.log_gain, spherical=net.widths[1:], plain=net.widths[:-1])
+    return net.law(net.depth * net.log_gain, plain=net.widths[:-1])
 
 
 def weight_gradient_law(
@@ -85,10 +82,10 @@ def weight_gradient_law(
     net = _network(widths, activation, weights, sigma_w)
     n = net.widths
     layer = integer("layer", layer, 0, net.depth - 1)
-    log_scale = (net.depth - 1) * net.log_gain + math.log(n[layer] / n[0])
+    log_expectation = (net.depth - 1) * net.log_gain + math.log(n[layer] / n[0])
     if net.relu:
-        log_scale -= math.log(2)  # the mask of layer + 1, whose weights the gradient leaves out
-    return net.law(log_scale, spherical=n[1:], plain=n[1:-1])
+        log_expectation -= math.log(2)  # of the mask above the weights that the gradient leaves out
+    return net.law(log_expectation, plain=n[1:-1])
 
 
 class _Network(NamedTuple):
@@ -102,13 +99,10 @@ class _Network(NamedTuple):
     def depth(self) -> int:
         return len(self.widths) - 1
 
-    def law(self, log_scale: float, spherical: tuple, plain: tuple) -> NormLaw:
+    def law(self, log_expectation: float, plain: tuple[int, ...]) -> NormLaw:
         """Masks are ReLU's alone, and only Gaussian weights change a direction's length."""
-        return NormLaw(
-            log_scale,
-            spherical=spherical if self.relu else (),
-            plain=plain if self.gaussian else (),
-        )
+        spherical = self.widths[1:] if self.relu else ()
+        return NormLaw(log_expectation, spherical, plain if self.gaussian else ())
 
 
 def _network(
@@ -125,9 +119,28 @@ def _network(
     return _Network(widths, slopes == (0, 1), gaussian, log_gain)
 
 
+def checked_widths(value: Sequence[int], at_least: int = 2) -> tuple[int, ...]:
+    """Numbers of units n_0, ..., n_L, the input's first."""
+    widths = items("widths", value, "a sequence of integers")
+    if len(widths) < at_least:
+        raise bad("widths", tuple(widths), f"at least {at_least} of them")
+    return tuple(integer(f"widths[{k}]", n, 1) for k, n in enumerate(widths))
+
+
 def exact_slopes(activation: ActivationLike) -> tuple[float, float] | None:
     """Slopes left and right of 0 where the law is known exactly: of ReLU and of no activation."""
     row = row_of(activation)
-    if row.scale_free and row.slopes_at_zero in ((0, 1), (1, 1)):
-        return row.slopes_at_zero
-    return None
+    known = row.scale_free and row.slopes_at_zero in ((0, 1), (1, 1))
+    return row.slopes_at_zero if known else None
+
+
+def born_dead(widths: Sequence[int]) -> float:
+    """1 - prod (1 - 2^-n), n the widths of the layers that ReLU acts on.
+
+    The probability that some layer has no active unit, and all gradients are zero, for ONE input
+    and weights and biases of a symmetric law without atoms (Lu, Shin, Su and Karniadakis 2019).
+
+    >>> round(born_dead([5] * 100), 4), round(born_dead([10] * 1000), 4)
+    (0.9582, 0.6236)
+    """
+    return -math.expm1(log_alive(checked_widths(widths, at_least=1)))

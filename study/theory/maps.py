@@ -6,7 +6,7 @@ At infinite width pre-activations are normal with variance q, two inputs' have a
     c -> C(c) = (sigma_w^2 E phi(u1) phi(u2) + sigma_b^2) / V(q)      (Poole et al. 2016)
 
 with u1, u2 normal of variance q and correlation c. One layer back a gradient's SQUARED norm is
-multiplied by sigma_w^2 E phi'(sqrt(q) z)^2.
+multiplied by sigma_w^2 E phi'(sqrt(q) z)^2. All of them are means of the two functions below.
 """
 
 import math
@@ -15,10 +15,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from study.core.activations import Activation, Array
+from study.core.activations import Activation
 from study.core.activations import activation as row_of
 from study.theory.quadrature import break_points, expectation, pair_expectation
 from study.tools.checks import bad, integer, real
+from study.tools.elementary import Array
 
 LARGEST = 1e50
 """The largest standard deviation accepted; q beyond its square is taken for the limit."""
@@ -27,33 +28,29 @@ ActivationLike = str | Activation | Callable[[Array], Array]
 """A name of the table, a row, or a plain function of arrays that overflows nowhere."""
 
 
-class Trajectory(NamedTuple):
-    """Entry k belongs to the pre-activations made by W^(k), k = 0 next to the input."""
-
-    q: Array
-    chi: Array
+def mean_of(row: Activation, f: Callable[[Array], Array], q: float | Array) -> Array:
+    """E f(sqrt(q) z) for f made of phi and phi', in the shape of q; see `expectation`."""
+    return expectation(f, np.sqrt(q), break_points(row).breaks)
 
 
-def deviation(field: str, value: float) -> float:
-    """A standard deviation, or ValueError."""
-    return real(field, value, 0.0, LARGEST)
+def pair_mean(f: Callable[[Array, Array], Array], row: Activation, q: float, gap: float) -> float:
+    """E f(u1, u2) of two pre-activations of variance q and correlation 1 - gap."""
+    return pair_expectation(f, math.sqrt(q), gap, *break_points(row))
 
 
-def positive(field: str, value: float) -> float:
-    """A number above 0, or ValueError."""
-    return real(field, value, LARGEST**-2, LARGEST**2)
+def half_square_step(row: Activation, q: float, gap: float) -> float:
+    """E (phi(u1) - phi(u2))^2 / 2 at correlation 1 - gap: keeps the digits of 1 - C(c)."""
+    return pair_mean(lambda u1, u2: (row.phi(u1) - row.phi(u2)) ** 2 / 2, row, q, gap)
 
 
-def _variance(field: str, q: float | Array) -> Array:
-    q = np.asarray(q, float)
-    if not np.all(q >= 0):
-        raise bad(field, q.tolist(), "variances, from 0 to inf")
-    return q
+def overlap(row: Activation, q: float, gap: float) -> float:
+    """E phi'(u1) phi'(u2) at correlation 1 - gap: C' over sigma_w^2 (Schoenholz et al. 2017)."""
+    return pair_mean(lambda u1, u2: row.derivative(u1) * row.derivative(u2), row, q, gap)
 
 
-def within_range(q: Array) -> Array:
-    """q where its logarithm can be followed: at 1e-100 and 1e100 limits are reached to rounding."""
-    return np.clip(q, LARGEST**-2, LARGEST**2)
+def spread_of_phi(row: Activation) -> float:
+    """Var phi(z), z ~ N(0, 1)."""
+    return float(variance_map(row, 1.0, 1.0) - mean_of(row, row.phi, 1.0) ** 2)
 
 
 def variance_map(
@@ -69,8 +66,7 @@ def variance_map(
     sw2 = deviation("sigma_w", sigma_w) ** 2
     sb2 = deviation("sigma_b", sigma_b) ** 2
     with np.errstate(over="ignore", under="ignore"):  # beyond the float range: inf, and 0
-        std = np.sqrt(np.minimum(q, LARGEST**2))
-        square = expectation(lambda x: row.phi(x) ** 2, std, break_points(row).breaks)
+        square = mean_of(row, lambda x: row.phi(x) ** 2, np.minimum(q, LARGEST**2))
         if any(row.slopes_at_infinity):
             square = square * np.maximum(q / LARGEST**2, 1.0)
         return (sw2 * square + sb2)[()]
@@ -85,11 +81,10 @@ def gradient_factor(activation: ActivationLike, q: float | Array, sigma_w: float
     row = row_of(activation)
     q = _variance("q", q)
     sw2 = deviation("sigma_w", sigma_w) ** 2
-    std = np.sqrt(within_range(q))
-    bulk = expectation(lambda x: row.derivative(x) ** 2, std, break_points(row).breaks)
+    square = mean_of(row, lambda x: row.derivative(x) ** 2, within_range(q))
     at_zero = np.mean(np.square(row.slopes_at_zero))
     at_infinity = np.mean(np.square(row.slopes_at_infinity))
-    square = np.where(q == math.inf, at_infinity, bulk)
+    square = np.where(q == math.inf, at_infinity, square)
     square = np.where((q == 0) | row.scale_free, at_zero, square)
     return (sw2 * square)[()]
 
@@ -110,6 +105,13 @@ def correlation_map(
         raise bad("c", c.tolist(), "between -1 and 1")
     steps = [half_square_step(row, q, gap) for gap in 1 - c.ravel()]
     return (1 - sigma_w**2 * np.reshape(steps, c.shape) / after)[()]
+
+
+class Trajectory(NamedTuple):
+    """Entry k belongs to the pre-activations made by W^(k), k = 0 next to the input."""
+
+    q: Array
+    chi: Array
 
 
 def trajectory(
@@ -141,25 +143,23 @@ def trajectory(
     return Trajectory(q, gradient_factor(row, q, sigma_w))
 
 
-def spread_of_phi(row: Activation) -> float:
-    """Var phi(z), z ~ N(0, 1)."""
-    mean = expectation(row.phi, 1.0, break_points(row).breaks)
-    return float(variance_map(row, 1.0, 1.0) - mean**2)
+def deviation(field: str, value: float) -> float:
+    """A standard deviation, or ValueError."""
+    return real(field, value, 0.0, LARGEST)
 
 
-def half_square_step(row: Activation, q: float, gap: float) -> float:
-    """E (phi(u1) - phi(u2))^2 / 2 at correlation 1 - gap: keeps the digits of 1 - C(c)."""
-
-    def square(u1: Array, u2: Array) -> Array:
-        return (row.phi(u1) - row.phi(u2)) ** 2
-
-    return pair_expectation(square, math.sqrt(q), gap, *break_points(row)) / 2
+def positive(field: str, value: float) -> float:
+    """A number above 0, or ValueError."""
+    return real(field, value, LARGEST**-2, LARGEST**2)
 
 
-def overlap(row: Activation, q: float, gap: float) -> float:
-    """E phi'(u1) phi'(u2) at correlation 1 - gap: C' over sigma_w^2 (Schoenholz et al. 2017)."""
+def within_range(q: Array) -> Array:
+    """q where its logarithm can be followed: at 1e-100 and 1e100 limits are reached to rounding."""
+    return np.clip(q, LARGEST**-2, LARGEST**2)
 
-    def product(u1: Array, u2: Array) -> Array:
-        return row.derivative(u1) * row.derivative(u2)
 
-    return pair_expectation(product, math.sqrt(q), gap, *break_points(row))
+def _variance(field: str, q: float | Array) -> Array:
+    q = np.asarray(q, float)
+    if not np.all(q >= 0):
+        raise bad(field, q.tolist(), "variances, from 0 to inf")
+    return q

@@ -8,24 +8,26 @@ per layer: ln chi < 0 is a vanishing gradient, ln chi > 0 an exploding one. Natu
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 import scipy
 
-from study.core.activations import Activation, Array
+from study.core.activations import Activation
 from study.theory.maps import (
     LARGEST,
     ActivationLike,
     deviation,
     gradient_factor,
     half_square_step,
+    mean_of,
     overlap,
     row_of,
     variance_map,
 )
-from study.theory.quadrature import break_points, expectation
+from study.tools.elementary import Array
 
 CRITICAL = 1e-9
 """A network is critical where ``|ln chi|`` is at most this: 1e-5 over 10,000 layers."""
@@ -70,10 +72,9 @@ class MeanField:
     def c_star(self) -> float:
         """The stable fixed point of the correlation map, reached from every c in [0, 1).
 
-        C is convex: c_star is 1 where chi <= 1, and below 1 where chi > 1. Where q_star is 0 or
-        inf, or phi is scale-free without bias, phi acts as ``a x`` below 0 and ``b x`` above:
-        c_star is 1 if a != b (1 - c falls as 1 / l^2), and **nan** if a == b, since a linear
-        network keeps the input's own correlation: tanh without bias up to sigma_w = 1.
+        C is convex: c_star is 1 where chi <= 1, and below 1 where chi > 1. Where the network tends
+        to a piecewise linear one it is 1 if the slopes differ (1 - c falls as 1 / l^2) and **nan**
+        if not: a linear network keeps the input's own correlation (tanh up to sigma_w = 1).
         """
         if self._linear_slopes is not None:
             left, right = self._linear_slopes
@@ -137,10 +138,7 @@ def mean_field(activation: ActivationLike, sigma_w: float, sigma_b: float = 0.0)
     slope = chi  # of V: the same at q = 0 and inf, and for scale-free functions
     if 0 < q < math.inf and not row.scale_free:
         # E phi phi' x / q = E (phi'^2 + phi phi''), by parts: no second derivative needed.
-        def product(x: Array) -> Array:
-            return row.phi(x) * row.derivative(x) * x
-
-        moment = expectation(product, math.sqrt(q), break_points(row).breaks)
+        moment = mean_of(row, lambda x: row.phi(x) * row.derivative(x) * x, q)
         slope = sigma_w**2 * float(moment) / q
     return MeanField(row.name, sigma_w, sigma_b, q, chi, xi_grad, _depth(slope), phase, row)
 
@@ -155,7 +153,7 @@ def fixed_point(row: Activation, sigma_w: float, sigma_b: float) -> float:
     if q_1 < LARGEST**-2:
         return 0.0
 
-    def growth(log_q: Array) -> Array:
+    def growth(log_q: float | Array) -> float | Array:
         return np.log(variance_map(row, np.exp(log_q), sigma_w, sigma_b)) - log_q
 
     start = math.log(q_1)
@@ -165,7 +163,7 @@ def fixed_point(row: Activation, sigma_w: float, sigma_b: float) -> float:
         return q_1
     direction = math.copysign(1.0, speed)
 
-    def headway(log_q: Array) -> Array:  # above 0 as long as q goes on travelling
+    def headway(log_q: float | Array) -> float | Array:  # above 0 as long as q travels on
         return direction * growth(log_q)
 
     limit = math.inf if speed > 0 else 0.0
@@ -181,7 +179,7 @@ def fixed_point(row: Activation, sigma_w: float, sigma_b: float) -> float:
     return math.exp(scipy.optimize.brentq(headway, *bracket, xtol=1e-15, rtol=1e-15))
 
 
-def _crossing(headway, grid: Array) -> tuple[float, float] | None:
+def _crossing(headway: Callable, grid: Array) -> tuple[float, float] | None:
     """The first interval at whose end q no longer travels on."""
     travel = headway(grid)
     arrived = np.flatnonzero(travel < -NOISE)
@@ -202,11 +200,9 @@ def _crossing(headway, grid: Array) -> tuple[float, float] | None:
 def critical_sigma_w(activation: ActivationLike, sigma_b: float = 0.0) -> float:
     """The sigma_w at which chi crosses 1: gradients vanish below it, explode above it.
 
-    chi(sigma_w) goes from below to above 1 once (checked at 660 sigma_w, 11 sigma_b); SELU's,
-    ELU's and, with a bias, GELU's and SiLU's come down to touch 1 where q_star becomes infinite.
-    GELU and SiLU without bias are bistable: q_star jumps from 0 to inf, and chi across 1.
-    Returned is the place of the jump for an input of unit mean square. chi = 1 is about the fixed
-    point: where q goes on moving, so do the layers' chi (tanh's product falls as 1 / l).
+    chi(sigma_w) goes from below to above 1 once (checked at 660 sigma_w, 11 sigma_b); of where it
+    only touches 1, or jumps across it (GELU and SiLU without bias), see docs/theory.md. chi is that
+    of the fixed point: where q goes on moving, so do the layers' chi.
 
     >>> round(critical_sigma_w("sigmoid"), 8), round(critical_sigma_w("relu") ** 2, 10)
     (10.14926371, 2.0)

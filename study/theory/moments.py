@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from study.core.activations import TABLE
-from study.theory.layer_law import checked_widths
+from study.theory.finite_width import checked_widths
 from study.theory.maps import LARGEST, ActivationLike, row_of
 from study.tools.checks import bad, one_of, real
 
@@ -40,9 +40,8 @@ def kurtosis_shift(widths: Sequence[int], activation: ActivationLike, kurtosis: 
     """What the kurtosis adds to mean and variance of ln G, per network, to second order.
 
     To leading order a layer's variance changes by (kappa - 3) rho f / n, where f is 3 rho / n but
-    at the input, and the mean of ln G by minus half that. The next order comes from the third
-    moment and from f, which covaries with the layer before. To be added to the Gaussian laws of
-    ``finite_width``.
+    at the input, and the mean of ln G by minus half that; the next order comes from the third
+    moment and from f, which covaries with the layer before. To be added to `finite_width`'s laws.
 
     >>> shift = kurtosis_shift([40] * 101, "relu", KURTOSIS["uniform"])
     >>> round(shift.mean, 3), round(shift.variance, 3)
@@ -67,10 +66,10 @@ def kurtosis_shift(widths: Sequence[int], activation: ActivationLike, kurtosis: 
 
 
 def drift_and_spread(activation: ActivationLike, weights: str = "gaussian") -> Spread:
-    """The constants a and c of ln G = L ln chi + N(-a L/n, c L/n), where they are known exactly.
+    """The constants of the summary law where they are known exactly: of scale-free activations.
 
-    Of scale-free activations: c = 3 mu_2 / mu_1^2 - 1 for independent weights, - 3 for orthogonal
-    ones, and a = c / 2.
+    The spread is 3 mu_2 / mu_1^2 - 1 for independent weights, - 3 for orthogonal ones, and the
+    drift half of it.
 
     >>> drift_and_spread("relu"), drift_and_spread("relu", "orthogonal").spread
     (Spread(drift=2.5, spread=5.0), 3.0)

@@ -1,60 +1,147 @@
 """The law of a squared norm after many independent layers: moments, distribution, quantiles.
 
-ln G is a sum of independent terms whose laws are known (``layer_law``), so its cumulants are
-sums, its characteristic function is a product, and its distribution one Fourier series away.
+ln G is a sum of independent terms, one a layer of n units. Flipping the sign of a row of weights
+swaps active and inactive and leaves its square alone, so a unit's activity is a fair coin (Hanin
+and Nica 2018). Relative to its mean at the critical scale, a squared norm takes a factor
 
->>> law = NormLaw(0.0, spherical=(2, 2, 3), plain=(2, 2, 3))
->>> round(law.mean, 6), round(law.alive, 6), round(float(law.cdf(-1.0)), 9)
-(-2.412517, 0.492188, 0.612513833)
+    masked      2 chi^2_B / n          ReLU, Gaussian weights
+    spherical   2 Beta(B/2, (n-B)/2)   ReLU, orthogonal weights; the mask of a random direction
+    plain       chi^2_n / n            no activation, Gaussian weights
+
+with B ~ Binomial(n, 1/2), given B > 0: otherwise the layer is dead. masked = spherical * plain,
+with independent factors. Natural logarithms.
 """
 
 import math
 from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import scipy
+from numpy.polynomial.polynomial import polyval
 
-from study.core.activations import Array
-from study.theory import layer_law
-from study.theory.dying import log_alive
 from study.tools.checks import real
+from study.tools.elementary import Array
 
+# Coefficients of 1 / x^(2k+1) in ln Gamma and of 1 / x^(2k) in the digamma function.
+_STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360)
+_DIGAMMA = (0.0, -1 / 12, 1 / 120, -1 / 252, 1 / 240, -1 / 132, 691 / 32760)
+_LARGE = 16.0  # from here on the six terms are exact to rounding
 _TAIL = 33.0  # e^-33 = 5e-15 of the probability is left out on either side
 _SMOOTH = 1e-13  # the characteristic function is cut where it has fallen to this
-_MOST_TERMS = 4096
+_TERMS = 2 ** np.arange(6, 13)
+
+
+@lru_cache(maxsize=64)
+def active_units(n: int) -> tuple[Array, Array]:
+    """The values of B ~ Binomial(n, 1/2), B > 0, and their probabilities, to 1e-13."""
+    # Outside ten standard deviations of its mean is less than 1e-22 of the probability. By ratios:
+    # log-factorials of a million carry errors of 1e-9.
+    least = max(0, n // 2 - math.ceil(5 * math.sqrt(n)) - 1)
+    units = np.arange(least, n - least + 1.0)
+    weights = np.cumprod(np.append(1.0, (n - units[:-1]) / (units[:-1] + 1)))
+    weights += weights[::-1]
+    alive = units > 0
+    return units[alive], weights[alive] / weights[alive].sum()
+
+
+def log_alive(widths: Iterable[int]) -> float:
+    """ln of the probability that no layer is dead: keeps the rare deaths of wide layers."""
+    return math.fsum(math.log1p(-(0.5**n)) for n in widths)
+
+
+def digamma_excess(x: Array | float) -> Array:
+    """psi(x) - ln x, about -1 / (2 x), to full relative accuracy."""
+    x = np.asarray(x, float)
+    large = np.maximum(x, _LARGE)
+    series = polyval(large**-2, _DIGAMMA) - 0.5 / large
+    return np.where(x < _LARGE, scipy.special.digamma(x) - np.log(x), series)
+
+
+@lru_cache(maxsize=1024)
+def masked_cumulants(n: int) -> Array:
+    """Mean and variance of ln(2 chi^2_B / n): -5/(2n) - 49/(12 n^2) and 5/n + 37/(2 n^2), ...
+
+    >>> masked_cumulants(100).round(9)
+    array([-0.02542089,  0.05193999])
+    """
+    units, p = active_units(n)
+    mean = np.log1p((2 * units - n) / n) + digamma_excess(units / 2)  # of ln X, given B
+    variance = scipy.special.polygamma(1, units / 2)
+    return np.array([p @ mean, p @ (variance + (mean - p @ mean) ** 2)])
+
+
+@lru_cache(maxsize=1024)
+def plain_cumulants(n: int) -> Array:
+    """Mean and variance of ln(chi^2_n / n): -1/n and 2/n to leading order."""
+    return np.array([digamma_excess(n / 2), scipy.special.polygamma(1, n / 2)])
+
+
+def spherical_cumulants(n: int) -> Array:
+    """Mean and variance of ln(2 Beta(B/2, (n-B)/2)): -3/(2n), 3/n, ..."""
+    return masked_cumulants(n) - plain_cumulants(n)
+
+
+def log_gamma_ratio(x: Array | float, t: Array) -> Array:
+    """ln Gamma(x + t) - ln Gamma(x) - t ln x for x > 0 and real or complex t, broadcast.
+
+    Large x by the difference of Stirling's series, which does not cancel.
+    """
+    small = np.minimum(x, _LARGE)
+    large = np.maximum(x, _LARGE)
+    above = large + t
+    series = (above - 0.5) * scipy.special.log1p(t / large) - t
+    series = series + (
+        polyval(above**-2, _STIRLING) / above - polyval(large**-2, _STIRLING) / large
+    )
+    direct = scipy.special.loggamma(small + t) - scipy.special.gammaln(small) - t * np.log(small)
+    return np.where(x < _LARGE, direct, series)
+
+
+def log_spherical_moment(n: int, t: Array) -> Array:
+    """ln E (2 Beta(B/2, (n-B)/2))^t given B > 0; real parts of t above -1/2."""
+    units, p = active_units(n)
+    t = np.asarray(t)[..., None]
+    terms = log_gamma_ratio(units / 2, t) - log_gamma_ratio(n / 2, t)
+    with np.errstate(under="ignore"):
+        return np.log(np.exp(terms + t * np.log(2 * units / n)) @ p)
 
 
 @dataclass(frozen=True)
 class NormLaw:
-    """The law of ln G = log_scale + a sum of independent logs, one for each width listed.
+    """The law of ln G = log_expectation + a sum of independent logs, one for each width listed.
 
     Given that no layer is dead; only the expectation counts dead networks, as G = 0. SQUARED norms.
 
     Attributes
     ----------
-    log_scale : what the weights' scale contributes: ln E G, dead networks counted
-    spherical, plain : widths of the layers of each kind of ``layer_law``; a masked one is in both
+    log_expectation : ln E G, to which the weights' scale contributes; dead networks counted as 0
+    spherical, plain : widths of the layers of each kind; a masked one is in both
+
+    >>> law = NormLaw(0.0, spherical=(2, 2, 3), plain=(2, 2, 3))
+    >>> round(law.mean, 6), round(law.alive, 6), round(float(law.cdf(-1.0)), 9)
+    (-2.412517, 0.492188, 0.612513833)
     """
 
-    log_scale: float
+    log_expectation: float
     spherical: tuple[int, ...] = ()
     plain: tuple[int, ...] = ()
 
+    def _total(self, spherical: Callable, plain: Callable, start: Array) -> Array:
+        """start plus what each layer adds by its kind, found once a width."""
+        kinds = ((spherical, self.spherical), (plain, self.plain))
+        return sum((k * f(n) for f, widths in kinds for n, k in Counter(widths).items()), start)
+
     @cached_property
     def _cumulants(self) -> Array:
-        total = np.zeros(2)
-        for n, times in Counter(self.spherical).items():
-            total += times * layer_law.spherical_cumulants(n)
-        for n, times in Counter(self.plain).items():
-            total += times * layer_law.plain_cumulants(n)
-        return total
+        return self._total(spherical_cumulants, plain_cumulants, np.zeros(2))
 
     @property
     def mean(self) -> float:
         """E ln G; its exponential is the typical squared norm."""
-        return self.log_scale + float(self._cumulants[0])
+        return self.log_expectation + float(self._cumulants[0])
 
     @property
     def variance(self) -> float:
@@ -66,27 +153,21 @@ class NormLaw:
         """Probability that every ReLU layer has an active unit (1 without ReLU)."""
         return math.exp(log_alive(self.spherical))
 
-    @property
-    def log_expectation(self) -> float:
-        """ln E G, dead networks counted as 0."""
-        return self.log_scale
-
     def _log_moment(self, t: Array) -> Array:
-        """ln E exp(t (ln G - log_scale)) of the living."""
-        total = np.zeros_like(t)
-        for n, times in Counter(self.spherical).items():
-            total += times * layer_law.log_spherical_moment(n, t)
-        for n, times in Counter(self.plain).items():
-            total += times * layer_law.log_plain_moment(n, t)
-        return total
+        """ln E exp(t (ln G - log_expectation)) of the living."""
+        return self._total(
+            lambda n: log_spherical_moment(n, t),
+            lambda n: log_gamma_ratio(n / 2, t),
+            np.zeros_like(t),
+        )
 
     @cached_property
     def _support(self) -> tuple[float, float]:
-        """Its ends, but for e^-33 of the probability, less log_scale."""
+        """Its ends, but for e^-33 of the probability, less log_expectation."""
         # Chernoff: P(ln G < x) <= E exp(t ln G) exp(-t x) for t < 0, and so above for t > 0.
         t = 2.0 ** np.arange(-1, 5) / math.sqrt(self.variance)
         # A chi^2 of m degrees of freedom has no moment of order -m/2.
-        fewest = min([layer_law.active_units(n)[0][0] for n in self.spherical] + [*self.plain])
+        fewest = min([active_units(n)[0][0] for n in self.spherical] + [*self.plain])
         lowest = -np.minimum(t, 0.49 * fewest)
         low = np.max((self._log_moment(lowest) + _TAIL) / lowest)
         high = np.min((self._log_moment(t) + _TAIL) / t)
@@ -96,48 +177,42 @@ class NormLaw:
     def _series(self) -> tuple[Array, Array]:
         """Frequencies and Fourier coefficients on the support."""
         low, high = self._support
-        terms = 64
-        while True:
-            frequencies = 2 * math.pi / (high - low) * np.arange(1, terms + 1)
-            # The frequencies at the end first: whether they are needed is soon seen.
-            last = self._log_moment(1j * frequencies[-1:])
+        step = 2 * math.pi / (high - low)
+        # The frequency at the end first: whether all those before it are needed is soon seen.
+        for terms in _TERMS:
+            last = self._log_moment(np.array([1j * step * terms]))
             if float(last.real[0]) < math.log(_SMOOTH):
-                break
-            terms *= 2
-            if terms > _MOST_TERMS:
-                raise ValueError(
-                    f"widths {sorted({*self.spherical, *self.plain})}: ln G has no smooth "
-                    "density; allowed: more or wider layers"
-                )
-        with np.errstate(under="ignore"):
-            return frequencies, np.exp(self._log_moment(1j * frequencies))
+                frequencies = step * np.arange(1, terms + 1)
+                with np.errstate(under="ignore"):
+                    return frequencies, np.exp(self._log_moment(1j * frequencies))
+        raise ValueError(
+            f"widths {sorted({*self.spherical, *self.plain})}: ln G has no smooth density; "
+            "allowed: more or wider layers"
+        )
 
     def cdf(self, x: float | Array) -> float | Array:
         """P(ln G <= x), to 1e-13, by the Fourier series of the characteristic function.
 
         ValueError for a few narrow orthogonal layers, which have atoms (all units active) or edges.
         """
-        x = np.asarray(x, float) - self.log_scale
+        x = np.asarray(x, float) - self.log_expectation
         if self.variance == 0:
             return np.where(x < 0, 0.0, 1.0)[()]
         low, high = self._support
         frequencies, coefficients = self._series
         inside = np.clip(x, low, high)
         waves = np.exp(-1j * low * frequencies) - np.exp(-1j * inside[..., None] * frequencies)
-        total = np.sum((waves * coefficients / (1j * frequencies)).real, axis=-1)
+        total = (waves @ (coefficients / (1j * frequencies))).real
         return np.clip(((inside - low) + 2 * total) / (high - low), 0.0, 1.0)[()]
 
     def quantile(self, p: float) -> float:
         """The x with P(ln G <= x) = p, for p between 1e-10 and 1 - 1e-10."""
         p = real("p", p, 1e-10, 1 - 1e-10)
         if self.variance == 0:
-            return self.log_scale
-        low, high = self._support
+            return self.log_expectation
+        low, high = (end + self.log_expectation for end in self._support)
         return scipy.optimize.brentq(
-            lambda x: self.cdf(x) - p,
-            low + self.log_scale,
-            high + self.log_scale,
-            xtol=1e-13 * (high - low),
+            lambda x: self.cdf(x) - p, low, high, xtol=1e-13 * (high - low)
         )
 
     @property

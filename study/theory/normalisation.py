@@ -3,14 +3,7 @@
 x -> phi(norm(W x)), width much larger than the batch; factors of the SQUARED norm, per layer.
 Layer normalisation: E phi'^2 / E phi^2 at unit variance. Batch normalisation takes the mean over
 the batch away, which leaves Var phi in place of E phi^2: gradients explode, ReLU's by
-pi / (pi - 1) a layer (Yang et al. 2019).
-
-At a finite batch B a unit's pre-activations u sqrt(B) are uniform on a sphere orthogonal to
-(1, ..., 1) =: e. With P = 1 - e e'/B and D = diag phi'
-
-    factor = B / ((B - 1) (B - 3)) * E tr[(P - u u') D P D] / (E phi_1^2 - E phi_1 phi_2)
-
-since 1 / ||P z||^2, independent of u, has mean 1 / (B - 3) in units of the variance.
+pi / (pi - 1) a layer (Yang et al. 2019). docs/theory.md derives the factor of a finite batch.
 
 >>> round(batch_norm_factor("relu"), 5), round(batch_norm_factor("relu", batch=8), 4)
 (1.46694, 1.7882)
@@ -22,15 +15,10 @@ import math
 
 import numpy as np
 
-from study.core.activations import Array
 from study.theory.maps import ActivationLike, gradient_factor, row_of, spread_of_phi, variance_map
 from study.theory.quadrature import break_points, panels
 from study.tools.checks import integer
-
-
-def checked_batch(batch: int) -> int:
-    """At batches of up to 3 the mean of 1 / variance is infinite."""
-    return integer("batch", batch, 4)
+from study.tools.elementary import Array
 
 
 def layer_norm_factor(activation: ActivationLike) -> float:
@@ -51,7 +39,6 @@ def batch_norm_factor(activation: ActivationLike, batch: int | None = None) -> f
     if batch is None:
         return float(gradient_factor(row, 1.0, 1.0)) / spread_of_phi(row)
     b = checked_batch(batch)
-    # Values of two examples at one unit: sqrt(b) times entries of the unit vector of the text.
     u, v, weights = _pairs(b, break_points(row).kinks)
     phi_u = row.phi(u)
     slope_u = row.derivative(u)
@@ -73,6 +60,16 @@ def linear_batch_factor(batch: int) -> float:
     """
     b = checked_batch(batch)
     return (b - 2) / (b - 3)
+
+
+def mean_inverse_variance(batch: int | None) -> float:
+    """E of 1 / the variance over a batch, B / (B - 3), at unit variance; 1 if it is infinite."""
+    return 1.0 if batch is None else checked_batch(batch) / (batch - 3)
+
+
+def checked_batch(batch: int) -> int:
+    """At batches of up to 3 the mean of 1 / variance is infinite."""
+    return integer("batch", batch, 4)
 
 
 def _pairs(batch: int, kinks: Array) -> tuple[Array, Array, Array]:

@@ -5,10 +5,7 @@ Block l is x -> x + alpha_l V phi(W x). V has mean zero, so squares add and noth
     p_(l+1) = p_l + alpha_l^2 sigma_v^2 E phi(sqrt(q_l) z)^2,        q_l = sigma_w^2 p_l
     squared gradient norm, per block:  1 + alpha_l^2 sigma_v^2 sigma_w^2 E phi'(sqrt(q_l) z)^2
 
-(Yang and Schoenholz 2017). For ReLU both factors are 1 + alpha^2 sigma_v^2 sigma_w^2 / 2: undamped
-He networks grow as 2^L (De and Smith 2020), those with alpha = 1/sqrt(L) by e at any depth, with
-1/sqrt(l) as L + 1; tanh's undamped gradients as exp(const sqrt(l)). A branch that starts at 0
-(ReZero, SkipInit, Fixup) makes J the identity. Natural logarithms.
+(Yang and Schoenholz 2017; docs/theory.md says what follows for each schedule). Natural logarithms.
 
 >>> [round(float(growth(branch_scales(s, 200)).log_gradient[-1]), 4) for s in SCHEDULES]
 [138.6294, 0.9975, 5.3033, 1.2969, 0.005, 0.0]
@@ -19,7 +16,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from study.core.activations import Array
 from study.theory.maps import (
     LARGEST,
     ActivationLike,
@@ -29,16 +25,17 @@ from study.theory.maps import (
     spread_of_phi,
     variance_map,
 )
-from study.theory.normalisation import checked_batch
+from study.theory.normalisation import mean_inverse_variance
 from study.tools.checks import bad, integer, one_of
+from study.tools.elementary import Array
 
 SCHEDULES = {
-    "undamped": lambda layer, depth: np.ones_like(layer),
-    "1/sqrt(L)": lambda layer, depth: np.full_like(layer, depth**-0.5),
+    "undamped": lambda layer, depth: layer**0,
+    "1/sqrt(L)": lambda layer, depth: layer**0 * depth**-0.5,
     "1/sqrt(l)": lambda layer, depth: layer**-0.5,
     "1/l": lambda layer, depth: 1 / layer,
-    "1/L": lambda layer, depth: np.full_like(layer, 1 / depth),
-    "zero": lambda layer, depth: np.zeros_like(layer),
+    "1/L": lambda layer, depth: layer**0 / depth,
+    "zero": lambda layer, depth: 0 * layer,
 }
 """Names of the branch scales; l is the block, from 1, and L the number of blocks."""
 
@@ -70,10 +67,9 @@ def normalised_scales(
     """The branch scales that a batch normalisation of r W amounts to: x + V phi(norm(W x)).
 
     It divides by the spread of x over the batch, which grows by Var phi a block and not by
-    E phi^2. So gradients grow as a power of the depth above 1:
+    E phi^2. So gradients grow as a power of the depth above 1, L^(E phi'^2 / Var phi):
 
         alpha_l^2 = E (1 / std^2) = 1 / (1 + (l - 1) sigma_v^2 Var phi(z)),      z ~ N(0, 1)
-        squared gradient norm ~ L^(E phi'^2 / Var phi): L^1.467 for ReLU
 
     Infinite width, inputs of unit variance over the batch; at a finite one, of 4 or more, alpha^2
     times B / (B - 3), the statistics held fixed. For `growth` with sigma_w = 1, same sigma_v.
@@ -81,11 +77,6 @@ def normalised_scales(
     variance = deviation("sigma_v", sigma_v) ** 2 * spread_of_phi(row_of(activation))
     spread = 1 + variance * np.arange(integer("depth", depth, 1))
     return np.sqrt(mean_inverse_variance(batch) / spread)
-
-
-def mean_inverse_variance(batch: int | None) -> float:
-    """E of 1 / the variance over a batch, B / (B - 3), at unit variance; 1 if it is infinite."""
-    return 1.0 if batch is None else checked_batch(batch) / (batch - 3)
 
 
 def growth(

@@ -2,13 +2,6 @@
 
 z is a dot product of n products a w with a ~ N(0, 1), w ~ N(0, sigma^2 / n): it has a
 variance-gamma density, |x|^nu K_nu(|x|) with nu = (n - 1) / 2, x = z sqrt(n) / sigma (Craig 1936).
-
-cancellation    each product and each sum is rounded. The last sum is 0 if and only if the last
-                product is the negative of the sum before it (Sterbenz 1974); a product takes each
-                number v of the format with probability density(v) ulp(v), so P(z = 0) = integral
-                f_(n-1)(v) f_1(v) ulp(v) dv: epsilon over sqrt(n), whatever sigma.
-underflow       only z is rounded, as in mixed precision: P = f_n(0) times the smallest number.
-
 Formats are those with subnormal numbers (IEEE 754). To leading order in epsilon.
 
 >>> f"{cancellation(100, 'float16'):.2g} {cancellation(100, 'float32'):.2g}"
@@ -22,10 +15,10 @@ import math
 import numpy as np
 import scipy
 
-from study.core.activations import Array
 from study.theory.maps import positive
 from study.theory.quadrature import panels
 from study.tools.checks import integer, one_of
+from study.tools.elementary import Array
 
 FORMATS = {
     "float16": (11, -24),
@@ -40,7 +33,12 @@ _SMALL = 0.01  # of x, below which the density is that at 0 to 1e-4
 
 
 def cancellation(products: int, format: str = "float16") -> float:
-    """P(z = 0) where each of 3 to 150 products and each partial sum is rounded to the format."""
+    """P(z = 0) where each of 3 to 150 products and each partial sum is rounded to the format.
+
+    The last sum is 0 if and only if the last product is the negative of the sum before it (Sterbenz
+    1974). A product takes each number v of the format with probability density(v) ulp(v), so P =
+    integral f_(n-1)(v) f_1(v) ulp(v) dv: epsilon over sqrt(n), whatever sigma.
+    """
     products = integer("products", products, 3, _MOST)
     bits, smallest = FORMATS[one_of("format", format, FORMATS)]
     v, weights = panels(2.0 ** np.arange(-40, 8))

@@ -18,14 +18,15 @@ and the largest is at the saddle point lambda'(y) = 0. The mean itself is chi^L 
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import scipy
 
-from study.core.activations import Array
 from study.theory.maps import ActivationLike, positive, row_of
 from study.theory.quadrature import break_points, gaussian_nodes
 from study.tools.checks import integer, one_of
+from study.tools.elementary import Array
 
 TRACY_WIDOM_MEAN = -1.2065335745820
 """Of the largest eigenvalue of real matrices (Tracy and Widom 1996; digits: Bornemann 2010)."""
@@ -59,11 +60,6 @@ class Spectrum:
         return not self.gaussian and self.depth * saturated <= 1 + 1e-9
 
     @property
-    def _powers(self) -> tuple[int, int]:
-        """Of 1 + z and z in an eigenvalue."""
-        return (1 if self.gaussian else 1 - self.depth), self.depth - 1
-
-    @property
     def normalised_variance(self) -> float:
         """Var / mean^2 = L (mu_2 / mu_1^2 - 1 - s_1); s_1 = -1 if Gaussian, 0 if orthogonal."""
         relative = self.slopes / self._mean_slope
@@ -74,11 +70,7 @@ class Spectrum:
         """The upper end of the spectrum; finite matrices are short of it, see `largest_at`."""
         if self._sharp_edge:
             return float((self.slopes[-1] / self._mean_slope) ** self.depth)
-        log_y = self._saddle()
-        z = self._psi(log_y)[0]
-        outer, inner = self._powers
-        log_scale = self.depth * (log_y + math.log(self._mean_slope))
-        return math.exp(outer * math.log1p(z) + inner * math.log(z) - log_scale)
+        return math.exp(self._log_eigenvalue(self._saddle)[0])
 
     def largest_at(self, width: int) -> float:
         """The largest eigenvalue of networks of finite width, typically: exp of its mean logarithm.
@@ -96,34 +88,36 @@ class Spectrum:
                 f"depth = {self.depth}, weights = 'orthogonal': the spectrum ends in an atom or a "
                 "hard edge; allowed: Gaussian weights, or more layers"
             )
-        z, dz, d2z = self._psi(self._saddle())
-        outer, inner = self._powers
-        bend = d2z * (outer / (1 + z) + inner / z)
-        bend -= dz**2 * (outer / (1 + z) ** 2 + inner / z**2)
+        log_largest, _, bend, dz = self._log_eigenvalue(self._saddle)
         rise = dz * math.sqrt(2 / bend)  # c
-        return self.largest * math.exp(TRACY_WIDOM_MEAN * (rise * width) ** (-2 / 3))
+        return math.exp(log_largest + TRACY_WIDOM_MEAN * (rise * width) ** (-2 / 3))
 
-    def _psi(self, log_y: float) -> tuple[float, float, float]:
-        """z and its first two derivatives by ln y."""
+    @cached_property
+    def _saddle(self) -> float:
+        """ln y where an eigenvalue is the largest."""
+        pole = -math.log(self.slopes[-1])
+
+        def slope(log_gap: float) -> float:
+            return self._log_eigenvalue(pole - math.exp(log_gap))[1]
+
+        return pole - math.exp(
+            scipy.optimize.brentq(slope, math.log(1e-13), math.log(100), xtol=1e-14)
+        )
+
+    def _log_eigenvalue(self, log_y: float) -> tuple[float, float, float, float]:
+        """ln lambda(y), its first two derivatives by ln y, and that of z."""
         share = math.exp(log_y) * self.slopes
         ratio = share / (1 - share)
         once = ratio * (1 + ratio)
         twice = once * (1 + 2 * ratio)
         z, dz, d2z = (float(self.probabilities @ values) for values in (ratio, once, twice))
-        return z, dz, d2z
-
-    def _saddle(self) -> float:
-        """ln y where an eigenvalue is the largest."""
-        pole = -math.log(self.slopes[-1])
-        outer, inner = self._powers
-
-        def slope(log_gap: float) -> float:
-            z, dz, _ = self._psi(pole - math.exp(log_gap))
-            return dz * (outer / (1 + z) + inner / z) - self.depth
-
-        return pole - math.exp(
-            scipy.optimize.brentq(slope, math.log(1e-13), math.log(100), xtol=1e-14)
-        )
+        outer = 1 if self.gaussian else 1 - self.depth  # powers of 1 + z and z
+        inner = self.depth - 1
+        log_scale = self.depth * (log_y + math.log(self._mean_slope))
+        log_eigenvalue = outer * math.log1p(z) + inner * math.log(z) - log_scale
+        by_z = outer / (1 + z) + inner / z
+        bend = d2z * by_z - dz**2 * (outer / (1 + z) ** 2 + inner / z**2)
+        return log_eigenvalue, dz * by_z - self.depth, bend, dz
 
 
 def spectrum(

@@ -10,7 +10,7 @@ from verdicts import named, verdicts
 import study
 from experiments import anatomy
 from study.core.activations import TABLE
-from study.theory.decay import derivative_decades
+from study.theory.gradient_norms import derivative_decades
 
 
 def test_the_running_sums_are_the_decay_of_the_gradient():

@@ -14,8 +14,7 @@ from experiments.finite_width import ensembles
 from study.core.network import Network
 from study.engines.profile import profile
 from study.sampling import gaussian
-from study.theory import dying
-from study.theory.finite_width import backward_law
+from study.theory.finite_width import backward_law, born_dead
 
 WIDTHS = (16, 64, 256, 1024)
 
@@ -56,9 +55,9 @@ def test_dead_networks_are_dead():
     dead = (df[df.layer == 0].status == "dead").to_numpy()
     np.testing.assert_array_equal(gains.layers_alive.to_numpy() < 20, dead)
     np.testing.assert_array_equal(np.isneginf(gains.log10_gain), dead)
-    chance = dying.born_dead([4] * 20)
+    chance = born_dead([4] * 20)
     assert abs(dead.mean() - chance) < 4 * math.sqrt(chance * (1 - chance) / 200)
-    control = dying.born_dead([5] * 20)
+    control = born_dead([5] * 20)
     assert abs(dead.mean() - control) > 4 * math.sqrt(control * (1 - control) / 200)
 
 
@@ -89,7 +88,7 @@ def test_each_network_is_at_its_place_in_its_own_law():
 # --- Verdicts ------------------------------------------------------------------------------
 
 
-def synthetic(law_of, dead=dying.born_dead, typical=0.0):
+def synthetic(law_of, dead=born_dead, typical=0.0):
     """Tables in which ln G has the quantiles of ``law_of(widths)``, plus ``typical``."""
     frames, seed = [], 0
 
@@ -223,7 +222,7 @@ def test_deaths_are_counted_beside_those_expected():
     assert right.low < 1 < right.high
     assert half.high < 0.8
     shares, wrong = (ensembles.deaths_by_depth(table(share)) for share in (1.0, 0.5))
-    expected = [dying.born_dead([4] * d) for d in shares.depth]
+    expected = [born_dead([4] * d) for d in shares.depth]
     np.testing.assert_allclose(shares.theory, expected)
     assert (abs(shares.value - shares.theory) < 2 * shares.half).all()
     assert (abs(wrong.value - wrong.theory) > 2 * wrong.half).any()

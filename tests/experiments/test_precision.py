@@ -8,7 +8,7 @@ from verdicts import verdicts
 import study
 from experiments import precision
 from study.arithmetic.rounded import FORMATS, Rounded, rounded_layers
-from study.theory.reach import largest_of
+from study.theory.gradient_norms import largest_of
 
 FIRST_UNIT = np.array([[1.0, 0.0]])
 

@@ -14,7 +14,7 @@ from study.records import tables as records
 from study.runs import experiment
 from study.runs.sweep import read_results
 from study.statistics.claims import judge_all, median_interval
-from study.theory.decay import gradient_decades
+from study.theory.gradient_norms import gradient_decades
 
 RESULTS = Path(__file__).parents[2] / "results"
 NAMES = experiment.discover()

@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from study.core.activations import TABLE, activation
-from study.theory import correlation, dying, maps, normalisation, residual
+from study.theory import correlation, finite_width, maps, normalisation, residual
 
 
 def within(sample, exact, sigmas=4.0):
@@ -253,9 +253,9 @@ def test_printed_probabilities_of_death():
         (20, 10_000, "0.0095"),
         (3, 19, "0.9209"),
     ):
-        assert f"{dying.born_dead([n] * depth):.{len(value) - 2}f}" == value
-    assert_allclose(dying.born_dead([200] * 1000), 1000 * 2.0**-200, rtol=1e-12)
-    assert dying.born_dead([10**6]) == 0
+        assert f"{finite_width.born_dead([n] * depth):.{len(value) - 2}f}" == value
+    assert_allclose(finite_width.born_dead([200] * 1000), 1000 * 2.0**-200, rtol=1e-12)
+    assert finite_width.born_dead([10**6]) == 0
 
 
 @pytest.mark.parametrize("sigma_b", [0.0, 0.5])
@@ -267,8 +267,8 @@ def test_explicit_networks_die_as_often(sigma_b):
         z = np.einsum("si,sij->sj", x, w) + sigma_b * rng.standard_normal((size, n))
         dead |= ~(z > 0).any(axis=1)
         x, n_in = np.maximum(z, 0), n
-    assert within(dead, dying.born_dead(widths))
-    assert not within(dead, dying.born_dead([*widths, 4]))  # the control
+    assert within(dead, finite_width.born_dead(widths))
+    assert not within(dead, finite_width.born_dead([*widths, 4]))  # the control
 
 
 @pytest.mark.parametrize(
@@ -288,7 +288,7 @@ def test_explicit_networks_die_as_often(sigma_b):
         (lambda: correlation.shattering(3, [1.0]), r"scales = \[1.0\]; allowed: 3 numbers"),
         (lambda: correlation.shattering(3, c_0=1.5), r"c_0 = 1.5; allowed: .*-1 to 1"),
         (lambda: correlation.independent_shattering(0), r"depth = 0; allowed"),
-        (lambda: dying.born_dead([]), r"widths = \(\); allowed: at least 1"),
+        (lambda: finite_width.born_dead([]), r"widths = \(\); allowed: at least 1"),
     ],
 )
 def test_bad_input_is_named(call, words):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import study
-from study.theory.weight_gradient import log10_norms
+from study.theory.gradient_norms import log10_norms
 
 DEPTH, LAYERS = 200, [0, 1, 100, 198, 199]
 
