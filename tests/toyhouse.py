@@ -164,7 +164,3 @@ def wait_until(condition, seconds):
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
-
-
-def parts(results):
-    return list((results / "toy" / ".parts").glob("*.part"))

@@ -44,25 +44,12 @@ def tolerance(name: str, meanings: Mapping[str, str | Column]) -> float:
 def data_dictionary(
     tables: Mapping[str, Mapping[str, str]], meanings: Mapping[str, str | Column]
 ) -> pd.DataFrame:
-    """Say what every column of every table means.
+    """Say what every column of every table, given by its schema, means.
 
-    Parameters
-    ----------
-    tables : table name -> its schema
-    meanings : of the columns that are the experiment's own, the unit last in square brackets; or a
-        `Column`, which may have a tolerance
+    `meanings` are of the columns that are the experiment's own, the unit last in square brackets;
+    or a `Column`, which may have a tolerance. ValueError names the first column that nobody
+    explained, or that bears a common name but another type.
 
-    Returns
-    -------
-    DataFrame with columns table, column, type, unit, meaning
-
-    Raises
-    ------
-    ValueError
-        Naming the first column that nobody explained, or that bears a common name but another type.
-
-    Examples
-    --------
     >>> data_dictionary({"t": {"rate": "float64"}}, {"rate": "growth [log10 a layer]"})
       table column     type           unit meaning
     0     t   rate  float64  log10 a layer  growth

@@ -16,18 +16,11 @@ TEMPORARY = f".*.{'[0-9a-f]' * 16}.tmp"
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, so that no loss of power takes them and what they hold.
-
-    A name lasts once the folder that it stands in is on disk: all above are synced, also those that
-    were there, for whoever made them may have been killed before.
-
-    Raises
-    ------
-    OSError
-        When it cannot be made.
-    """
+    """Make a folder and those above it, so that no loss of power takes them and what they hold."""
     folder = Path(folder).absolute()
     os.makedirs(folder, exist_ok=True)
+    # A name lasts once the folder that it stands in is on disk; whoever made those that are there
+    # may have been killed before he synced them.
     for above in folder.parents:
         try:
             _sync(above)
@@ -39,10 +32,7 @@ def make_folder(folder: Path) -> None:
 def write_together(files: Mapping[Path, bytes]) -> None:
     """Replace several files of one folder: every old file is intact until all the new are on disk.
 
-    Raises
-    ------
-    OSError
-        When the folder cannot be written or the disk is full; no temporary file is left behind.
+    OSError where the folder cannot be written or the disk is full; nothing is then left behind.
     """
     staged: dict[Path, Path] = {}
     try:

@@ -34,15 +34,10 @@ def recorded_layers(depth: int, layers: str | int = "all") -> np.ndarray:
 
 
 def gradient_norms(frame: pd.DataFrame, layers: int) -> pd.DataFrame:
-    """The rows of some layers of each network, with the frame's columns and what else it has.
+    """The rows of about so many layers of each network (`recorded_layers`), rounded.
 
-    Parameters
-    ----------
-    frame : as `study.profile` returns it, and columns that tell networks apart
-    layers : how many a network, about (`recorded_layers`)
+    `frame` is as `study.profile` returns it, and may have columns that tell networks apart.
 
-    Examples
-    --------
     >>> import study
     >>> df = study.profile(study.Network("tanh", depth=100, width=16), seeds=range(2))
     >>> gradient_norms(df, 3)[["seed", "layer"]].to_numpy().tolist()

@@ -153,10 +153,7 @@ def files_of(
 
 
 def write_table(path: Path, frame: pd.DataFrame, provenance: Mapping[str, Any]) -> None:
-    """Write `frame` to `path` (``.csv``), and beside it what is needed to trust it (``.json``).
-
-    Errors as `Table.of` and `study.records.disk.write_together`.
-    """
+    """Write `frame` to `path` (``.csv``), and beside it what is needed to trust it (``.json``)."""
     write_together(files_of(Path(path), Table.of(frame), provenance))
 
 
@@ -173,8 +170,8 @@ def _missing(path: Path) -> FileNotFoundError:
     return FileNotFoundError(f"table {path} is missing; it is made by: {made_by(path)}")
 
 
-def _damaged(path: Path, what: str) -> ValueError:
-    return ValueError(f"table {path} is damaged ({what}); it is made again by: {made_by(path)}")
+def _bad(path: Path, what: str) -> ValueError:
+    return ValueError(f"table {path} is {what}; it is made again by: {made_by(path)}")
 
 
 def read_about(path: Path) -> dict[str, Any]:
@@ -190,13 +187,11 @@ def read_about(path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, RecursionError):
         is_sound = False
     if not is_sound:
-        raise _damaged(path, "its .json")
+        raise _bad(path, "damaged (its .json)")
     for name, kind in types.items():
         if kind not in [*_DTYPES]:  # it may be of any kind of JSON
-            raise ValueError(
-                f"table {path} is of another study (column {name!r} has type {kind!r}; allowed: "
-                f"{', '.join(_DTYPES)}); it is made again by: {made_by(path)}"
-            )
+            what = f"column {name!r} has type {kind!r}; allowed: {', '.join(_DTYPES)}"
+            raise _bad(path, f"of another study ({what})")
     return about
 
 
@@ -206,18 +201,10 @@ def rows_of(path: Path) -> Path:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read a table back, bit for bit.
+    """Read a table back, bit for bit, by the path of its ``.csv``, also if rows are in a Parquet.
 
-    Parameters
-    ----------
-    path : path of the ``.csv``, also where the rows are kept as Parquet
-
-    Raises
-    ------
-    FileNotFoundError
-        When one of its two files is missing; the message names the command that makes it.
-    ValueError
-        When it is damaged: the checksum, the columns or a value do not agree.
+    FileNotFoundError where one of its two files is missing, ValueError where it is damaged: the
+    checksum, the columns or a value do not agree. The message names the command that makes it.
     """
     path = Path(path)
     about = read_about(path)
@@ -226,7 +213,7 @@ def read_table(path: Path) -> pd.DataFrame:
     except FileNotFoundError:
         raise _missing(path) from None
     if digest(data) != about["sha256"]:
-        raise _damaged(path, "checksum")
+        raise _bad(path, "damaged (checksum)")
     kind = about.get("format", "csv")
     check_format(kind, f"table {path}")
     try:
@@ -237,4 +224,4 @@ def read_table(path: Path) -> pd.DataFrame:
             raise ValueError(f"the columns are not {', '.join(about['schema'])}")
         return frame
     except ValueError as error:
-        raise _damaged(path, str(error)) from None
+        raise _bad(path, f"damaged ({error})") from None

@@ -25,19 +25,10 @@ SECONDS = 10
 def connect(address: str) -> Iterator[tuple[Executor, int]]:
     """Lend an executor on the workers of a scheduler, and say how many there are.
 
-    Parameters
-    ----------
-    address : ``tcp://host:port`` or ``tls://host:port``
-
-    Raises
-    ------
-    ValueError
-        When the address is none, the scheduler has no study, or the workers would not compute what
-        this process would: another study, other libraries, or several parts at a time in a process.
-    ImportError
-        When Dask is not installed; the message says how it is.
-    ConnectionError
-        When no scheduler answers, or it has no worker.
+    `address` is ``tcp://host:port`` or ``tls://host:port``. ValueError where it is not, where the
+    scheduler has no study, or where workers would not compute what this process would: another
+    study, other libraries, or several parts at a time. ImportError without Dask, ConnectionError
+    where no scheduler answers, or it has no worker.
     """
     if not re.fullmatch(r"(tcp|tls)://[^/\s]+:\d+", address):
         raise ValueError(f"--scheduler {address!r}; allowed: tcp://host:port or tls://host:port")

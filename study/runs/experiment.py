@@ -69,10 +69,7 @@ class Experiment:
     version : to be raised when `measure` changes its numbers
     name, module : given by `load`
 
-    Raises
-    ------
-    ValueError
-        Naming the field, its value and what is allowed.
+    ValueError names the field that breaks the contract, its value and what is allowed.
     """
 
     question: str
@@ -87,22 +84,18 @@ class Experiment:
     module: str = ""
 
     def __post_init__(self) -> None:
-        is_dict = isinstance(self.grid, dict) and isinstance(self.columns, dict)
-        grids = [self.grid.get(preset) for preset in PRESETS] if is_dict else []
-        meanings = self.columns.values() if is_dict else []
-        claims = self.claims if isinstance(self.claims, list) else [None]
+        grids = [dict(self.grid).get(preset) for preset in PRESETS]
+        is_grid = all(isinstance(cells, list) and cells for cells in grids)
+        are_claims = all(isinstance(claim, Claim) for claim in self.claims)
+        are_meanings = all(isinstance(m, str | Column) for m in dict(self.columns).values())
         for name, is_valid, allowed in (
-            ("question", isinstance(self.question, str) and self.question.strip(), "a sentence"),
-            (
-                "grid",
-                grids and all(isinstance(cells, list) and cells for cells in grids),
-                "a non-empty list of dicts for each of quick and paper",
-            ),
+            ("question", str(self.question).strip(), "a sentence"),
+            ("grid", is_grid, "a non-empty list of dicts for each of quick and paper"),
             ("measure", callable(self.measure), "a function of a cell"),
             ("figure", callable(self.figure), "a function of the tables"),
-            ("claims", all(isinstance(c, Claim) for c in claims), "a list of Claim"),
-            ("columns", all(isinstance(m, str | Column) for m in meanings), "a dict to meanings"),
-            ("version", type(self.version) is int, "an integer"),
+            ("claims", are_claims, "a list of Claim"),
+            ("columns", are_meanings, "a dict from column to meaning"),
+            ("version", isinstance(self.version, int), "an integer"),
         ):
             if not is_valid:
                 value = reprlib.repr(getattr(self, name))
@@ -122,11 +115,8 @@ class Experiment:
     def cells(self, preset: str) -> list[dict[str, Any]]:
         """Return the cells of a preset, checked: a cell that fails after hours costs them.
 
-        Raises
-        ------
-        ValueError
-            When the preset is unknown, or a cell occurs twice, is not plain JSON (a NaN, a tuple,
-            a name that is not text) or is not what `measure` takes.
+        ValueError where the preset is unknown, or a cell occurs twice, is not plain JSON (a NaN, a
+        tuple, a name that is not text) or is not what `measure` takes.
         """
         from study.records.tables import canonical  # what only lists the experiments does without
 

@@ -31,9 +31,9 @@ def check(frame: pd.DataFrame) -> Iterator[tuple[str, str]]:
         yield "choice", _choice(frame)
     if {"grad_norm_mantissa", "grad_norm_exponent", "log10_grad_norm"} <= names:
         with np.errstate(divide="ignore"):
-            log = np.log10(frame["grad_norm_mantissa"])
-        log += frame["grad_norm_exponent"] * np.log10(2)
-        yield "mantissa and exponent", _differ(log, frame["log10_grad_norm"])
+            log = np.log10(frame.grad_norm_mantissa)
+        log += np.log10(2) * frame.grad_norm_exponent
+        yield "mantissa and exponent", _differ(log, frame.log10_grad_norm)
     if {"layer", "log10_delta_norm", "log10_derivative_factor", "log10_weight_factor"} <= names:
         yield from _between_layers(frame)
 
@@ -41,35 +41,35 @@ def check(frame: pd.DataFrame) -> Iterator[tuple[str, str]]:
 def _between_layers(frame: pd.DataFrame) -> Iterator[tuple[str, str]]:
     """Compare each row with the next one, where that is the next layer of the same network."""
     # Texts and whole numbers of an experiment's own name its networks, too.
-    keys = [
-        n for n in frame if n in NETWORK or (n not in PROFILE_COLUMNS and frame[n].dtype != float)
-    ]
+    others = frame[frame.columns.difference(PROFILE_COLUMNS)].select_dtypes(exclude="float64")
+    keys = [*others, *frame.columns.intersection(NETWORK)]
     upper = frame.shift(-1)
-    same = (frame[keys] == upper[keys]).all(axis=1) & (upper["layer"] == frame["layer"] + 1)
+    same = (frame[keys] == upper[keys]).all(axis=1) & (upper.layer == frame.layer + 1)
     lower = frame[same]
     upper = upper[same]
 
-    delta = upper["log10_delta_norm"]
-    walked = delta + upper["log10_weight_factor"] + lower["log10_derivative_factor"]
-    yield _pairs("telescoping", walked, lower["log10_delta_norm"], delta)
+    delta = upper.log10_delta_norm
+    walked = delta + upper.log10_weight_factor + lower.log10_derivative_factor
+    yield _pairs("telescoping", walked, lower.log10_delta_norm, delta)
     if {"log10_grad_norm", "log10_signal_norm"} <= set(frame):
-        most = delta + lower["log10_signal_norm"]
+        most = delta + lower.log10_signal_norm
         # Equal for one example; a batch may only lose by cancelling.
-        gradient = np.maximum(upper["log10_grad_norm"], most)
+        gradient = np.maximum(upper.log10_grad_norm, most)
         yield _pairs("gradient", gradient, most, delta)
     if {"log10_grad_norm", "log10_weight_norm", *NETWORK} <= set(frame):
         # Norms alone determine <W, dC/dW> only where a layer has one unit.
-        homogeneous = lower["activation"].isin(["relu", "leaky_relu", "linear"])
-        known = homogeneous & lower["width"].eq(1) & lower["sigma_b"].eq(0)
-        euler, above = (of["log10_grad_norm"] + of["log10_weight_norm"] for of in (lower, upper))
+        homogeneous = lower.activation.isin(["relu", "leaky_relu", "linear"])
+        known = homogeneous & lower.width.eq(1) & lower.sigma_b.eq(0)
+        euler = lower.log10_grad_norm + lower.log10_weight_norm
+        above = upper.log10_grad_norm + upper.log10_weight_norm
         known &= np.isfinite(euler) & np.isfinite(above)
         if known.any():
             yield "Euler", _differ(euler[known], above[known])
 
 
 def _pairs(what: str, left: pd.Series, right: pd.Series, term: pd.Series) -> tuple[str, str]:
-    """Compare where both are numbers, `term` being one of those that they are sums of."""
-    known = np.isfinite(left) & np.isfinite(right)
+    """Compare sums, `term` being one of their terms, where the first is a number."""
+    known = np.isfinite(left)
     size = term.abs() + (right - term).abs()
     return f"{what}, {known.sum()} pairs", _differ(left[known], right[known], size[known])
 
@@ -85,7 +85,7 @@ def _differ(left: pd.Series, right: pd.Series, size: pd.Series | float = 0.0) ->
 def _choice(frame: pd.DataFrame) -> str:
     names = [*frame][: [*frame].index("chosen")]  # what stands before it names the network
     networks = frame.groupby([name for name in names if name != "rate"], sort=False)
-    least = frame["train_loss"] == networks["train_loss"].transform("min")
-    single = networks["chosen"].transform("sum") == 1
-    wrong = int((~single | (frame["chosen"] & ~least)).sum())
+    least = frame.train_loss == networks.train_loss.transform("min")
+    single = networks.chosen.transform("sum") == 1
+    wrong = int((~single | (frame.chosen & ~least)).sum())
     return f"{wrong} of {len(frame)} rows: not the one of lowest train_loss" if wrong else ""

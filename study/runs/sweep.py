@@ -38,8 +38,7 @@ def parts(experiment: Experiment, preset: str) -> list[Part]:
     ]
 
 
-def say(line: str) -> None:
-    """Say a line on stderr."""
+def _say(line: str) -> None:
     tqdm.write(f"study: {line}", file=sys.stderr)  # above a progress bar, not through it
 
 
@@ -67,13 +66,8 @@ def run(
     Returns
     -------
     The failures, a line each, already reported on stderr. The tables are written when it is empty.
-
-    Raises
-    ------
-    ValueError
-        When the preset, a cell or a table is not allowed.
-    OSError
-        When the results folder cannot be written.
+    ValueError where the preset, a cell or a table is not allowed, OSError where the results folder
+    cannot be written.
     """
     if workers < 1:
         raise ValueError(f"workers {workers} is not allowed; allowed: at least 1")
@@ -85,21 +79,18 @@ def run(
     with disk.alone(store):
         missing = [part for part in grid if not _stored(store, part)]
         done = len(grid) - len(missing)
-        say(f"{about} {len(grid)} parts, {done} done, {len(missing)} to compute, {workers} workers")
-        bar = tqdm(
-            total=len(grid),
-            initial=done,
-            desc=experiment.name,
-            unit="part",
-            file=sys.stderr,
-            disable=None if progress is None else not progress,
+        _say(
+            f"{about} {len(grid)} parts, {done} done, {len(missing)} to compute, {workers} workers"
         )
+        shown = {"desc": experiment.name, "unit": "part", "file": sys.stderr}
+        disable = None if progress is None else not progress
+        bar = tqdm(total=len(grid), initial=done, disable=disable, **shown)
         with bar, contextlib.closing(pools.results(missing, workers, executor)) as finished:
             for part, data, reason in finished:
                 if reason:
                     cell = records.canonical(part.configuration["cell"]).decode()
                     failures.append(f"part failed: {experiment.name} {cell}: {reason}")
-                    say(failures[-1])
+                    _say(failures[-1])
                 else:
                     # A column without a meaning stops the run now, not after hours.
                     tables = decode_part(data, part.configuration).tables
@@ -108,9 +99,9 @@ def run(
                     disk.write_atomic(store / f"{part.key}.part", data)
                 bar.update()
         took = tqdm.format_interval(bar.format_dict["elapsed"])
-        say(f"{about} {len(grid) - len(failures)} of {len(grid)} parts done after {took}")
+        _say(f"{about} {len(grid) - len(failures)} of {len(grid)} parts done after {took}")
         if failures:
-            say(f"{experiment.name}: tables not written, {len(failures)} of {len(grid)} failed")
+            _say(f"{experiment.name}: tables not written, {len(failures)} of {len(grid)} failed")
         else:
             _write_tables(experiment, preset, grid, folder, kind)
     return failures
@@ -122,7 +113,7 @@ def _stored(store: Path, part: Part) -> bool:
     except FileNotFoundError:
         return False
     except ValueError as reason:
-        say(f"part {part.key[:12]} is damaged ({reason}): computed again")
+        _say(f"part {part.key[:12]} is damaged ({reason}): computed again")
         return False
     return True
 
@@ -180,18 +171,10 @@ def _write_tables(
 
 
 def read_results(results: Path, name: str, version: int | None = None) -> dict[str, pd.DataFrame]:
-    """Read the tables of one experiment, those its data dictionary lists.
+    """Read the tables in ``<results>/<name>/``, those that their data dictionary lists.
 
-    Parameters
-    ----------
-    results, name : the tables are in ``<results>/<name>/``
-    version : that of the experiment; None: whatever version they are of
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        As `records.read_table`; also when the tables are of different runs, or of a study or a
-        version whose numbers are others.
+    Errors as `records.read_table`; also where the tables are of different runs, or, if a version
+    of the experiment is given, of a study or a version whose numbers are others.
     """
     folder = Path(results) / name
     path = folder / "data_dictionary.csv"

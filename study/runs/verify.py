@@ -60,18 +60,9 @@ class _Kept(NamedTuple):
 
 
 def verify(results: Path, recompute: int, seed: int) -> Iterator[Check]:
-    """Check all results in a folder.
+    """Check all results in a folder that `study run` wrote; ValueError where there are none.
 
-    Parameters
-    ----------
-    results : as `study run` wrote it
-    recompute : how many cells of each experiment are computed again
-    seed : chooses them
-
-    Raises
-    ------
-    ValueError
-        When the folder holds no results.
+    Of each experiment `recompute` cells, chosen by `seed`, are computed again.
     """
     paths = [p for p in [*results.glob("*.*"), *results.glob("*/*.*")] if p.suffix in _ENDINGS]
     if not paths:
@@ -175,26 +166,25 @@ def _parts(kept: _Kept) -> Iterator[Check]:
     places = {part.key: place for place, part in enumerate(kept.grid)}
     sound = stale = 0
     for path in sorted((kept.folder / ".parts").glob("*.part")):
+        wrong = ""
         try:
             part = read_part(path.read_bytes())
             if records.digest(records.canonical(part.configuration)) != path.stem:
                 raise ValueError("its name is not that of its configuration")
         except (ValueError, TypeError, KeyError, OSError) as error:
-            yield Check(str(path), "part", f"damaged ({error})")
-            continue
-        # Left from another grid or version: no run uses it, and none clears it away.
-        if path.stem not in places:
-            stale += 1
-            continue
-        place = places[path.stem]
-        wrong = ""
-        for name, rows in kept.cell(place).items():
+            wrong = f"damaged ({error})"
+        # One that is left from another grid or version no run uses, and none clears away.
+        place = places.get(path.stem)
+        is_used = not wrong and place is not None
+        for name, rows in kept.cell(place).items() if is_used else ():
             if name not in part.tables or not part.tables[name].frame().equals(rows):
                 wrong = f"{name}: not the rows of cell {place} in the table"
             elif part.versions not in kept.about[name]["versions"]:
                 wrong = f"versions {part.versions}, which the table does not name"
         if wrong:
             yield Check(str(path), "part", wrong)
+        elif place is None:
+            stale += 1
         else:
             sound += 1
     if sound or stale:

@@ -9,15 +9,8 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Generator, Iterator
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    BrokenExecutor,
-    CancelledError,
-    Executor,
-    Future,
-    ProcessPoolExecutor,
-    wait,
-)
+from concurrent import futures
+from concurrent.futures import BrokenExecutor, Executor, Future
 from multiprocessing import connection
 
 from study.runs.parts import Part, compute
@@ -67,7 +60,7 @@ def pool(workers: int, executor: Executor | None = None) -> Iterator[Executor]:
     others = set(multiprocessing.active_children())
     spawn = multiprocessing.get_context("spawn")
     with environment(**dict.fromkeys(ONE_THREAD, "1")):
-        processes = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_guard)
+        processes = futures.ProcessPoolExecutor(workers, mp_context=spawn, initializer=_guard)
         try:
             yield processes
         finally:
@@ -103,13 +96,13 @@ def _fly(
                     flying[_submit(processes, part)] = part
                 except BrokenExecutor:
                     lost.append((part, _DIED))
-            for future in wait(flying, return_when=FIRST_COMPLETED).done:
+            for future in futures.wait(flying, return_when=futures.FIRST_COMPLETED).done:
                 part = flying.pop(future)
                 try:
                     yield part, *future.result()
                 except BrokenExecutor:
                     lost.append((part, _DIED))
-                except CancelledError:
+                except futures.CancelledError:
                     raise ConnectionError(
                         "the scheduler is gone; what is finished is kept, the same command resumes"
                     ) from None

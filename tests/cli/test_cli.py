@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from toyhouse import ROOT, TOY, changed, files, parts, study
+from toyhouse import ROOT, TOY, changed, files, stored, study
 
 from study.cli import main
 
@@ -51,7 +51,7 @@ def test_a_quick_run_leaves_the_paper_results_alone_and_figures_come_from_the_cs
     page = made["docs/findings.md"].decode()
     assert "![toy: Does the toy decay?](../figures/toy.png)" in page
     assert "**2 claims: 1 supported, 1 refuted.**" in page
-    for part in parts(house / "build" / "quick"):
+    for part in stored(house / "build" / "quick"):
         part.unlink()
     for name in ("figures/toy.svg", "docs/findings.md", "claims.csv", "claims.json"):
         (house / "build" / "quick" / name).unlink()
@@ -118,7 +118,7 @@ def test_a_failing_cell_gives_status_3_and_its_own_line(house):
     assert line.startswith('study: part failed: toy {"fault":"raise"')
     assert "RuntimeError: the toy broke" in line
     assert out == ""
-    assert len(parts(house / "build" / "quick")) == 2
+    assert len(stored(house / "build" / "quick")) == 2
 
 
 @pytest.mark.parametrize(

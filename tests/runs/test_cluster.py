@@ -22,8 +22,8 @@ from toyhouse import (
     changed,
     children,
     files,
-    parts,
     start,
+    stored,
     study,
     wait_until,
 )
@@ -101,14 +101,14 @@ def test_the_same_bytes_from_a_cluster_one_worker_killed_in_the_middle(house, da
     assert study(house, *RUN, "calm", "--workers", 2)[0] == 0
     first, _ = dask.worker(nanny=False), dask.worker()
     process = start(house, *RUN, "r", "--scheduler", dask.address, "--workers", 2)
-    wait_until(lambda: len(parts(house / "r")) >= 2, 60)
+    wait_until(lambda: len(stored(house / "r")) >= 2, 60)
     first.kill()
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert first.wait() == -signal.SIGKILL
     assert files(house / "r") == files(house / "calm")
-    assert {p.name: p.read_bytes() for p in parts(house / "r")} == {
-        p.name: p.read_bytes() for p in parts(house / "calm")
+    assert {p.name: p.read_bytes() for p in stored(house / "r")} == {
+        p.name: p.read_bytes() for p in stored(house / "calm")
     }
     assert "tables    r" in out.replace("r/toy", "r")
 
@@ -125,14 +125,14 @@ def test_a_part_that_kills_its_workers_is_quarantined_and_the_others_are_saved(h
     (line,) = [line for line in err.splitlines() if "part failed" in line]
     assert '"fault":"die"' in line
     assert "quarantined: KilledWorker" in line
-    assert len(parts(house / "r")) == 5
+    assert len(stored(house / "r")) == 5
 
 
 @needs_dask
 def test_an_interrupt_stops_in_time_and_a_lost_scheduler_is_one_line(house, dask):
     dask.worker()
     process = start(house, *RUN, "r", "--scheduler", dask.address, "--workers", 1)
-    wait_until(lambda: parts(house / "r"), 60)
+    wait_until(lambda: stored(house / "r"), 60)
     asked = time.monotonic()
     process.terminate()
     _, err = process.communicate(timeout=10)
@@ -149,16 +149,37 @@ def test_an_interrupt_stops_in_time_and_a_lost_scheduler_is_one_line(house, dask
     _, err = process.communicate(timeout=90)
     assert process.returncode == 2
     assert err.splitlines()[-1].startswith("study: error: the scheduler is gone")
-    assert parts(house / "r")
+    assert stored(house / "r")
+
+
+def one_line(house, address, *words):
+    """A run on that cluster is refused in one line, before any work."""
+    code, out, err = study(house, *RUN, "r", "--scheduler", address)
+    assert (code, out) == (2, "")
+    assert "Traceback" not in err
+    (line,) = [line for line in err.splitlines() if line.startswith("study: error")]
+    assert all(word in line for word in words), line
+    assert not (house / "r" / "toy").exists()
 
 
 @needs_dask
-def test_workers_that_would_not_compute_the_same_are_refused(house, dask, tmp_path):
+def test_workers_that_would_not_compute_the_same_are_refused(house, dask):
     dask.worker(nthreads=2)
-    code, _, err = study(house, *RUN, "r", "--scheduler", dask.address)
-    assert code == 2
-    assert "2 parts at a time; allowed: 1, so start it as: dask worker --nthreads 1" in err
-    assert not (house / "r" / "toy").exists()
+    one_line(
+        house, dask.address, "2 parts at a time; allowed: 1, so start it as: dask worker --nth"
+    )
+
+
+@needs_dask
+def test_a_worker_of_another_study_is_refused(house, dask):
+    other = house / "other"
+    shutil.copytree(ROOT / "study", other / "study")
+    module = other / "study" / "records" / "tables.py"
+    text = module.read_text()
+    module.write_text(text.replace("NUMERICS_VERSION = ", "NUMERICS_VERSION = 9"))
+    dask.environment["PYTHONPATH"] = os.pathsep.join([str(other), *EXTRA])
+    dask.worker()
+    one_line(house, dask.address, "allowed: [")
 
 
 @needs_dask
@@ -168,37 +189,13 @@ def test_a_scheduler_without_the_study_is_refused(house):
     with Cluster(house, EXTRA) as bare:
         bare.environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *EXTRA])
         bare.worker()
-        code, out, err = study(house, *RUN, "r", "--scheduler", bare.address)
-    assert (code, out) == (2, "")
-    assert "cannot import the study (No module named 'study'); allowed: one that was started" in err
-    assert not (house / "r" / "toy").exists()
+        words = "cannot import the study (No module named 'study'); allowed: one that was started"
+        one_line(house, bare.address, words)
 
 
 @needs_dask
-@pytest.mark.parametrize("fault", ["numerics", "address"])
-def test_what_cannot_be_a_cluster_is_one_line(house, fault, request):
-    address = "http://here"
-    if fault == "numerics":
-        dask = request.getfixturevalue("dask")
-        other = house / "other"
-        other.mkdir()
-        shutil.copytree(ROOT / "study", other / "study")
-        module = other / "study" / "records" / "tables.py"
-        text = module.read_text()
-        module.write_text(text.replace("NUMERICS_VERSION = ", "NUMERICS_VERSION = 9"))
-        dask.environment["PYTHONPATH"] = os.pathsep.join([str(other), *EXTRA])
-        dask.worker()
-        address = dask.address
-    code, out, err = study(house, *RUN, "r", "--scheduler", address)
-    assert (code, out) == (2, "")
-    (line,) = [line for line in err.splitlines() if line.startswith("study: error")]
-    words = {"numerics": "allowed: [", "address": "allowed: tcp://"}
-    assert words[fault] in line
-    assert "Traceback" not in err
-
-
-@needs_dask
-def test_where_no_scheduler_is_that_is_said(monkeypatch):
+def test_where_no_scheduler_is_that_is_said(house, monkeypatch):
+    one_line(house, "http://here", "allowed: tcp://")
     monkeypatch.setattr(cluster, "SECONDS", 1)  # to wait for it
     with pytest.raises(ConnectionError, match=r"127\.0\.0\.1:9: no scheduler answers"), \
             cluster.connect("tcp://127.0.0.1:9"):  # fmt: skip

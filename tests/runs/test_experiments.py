@@ -26,10 +26,6 @@ def shrunk(cell):
     return {**cell, **{name: value for name, value in small.items() if name in cell}}
 
 
-def test_the_experiments_are_there():
-    assert {"depth_decay", "scale_phase"} <= set(NAMES)
-
-
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("preset", experiment.PRESETS)
 def test_each_keeps_the_contract(name, preset):

@@ -7,7 +7,7 @@ import signal
 import time
 
 import pytest
-from toyhouse import TOY, alive, build, changed, children, files, parts, start, study, wait_until
+from toyhouse import TOY, alive, build, changed, children, files, start, stored, study, wait_until
 
 from study.records import disk
 from study.runs import sweep
@@ -174,7 +174,7 @@ def test_two_runs_in_one_folder_one_of_them_killed(calm):
         _, err = second.communicate(timeout=120)
         assert second.returncode == 0, err
         assert files(house / name) == expected
-        assert parts(house / name)
+        assert stored(house / name)
 
 
 def test_two_presets_in_one_folder_are_never_mixed(calm):

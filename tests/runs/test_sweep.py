@@ -132,7 +132,7 @@ def test_what_else_cannot_work_is_refused(toy, tmp_path):
         ("question", " ", "a sentence"),
         ("grid", {"quick": []}, "non-empty list of dicts for each of quick and paper"),
         ("claims", ["A"], "a list of Claim"),
-        ("columns", {"x": 1}, "a dict to meanings"),
+        ("columns", {"x": 1}, "a dict from column to meaning"),
         ("measure", 3, "a function of a cell"),
         ("figure", None, "a function of the tables"),
         ("version", "1", "an integer"),
