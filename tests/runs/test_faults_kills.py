@@ -102,26 +102,12 @@ def test_a_run_that_waits_for_another_can_be_interrupted(calm):
     assert "Traceback" not in err
 
 
-def test_a_killed_workers_part_is_retried_then_quarantined_and_the_others_are_saved(calm):
-    house, _, _ = calm
-    toy = house / "experiments" / "dying.py"
-    toy.write_text(
-        changed(
-            "GRID['quick'] = cells(6)\nGRID['quick'][2]['fault'] = 'die'\n"
-            "GRID['quick'][4] |= {'fault': 'die once', 'marker': 'died once'}\n"
-        )
-    )
-    code, out, err = study(house, "run", "dying", "--preset", "quick", "--workers", 2)
-    toy.unlink()
-    assert (code, out) == (3, "")
-    (line,) = [line for line in err.splitlines() if "part failed" in line]
-    assert '"fault":"die"' in line
-    assert line.endswith("quarantined: its worker died twice (killed, or out of memory)")
-    assert "1 of 6 failed" in err
-    assert len(list((house / "build" / "quick" / "dying" / ".parts").glob("*.part"))) == 5
-
-
-LIMITED = """
+DYING = """
+GRID['quick'] = cells(6)
+GRID['quick'][2]['fault'] = 'die'
+GRID['quick'][4] |= {'fault': 'die once', 'marker': 'died once'}
+"""
+HUNGRY = """
 import resource
 
 def limited(scale, seed, pause=0.0, fault="", marker="", mebibytes=0):
@@ -139,26 +125,32 @@ def limited(scale, seed, pause=0.0, fault="", marker="", mebibytes=0):
     return _measure(scale, seed)
 
 _measure, measure = measure, limited
+GRID['quick'] = cells(6)
+GRID['quick'][2]['mebibytes'] = 200
+GRID['quick'][4] |= {'mebibytes': 200, 'marker': 'refused once'}
 """
 
 
-def test_a_worker_out_of_memory_is_retried_then_quarantined(calm):
-    """The kernel refuses memory beyond a limit, once (another process held it) or always."""
+@pytest.mark.parametrize(
+    ("name", "source", "reason"),
+    [
+        ("dying", DYING, "its worker died twice (killed, or out of memory)"),
+        ("hungry", HUNGRY, "MemoryError: out of memory: Unable to allocate"),
+    ],
+)
+def test_a_part_that_kills_its_worker_is_retried_then_quarantined(calm, name, source, reason):
+    """Killed, or refused memory by the kernel, once (another process held it) or always."""
     house, _, _ = calm
-    toy = house / "experiments" / "hungry.py"
-    toy.write_text(
-        changed(
-            LIMITED + "\nGRID['quick'] = cells(6)\nGRID['quick'][2]['mebibytes'] = 200\n"
-            "GRID['quick'][4] |= {'mebibytes': 200, 'marker': 'refused once'}\n"
-        )
-    )
-    code, out, err = study(house, "run", "hungry", "--preset", "quick", "--workers", 2)
-    toy.unlink()
+    module = house / "experiments" / f"{name}.py"
+    module.write_text(changed(source))
+    code, out, err = study(house, "run", name, "--preset", "quick", "--workers", 2)
+    module.unlink()
     assert (code, out) == (3, ""), err
     (line,) = [line for line in err.splitlines() if "part failed" in line]
     assert '"marker"' not in line
-    assert "quarantined: MemoryError: out of memory: Unable to allocate" in line
-    assert len(list((house / "build" / "quick" / "hungry" / ".parts").glob("*.part"))) == 5
+    assert f"quarantined: {reason}" in line
+    assert "1 of 6 failed" in err
+    assert len(list((house / "build" / "quick" / name / ".parts").glob("*.part"))) == 5
 
 
 def test_two_runs_in_one_folder_one_of_them_killed(calm):
