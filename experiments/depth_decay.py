@@ -16,11 +16,10 @@ from study.statistics.summaries import gains, running_factors
 
 CRITICAL_SIGMOID = 10.149264
 SCALES = {
-    "relu": [0.5, 1.0, 2**0.5, 2.0, 4.0, CRITICAL_SIGMOID],
-    "sigmoid": [0.5, 1.0, 2**0.5, 16.0, 4.0, CRITICAL_SIGMOID],
-    "tanh": [0.5, 1.0, 2**0.5, 2.0, 4.0, CRITICAL_SIGMOID],
-    "linear": [0.5, 1.0, 2**0.5, 2.0, 4.0, CRITICAL_SIGMOID],
+    name: [0.5, 1.0, 2**0.5, 2.0, 4.0, CRITICAL_SIGMOID]
+    for name in ("relu", "sigmoid", "tanh", "linear")
 }
+SCALES["sigmoid"][3] = 16.0  # where sigmoid explodes, too
 NETS = [[name, sigma_w] for name, scales in SCALES.items() for sigma_w in scales]
 WIDTH = 256
 IMAGES = 4  # a network
@@ -30,19 +29,12 @@ COMPARED = [1.0, 2**0.5, 4.0, CRITICAL_SIGMOID]  # scales at which all were meas
 NET = ["inputs", "activation", "sigma_w", "depth", "width"]
 
 
-def cells(
-    random_seeds: int, random_depths: list[int], image_seeds: int, image_depths: list[int]
-) -> list[dict]:
+def cells(seeds: int, depths: list[int], image_seeds: int, image_depths: list[int]) -> list[dict]:
     """Random inputs: a network a cell, with all seeds. Digits: all nets on a seed's matrices."""
-    seeds = [*range(random_seeds)]
-    random = [
-        {"inputs": "random", "nets": [net], "seeds": seeds, "depths": random_depths} for net in NETS
-    ]
-    images = [
-        {"inputs": "digits", "nets": NETS, "seeds": [1000 + i], "depths": image_depths}
-        for i in range(image_seeds)
-    ]
-    return random + images
+    random = {"inputs": "random", "seeds": [*range(seeds)], "depths": depths}
+    images = {"inputs": "digits", "nets": NETS, "depths": image_depths}
+    one_net = [random | {"nets": [net]} for net in NETS]
+    return one_net + [images | {"seeds": [1000 + i]} for i in range(image_seeds)]
 
 
 def measure(
@@ -70,42 +62,34 @@ def measure(
 
 def layer_by_layer(df: pd.DataFrame) -> pd.DataFrame:
     """Median gains from the output down to some layers, from the top one down."""
-    depth = df.depth.max()
-    passed = np.geomspace(1, depth, SHOWN).round().astype(int)
+    passed = np.geomspace(1, df.depth.max(), SHOWN).round().astype(int)
     df = running_factors(df)
     df = df[df.layers_passed.isin(passed)].sort_values("layers_passed", kind="stable")
-    df["log10_gain"] = df.derivative + df.weights
-    points = medians(df, [*NET, "layer"], "log10_gain")
+    points = medians(df.assign(gain=df.derivative + df.weights), [*NET, "layer"], "gain")
     return points.rename(columns={"value": "median"})[[*NET, "layer", "low", "median", "high"]]
 
 
 def networks_of(
-    tables: dict, inputs: str, activation: str, sigma_w: float, depth: int = 0
+    tables: dict, inputs: str, activation: str, sigma_w: float, depth: int | None = None
 ) -> pd.DataFrame:
-    """The networks of a kind at that depth, or the largest."""
-    rows = tables["networks"]
-    rows = rows[(rows.inputs == inputs) & (rows.activation == activation)]
-    rows = rows[rows.sigma_w == sigma_w]
-    return rows[rows.depth == (depth or rows.depth.max())]
+    """The networks of a kind at that depth, or the largest, with their decades a layer."""
+    rows = tables["networks"].query(
+        "inputs == @inputs and activation == @activation and sigma_w == @sigma_w"
+    )
+    rows = rows[rows.depth == (depth or rows.depth.max())]
+    return rows.assign(rate=rows.log10_decay / rows.depth)
 
 
-def deepest_decay(tables: dict, activation: str, sigma_w: float) -> Estimate:
-    """The median decay of random inputs at the largest depth."""
-    return median_interval(networks_of(tables, "random", activation, sigma_w).log10_decay)
-
-
-def sigmoid_rate(tables: dict) -> Estimate:
-    """Decades per layer of the deepest sigmoid networks."""
-    rows = networks_of(tables, "random", "sigmoid", 1.0)
-    return median_interval(rows.log10_decay / rows.depth)
+def deepest(tables: dict, column: str, activation: str, sigma_w: float) -> Estimate:
+    """The median decay or rate, for random inputs at the largest depth."""
+    return median_interval(networks_of(tables, "random", activation, sigma_w)[column])
 
 
 def images_less_random(tables: dict) -> Estimate:
     """Two groups of seeds that share nothing: each interval at 97.5 %, so 95 % together."""
     images = networks_of(tables, "digits", "sigmoid", 1.0)
     random = networks_of(tables, "random", "sigmoid", 1.0, images.depth.max())
-    a = median_interval(images.log10_decay / images.depth, level=0.975)
-    b = median_interval(random.log10_decay / random.depth, level=0.975)
+    a, b = (median_interval(rows.rate, level=0.975) for rows in (images, random))
     return Estimate(a.value - b.value, a.low - b.high, a.high - b.low, min(a.n, b.n))
 
 
@@ -118,14 +102,13 @@ def figure(tables: dict[str, pd.DataFrame]):
     mean-field theory. Shaded: beyond the normal range of float32, where a plain run shows 0 or inf.
     Deeper networks go on as straight: the same slope holds over 10,000 layers.
     """
-    networks = tables["networks"]
-    shown = networks[(networks.inputs == "random") & (networks.depth <= 100)]
-    shown = shown[shown.sigma_w.isin(COMPARED)]
+    shown = tables["networks"].query("inputs == 'random' and depth <= 100 and sigma_w in @COMPARED")
     return study.plot.depth(
         shown, "log10_decay", hue="activation", col="sigma_w", theory=True, height=2.3
     ).figure
 
 
+DECAY = "log10_decay"
 RATE = 0.5 * np.log10(study.theory.mean_field("sigmoid", 1.0).chi)
 GAIN = "median decades the gradient gains on its way down the deepest network"
 _SEEDS = "of ‖dC/dr^(layer)‖ / ‖dC/dr^(depth)‖ over the seeds"
@@ -144,14 +127,14 @@ experiment = Experiment(
             statement="Sigmoid at sigma_w = 1: decades of gradient norm per layer, median over "
             "seeds; within 2 % of 1/2 log10 chi.",
             threshold=within(1.02 * RATE, 0.98 * RATE),
-            judge=sigmoid_rate,
+            judge=partial(deepest, column="rate", activation="sigmoid", sigma_w=1.0),
         ),
         *(
             Claim(
                 name=f"weights alone make {name} {fate}",
                 statement=f"{name} at sigma_w = {sigma_w}: {GAIN}; outside float32's range.",
                 threshold=beyond,
-                judge=partial(deepest_decay, activation=name.lower(), sigma_w=sigma_w),
+                judge=partial(deepest, column=DECAY, activation=name.lower(), sigma_w=sigma_w),
                 about="B",
             )
             for name, sigma_w, fate, beyond in (
@@ -164,7 +147,7 @@ experiment = Experiment(
             name="He initialisation preserves the gradient",
             statement=f"ReLU at sigma_w = sqrt 2: {GAIN}; within a factor of ten.",
             threshold=within(-1, 1),
-            judge=partial(deepest_decay, activation="relu", sigma_w=2**0.5),
+            judge=partial(deepest, column=DECAY, activation="relu", sigma_w=2**0.5),
             about="saying",
         ),
         Claim(

@@ -28,6 +28,10 @@ FOUR = ["float16", "bfloat16", "float32", "float64"]
 WIDTH, DEEPEST = 64, 1000
 HE = 2**0.5
 KEYS = ["activation", "sigma_w", "format"]
+COLUMNS = [
+    "activation", "sigma_w", "width", "seed", "format", "depth_lost", "depth_norm_lost",
+    "expected_depth",
+]  # fmt: skip
 
 
 def cells(seeds: int, scales: list[float]) -> list[dict]:
@@ -47,37 +51,25 @@ def measure(seed: int, sigma_w: float) -> dict[str, pd.DataFrame]:
         number = FORMATS[name]
         layers = rounded_layers(weights, activation, number)
         lost, norm_lost = depths_lost(layers, Rounded(x, number), Rounded(dr, number))
-        expected = expected_depth(activation, sigma_w, name)
-        rows.append((activation, sigma_w, WIDTH, seed, name, lost, norm_lost, expected))
+        theory = expected_depth(activation, sigma_w, name)
+        rows.append((activation, sigma_w, WIDTH, seed, name, lost, norm_lost, theory))
         nets.append(study.Network(activation, int(min(lost, DEEPEST)), WIDTH, sigma_w, kink=0.0))
-    columns = ["activation", "sigma_w", "width", "seed", "format"]
-    columns += ["depth_lost", "depth_norm_lost", "expected_depth"]
     true = study.profile(nets, [seed], engine="dense")
-    norms = true.log10_grad_norm[true.layer == 0].to_numpy()
-    tables = {"depth": pd.DataFrame(rows, columns=columns).assign(log10_true_norm=norms)}
-    if seed == 0:
-        formats = FOUR * len(ACTIVATIONS)
-        lost_in = np.repeat(formats, [net.depth for net in nets])
-        tables["gradient_norms"] = gradient_norms(true.assign(format=lost_in), 9)
-    return tables
+    depth = pd.DataFrame(rows, columns=COLUMNS)
+    depth["log10_true_norm"] = true.log10_grad_norm[true.layer == 0].to_numpy()
+    if seed != 0:
+        return {"depth": depth}
+    lost_in = np.repeat(depth.format, [net.depth for net in nets]).to_numpy()
+    return {"depth": depth, "gradient_norms": gradient_norms(true.assign(format=lost_in), 9)}
 
 
 def depths_lost(layers: list[Dense], x: Rounded, dr: Rounded) -> tuple[float, float]:
     """The smallest depths, of the first so many layers, at which dC/dW^(0) is lost.
 
-    Parameters
-    ----------
-    layers : of equal width
-    x, dr : the input, and dC/dr at the output, whatever the depth
+    At the first depth the gradient `is_lost` or the output is not finite; at the second the
+    gradient's `printed_norm` is 0 or not finite, too. Once lost, it is taken to stay lost; inf
+    where no depth loses it. ``dr`` is dC/dr at the output, whatever the depth.
 
-    Returns
-    -------
-    Two depths, inf where no depth loses it: that at which the gradient is lost (`is_lost`) or the
-    output is not finite, and that at which its `printed_norm` is 0 or not finite, too. Once lost,
-    it is taken to stay lost.
-
-    Examples
-    --------
     A gradient of 10^-2 (depth - 1) against the smallest number, 2^-149, and its root:
 
     >>> one = Rounded(np.ones((1, 1)), FORMATS["float32"])
@@ -115,22 +107,12 @@ def expected_depth(activation: str, sigma_w: float, name: str) -> float:
     return lost_depth(activation, sigma_w, WIDTH, number.smallest, number.largest, DEEPEST)
 
 
-def networks(tables: dict, activation: str, sigma_w: float, name: str) -> pd.DataFrame:
-    """The networks of a kind in a format."""
+def of_format(tables: dict, column: str, over: str = "", **network) -> Estimate:
+    """The median of a depth, or of its ratio to another, of one network in one format."""
     rows = tables["depth"]
-    rows = rows[(rows.activation == activation) & (rows.sigma_w == sigma_w)]
-    return rows[rows.format == name]
-
-
-def sigmoid_beside(tables: dict, column: str, reference: str) -> Estimate:
-    """One depth of sigmoid networks in float32 over another."""
-    rows = networks(tables, "sigmoid", 1.0, "float32")
-    return median_interval(rows[column] / rows[reference])
-
-
-def float64_reach(tables: dict, activation: str, sigma_w: float) -> Estimate:
-    """The depth at which float64 loses the gradient."""
-    return median_interval(networks(tables, activation, sigma_w, "float64").depth_lost)
+    for name, value in network.items():
+        rows = rows[rows[name] == value]
+    return median_interval(rows[column] / rows[over] if over else rows[column])
 
 
 def bfloat16_reach(tables: dict[str, pd.DataFrame]) -> Estimate:
@@ -150,30 +132,25 @@ def figure(tables: dict[str, pd.DataFrame]):
     """
     depth = tables["depth"]
     scales = np.geomspace(depth.sigma_w.min(), depth.sigma_w.max(), 33)
-    lines = pd.DataFrame(product(ACTIVATIONS, scales, FOUR), columns=KEYS)
-    lines["depth_lost"] = [expected_depth(*row) for row in lines.itertuples(index=False)]
+    theory = pd.DataFrame(product(ACTIVATIONS, scales, FOUR), columns=KEYS)
+    theory["depth_lost"] = [expected_depth(*row) for row in theory.itertuples(index=False)]
     grid = study.plot.curves(
-        depth,
-        "sigma_w",
-        "depth_lost",
-        hue="format",
-        col="activation",
-        theory=lines,
-        height=2.6,
-        log="xy",
-        ylim=(4, 1.5 * DEEPEST),
-    )
-    points = medians(depth, KEYS, "depth_lost")
-    points["expected"] = [expected_depth(*row) for row in points[KEYS].itertuples(index=False)]
-    off = points[
-        np.isfinite(points["value"]) & ~(points["value"] / points.expected).between(0.9, 1.1)
-    ]
-    for name, ax in grid.axes_dict.items():
-        own = off[off.activation == name]
-        ax.plot(own.sigma_w, own["value"], "o", mfc="none", color="black", ms=7, mew=0.8)
-    grid.axes[0][0].set_ylabel("layers until the gradient is lost")
+        depth, "sigma_w", "depth_lost", hue="format", col="activation", theory=theory, height=2.6,
+        log="xy", ylim=(4, 1.5 * DEEPEST),
+    )  # fmt: skip
+    points = medians(depth, [*KEYS, "expected_depth"], "depth_lost")
+    points = points[np.isfinite(points["value"])]
+    off = points[~(points["value"] / points.expected_depth).between(0.9, 1.1)]
+    for activation, rings in off.groupby("activation"):
+        ax = grid.axes_dict[activation]
+        ax.plot(rings.sigma_w, rings["value"], "o", mfc="none", color="black", ms=7, mew=0.8)
+    grid.set_ylabels("layers until the gradient is lost")
     return grid.figure
 
+
+SIGMOID = {"activation": "sigmoid", "sigma_w": 1.0}
+# The last entry is lost by its last bits.
+DEPTH = partial(Column, "float64", "layers", tolerance=0.02)
 
 experiment = Experiment(
     question="How deep does each number format carry the gradient?",
@@ -190,28 +167,34 @@ experiment = Experiment(
             "dC/dW^(0), over the depth expected from chi and the format's range with subnormals; "
             "within 5 % of 1.",
             threshold=within(0.95, 1.05),
-            judge=partial(sigmoid_beside, column="depth_lost", reference="expected_depth"),
+            judge=partial(
+                of_format, column="depth_lost", over="expected_depth", format="float32", **SIGMOID
+            ),
         ),
         Claim(
             name="the printed norm is lost at half the depth",
             statement="Sigmoid at sigma_w = 1, float32: depth at which the norm, summed as "
             "squares, is lost, over the depth at which the gradient is; within 10 % of 1/2.",
             threshold=within(0.45, 0.55),
-            judge=partial(sigmoid_beside, column="depth_norm_lost", reference="depth_lost"),
+            judge=partial(
+                of_format, column="depth_norm_lost", over="depth_lost", format="float32", **SIGMOID
+            ),
         ),
         Claim(
             name="float64 is deep enough for sigmoid",
             statement="Sigmoid at sigma_w = 1: depth at which a plain float64 run loses dC/dW^(0); "
             f"above {DEEPEST}.",
             threshold=above(DEEPEST),
-            judge=partial(float64_reach, activation="sigmoid", sigma_w=1.0),
+            judge=partial(of_format, column="depth_lost", format="float64", **SIGMOID),
             about="saying",
         ),
         Claim(
             name="float64 is deep enough for He-initialised ReLU",
             statement=f"ReLU at sigma_w = sqrt 2: the same; above {DEEPEST}.",
             threshold=above(DEEPEST),
-            judge=partial(float64_reach, activation="relu", sigma_w=HE),
+            judge=partial(
+                of_format, column="depth_lost", format="float64", activation="relu", sigma_w=HE
+            ),
             about="saying",
         ),
         Claim(
@@ -224,19 +207,13 @@ experiment = Experiment(
     ],
     columns={
         "format": "number format of the plain run [-]",
-        "depth_lost": Column(
-            "float64",
-            "layers",
-            "smallest depth where all of dC/dW^(0) is 0, or some of it or of the output is not "
-            f"finite; inf: none up to {DEEPEST}",
-            tolerance=0.02,  # the last entry is lost by its last bits
+        "depth_lost": DEPTH(
+            meaning="smallest depth where all of dC/dW^(0) is 0, or some of it or of the output is "
+            f"not finite; inf: none up to {DEEPEST}",
         ),
-        "depth_norm_lost": Column(
-            "float64",
-            "layers",
-            "smallest depth where the norm of dC/dW^(0), as the run prints it, is 0 or not finite, "
-            f"or the output is not; inf: none up to {DEEPEST}",
-            tolerance=0.02,  # the last entry is lost by its last bits
+        "depth_norm_lost": DEPTH(
+            meaning="smallest depth where the norm of dC/dW^(0), as the run prints it, is 0 or not "
+            f"finite, or the output is not; inf: none up to {DEEPEST}",
         ),
         "expected_depth": f"depth_lost by theory; inf: beyond {DEEPEST} [layers]",
         "log10_true_norm": "norm of dC/dW^(0) at depth_lost (where that is inf, at depth "

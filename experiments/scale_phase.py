@@ -46,8 +46,7 @@ def measure_growth(seeds: list[int], scales: list[float]) -> dict[str, pd.DataFr
     """Growth per layer of every activation, paired."""
     nets = [
         study.Network(name, DEPTH, WIDTH, sigma_w, dtype="float32")
-        for name in ACTIVATIONS
-        for sigma_w in scales
+        for name, sigma_w in product(ACTIVATIONS, scales)
     ]
     df = study.profile(nets, seeds, engine="dense")
     rows = gains(df, FIRST, LAST)
@@ -70,11 +69,9 @@ def measure_phase(
     ]
     df = study.profile(nets, seeds, engine="matrix_free", layers=2)
     networks = gains(df).groupby(PLANE, sort=False).log10_gain
+    phase = networks.agg(n_seeds="count", log10_decay="median").reset_index()
     few = df[(df.seed == SEED) & (df.sigma_b == 0)]
-    return {
-        "phase": networks.agg(n_seeds="count", log10_decay="median").reset_index(),
-        **({"gradient_norms": gradient_norms(few, 2)} if len(few) else {}),
-    }
+    return {"phase": phase} | ({"gradient_norms": gradient_norms(few, 2)} if len(few) else {})
 
 
 def crossing(tables: dict[str, pd.DataFrame], activation: str) -> Estimate:
@@ -85,8 +82,7 @@ def crossing(tables: dict[str, pd.DataFrame], activation: str) -> Estimate:
 
 def sigmoid_growth(tables: dict[str, pd.DataFrame], sigma_w: float) -> Estimate:
     """Sigmoid's mean growth at the first scale of the grid from ``sigma_w`` on."""
-    growth = tables["growth"]
-    growth = growth[(growth.activation == "sigmoid") & (growth.sigma_w >= sigma_w)]
+    growth = tables["growth"].query("activation == 'sigmoid' and sigma_w >= @sigma_w")
     at_first = growth[growth.sigma_w == growth.sigma_w.min()]
     return mean(at_first.set_index("seed").log10_growth)
 
@@ -103,68 +99,38 @@ def expected_growth(activation: str, sigma_w: float) -> float:
     return float(0.5 * np.log10(chi[FIRST:LAST]).mean())
 
 
-def mean_growth(growth: pd.DataFrame) -> pd.DataFrame:
-    """The mean over seeds at each scale, with 95 % by the normal law.
-
-    Parameters
-    ----------
-    growth : columns activation, sigma_w, seed, log10_growth
-
-    Returns
-    -------
-    DataFrame with activation, sigma_w, value, low and high.
-    """
-    grouped = growth.groupby(["activation", "sigma_w"], sort=False).log10_growth
-    points = grouped.agg(value="mean", sd="std").reset_index()
-    half = 1.96 * points.pop("sd") / np.sqrt(growth.seed.nunique())
-    return points.assign(low=points.value - half, high=points.value + half)
-
-
-def lasting_growth(
-    activations: list[str], low: float, high: float, count: int = 160
-) -> pd.DataFrame:
-    """1/2 log10 chi, at infinite width and depth: activation, sigma_w (low to high) and value."""
-    rows = [
-        (name, sigma, 0.5 * np.log10(study.theory.mean_field(name, sigma).chi))
-        for name in activations
-        for sigma in np.geomspace(low, high, count)
-    ]
-    return pd.DataFrame(rows, columns=["activation", "sigma_w", "value"])
+def lasting_growth(activation: str, sigma_w: float) -> float:
+    """1/2 log10 chi, at infinite width and depth."""
+    return float(0.5 * np.log10(study.theory.mean_field(activation, sigma_w).chi))
 
 
 def figure(tables: dict[str, pd.DataFrame]) -> dict:
     """Every activation crosses from vanishing to exploding at a weight scale that theory gives.
 
-    growth: decades of the gradient's norm a layer against the weight scale; marks: mean over seeds
-    with its 95 % interval; lines: 1/2 log10 chi of mean-field theory, no free offset.
+    growth: decades of the gradient's norm a layer against the weight scale; marks: median over
+    seeds with its 95 % interval; lines: 1/2 log10 chi of mean-field theory, no free offset.
 
     depth: decades gained from output to input over weight scale and depth, median over seeds. The
     colours end where float32 does. Solid: chi = 1; dashed: theory's loss or gain of 3 decades, a
     factor of 1,000; dotted: theory's end of float32.
     """
-    growth, phase = mean_growth(tables["growth"]), tables["phase"]
-    theory = lasting_growth(growth.activation.unique(), growth.sigma_w.min(), growth.sigma_w.max())
-    figure, [[common, others]] = study.plot.panels(1, 2, 2.7, sharey=True)
-    for ax, asked in ((common, True), (others, False)):
-        own, lines = (
-            t[t.activation.isin(FOUR) == asked].rename(columns={"value": "rate"})
-            for t in (growth, theory)
-        )
-        study.plot.curves(
-            own,
-            "sigma_w",
-            "rate",
-            hue="activation",
-            interval=("low", "high"),
-            theory=lines,
-            ax=ax,
-            log="x",
-        )
-        ax.axhline(0, color="#888888", lw=0.6, zorder=0)
-        ax.set_ylabel("decades a layer")
-    own = phase[(phase.sigma_b == 0) & phase.activation.isin(FOUR)]
-    grid = study.plot.phase(own, "log10_decay", col="activation", theory=True, height=2.1)
-    return {"growth": figure, "depth": grid.figure}
+    growth = tables["growth"]
+    scales = np.geomspace(growth.sigma_w.min(), growth.sigma_w.max(), 160)
+    theory = pd.DataFrame(product(growth.activation.unique(), scales), columns=NET)
+    theory["log10_growth"] = [lasting_growth(*net) for net in theory.itertuples(index=False)]
+    kinds = {True: "common activations", False: "others"}
+    growth, theory = (
+        frame.assign(kind=frame.activation.isin(FOUR).map(kinds)) for frame in (growth, theory)
+    )
+    curves = study.plot.curves(
+        growth, "sigma_w", "log10_growth", hue="activation", col="kind", theory=theory, log="x",
+        height=2.5,
+    )  # fmt: skip
+    curves.refline(y=0, color="#888888", lw=0.6, linestyle="-", zorder=0)
+    curves.set_ylabels("decades a layer")
+    plane = tables["phase"].query("sigma_b == 0 and activation in @FOUR")
+    maps = study.plot.phase(plane, "log10_decay", col="activation", theory=True, height=2.1)
+    return {"growth": curves.figure, "depth": maps.figure}
 
 
 SIGMOID = CRITICAL["sigmoid"]

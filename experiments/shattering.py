@@ -13,7 +13,8 @@ from study.core.blocks import BATCH, Dense, Linear, Normalised, Residual
 from study.engines.pullback import pullback
 from study.runs.experiment import Experiment
 from study.sampling.draws import Draws
-from study.statistics.claims import Claim, Estimate, above, bootstrap_over_seeds, within
+from study.statistics.claims import Claim, Estimate, above, within
+from study.statistics.estimators import resampled
 from study.theory import correlation
 from study.theory.residual import branch_scales, normalised_scales
 
@@ -22,14 +23,16 @@ HE = 2**0.5
 
 
 class Kind(NamedTuple):
-    """A kind of network; with batch normalisation, its statistics count as constants."""
+    """A kind of network: where and how it is drawn, and what it is."""
 
+    panel: str
+    label: str
+    colour: str
     activation: str = "relu"
     sigma_w: float = HE
-    normalised: bool = False
+    normalised: bool = False  # its statistics count as constants
     residual: bool = False
-    coins: bool = False
-    """Whether units are active at random."""
+    coins: bool = False  # units are active at random
 
     @property
     def inputs(self) -> int:
@@ -37,17 +40,18 @@ class Kind(NamedTuple):
         return ROWS if self.normalised else 2
 
 
+PLAIN, SKIP, BENT = "without skip connections", "with skip connections", "saturating activations"
 KINDS = {
-    "relu": Kind(),
-    "relu, coins": Kind(coins=True),
-    "relu, BatchNorm": Kind(normalised=True),
-    "residual": Kind(residual=True),
-    "residual, coins": Kind(residual=True, coins=True),
-    "residual, BatchNorm": Kind(residual=True, normalised=True),
-    "tanh 0.9": Kind("tanh", 0.9),
-    "tanh 2": Kind("tanh", 2.0),
-    "sigmoid 4": Kind("sigmoid", 4.0),
-    "sigmoid 16": Kind("sigmoid", 16.0),
+    "relu": Kind(PLAIN, "ReLU", "#D55E00"),
+    "relu, coins": Kind(PLAIN, "coin-tossed", "#56B4E9", coins=True),
+    "relu, BatchNorm": Kind(PLAIN, "BatchNorm", "#332288", normalised=True),
+    "residual": Kind(SKIP, "ReLU", "#D55E00", residual=True),
+    "residual, coins": Kind(SKIP, "coin-tossed", "#56B4E9", residual=True, coins=True),
+    "residual, BatchNorm": Kind(SKIP, "BatchNorm", "#332288", residual=True, normalised=True),
+    "tanh 0.9": Kind(BENT, r"tanh, $\sigma_w$ = 0.9", "#009E73", "tanh", 0.9),
+    "tanh 2": Kind(BENT, r"tanh, $\sigma_w$ = 2", "#009E73", "tanh", 2.0),
+    "sigmoid 4": Kind(BENT, r"sigmoid, $\sigma_w$ = 4", "#0072B2", "sigmoid", 4.0),
+    "sigmoid 16": Kind(BENT, r"sigmoid, $\sigma_w$ = 16", "#0072B2", "sigmoid", 16.0),
 }
 DEPTHS = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64]
 
@@ -64,12 +68,10 @@ class Coins(Dense):
 
 
 def cells(seeds: int, depths: list[int]) -> list[dict]:
-    """A seed of either kind of inputs a cell."""
-    return [
-        {"inputs": inputs, "seed": seed, "depths": depths}
-        for inputs, count in (("orthogonal", seeds), ("digits", seeds // 3))
-        for seed in range(count)
-    ]
+    """A seed of either kind of inputs a cell; of digits a third as many."""
+    kinds = [("orthogonal", seed) for seed in range(seeds)]
+    kinds += [("digits", seed) for seed in range(seeds // 3)]
+    return [{"inputs": inputs, "seed": seed, "depths": depths} for inputs, seed in kinds]
 
 
 def measure(inputs: str, seed: int, depths: list[int]) -> dict[str, pd.DataFrame]:
@@ -89,9 +91,9 @@ def measure(inputs: str, seed: int, depths: list[int]) -> dict[str, pd.DataFrame
         layers = [layer_of(kind, k, weights, coins) for k in range(depths[0])]
         covariance, variance = overlaps(layers, depths, x, u)
         cosine = 0.0 if inputs == "orthogonal" else float(np.vdot(x[0], x[1])) / WIDTH
+        theory = expected(kind, depths[0], cosine)[np.array(depths) - 1]
         table = {"inputs": inputs, "kind": name, "depth": depths, "seed": seed}
-        table |= {"covariance": covariance, "variance": variance}
-        table["expected"] = expected(kind, depths[0], cosine)[np.array(depths) - 1]
+        table |= {"covariance": covariance, "variance": variance, "expected": theory}
         tables.append(pd.DataFrame(table))
     return {"overlaps": pd.concat(tables, ignore_index=True)}
 
@@ -117,20 +119,10 @@ def overlaps(
 ) -> tuple[Array, Array]:
     """Mean <g_i, g_j> of the gradients at two different inputs, and mean ||g_i||^2, by network.
 
-    Parameters
-    ----------
-    layers : of the deepest network
-    depths : of each network, in falling order
-    inputs : (count, n) array; a batch normalisation takes inputs times cotangents for its batch
-    cotangents : (m, n) array, each the same for all inputs
+    Means are over pairs of the inputs, a (count, n) array, and over the cotangents, (m, n), each
+    the same for all inputs; a batch normalisation takes inputs times cotangents for its batch.
+    Networks are the first of the layers, their depths in falling order.
 
-    Returns
-    -------
-    two (networks,) arrays
-        Over pairs of inputs and over cotangents; squared norms.
-
-    Examples
-    --------
     A linear network has one gradient, whatever its input:
 
     >>> W, x, u = np.random.default_rng(0).standard_normal((3, 5, 5))
@@ -162,59 +154,26 @@ def expected(kind: Kind, depth: int, cosine: float) -> np.ndarray:
     return correlation.plain_shattering(kind.activation, kind.sigma_w, depth, cosine).correlation
 
 
-def likeness(rows: pd.DataFrame) -> float:
-    """Covariance over variance, each averaged over networks before the division."""
-    return float(rows.covariance.mean() / rows.variance.mean())
+def likeness(moments: Array) -> float:
+    """Covariance over variance, each averaged over networks, the rows, before the division."""
+    covariance, variance = moments.mean(axis=0)
+    return covariance / variance
 
 
-def networks(tables: dict[str, pd.DataFrame], kind: str, depth: int) -> pd.DataFrame:
-    """The networks of a kind and depth at inputs at right angles."""
-    rows = tables["overlaps"]
-    rows = rows[(rows.inputs == "orthogonal") & (rows.depth == depth)]
-    return rows[rows.kind == kind]
+def over(tables: dict[str, pd.DataFrame], kind: str, depth: int, reference: str) -> Estimate:
+    """Likeness over "2^-L", over that of "theory", or of another kind on the same weights."""
+    rows = tables["overlaps"].query("inputs == 'orthogonal' and depth == @depth")
+    by_kind = {name: moments_of(group) for name, group in rows.groupby("kind")}
+    if reference in KINDS:
+        pairs = pd.concat([by_kind[kind], by_kind[reference]], axis=1)
+        return resampled(pairs, lambda pair: likeness(pair[:, :2]) / likeness(pair[:, 2:]))
+    expected = rows.expected[rows.kind == kind].iloc[0] if reference == "theory" else 2.0**-depth
+    return resampled(by_kind[kind], lambda moments: likeness(moments) / expected)
 
 
-def over_power(tables: dict[str, pd.DataFrame], kind: str, depth: int) -> Estimate:
-    """Likeness over 2^-depth."""
-    rows = networks(tables, kind, depth)[["seed", "covariance", "variance"]]
-    return bootstrap_over_seeds(rows, lambda f: likeness(f) * 2.0**depth)
-
-
-def over_theory(tables: dict[str, pd.DataFrame], kind: str, depth: int) -> Estimate:
-    """Likeness over theory's."""
-    rows = networks(tables, kind, depth)
-    theory = rows.expected.iloc[0]
-    rows = rows[["seed", "covariance", "variance"]]
-    return bootstrap_over_seeds(rows, lambda f: likeness(f) / theory)
-
-
-def over_other(tables: dict[str, pd.DataFrame], kind: str, depth: int, other: str) -> Estimate:
-    """Likeness over that of another kind, on the same weights."""
-    pairs = networks(tables, kind, depth)[["seed", "covariance", "variance"]].merge(
-        networks(tables, other, depth)[["seed", "covariance", "variance"]],
-        on="seed",
-        suffixes=("", "_other"),
-    )
-
-    def ratio(f: pd.DataFrame) -> float:
-        return likeness(f) / float(f.covariance_other.mean() / f.variance_other.mean())
-
-    return bootstrap_over_seeds(pairs, ratio)
-
-
-FAMILIES = {
-    "relu": ("without skip connections", "ReLU", "#D55E00"),
-    "relu, coins": ("without skip connections", "coin-tossed", "#56B4E9"),
-    "relu, BatchNorm": ("without skip connections", "BatchNorm", "#332288"),
-    "residual": ("with skip connections", "ReLU", "#D55E00"),
-    "residual, coins": ("with skip connections", "coin-tossed", "#56B4E9"),
-    "residual, BatchNorm": ("with skip connections", "BatchNorm", "#332288"),
-    "tanh 0.9": ("saturating activations", r"tanh, $\sigma_w$ = 0.9", "#009E73"),
-    "tanh 2": ("saturating activations", r"tanh, $\sigma_w$ = 2", "#009E73"),
-    "sigmoid 4": ("saturating activations", r"sigmoid, $\sigma_w$ = 4", "#0072B2"),
-    "sigmoid 16": ("saturating activations", r"sigmoid, $\sigma_w$ = 16", "#0072B2"),
-}
-"""Panel, name and colour of each kind."""
+def moments_of(rows: pd.DataFrame) -> pd.DataFrame:
+    """What `likeness` is of, a row a seed."""
+    return rows.set_index("seed")[["covariance", "variance"]]
 
 
 def figure(tables: dict[str, pd.DataFrame]):
@@ -225,18 +184,18 @@ def figure(tables: dict[str, pd.DataFrame]):
     which great depth leaves. Coin-tossed: units active at random for each input, as Balduzzi et al.
     (2017) assume. BatchNorm: its statistics taken for constants on the way back.
     """
-    overlaps = tables["overlaps"].query("inputs == 'orthogonal'")
     points = []
-    for key, own in overlaps.groupby(["kind", "depth"], sort=False):
-        at = bootstrap_over_seeds(own[["seed", "covariance", "variance"]], likeness, resamples=200)
-        points.append((*key, at.value, at.low, at.high, own.expected.mean()))
-    points = pd.DataFrame(points, columns=["kind", "depth", "value", "low", "high", "expected"])
-    points[["family", "kind"]] = [FAMILIES[kind][:2] for kind in points.kind]
-    points.loc[points["value"] <= 0, "value"] = np.nan  # hidden by the noise of finite width
-    colours = {name: colour for _, name, colour in FAMILIES.values()}
+    overlaps = tables["overlaps"].query("inputs == 'orthogonal'")
+    for (kind, depth), rows in overlaps.groupby(["kind", "depth"], sort=False):
+        place = {"panel": KINDS[kind].panel, "label": KINDS[kind].label, "depth": depth}
+        measured = vars(resampled(moments_of(rows), likeness, resamples=200))
+        points.append(place | measured | {"expected": rows.expected.mean()})
+    points = pd.DataFrame(points)
+    theory = points.assign(value=points.expected)
+    points["value"] = points["value"].where(points["value"] > 0)  # else hidden by finite width
     grid = study.plot.curves(
-        points, "depth", "value", hue="kind", col="family", interval=("low", "high"),
-        theory=points.assign(value=points.expected), palette=colours, height=2.4, log="y",
+        points, "depth", "value", hue="label", col="panel", interval=("low", "high"), theory=theory,
+        palette={kind.label: kind.colour for kind in KINDS.values()}, height=2.4, log="y",
         ylim=(1e-3, 1.5),
     )  # fmt: skip
     grid.axes[0][0].set_ylabel("likeness")
@@ -256,7 +215,7 @@ experiment = Experiment(
             statement="Plain He-ReLU, inputs at right angles: likeness of their gradients after 8 "
             "layers over 2^-8; within a factor of 1.5.",
             threshold=FACTOR,
-            judge=partial(over_power, kind="relu", depth=8),
+            judge=partial(over, kind="relu", depth=8, reference="2^-L"),
             about="saying",
         ),
         Claim(
@@ -264,35 +223,35 @@ experiment = Experiment(
             statement="Plain He-ReLU: likeness after 8 layers over prod (pi - theta_l) / pi, which "
             "falls as L^-3; within a factor of 1.5.",
             threshold=FACTOR,
-            judge=partial(over_theory, kind="relu", depth=8),
+            judge=partial(over, kind="relu", depth=8, reference="theory"),
         ),
         Claim(
             name="they follow it further down",
             statement="Plain He-ReLU: likeness after 16 layers over that product; within a factor "
             "of 2.",
             threshold=within(0.5, 2),
-            judge=partial(over_theory, kind="relu", depth=16),
+            judge=partial(over, kind="relu", depth=16, reference="theory"),
         ),
         Claim(
             name="units active independently give 2^-L",
             statement="ReLU with active units drawn for each input: likeness after 6 layers over "
             "2^-6; within a factor of 1.5.",
             threshold=FACTOR,
-            judge=partial(over_power, kind="relu, coins", depth=6),
+            judge=partial(over, kind="relu, coins", depth=6, reference="2^-L"),
         ),
         Claim(
             name="BatchNorm makes them so",
             statement="Plain ReLU with batch normalisation, its statistics taken for constants: "
             "likeness after 6 layers over 2^-6; within a factor of 1.5.",
             threshold=FACTOR,
-            judge=partial(over_power, kind="relu, BatchNorm", depth=6),
+            judge=partial(over, kind="relu, BatchNorm", depth=6, reference="2^-L"),
         ),
         Claim(
             name="skip connections slow the shattering",
             statement="ReLU with skip connections: likeness after 8 layers over that without, on "
             "the same weights.",
             threshold=above(1),
-            judge=partial(over_other, kind="residual", depth=8, other="relu"),
+            judge=partial(over, kind="residual", depth=8, reference="relu"),
             about="saying",
         ),
         Claim(
@@ -300,7 +259,7 @@ experiment = Experiment(
             statement="Sigmoid at sigma_w = 4, below its critical scale: likeness after 4 layers "
             "over that at sigma_w = 16, above it; more than tenfold.",
             threshold=above(10),
-            judge=partial(over_other, kind="sigmoid 4", depth=4, other="sigmoid 16"),
+            judge=partial(over, kind="sigmoid 4", depth=4, reference="sigmoid 16"),
             about="B",
         ),
     ],
