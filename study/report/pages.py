@@ -132,7 +132,7 @@ def sources(results: Path, figures: Iterable[str]) -> dict[str, Source]:
 def write_findings(claims: pd.DataFrame, results: Path, figures: Path, page: Path) -> None:
     """Write the page of what was found: claims of some experiments, and figures that are there."""
     known = sources(results, (path.stem for path in figures.glob("*.png")))
-    judged = set(claims["experiment"])
+    judged = {*claims["experiment"], *REMEASURED}
     text = fill(
         "findings.md",
         claims=published(claims),
