@@ -11,7 +11,7 @@ from study.runs.experiment import Experiment
 from study.sampling import gaussian
 from study.statistics.claims import Claim, Estimate, below, median_interval
 from study.statistics.estimators import root_mean_square
-from study.theory import deep_linear, spectra
+from study.theory import spectra
 
 WIDTH = 64
 Q = 1e-4  # variance of tanh's pre-activations; isometric while 8 L Q^2 << 1
@@ -52,8 +52,8 @@ def surviving_directions(log10_values: np.ndarray) -> float:
 def exponents(activation: str, weights: str) -> np.ndarray:
     """log10 s_k per layer, k = 1, 2, ..., of deep networks; tanh at tiny q* is as linear."""
     if activation == "relu":
-        return deep_linear.relu_exponents(WIDTH, weights) / np.log(10)
-    newman = deep_linear.lyapunov_spectrum(WIDTH).exponents / np.log(10)
+        return spectra.relu_exponents(WIDTH, weights) / np.log(10)
+    newman = spectra.lyapunov_spectrum(WIDTH).exponents / np.log(10)
     return newman if weights == "gaussian" else 0 * newman
 
 
@@ -63,7 +63,7 @@ def expected(activation: str, weights: str, depth: int, rank: int) -> float:
     if activation != "relu" and weights == "orthogonal":
         return 0.0
     if depth >= 4 * WIDTH:
-        kept = deep_linear.directions_left(WIDTH, depth, rank) if activation == "relu" else 1.0
+        kept = spectra.directions_left(WIDTH, depth, rank) if activation == "relu" else 1.0
         return depth * exponents(activation, weights)[rank - 1] if kept > 0.5 else np.nan
     if rank == 1 and depth <= WIDTH / 4:
         return 0.5 * float(np.log10(spectra.spectrum(activation, depth, weights, Q).largest))

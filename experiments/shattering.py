@@ -15,8 +15,8 @@ from study.runs.experiment import Experiment
 from study.sampling.draws import Draws
 from study.statistics.claims import Claim, Estimate, above, within
 from study.statistics.estimators import resampled
-from study.theory import correlation
-from study.theory.residual import branch_scales, normalised_scales
+from study.theory import blocks
+from study.theory.blocks import branch_scales, normalised_scales
 
 WIDTH, ROWS = 512, 32  # ROWS is inputs times cotangents
 HE = 2**0.5
@@ -148,10 +148,10 @@ def expected(kind: Kind, depth: int, cosine: float) -> np.ndarray:
     if kind.normalised and kind.residual:
         scales = normalised_scales(depth, batch=ROWS)
     if kind.normalised or kind.coins:  # the angle plays no part
-        return correlation.independent_shattering(depth, scales).correlation
+        return blocks.independent_shattering(depth, scales).correlation
     if kind.activation == "relu":
-        return correlation.shattering(depth, scales, cosine).correlation
-    return correlation.plain_shattering(kind.activation, kind.sigma_w, depth, cosine).correlation
+        return blocks.shattering(depth, scales, cosine).correlation
+    return blocks.plain_shattering(kind.activation, kind.sigma_w, depth, cosine).correlation
 
 
 def likeness(moments: Array) -> float:

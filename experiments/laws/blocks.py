@@ -19,14 +19,18 @@ from study.core.activations import activation as activation_row
 from study.core.backprop import backward, forward, weight_gradient
 from study.core.blocks import BATCH, UNITS, Dense, Linear, Normalised, Residual
 from study.sampling import gaussian
-from study.theory.correlation import (
+from study.theory.blocks import (
     Shattering,
+    batch_norm_factor,
+    branch_scales,
+    first_step,
+    growth,
     independent_shattering,
+    layer_norm_factor,
+    linear_batch_factor,
     normalised_shattering,
     shattering,
 )
-from study.theory.normalisation import batch_norm_factor, layer_norm_factor, linear_batch_factor
-from study.theory.residual import branch_scales, first_step, growth
 
 WIDTH = 128
 EXAMPLES = 32

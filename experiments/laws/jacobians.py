@@ -26,9 +26,8 @@ from study.core.network import Network
 from study.engines.profile import profile
 from study.sampling import gaussian
 from study.statistics.summaries import gains
-from study.theory.deep_linear import lyapunov_spectrum
 from study.theory.maps import gradient_factor, variance_map
-from study.theory.spectra import Spectrum, spectrum
+from study.theory.spectra import Spectrum, lyapunov_spectrum, spectrum
 
 
 def _matrix(seed: int, k: int, n: int, weights: str = "gaussian") -> np.ndarray:

@@ -24,7 +24,7 @@ from study.engines.profile import profile
 from study.engines.pullback import pullback
 from study.sampling.draws import Draws
 from study.statistics.summaries import gains, lost_at
-from study.theory.residual import branch_scales, growth, normalised_scales
+from study.theory.blocks import branch_scales, growth, normalised_scales
 
 WIDTH = 256
 EXAMPLES = 16
@@ -232,10 +232,10 @@ def normalised_growth(block: Block, schedule: str, depth: int) -> float:
     """The same of normalised layers, whatever the schedule."""
     name = block.activation
     if block.axis == BATCH:
-        limit = theory.normalisation.batch_norm_factor(name)
-        factor = theory.normalisation.batch_norm_factor(name, EXAMPLES)
+        limit = theory.blocks.batch_norm_factor(name)
+        factor = theory.blocks.batch_norm_factor(name, EXAMPLES)
     else:
-        limit = factor = theory.normalisation.layer_norm_factor(name)
+        limit = factor = theory.blocks.layer_norm_factor(name)
     # The first layer divides by the spread of the input, 1, and not by phi's.
     first = theory.gradient_factor(name, 1.0, 1.0) / limit
     return depth * np.log(factor) + np.log(first)

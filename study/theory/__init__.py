@@ -8,10 +8,8 @@ norm_law        what a layer of finite width does to a norm, and the law of a no
 finite_width    that law for linear and ReLU networks, any widths; the probability of a dead one
 moments         weights of any symmetric law; drift and spread where they are exact
 fluctuations    drift and spread for every activation, to first order in 1/width
-residual        what normalisation does to a gradient; growth under each schedule of branch scales
-correlation     shattered gradients: two inputs, their gradients' likeness
-spectra         singular values of the Jacobian: spread and largest
-deep_linear     Lyapunov exponents of Gaussian products; learning time
+blocks          normalisation, residual branches, and two inputs: their gradients' likeness
+spectra         singular values of the Jacobian: spread, largest, Lyapunov exponents
 gradient_norms  the norms that theory expects, layer by layer; the depth at which a format loses one
 rounding        how often a pre-activation is exactly 0, by number format
 ==============  ====================================================================================
@@ -26,14 +24,11 @@ Derivations are in docs/theory.md.
 """
 
 from study.theory import (
-    correlation,
-    deep_linear,
+    blocks,
     finite_width,
     fluctuations,
     gradient_norms,
     moments,
-    normalisation,
-    residual,
     spectra,
 )
 from study.theory.maps import correlation_map, gradient_factor, trajectory, variance_map
@@ -42,18 +37,15 @@ from study.theory.mean_field import CRITICAL, MeanField, critical_sigma_w, mean_
 __all__ = [
     "CRITICAL",
     "MeanField",
-    "correlation",
+    "blocks",
     "correlation_map",
     "critical_sigma_w",
-    "deep_linear",
     "finite_width",
     "fluctuations",
     "gradient_factor",
     "gradient_norms",
     "mean_field",
     "moments",
-    "normalisation",
-    "residual",
     "spectra",
     "trajectory",
     "variance_map",

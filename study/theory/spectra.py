@@ -1,4 +1,7 @@
-"""Singular values of the input-output Jacobian at infinite width, by free probability.
+"""Singular values of the input-output Jacobian, at infinite width and at infinite depth.
+
+L Gaussian matrices of width n have singular values exp(L lambda_k) of known exponents (Newman
+1986): all but one direction are lost as L grows, while orthogonal matrices keep them all.
 
 J = D_L W_L ... D_1 W_1 with D_l = diag phi'. At fixed depth and infinite width the eigenvalues
 of J J^T have S-transform prod S_(D^2) S_(W W^T) (Pennington, Schoenholz and Ganguli 2017; 2018).
@@ -19,11 +22,13 @@ and the largest is at the saddle point lambda'(y) = 0. The mean itself is chi^L 
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import scipy
 
 from study.theory.maps import ActivationLike, positive, row_of
+from study.theory.norm_law import active_units
 from study.theory.quadrature import break_points, gaussian_nodes
 from study.tools.checks import integer, one_of
 from study.tools.elementary import Array
@@ -149,3 +154,59 @@ def spectrum(
         slopes, where = np.unique(squares, return_inverse=True)
     probabilities = np.bincount(where, weight[weight > 1e-30])
     return Spectrum(depth, gaussian, slopes, probabilities / probabilities.sum())
+
+
+# --- Infinite depth ---
+
+
+class LyapunovSpectrum(NamedTuple):
+    """Entry k - 1 belongs to the k-th largest of the n singular values."""
+
+    exponents: Array  # lim (1 / L) ln s_k
+    variances: Array  # of ln(s_k) per layer
+
+
+def lyapunov_spectrum(n: int, sigma_w: float = 1.0) -> LyapunovSpectrum:
+    """Of products of n x n matrices with entries N(0, sigma_w^2 / n), decreasing (Newman 1986).
+
+    >>> lyapunov_spectrum(50).exponents[[0, 10, 25, 40, 49]].round(4)
+    array([-0.0101, -0.1242, -0.3668, -0.8564, -2.5912])
+    """
+    n = integer("n", n, 1)
+    log_sigma = math.log(positive("sigma_w", sigma_w))
+    half = np.arange(n, 0, -1) / 2
+    exponents = 0.5 * (scipy.special.digamma(half) + math.log(2 / n)) + log_sigma
+    return LyapunovSpectrum(exponents, scipy.special.polygamma(1, half) / 4)
+
+
+def relu_exponents(n: int, weights: str = "gaussian") -> Array:
+    """lim (1 / L) ln s_k, k = 1, ..., n, of ReLU networks of width n at sigma_w = sqrt 2.
+
+    Of those that have k directions left. ``weights`` are "gaussian" or "orthogonal".
+
+    >>> relu_exponents(50)[[0, 1, 10]].round(4)
+    array([-0.0259, -0.0477, -0.3073])
+    """
+    n = integer("n", n, 1)
+    orthogonal = one_of("weights", weights, ("gaussian", "orthogonal")) == "orthogonal"
+    # A layer keeps B ~ Binomial(n, 1/2) rows of a random frame of k directions. The determinant of
+    # what is kept has one factor an exponent, chi^2 of B - k + 1 degrees of freedom over n or, if
+    # the frame is orthogonal, over chi^2 of n - k + 1.
+    units, p = active_units(n)
+    freedom = units[:, None] - np.arange(n)
+    p = np.where(freedom > 0, p[:, None], 0)
+    kept = np.sum(p * scipy.special.digamma(np.maximum(freedom, 1) / 2), axis=0) / p.sum(axis=0)
+    lost = scipy.special.digamma((n - np.arange(n)) / 2) if orthogonal else np.log(n / 2)
+    return (kept - lost + np.log(2)) / 2
+
+
+def directions_left(n: int, depth: int, k: int) -> float:
+    """Probability that no layer of a living ReLU network of width n has fewer than k active units.
+
+    No more of its singular values than that are not zero.
+
+    >>> directions_left(64, 100, 8) > 0.99 > 0.01 > directions_left(64, 100, 32)
+    True
+    """
+    units, p = active_units(n)
+    return float(p[units >= k].sum() ** depth)

@@ -13,7 +13,7 @@ from study.core.network import Network
 from study.engines import jacobian
 from study.engines.profile import profile
 from study.sampling import gaussian
-from study.theory import deep_linear
+from study.theory import spectra
 
 N = 7
 
@@ -84,7 +84,7 @@ def test_orthogonal_products_are_isometric_and_dead_ones_empty():
 def test_gaussian_products_have_newmans_exponents():
     n, depth = 12, 4000
     found = jacobian.log10_singular_values([Network("linear", 1, n, sigma_w=1.0)], 3, [depth])[0, 0]
-    exponents, variances = deep_linear.lyapunov_spectrum(n)
+    exponents, variances = spectra.lyapunov_spectrum(n)
     error = np.sqrt(variances / depth)
     rates = found * math.log(10) / depth
     assert np.all(np.abs(rates - exponents) < 4 * error)

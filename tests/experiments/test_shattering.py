@@ -11,7 +11,7 @@ from verdicts import verdicts
 from experiments import shattering
 from study.core.backprop import backward, forward
 from study.core.blocks import Dense
-from study.theory import correlation, residual
+from study.theory import blocks
 
 # --- Theory --------------------------------------------------------------------------------
 
@@ -20,7 +20,7 @@ def test_erf_in_closed_form():
     """phi' = exp(-pi x^2 / 4), so that every mean over two normals is elementary."""
     sw2, q, c = 4.0, 4.0, 0.3
     log_variance = log_covariance = 0.0
-    found = correlation.plain_shattering("erf", 2.0, 12, c_0=c)
+    found = blocks.plain_shattering("erf", 2.0, 12, c_0=c)
     for k in range(12):
         t = math.pi * q / 2
         log_variance += math.log(sw2 / math.sqrt((1 + t) ** 2 - t**2))
@@ -33,19 +33,19 @@ def test_erf_in_closed_form():
 
 @pytest.mark.parametrize("c_0", [0.0, 0.6])
 def test_relu_by_quadrature_is_relu_in_closed_form(c_0):
-    general = correlation.plain_shattering("relu", 2**0.5, 30, c_0)
+    general = blocks.plain_shattering("relu", 2**0.5, 30, c_0)
     assert_allclose(
-        general.log_covariance, correlation.shattering(30, c_0=c_0).log_covariance, rtol=1e-9
+        general.log_covariance, blocks.shattering(30, c_0=c_0).log_covariance, rtol=1e-9
     )
     assert_allclose(general.log_variance, 0, atol=1e-12)
 
 
 def test_where_signals_have_arrived_the_rates_stay():
     """Stopping early changes nothing: sigmoid's likeness tends to a limit, chaotic tanh's falls."""
-    ordered = correlation.plain_shattering("sigmoid", 4.0, 60).correlation
+    ordered = blocks.plain_shattering("sigmoid", 4.0, 60).correlation
     assert ordered[-1] == pytest.approx(ordered[40], rel=1e-9)
     assert 0.1 < ordered[-1] < 0.9
-    chaotic = correlation.plain_shattering("tanh", 2.0, 60)
+    chaotic = blocks.plain_shattering("tanh", 2.0, 60)
     fall = np.diff(chaotic.log_covariance - chaotic.log_variance)
     assert_allclose(fall[-1], fall[30], rtol=1e-9)
     assert fall[-1] < -0.2
@@ -53,11 +53,11 @@ def test_where_signals_have_arrived_the_rates_stay():
 
 def test_scales_of_batch_normalisation_in_closed_form():
     """Var relu = (1 - 1/pi) / 2, so the spread grows by 1 - 1/pi a block of unit mean square."""
-    scales = residual.normalised_scales(50)
+    scales = blocks.normalised_scales(50)
     assert_allclose(scales**-2, 1 + np.arange(50) * (1 - 1 / math.pi), rtol=1e-12)
-    assert_allclose(residual.normalised_scales(50, batch=32), scales * (32 / 29) ** 0.5)
-    linear = residual.normalised_scales(9, "linear", 1.0)
-    assert_allclose(linear, residual.branch_scales("1/sqrt(l)", 9), rtol=1e-12)
+    assert_allclose(blocks.normalised_scales(50, batch=32), scales * (32 / 29) ** 0.5)
+    linear = blocks.normalised_scales(9, "linear", 1.0)
+    assert_allclose(linear, blocks.branch_scales("1/sqrt(l)", 9), rtol=1e-12)
 
 
 # --- Networks ------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from study.core.activations import TABLE, activation
-from study.theory import correlation, finite_width, maps, normalisation, residual
+from study.theory import blocks, finite_width, maps
 
 
 def within(sample, exact, sigmas=4.0):
@@ -25,11 +25,11 @@ def test_printed_factors_of_normalisation():
         ("sigmoid", 1.03359, None),
         ("linear", 1.0, 1.0),
     ):
-        assert normalisation.batch_norm_factor(name) == pytest.approx(batch_norm, abs=5e-6)
+        assert blocks.batch_norm_factor(name) == pytest.approx(batch_norm, abs=5e-6)
         if layer_norm is not None:
-            assert normalisation.layer_norm_factor(name) == pytest.approx(layer_norm, abs=5e-6)
+            assert blocks.layer_norm_factor(name) == pytest.approx(layer_norm, abs=5e-6)
     exact = math.pi / (math.pi - 1)
-    assert_allclose(normalisation.batch_norm_factor("relu"), exact, rtol=1e-13)
+    assert_allclose(blocks.batch_norm_factor("relu"), exact, rtol=1e-13)
 
 
 def relu_batch_factor(b):
@@ -44,18 +44,18 @@ def relu_batch_factor(b):
 
 @pytest.mark.parametrize("batch", [4, 5, 8, 64, 10_000])
 def test_batch_factors_in_closed_form(batch):
-    linear = normalisation.batch_norm_factor("linear", batch)
-    assert_allclose(linear, normalisation.linear_batch_factor(batch), rtol=1e-13)
-    relu = normalisation.batch_norm_factor("relu", batch)
+    linear = blocks.batch_norm_factor("linear", batch)
+    assert_allclose(linear, blocks.linear_batch_factor(batch), rtol=1e-13)
+    relu = blocks.batch_norm_factor("relu", batch)
     assert_allclose(relu, relu_batch_factor(batch), rtol=1e-12)
-    guess = normalisation.batch_norm_factor("relu") * normalisation.linear_batch_factor(batch)
+    guess = blocks.batch_norm_factor("relu") * blocks.linear_batch_factor(batch)
     assert abs(guess / relu - 1) < (0.06 if batch < 8 else 0.016)
 
 
 @pytest.mark.parametrize("name", TABLE)
 def test_large_batches_tend_to_the_infinite_one(name):
-    infinite = normalisation.batch_norm_factor(name)
-    errors = [normalisation.batch_norm_factor(name, b) / infinite - 1 for b in (500, 1000, 10**5)]
+    infinite = blocks.batch_norm_factor(name)
+    errors = [blocks.batch_norm_factor(name, b) / infinite - 1 for b in (500, 1000, 10**5)]
     assert 0 < errors[1] < 2 / 1000
     assert errors[0] / errors[1] == pytest.approx(2, rel=0.02)
     assert errors[2] < 2e-5
@@ -86,18 +86,18 @@ def normalised_network(name, batch, n, layers, seed, layer_norm=False):
 @pytest.mark.parametrize(("name", "batch"), [("relu", 6), ("tanh", 12), ("hard_tanh", 8)])
 def test_batch_factors_are_those_of_explicit_networks(name, batch):
     factors = np.ravel([normalised_network(name, batch, 300, 13, seed) for seed in range(12)])
-    exact = normalisation.batch_norm_factor(name, batch)
+    exact = blocks.batch_norm_factor(name, batch)
     assert within(factors, exact)
     assert not within(factors, exact * 1.1)  # the control
-    assert not within(factors, normalisation.batch_norm_factor(name))  # and the infinite batch
+    assert not within(factors, blocks.batch_norm_factor(name))  # and the infinite batch
 
 
 def test_layer_norm_factor_is_that_of_an_explicit_network():
     factors = np.ravel(
         [normalised_network("tanh", 3, 400, 20, seed, layer_norm=True) for seed in range(4)]
     )
-    assert abs(factors.mean() - normalisation.layer_norm_factor("tanh")) < 0.02
-    assert abs(factors.mean() - normalisation.batch_norm_factor("relu")) > 0.2
+    assert abs(factors.mean() - blocks.layer_norm_factor("tanh")) < 0.02
+    assert abs(factors.mean() - blocks.batch_norm_factor("relu")) > 0.2
 
 
 # --- Residual networks ---------------------------------------------------------------------
@@ -113,45 +113,45 @@ def test_schedules_in_closed_form():
             "zero": 0.0,
         }
         for schedule, value in exact.items():
-            signal, gradient = residual.growth(residual.branch_scales(schedule, depth))
+            signal, gradient = blocks.growth(blocks.branch_scales(schedule, depth))
             assert_allclose((signal[-1], gradient[-1]), value, rtol=1e-12, atol=1e-15)
     # prod (1 + 1 / l^2) = sinh(pi) / pi
-    _, gradient = residual.growth(residual.branch_scales("1/l", 10_000))
+    _, gradient = blocks.growth(blocks.branch_scales("1/l", 10_000))
     assert_allclose(gradient[-1], math.log(math.sinh(math.pi) / math.pi) - 1e-4, atol=1e-8)
-    assert set(exact) | {"1/l"} == set(residual.SCHEDULES)
+    assert set(exact) | {"1/l"} == set(blocks.SCHEDULES)
 
 
 def test_printed_tanh_recursion():
-    scales = residual.branch_scales("undamped", 400)
-    signal, gradient = residual.growth(scales, "tanh", 1.0, 1.0)
+    scales = blocks.branch_scales("undamped", 400)
+    signal, gradient = blocks.growth(scales, "tanh", 1.0, 1.0)
     assert_allclose(gradient[[99, 199, 399]], (10.546, 15.169, 21.618), atol=1e-3)
     assert_allclose(np.exp(signal[[99, 199, 399]]), (84.5, 177.4, 367.5), atol=0.1)
-    _, half = residual.growth(scales, "tanh", 1.0, 0.5)
+    _, half = blocks.growth(scales, "tanh", 1.0, 0.5)
     assert_allclose(half[[99, 199, 399]], (5.05, 7.52, 10.92), atol=0.01)
 
 
 def test_tanh_grows_as_the_exponential_of_a_square_root():
-    _, gradient = residual.growth(residual.branch_scales("undamped", 4000), "tanh", 1.5, 0.7)
+    _, gradient = blocks.growth(blocks.branch_scales("undamped", 4000), "tanh", 1.5, 0.7)
     rate = (gradient[3999] - gradient[999]) / (4000**0.5 - 1000**0.5)
     assert_allclose(rate, 8 / (3 * (2 * math.pi) ** 0.5) * 1.5 * 0.7, rtol=0.02)
 
 
 def test_erf_recursion_needs_no_quadrature():
-    scales, p, log_gradient = residual.branch_scales("1/sqrt(l)", 30), 1.0, 0.0
+    scales, p, log_gradient = blocks.branch_scales("1/sqrt(l)", 30), 1.0, 0.0
     for alpha in scales:
         t = math.pi * 1.44 * p / 2
         p += alpha**2 * 0.81 * 2 / math.pi * math.asin(t / (1 + t))
         log_gradient += math.log1p(alpha**2 * 0.81 * 1.44 / math.sqrt(1 + 2 * t))
-    growth = residual.growth(scales, "erf", 1.2, 0.9)
+    growth = blocks.growth(scales, "erf", 1.2, 0.9)
     assert_allclose((growth[0][-1], growth[1][-1]), (math.log(p), log_gradient), rtol=1e-12)
 
 
 def test_growth_survives_the_float_range():
-    scales = residual.branch_scales("undamped", 3000)
-    signal, gradient = residual.growth(scales, "gelu", 2.0)
+    scales = blocks.branch_scales("undamped", 3000)
+    signal, gradient = blocks.growth(scales, "gelu", 2.0)
     assert signal[-1] == math.inf
     assert_allclose(gradient[-1] - gradient[-2], math.log(3), rtol=1e-12)
-    relu = residual.growth(residual.branch_scales("undamped", 10_000))
+    relu = blocks.growth(blocks.branch_scales("undamped", 10_000))
     assert_allclose(relu.log_signal[-1], 10_000 * math.log(2), rtol=1e-12)
 
 
@@ -166,7 +166,7 @@ def test_growth_is_that_of_explicit_residual_networks():
         z = np.einsum("si,sij->sj", x, w)
         x = x + alpha * np.einsum("si,sij->sj", np.maximum(z, 0), v)
         u = u + alpha * np.einsum("si,sij->sj", np.einsum("si,sij->sj", u, w) * (z > 0), v)
-    expected = residual.growth(scales)
+    expected = blocks.growth(scales)
     for squares, log in (
         (np.sum(x**2, 1) / n, expected[0][-1]),
         (np.sum(u**2, 1), expected[1][-1]),
@@ -179,18 +179,18 @@ def test_growth_is_that_of_explicit_residual_networks():
 
 
 def test_independent_shattering_in_closed_form():
-    iid = correlation.independent_shattering
+    iid = blocks.independent_shattering
     assert_allclose(iid(8).covariance, 0.5 ** np.arange(1, 9), rtol=1e-14)
-    blocks = iid(8, residual.branch_scales("undamped", 8))
-    assert_allclose(blocks.covariance[[1, 3, 7]], (2.25, 5.0625, 25.62890625), rtol=1e-13)
-    assert_allclose(np.exp(blocks.log_variance), 2.0 ** np.arange(1, 9), rtol=1e-13)
-    assert_allclose(blocks.correlation, 0.75 ** np.arange(1, 9), rtol=1e-13)
+    net = iid(8, blocks.branch_scales("undamped", 8))
+    assert_allclose(net.covariance[[1, 3, 7]], (2.25, 5.0625, 25.62890625), rtol=1e-13)
+    assert_allclose(np.exp(net.log_variance), 2.0 ** np.arange(1, 9), rtol=1e-13)
+    assert_allclose(net.correlation, 0.75 ** np.arange(1, 9), rtol=1e-13)
 
 
 def test_batch_normalised_residual_networks_shatter_as_a_square_root():
     """Variance L + 1, covariance prod (1 + 1 / 2l) = Gamma(L + 3/2) / (Gamma(3/2) L!)."""
     depth = 400
-    at = correlation.independent_shattering(depth, residual.branch_scales("1/sqrt(l)", depth))
+    at = blocks.independent_shattering(depth, blocks.branch_scales("1/sqrt(l)", depth))
     assert_allclose(at.log_variance[-1], math.log(depth + 1), rtol=1e-13)
     exact = math.lgamma(depth + 1.5) - math.lgamma(1.5) - math.lgamma(depth + 1)
     assert_allclose(at.log_covariance[-1], exact, rtol=1e-12)
@@ -199,14 +199,14 @@ def test_batch_normalised_residual_networks_shatter_as_a_square_root():
 def test_shattering_follows_the_correlation_map():
     """Against the general quadrature of `maps`, and far beyond the float range."""
     c, log_covariance = 0.3, 0.0
-    at = correlation.shattering(30, c_0=0.3)
+    at = blocks.shattering(30, c_0=0.3)
     for k in range(30):
         log_covariance += math.log1p(-math.acos(c) / math.pi)
         assert_allclose(at.log_covariance[k], log_covariance, rtol=1e-9)
         c = float(maps.correlation_map("relu", c, 2.0, 2**0.5))
-    assert correlation.shattering(50, c_0=1.0).log_covariance[-1] == 0
-    assert correlation.shattering(2, c_0=-1.0).log_covariance[0] == -math.inf
-    deep = correlation.independent_shattering(5000)
+    assert blocks.shattering(50, c_0=1.0).log_covariance[-1] == 0
+    assert blocks.shattering(2, c_0=-1.0).log_covariance[0] == -math.inf
+    deep = blocks.independent_shattering(5000)
     assert deep.covariance[-1] == 0
     assert_allclose(deep.log_covariance[-1], -5000 * math.log(2), rtol=1e-13)
 
@@ -214,7 +214,7 @@ def test_shattering_follows_the_correlation_map():
 @pytest.mark.parametrize("kind", ["plain", "residual", "independent"])
 def test_shattering_is_that_of_explicit_networks(kind):
     n, depth, rng = 200, 4, np.random.default_rng(6)
-    scales = residual.branch_scales("undamped", depth) if kind == "residual" else None
+    scales = blocks.branch_scales("undamped", depth) if kind == "residual" else None
     samples = []
     for _ in range(10):
         x = np.linalg.qr(rng.standard_normal((n, 2)))[0].T
@@ -232,15 +232,15 @@ def test_shattering_is_that_of_explicit_networks(kind):
                 x, j = np.maximum(z, 0), branches
         samples.append(np.sum(j[0] * j[1]) / n)
     if kind == "independent":
-        theory = correlation.independent_shattering(depth)
+        theory = blocks.independent_shattering(depth)
     else:
-        theory = correlation.shattering(depth, scales)
+        theory = blocks.shattering(depth, scales)
     expected = theory.covariance[-1]
     bias = 4 / n * expected  # theory is of infinite width
     assert abs(np.mean(samples) - expected) < 4 * np.std(samples) / 10**0.5 + bias
-    other = correlation.independent_shattering(depth, scales).covariance[-1]
+    other = blocks.independent_shattering(depth, scales).covariance[-1]
     if kind == "independent":
-        other = correlation.shattering(depth).covariance[-1]
+        other = blocks.shattering(depth).covariance[-1]
     assert abs(np.mean(samples) - other) > 4 * np.std(samples) / 10**0.5 + bias  # the control
 
 
@@ -274,20 +274,20 @@ def test_explicit_networks_die_as_often(sigma_b):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: normalisation.batch_norm_factor("relu", 3), r"batch = 3; allowed: .* >= 4"),
-        (lambda: normalisation.batch_norm_factor("x"), r"activation = 'x'; allowed: relu"),
-        (lambda: normalisation.layer_norm_factor("x"), r"activation = 'x'; allowed: relu"),
-        (lambda: normalisation.linear_batch_factor(8.0), r"batch = 8.0; allowed"),
-        (lambda: residual.branch_scales("1/l2", 3), r"schedule = '1/l2'; allowed: undamped"),
-        (lambda: residual.branch_scales("1/l", 0), r"depth = 0; allowed"),
-        (lambda: residual.growth([]), r"scales = \[\]; allowed: one number"),
-        (lambda: residual.growth([np.nan]), r"scales = \[nan\]; allowed"),
-        (lambda: residual.growth([1.0], "x"), r"activation = 'x'; allowed"),
-        (lambda: residual.growth([1.0], sigma_w=-1.0), r"sigma_w = -1.0; allowed"),
-        (lambda: residual.growth([1.0], sigma_v=True), r"sigma_v = True; allowed"),
-        (lambda: correlation.shattering(3, [1.0]), r"scales = \[1.0\]; allowed: 3 numbers"),
-        (lambda: correlation.shattering(3, c_0=1.5), r"c_0 = 1.5; allowed: .*-1 to 1"),
-        (lambda: correlation.independent_shattering(0), r"depth = 0; allowed"),
+        (lambda: blocks.batch_norm_factor("relu", 3), r"batch = 3; allowed: .* >= 4"),
+        (lambda: blocks.batch_norm_factor("x"), r"activation = 'x'; allowed: relu"),
+        (lambda: blocks.layer_norm_factor("x"), r"activation = 'x'; allowed: relu"),
+        (lambda: blocks.linear_batch_factor(8.0), r"batch = 8.0; allowed"),
+        (lambda: blocks.branch_scales("1/l2", 3), r"schedule = '1/l2'; allowed: undamped"),
+        (lambda: blocks.branch_scales("1/l", 0), r"depth = 0; allowed"),
+        (lambda: blocks.growth([]), r"scales = \[\]; allowed: one number"),
+        (lambda: blocks.growth([np.nan]), r"scales = \[nan\]; allowed"),
+        (lambda: blocks.growth([1.0], "x"), r"activation = 'x'; allowed"),
+        (lambda: blocks.growth([1.0], sigma_w=-1.0), r"sigma_w = -1.0; allowed"),
+        (lambda: blocks.growth([1.0], sigma_v=True), r"sigma_v = True; allowed"),
+        (lambda: blocks.shattering(3, [1.0]), r"scales = \[1.0\]; allowed: 3 numbers"),
+        (lambda: blocks.shattering(3, c_0=1.5), r"c_0 = 1.5; allowed: .*-1 to 1"),
+        (lambda: blocks.independent_shattering(0), r"depth = 0; allowed"),
         (lambda: finite_width.born_dead([]), r"widths = \(\); allowed: at least 1"),
     ],
 )

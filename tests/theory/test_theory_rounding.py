@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from study.theory import correlation, residual, rounding
+from study.theory import blocks, rounding
 
 
 def test_densities_are_normalised_and_have_the_variance_of_products():
@@ -70,8 +70,8 @@ def test_dot_products_are_zero_as_often(accumulated, scale, expected):
         (lambda: rounding.cancellation(151), "products = 151; allowed: an integer from 3 to 150"),
         (lambda: rounding.cancellation(9, "float8"), "format = 'float8'; allowed"),
         (lambda: rounding.underflow(9, sigma=0.0), "sigma = 0.0; allowed"),
-        (lambda: residual.first_step(0), "depth = 0; allowed"),
-        (lambda: correlation.normalised_shattering(4, 3), "batch = 3; allowed: an integer >= 4"),
+        (lambda: blocks.first_step(0), "depth = 0; allowed"),
+        (lambda: blocks.normalised_shattering(4, 3), "batch = 3; allowed: an integer >= 4"),
     ],
 )
 def test_bad_input_is_named(call, words):
@@ -81,9 +81,9 @@ def test_bad_input_is_named(call, words):
 
 def test_first_step_in_closed_form():
     for depth in (1, 7, 1000):
-        assert residual.first_step(depth) == pytest.approx(depth)
-        assert residual.first_step(depth, depth**-0.5) == pytest.approx(1)
-    assert residual.first_step(3, 0.5, 1.0) == pytest.approx(3 / 8)
+        assert blocks.first_step(depth) == pytest.approx(depth)
+        assert blocks.first_step(depth, depth**-0.5) == pytest.approx(1)
+    assert blocks.first_step(3, 0.5, 1.0) == pytest.approx(3 / 8)
 
 
 def test_normalised_shattering_by_its_recursion():
@@ -98,14 +98,14 @@ def test_normalised_shattering_by_its_recursion():
     square = sigma_v**2 * np.mean(slopes**2)
     product = sigma_v**2 * np.mean(slopes[:, 0] * slopes[:, 1])
     within, variance, covariance = 1.0, 0.0, 0.0
-    at = correlation.normalised_shattering(5, batch, sigma_v)
+    at = blocks.normalised_shattering(5, batch, sigma_v)
     for k in range(5):
         variance += math.log1p(square / within)
         covariance += math.log1p(product / within)
         within += added
         assert_allclose(at.log_variance[k], variance, rtol=5e-3)
         assert_allclose(at.log_covariance[k], covariance, rtol=1e-2)
-    infinite = correlation.normalised_shattering(200)
-    large = correlation.normalised_shattering(200, 10**6)
+    infinite = blocks.normalised_shattering(200)
+    large = blocks.normalised_shattering(200, 10**6)
     assert_allclose(large.log_covariance, infinite.log_covariance, rtol=1e-5)
     assert infinite.log_variance[-1] > 1.2 * math.log(201)  # not that of branches 1 / sqrt(l)

@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from study.core.activations import activation
-from study.theory import deep_linear, finite_width, maps
+from study.theory import finite_width, maps, spectra
 from study.theory.spectra import spectrum
 
 
@@ -52,7 +52,7 @@ def test_erf_variance_in_closed_form():
 
 
 def test_lyapunov_exponents_add_up_to_the_determinant():
-    exponents, variances = deep_linear.lyapunov_spectrum(30, sigma_w=0.8)
+    exponents, variances = spectra.lyapunov_spectrum(30, sigma_w=0.8)
     rng = np.random.default_rng(0)
     log_det = np.array(
         [np.linalg.slogdet(0.8 * rng.standard_normal((30, 30)) / 30**0.5)[1] for _ in range(3000)]
@@ -64,7 +64,7 @@ def test_lyapunov_exponents_add_up_to_the_determinant():
 
 def test_lyapunov_exponents_of_a_product():
     n, depth = 10, 3000
-    exponents, variances = deep_linear.lyapunov_spectrum(n)
+    exponents, variances = spectra.lyapunov_spectrum(n)
     rng, q, logs = np.random.default_rng(4), np.eye(n), np.zeros(n)
     for _ in range(depth):
         q, r = np.linalg.qr(rng.standard_normal((n, n)) @ q / math.sqrt(n))
@@ -79,7 +79,7 @@ def test_lyapunov_exponents_of_a_product():
 def test_relu_exponents_add_up_to_volumes(law):
     """The first is half the exact law's mean; k of them are the growth of a volume."""
     n, k = 64, 5
-    found, widths = deep_linear.relu_exponents(n, law), [n, n]
+    found, widths = spectra.relu_exponents(n, law), [n, n]
     assert_allclose(found[0], finite_width.forward_law(widths, "relu", law).mean / 2, rtol=1e-12)
     rng, logs = np.random.default_rng(0), []
     for _ in range(4000):
@@ -89,38 +89,17 @@ def test_relu_exponents_add_up_to_volumes(law):
         logs.append(0.5 * np.linalg.slogdet(kept.T @ kept)[1])
     error = np.std(logs) / len(logs) ** 0.5
     assert abs(np.mean(logs) - found[:k].sum()) < 4 * error
-    other = deep_linear.relu_exponents(n, "orthogonal" if law == "gaussian" else "gaussian")
+    other = spectra.relu_exponents(n, "orthogonal" if law == "gaussian" else "gaussian")
     assert abs(np.mean(logs) - other[:k].sum()) > 4 * error  # the control
 
 
 def test_directions_left_are_those_of_the_thinnest_layer():
     rng, n, depth, k = np.random.default_rng(1), 20, 10, 7
     units = rng.binomial(n, 0.5, (20_000, depth)).min(axis=1)
-    chance = deep_linear.directions_left(n, depth, k)
+    chance = spectra.directions_left(n, depth, k)
     error = (chance * (1 - chance) / len(units)) ** 0.5
     assert abs((units >= k).mean() - chance) < 4 * error
     assert abs((units >= k + 1).mean() - chance) > 4 * error  # the control
-
-
-def test_learning_time():
-    times = [deep_linear.learning_time(d, 1.0, 0.5, 0.95) for d in (2, 4, 8, 16, 64, 1024, 4096)]
-    assert [round(t, 3) for t in times] == [2.944, 3.37, 3.618, 3.751, 3.856, 3.89, 3.891]
-    s, u, v = 1.7, 0.1, 1.6
-    shallow = math.log(v * (s - u) / (u * (s - v))) / s
-    assert_allclose(deep_linear.learning_time(2, s, u, v), shallow, rtol=1e-13)
-    deepest = shallow / s + (1 / u - 1 / v) / s
-    assert_allclose(deep_linear.learning_time(math.inf, s, u, v), deepest, rtol=1e-13)
-    assert_allclose(deep_linear.learning_time(1, s, u, v), math.log((s - u) / (s - v)), rtol=1e-13)
-    assert deep_linear.learning_time(3, s, u, u) == 0
-
-
-def test_gradient_descent_takes_the_learning_time():
-    for depth in (3, 40):
-        a, eta, steps = 0.5 ** (1 / depth), 1e-3, 0
-        while a**depth < 0.95:
-            a += eta / depth * a ** (depth - 1) * (1 - a**depth)
-            steps += 1
-        assert_allclose(steps * eta, deep_linear.learning_time(depth, 1.0, 0.5, 0.95), rtol=2e-3)
 
 
 @pytest.mark.parametrize(
@@ -130,10 +109,7 @@ def test_gradient_descent_takes_the_learning_time():
         (lambda: spectrum("swoosh", 3), r"activation = 'swoosh'; allowed"),
         (lambda: spectrum("relu", 3, "uniform"), r"weights = 'uniform'; allowed: gaussian, ortho"),
         (lambda: spectrum("tanh", 3, q=0.0), r"q = 0.0; allowed"),
-        (lambda: deep_linear.lyapunov_spectrum(0), r"n = 0; allowed"),
-        (lambda: deep_linear.learning_time(2.5, 1.0, 0.1, 0.2), r"depth = 2.5; allowed"),
-        (lambda: deep_linear.learning_time(2, 1.0, 0.1, 1.0), r"end, target = .*allowed: 0 <"),
-        (lambda: deep_linear.learning_time(2, 1.0, 0.3, 0.2), r"= \(0.3, 0.2, 1.0\); allowed"),
+        (lambda: spectra.lyapunov_spectrum(0), r"n = 0; allowed"),
     ],
 )
 def test_bad_input_is_named(call, words):
