@@ -237,7 +237,7 @@ def write(name: str, table: pd.DataFrame, columns: dict[str, str]) -> None:
     make_folder(folder)
     about = {"versions": [records.versions() | {"torch": torch.__version__}]}
     records.write_described(folder / f"{name}.csv", table, columns, about)
-    publish.publish([name], Path("results"), Path("figures"))
+    publish.save(publish.publish(name, Path("results")), Path("figures"))
 
 
 def main(groups: Sequence[str]) -> None:

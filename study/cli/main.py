@@ -1,4 +1,4 @@
-"""The command line: ``python -m study COMMAND``, the commands of `study.cli`.
+"""The command line: ``python -m study COMMAND``.
 
 Exit status: 0 done, 2 a request that cannot be met (one line on stderr says which field, which
 value and what is allowed; nothing is half written), 3 some part failed, 130 interrupted,
@@ -8,15 +8,17 @@ value and what is allowed; nothing is half written), 3 some part failed, 130 int
 from __future__ import annotations
 
 import argparse
-import importlib
+import contextlib
 import os
+import pkgutil
 import re
 import signal
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
 
-from study.cli import NAMES
+from study.tools.checks import RESULTS
 
 _EXAMPLES = """examples:
   python -m study list
@@ -26,6 +28,29 @@ _EXAMPLES = """examples:
   python -m study verify --results results --recompute 3
   python -m study profile --activation sigmoid --depth 1000 --width 256 --sigma-w critical
 """
+_DEFAULT = "default: %(default)s"
+
+
+def _number(
+    convert: Callable[[str], Any], allowed: str, least: int | None = None
+) -> Callable[[str], Any]:
+    """What reads a number of that kind from the command line."""
+
+    def parse(text: str) -> Any:
+        with contextlib.suppress(ValueError):
+            value = convert(text)
+            if least is None or value >= least:
+                return value
+        raise argparse.ArgumentTypeError(f"{text!r}; allowed: {allowed}")
+
+    return parse
+
+
+_COUNT = {"type": _number(int, "a whole number, at least 1", 1)}
+_AMOUNT = {"type": _number(int, "a whole number, at least 0", 0)}
+_PLACE = {"type": Path, "metavar": "DIR"}
+_RESULTS = {**_PLACE, "default": RESULTS["paper"], "help": _DEFAULT}
+_FIGURES = {**_PLACE, "help": "default: figures, or DIR/figures"}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -44,6 +69,10 @@ def _complain(message: object) -> None:
     print("study: error:", " ".join(str(message).split()), file=sys.stderr)
 
 
+Add = Callable[..., Callable[..., Any]]
+"""Adds a command (name, function, what it is for) and returns what adds an option to it."""
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m study",
@@ -53,19 +82,131 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name in NAMES:
-        module = importlib.import_module(f"study.cli.{name}")
-        own = commands.add_parser(
-            name, help=module.HELP, description=module.HELP, allow_abbrev=False
-        )
-        module.arguments(own)
-        own.set_defaults(run=module.run)
+
+    def command(name: str, place: str, words: str) -> Callable[..., Any]:
+        added = commands.add_parser(name, help=words, description=words, allow_abbrev=False)
+        added.set_defaults(place=f"study.cli.{place}")  # loaded once it is asked for
+        return added.add_argument
+
+    _experiments(command)
+    _pages(command)
+    _profile(command)
     return parser
+
+
+def _experiments(command: Add) -> None:
+    command("list", "main:experiments", "List the experiments and the question each asks.")
+
+    add = command(
+        "run", "results:run",
+        "Run experiments: sweeps, tables, figures, verdicts. Resumes by itself.",
+    )  # fmt: skip
+    add("names", nargs="*", metavar="NAME", help="experiments; default: all")
+    add("--preset", choices=("quick", "paper"), default="paper", help=_DEFAULT)
+    add("--results", **_PLACE, help="default: results (paper), build/quick (quick)")
+    add(
+        "--workers", **_COUNT, metavar="N",
+        help=f"default: the CPUs, {cpus()}; with --scheduler its workers",
+    )  # fmt: skip
+    add(
+        "--scheduler", metavar="URL",
+        help="compute on the workers of a Dask scheduler, tcp://host:port or tls://host:port",
+    )  # fmt: skip
+    add("--progress", action="store_true", help="show it also where no terminal is")
+    words = f"what tables are kept as; {_DEFAULT}"
+    add("--format", choices=("csv", "parquet"), default="csv", help=words)
+    add("--figures", **_FIGURES)
+
+    words = "Draw the figures and judge the claims from the CSVs alone."
+    add = command("figures", "results:draw", words)
+    words = "experiments, bench or capacity; default: all that have results"
+    add("names", nargs="*", metavar="NAME", help=words)
+    add("--results", **_RESULTS)
+    add("--figures", **_FIGURES)
+
+
+def _pages(command: Add) -> None:
+    words = "Draw a table of gradient norms: a CSV of the study, or of your own."
+    add = command("plot", "plot:plot", words)
+    add("table", type=Path, metavar="FILE", help="a CSV or Parquet, a row a layer or network")
+    kinds = ("profile", "depth", "phase", "factors")
+    add("--kind", choices=kinds, default="profile", help=f"of the picture; {_DEFAULT}")
+    add("--y", metavar="COLUMN", help="what is drawn; default: that of the kind")
+    for role in ("hue", "style", "col", "row"):
+        add(f"--{role}", metavar="COLUMN", help="tells networks apart")
+    add("--where", metavar="CONDITION", help="the rows drawn, for example 'depth == 100'")
+    add("--theory", action="store_true", help="draw what theory expects")
+    add("--save", type=Path, required=True, metavar="FILE", help="ends in .png, .svg, .pdf")
+
+    for name, function, words in (
+        ("paper", "press", "Press the paper from the CSVs and the figures alone."),
+        (
+            "explorer",
+            "explore",
+            "Write the explorer, a page that opens offline, from the atlas's CSVs alone.",
+        ),
+        ("gallery", "show", "Write the page of all figures: question, claims, tables, commands."),
+    ):
+        add = command(name, f"results:{function}", words)
+        add("--results", **_RESULTS)
+        if name != "gallery":
+            add("--figures", **_FIGURES)
+
+    words = "Check results: files, provenance, identities, a sample again."
+    add = command("verify", "results:check", words)
+    add("--results", **_RESULTS)
+    words = "cells of each experiment that are computed again"
+    add("--recompute", **_AMOUNT, default=2, metavar="N", help=f"{words}; {_DEFAULT}")
+    add("--seed", **_AMOUNT, default=0, metavar="S", help=f"chooses them; {_DEFAULT}")
+
+
+def _profile(command: Add) -> None:
+    words = "Profile one network: what its gradients do, layer by layer."
+    add = command("profile", "profile:profile", words)
+    whole = _number(int, "a whole number")
+    real = _number(float, "a number")
+    sigma = _number(
+        lambda word: word if word == "critical" else float(word), "a number or critical"
+    )
+    words = "Var W = S^2 / fan_in; critical: nothing vanishes or explodes"
+    add("--activation", required=True, metavar="PHI", help="for example relu")
+    add("--depth", type=whole, required=True, metavar="N", help="weight matrices")
+    add("--width", type=whole, default=256, metavar="N", help=f"units a layer; {_DEFAULT}")
+    add("--sigma-w", type=sigma, required=True, metavar="S", help=words)
+    add("--sigma-b", type=real, default=0.0, metavar="S", help=f"Var b = S^2; {_DEFAULT}")
+    for name, metavar, default, words in (
+        ("--weights", "LAW", "gaussian", "gaussian, uniform or orthogonal"),
+        ("--dtype", "TYPE", "float64", "float32 or float64"),
+    ):
+        add(name, default=default, metavar=metavar, help=f"{words}; {_DEFAULT}")
+    add("--kink", type=real, default=1.0, metavar="K", help=f"phi' at a kink; {_DEFAULT}")
+    add("--seeds", **_COUNT, default=10, metavar="N", help=f"networks drawn; {_DEFAULT}")
+    add("--batch", **_COUNT, default=1, metavar="B", help=f"examples; {_DEFAULT}")
+    words = f"auto, dense or matrix_free; {_DEFAULT}"
+    add("--engine", default="auto", metavar="NAME", help=words)
+    words = "where the rows go (.csv), and what they are (the .json beside it); default: a file in"
+    words += " build/profile, named for the network"
+    add("--csv", type=Path, metavar="FILE", help=words)
+
+
+def cpus() -> int:
+    """Return how many CPUs this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def experiments() -> None:
+    """Print the experiments, and what each asks."""
+    from study.runs.experiment import discover, question
+
+    for name in discover():
+        print(f"{name}\n    {question(name)}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
-    args = _parser().parse_args(argv)
+    args = vars(_parser().parse_args(argv))
+    del args["command"]
 
     def interrupt(*_: object) -> NoReturn:
         for number in (signal.SIGINT, signal.SIGTERM):  # a second one must not stop the clean-up
@@ -75,7 +216,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # SIGTERM ends a run as Ctrl-C does: workers stopped, no file half written.
     before = {n: signal.signal(n, interrupt) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
-        return args.run(args)
+        return pkgutil.resolve_name(args.pop("place"))(**args) or 0
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's exit complains
         return 141

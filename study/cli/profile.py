@@ -2,122 +2,65 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import os
 import shlex
 import sys
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from study.cli.shared import count, number, real, whole, writable
+import pandas as pd
 
-if TYPE_CHECKING:
-    import pandas as pd
+import study
+from study.cli import terminal
+from study.cli.folders import writable
+from study.core.network import Network
+from study.records import tables as records
+from study.report.summary import advice, chosen, in_words, summarise, table
+from study.theory import critical_sigma_w, mean_field
+from study.theory.gradient_norms import log10_norms
+from study.theory.moments import KURTOSIS
 
-    from study.core.network import Network
-    from study.report.summary import Summary
-
-HELP = "Profile one network: what its gradients do, layer by layer."
 FOLDER = Path("build/profile")
 """Where the rows go if nobody says where."""
-_WIDE = "infinite width"
 
 
-def _sigma(text: str) -> float | str:
-    return text if text == "critical" else number(float, "a number or critical")(text)
-
-
-_ARGUMENTS = (
-    # name, how it is read, default (... where it must be given), stands for it in the help, help
-    ("--activation", str, ..., "PHI", "for example relu"),
-    ("--depth", whole, ..., "N", "weight matrices"),
-    ("--width", whole, 256, "N", "units a layer"),
-    ("--sigma-w", _sigma, ..., "S", "Var W = S^2 / fan_in; critical: nothing vanishes or explodes"),
-    ("--sigma-b", real, 0.0, "S", "Var b = S^2"),
-    ("--weights", str, "gaussian", "LAW", "gaussian, uniform or orthogonal"),
-    ("--dtype", str, "float64", "TYPE", "float32 or float64"),
-    ("--kink", real, 1.0, "K", "phi' at a kink"),
-    ("--seeds", count, 10, "N", "networks drawn"),
-    ("--batch", count, 1, "B", "examples"),
-    ("--engine", str, "auto", "NAME", "auto, dense or matrix_free"),
-)
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the network's own words, and what to do with its rows."""
-    for name, kind, default, metavar, words in _ARGUMENTS:
-        if default is ...:
-            parser.add_argument(name, type=kind, required=True, metavar=metavar, help=words)
-        else:
-            words += "; default: %(default)s"
-            parser.add_argument(name, type=kind, default=default, metavar=metavar, help=words)
-    parser.add_argument(
-        "--csv", type=Path, metavar="FILE",
-        help="where the rows go (.csv), and what they are (the .json beside it); default: a file "
-        f"in {FOLDER}, named for the network",
-    )  # fmt: skip
-
-
-def run(args: argparse.Namespace) -> int:
-    """Profile, write the rows, and say what comes out."""
-    import study
-    import study.theory
-    from study.records import tables as records
-    from study.report.summary import summarise
-
-    critical = study.theory.critical_sigma_w(args.activation, args.sigma_b)
-    words = {k: v for k, v in vars(args).items() if k not in ("csv", "command", "run")}
-    words["sigma_w"] = critical if args.sigma_w == "critical" else args.sigma_w
-    fields = {field.name for field in dataclasses.fields(study.Network)}
-    net = study.Network(**{name: words[name] for name in fields})
-    path = _path(args.csv, words)
-
-    def measured(net: Network) -> pd.DataFrame:
-        return study.profile(net, seeds=range(args.seeds), batch=args.batch, engine=args.engine)
-
-    frame = measured(net)
+def profile(csv: Path | None, **words: Any) -> None:
+    """Profile, write the rows, and say what comes out and what would keep the gradient."""
+    critical = critical_sigma_w(words["activation"], words["sigma_b"])
+    if words["sigma_w"] == "critical":
+        words["sigma_w"] = critical
+    net = Network(**{field.name: words[field.name] for field in dataclasses.fields(Network)})
+    path = _path(csv, words)
+    how = {"seeds": range(words["seeds"]), "batch": words["batch"], "engine": words["engine"]}
+    frame = study.profile(net, **how)
     about = {"configuration": words, "versions": [records.versions()]}
     records.write_table(path, frame, about)
-    summary = at_critical = summarise(frame)
+    summary = best = summarise(frame)
     if summary.verdict != "keeps" and net.sigma_w != critical:
-        at_critical = summarise(measured(dataclasses.replace(net, sigma_w=critical)))
-    _print(summary, at_critical, net, critical, args)
-    print(f"rows      {path}")
-    return 0
-
-
-def _print(
-    summary: Summary, best: Summary, net: Network, critical: float, args: argparse.Namespace
-) -> None:
-    """The answer, a table, a plot, and what would keep the gradient."""
-    from study import theory
-    from study.cli import terminal
-    from study.report.summary import advice, in_words, table
+        best = summarise(study.profile(dataclasses.replace(net, sigma_w=critical), **how))
 
     screen = terminal.screen(sys.stdout, os.environ)
-    expected, of = _theory(net, args.batch)
-    legend = {"theory": f"theory, {of}"}
-    if args.seeds > 1:
-        legend["band"] = f"lowest to highest of {args.seeds} seeds"
+    theory, width = _theory(net, words["batch"])
+    legend = {"theory": f"theory, {width}"}
+    if words["seeds"] > 1:
+        legend["band"] = f"lowest to highest of {words['seeds']} seeds"
     print(textwrap.fill(in_words(summary), screen.width), end="\n\n")
-    print(table(summary, expected, screen.width), end="\n\n")
-    print(terminal.plot(summary.layers, expected, legend, screen), end="\n\n")
-    chi = theory.mean_field(args.activation, net.sigma_w, args.sigma_b).chi
-    for head, text in (
-        ("theory", f"chi = {chi:.6g}, the factor of the squared norm per layer at {_WIDE}"),
-        ("critical", f"chi = 1 at sigma_w = {critical:.10g} (here {net.sigma_w:.10g})"),
-        ("to do", advice(summary, best, net, critical)),
-    ):
-        start = f"{head:<10}"
-        print(textwrap.fill(text, screen.width, initial_indent=start, subsequent_indent=" " * 10))
+    print(table(summary, theory, screen.width), end="\n\n")
+    print(terminal.plot(summary.layers, theory, legend, screen), end="\n\n")
+    chi = mean_field(net.activation, net.sigma_w, net.sigma_b).chi
+    for head, text in {
+        "theory": f"chi = {chi:.6g}, the factor of the squared norm per layer at infinite width",
+        "critical": f"chi = 1 at sigma_w = {critical:.10g} (here {net.sigma_w:.10g})",
+        "to do": advice(summary, best, net, critical),
+    }.items():
+        print(textwrap.fill(f"{head:<10}{text}", screen.width, subsequent_indent=" " * 10))
+    print(f"rows      {path}")
 
 
 def _path(asked: Path | None, words: dict[str, Any]) -> Path:
     """Where the rows go: never over another network's, nor over anything else."""
-    from study.records import tables as records
-
     if asked is None:
         name = "{activation}_depth{depth}_width{width}_sigma_w{sigma_w:.6g}".format(**words)
         whole = records.digest(records.canonical(words))  # what the name leaves out
@@ -138,17 +81,13 @@ def _path(asked: Path | None, words: dict[str, Any]) -> Path:
     return asked
 
 
-def _theory(net: Network, batch: int) -> tuple[pd.DataFrame, str]:
-    """The norms that theory expects in some layers, and of which width."""
-    import pandas as pd
-
-    from study.report.summary import ROWS, chosen
-    from study.theory.gradient_norms import log10_norms
-    from study.theory.moments import KURTOSIS
-
+def _theory(net: Network, batch: int) -> tuple[pd.Series, str]:
+    """log10 of the norms that theory expects, by layer, and of which width."""
     drowned = net.sigma_b > 0 and net.sigma_w < max(1e-3, 1e-5 * net.sigma_b)  # by the bias
     law = net.weights if net.weights in KURTOSIS and batch == 1 and not drowned else None
+    width = f"width {net.width}" if law else "infinite width"
+    if net.sigma_w == 0:
+        return pd.Series(dtype=float), width
+    layers = chosen(net.depth)
     of = (net.activation, net.sigma_w, net.sigma_b, net.depth, net.width)
-    layers = chosen(net.depth, ROWS) if net.sigma_w > 0 else []
-    values = log10_norms(*of, layers, law) if layers else []
-    return pd.DataFrame({"layer": layers, "value": values}), f"width {net.width}" if law else _WIDE
+    return pd.Series(log10_norms(*of, layers, law), layers), width

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import shutil
 import textwrap
-from collections.abc import Mapping
-from typing import NamedTuple, TextIO
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ from study.plot.floats import decades
 ROWS = 18
 WIDTHS = (60, 120)
 """Characters in a line, the fewest and the most."""
-_ASCII = str.maketrans("│┤├┼┌┐└┘─┬┴", "||||++++---")
+_ASCII = str.maketrans("│┤├┼┌┐└┘─┬┴⣀·", "||||++++---*.")
 
 
 class Screen(NamedTuple):
@@ -48,16 +48,14 @@ def screen(stream: TextIO, environment: Mapping[str, str]) -> Screen:
     width = environment.get("COLUMNS", "")
     if width.isdecimal():
         columns = int(width)
-    elif is_terminal:
-        columns = shutil.get_terminal_size().columns
     else:
-        columns = 80
+        columns = shutil.get_terminal_size().columns if is_terminal else 80
     encoding = (getattr(stream, "encoding", None) or "ascii").lower().replace("-", "")
     colour = is_terminal and not is_dumb and not environment.get("NO_COLOR")
     return Screen(int(np.clip(columns, *WIDTHS)), encoding == "utf8" and not is_dumb, colour)
 
 
-def plot(layers: pd.DataFrame, theory: pd.DataFrame, about: Mapping[str, str], on: Screen) -> str:
+def plot(layers: pd.DataFrame, theory: pd.Series, about: Mapping[str, str], on: Screen) -> str:
     """Draw the norm of every layer: the median as a line, the band about it, theory as marks.
 
     The axis includes 1, the norm of the gradient at the output; a broken line is where the normal
@@ -66,7 +64,7 @@ def plot(layers: pd.DataFrame, theory: pd.DataFrame, about: Mapping[str, str], o
     Parameters
     ----------
     layers : columns layer (0, 1, ...), median, low and high, log10 of the norm; -inf where it is 0
-    theory : columns layer and value, log10 of the norm; may be empty
+    theory : log10 of the norm, by layer; may be empty
     about : what ``band`` and ``theory`` are, in words; without ``band`` there is none
     on : what the terminal can show
 
@@ -78,8 +76,7 @@ def plot(layers: pd.DataFrame, theory: pd.DataFrame, about: Mapping[str, str], o
     --------
     >>> k = np.arange(4)
     >>> layers = pd.DataFrame({"layer": k, "median": 9.0 * k, "low": 9.0 * k, "high": 9.0 * k})
-    >>> none = pd.DataFrame({"layer": [], "value": []})
-    >>> text = plot(layers, none, {}, Screen(60, False, False))
+    >>> text = plot(layers, pd.Series(dtype=float), {}, Screen(60, False, False))
     >>> print("\\n".join(text.splitlines()[:4]))
     log10 of the norm of dC/dW, by layer
       +--------------------------------------------------------+
@@ -87,23 +84,13 @@ def plot(layers: pd.DataFrame, theory: pd.DataFrame, about: Mapping[str, str], o
     25|                                                   **** |
     """
     norms = layers.set_index("layer")[["median", "low", "high"]]
-    known = theory[np.isfinite(theory["value"])]
-    shown = [0.0, *norms.to_numpy().ravel(), *known["value"]]
-    shown = np.array(shown)[np.isfinite(shown)]
+    shown = np.array([0.0, *norms.to_numpy().ravel(), *theory])
+    shown = shown[np.isfinite(shown)]
     margin = max(0.02 * np.ptp(shown), 1 - np.ptp(shown) / 2)  # two decades at least
     bottom = shown.min() - margin
     top = shown.max() + margin
     last = int(layers["layer"].max())
-
-    plotext.terminal.limit(False, False)  # the width is ours to choose, also for a pipe
-    figure = plotext.figure
-    figure.clear()
-    figure.theme("simple")
-    figure.plot_size(on.width, ROWS)
-    figure.ruler(1).lim(bottom, top)
-    figure.ruler(0).lim(0, max(last, 1))
-    _ticks(figure.ruler(1), bottom, top)
-    _ticks(figure.ruler(0), 0, last)
+    figure = _canvas(on.width, last, bottom, top)
 
     # What is drawn later lies on top: ranges, band, median, theory, zeros.
     for name in ("float32", "float64"):
@@ -111,58 +98,68 @@ def plot(layers: pd.DataFrame, theory: pd.DataFrame, about: Mapping[str, str], o
             if bottom < end < top:
                 _draw(figure, [0, max(last, 1)], [end, end], "-", "red")
                 _name_line(figure, norms["median"], end, f" {name} ends: 1e{end:+.0f} ")
+    legend = ["⣀⣀ median"]
     if "band" in about:
+        legend.append(f"·· {about['band']}")
         for bound in ("low", "high"):
-            _draw(figure, norms.index, norms[bound], "·" if on.braille else ".", "cyan")
+            _draw(figure, norms.index, norms[bound], "·", "cyan")
     _draw(figure, norms.index, norms["median"], "braille" if on.braille else "*", "cyan+")
-    _draw(figure, known["layer"], known["value"], "o", "orange", joined=False)
+    if len(theory):
+        legend.append(f"o {about['theory']}")
+        _draw(figure, theory.index, theory, "o", "orange", joined=False)
     zero = norms.index[~np.isfinite(norms["median"])]
-    _draw(figure, zero, [bottom] * len(zero), "x", "red", joined=False)
+    if len(zero):
+        legend.append("x exactly zero")
+        _draw(figure, zero, [bottom] * len(zero), "x", "red", joined=False)
 
     text = figure.build().string()
     if not on.colour:
         text = plotext.uncolorize(text)
-    if not on.braille:
-        text = text.translate(_ASCII)
-    legend = [f"{'⣀⣀' if on.braille else '**'} median"]
-    if "band" in about:
-        legend.append(f"{'··' if on.braille else '..'} {about['band']}")
-    if len(theory):
-        legend.append(f"o {about['theory']}")
-    if len(zero):
-        legend.append("x exactly zero")
     where = f"layer: 0 at the input, {last:,} at the output" if last else "layer"
     words = textwrap.fill("   ".join(legend), on.width)
     rows = [line.rstrip() for line in text.splitlines()]
-    return "\n".join(["log10 of the norm of dC/dW, by layer", *rows, where, words])
+    drawn = "\n".join(["log10 of the norm of dC/dW, by layer", *rows, where, words])
+    return drawn if on.braille else drawn.translate(_ASCII)
 
 
-def _draw(figure, x, y, symbol: str, colour: str, joined: bool = True) -> None:
-    """Add the points that are finite."""
-    y = np.asarray(y, float)
-    finite = np.isfinite(y)
-    if finite.any():
-        marker = plotext.marker(symbol, colour)
-        signal = figure.signal(np.asarray(x)[finite].tolist(), y[finite].tolist(), marker=marker)
-        signal.lines(joined)
-        figure.draw(signal)
+def _canvas(width: int, last: int, bottom: float, top: float) -> Any:
+    """An empty figure of plotext."""
+    plotext.terminal.limit(False, False)  # the width is ours to choose, also for a pipe
+    figure = plotext.figure
+    figure.clear()
+    figure.theme("simple")
+    figure.plot_size(width, ROWS)
+    figure.ruler(0).lim(0, max(last, 1))
+    figure.ruler(1).lim(bottom, top)
+    for ruler, low, high in ((figure.ruler(0), 0, last), (figure.ruler(1), bottom, top)):
+        places = _ticks(low, high)
+        ruler.ticks(places, [f"{place:,g}" for place in places])
+    return figure
 
 
-def _name_line(figure, median: pd.Series, height: float, words: str) -> None:
-    """Write on a horizontal line, at the end that is farther from the median."""
-    distance = (median - height).abs()
-    if distance.iloc[0] > distance.iloc[-1]:
-        text = figure.text(median.index[0], height, words, alignment="left")
-    else:
-        text = figure.text(median.index[-1], height, words, alignment="right")
-    figure.draw(text)
-
-
-def _ticks(ruler, low: float, high: float) -> None:
+def _ticks(low: float, high: float) -> np.ndarray:
     """At most seven round whole numbers."""
     least = max((high - low) / 6, 1)
     power = 10.0 ** math.floor(math.log10(least))
     steps = power * np.array([1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10])
     step = steps[(steps >= least) & (steps % 1 == 0)][0]
-    places = step * np.arange(math.ceil(low / step), math.floor(high / step) + 1)
-    ruler.ticks(places, [f"{place:,g}" for place in places])
+    return step * np.arange(math.ceil(low / step), math.floor(high / step) + 1)
+
+
+def _draw(figure: Any, x: Sequence, y: Sequence, symbol: str, colour: str, joined=True) -> None:
+    """Add the points that are finite."""
+    points = pd.Series(np.asarray(y, float), x)
+    points = points[np.isfinite(points)]
+    if len(points):
+        marker = plotext.marker(symbol, colour)
+        signal = figure.signal(points.index.tolist(), points.tolist(), marker=marker)
+        signal.lines(joined)
+        figure.draw(signal)
+
+
+def _name_line(figure: Any, median: pd.Series, height: float, words: str) -> None:
+    """Write on a horizontal line, at the end that is farther from the median."""
+    distance = (median - height).abs()
+    side = "left" if distance.iloc[0] > distance.iloc[-1] else "right"
+    place = 0 if side == "left" else -1
+    figure.draw(figure.text(median.index[place], height, words, alignment=side))

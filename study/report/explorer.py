@@ -49,7 +49,7 @@ def build(results: Path, folder: Path) -> str:
     ImportError
         When the extra ``explorer`` is not installed.
     """
-    atlas = Path(results) / "atlas"
+    atlas = results / "atlas"
     paths = {name: atlas / f"{name}.csv" for name in NEEDED}
     frames = {name: records.read_table(path) for name, path in paths.items()}
     for name, frame in frames.items():
@@ -58,13 +58,12 @@ def build(results: Path, folder: Path) -> str:
                 f"table {paths[name]} lacks {', '.join(sorted(lacks))}, it is of an older study; "
                 f"it is made again by: {made_by(paths[name])}"
             )
-    compiler = vega()
     dictionary = records.read_table(atlas / "data_dictionary.csv")
     settings = _settings(frames["networks"], dictionary[dictionary["table"].isin(NEEDED)])
     return fill(
         "explorer.html",
         colours=_INK,
-        library=compiler.javascript_bundle("window.vegaEmbed = vegaEmbed;"),
+        library=vega().javascript_bundle("window.vegaEmbed = vegaEmbed;"),
         settings=json.dumps(settings, ensure_ascii=False, sort_keys=True).replace("</", "<\\/"),
         links={name: Path(os.path.relpath(p, folder)).as_posix() for name, p in paths.items()},
         csv={name: path.read_text(encoding="utf-8") for name, path in paths.items()},
@@ -104,7 +103,6 @@ def _charts(largest: int) -> dict[str, Any]:
     half = math.sqrt(1 + largest) - 1  # midway on the symmetric logarithm
     shades = [to_hex(DECADES(place)) for place in (0.0, 0.25, 0.5, 0.75, 1.0)]
     steps = [-largest, -half, 0, half, largest]
-    filled = fill("charts.json", colours=_INK, shades=json.dumps(shades), steps=steps)
-    charts = json.loads(filled)
+    charts = json.loads(fill("charts.json", colours=_INK, shades=json.dumps(shades), steps=steps))
     frame = charts.pop("all")
     return {name: vega().vegalite_to_vega(chart | frame) for name, chart in charts.items()}

@@ -19,8 +19,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from study.records import tables as records
 from study.records.disk import alone, write_atomic
-from study.report.publish import interval, own_page
-from study.runs.experiment import discover, published, question
+from study.runs.experiment import discover, load, published, question
+from study.runs.sweep import read_results
 from study.statistics.claims import COLUMNS
 from study.tools.checks import made_by, none_there
 
@@ -64,6 +64,11 @@ def tally(claims: pd.DataFrame) -> str:
     return ", ".join(f"{counts[v]} {v}" for v in verdicts) or "none judged"
 
 
+def interval(row: Any) -> str:
+    """The estimate of a claim, a row of the table, and its interval."""
+    return f"{row.estimate:.4g} [{row.low:.4g}, {row.high:.4g}]"
+
+
 def escaped(words: str) -> str:
     r"""Words that Markdown must not read as its own.
 
@@ -71,22 +76,6 @@ def escaped(words: str) -> str:
     a \| b, q\* \< 2
     """
     return re.sub(r"([\\|*<])", r"\\\1", words)
-
-
-def link(path: Path, page: Path) -> str:
-    """The link from a page to a file.
-
-    >>> link(Path("figures/a b.png"), Path("docs/page.md"))
-    '../figures/a%20b.png'
-    """
-    return Path(os.path.relpath(path, page.parent)).as_posix().replace(" ", "%20")
-
-
-def caption(figure: Path) -> str:
-    """The caption of a figure, from the .svg that `study.report.publish.save_figure` wrote."""
-    text = figure.read_text(encoding="utf-8")
-    described = re.search(r"<dc:description>(.*?)</dc:description>", text, re.S)
-    return html.unescape(described[1]).strip() if described else ""
 
 
 def fill(template: str, **parts: Any) -> str:
@@ -104,19 +93,27 @@ def write(page: Path, text: str) -> None:
         write_atomic(page, text.encode())
 
 
+def link(path: Path, page: Path) -> str:
+    """The link from a page to a file.
+
+    >>> link(Path("figures/a b.png"), Path("docs/page.md"))
+    '../figures/a%20b.png'
+    """
+    return Path(os.path.relpath(path, page.parent)).as_posix().replace(" ", "%20")
+
+
 def sources(results: Path, figures: Iterable[str]) -> dict[str, Source]:
     """Every source there can be, by name, each with those of the figures that are its own."""
     redraw = made_by(results / "claims.csv")
-    questions = {name: question(name) for name in discover()} | _WORDS["others"]
+    others = _WORDS["others"]
     known = {}
-    for name, asks in questions.items():
-        page = "" if name in _WORDS["others"] else "findings.md"
+    for name in [*discover(), *others]:
         known[name] = Source(
             name,
-            asks,
+            others.get(name) or question(name),
             make=made_by(results / name / "data_dictionary.csv"),
             redraw=redraw.replace(" figures", f" figures {name}", 1),
-            page=f"{name}.md" if name in OWN_PAGES else page,
+            page="" if name in others else f"{name if name in OWN_PAGES else 'findings'}.md",
         )
     for figure in sorted(figures):
         owners = [name for name in known if re.fullmatch(f"{name}(_.*)?", figure)]
@@ -154,8 +151,9 @@ def write_gallery(results: Path, figures: Path, page: Path) -> int:
         names the command that makes it.
     """
     shown = _shown(results, figures, page)
-    judged = any(source.page == "findings.md" for source in shown.values())
-    claims = _claims(results) if judged else pd.DataFrame(columns=list(COLUMNS))
+    claims = pd.DataFrame(columns=list(COLUMNS))
+    if any(source.page == "findings.md" for source in shown.values()):
+        claims = _claims(results / "claims.csv")
     placed = {name for names in _WORDS["sections"].values() for name in names}
     sections = _WORDS["sections"] | {REST: [name for name in shown if name not in placed]}
     groups = {
@@ -166,9 +164,9 @@ def write_gallery(results: Path, figures: Path, page: Path) -> int:
         sections={title: group for title, group in groups.items() if group},
         claims={name: claims[claims["experiment"] == name] for name in shown},
         remeasured=REMEASURED,
-        summaries={name: own_page(name, results).summary for name in OWN_PAGES if name in shown},
+        summaries={name: _summary(name, results) for name in OWN_PAGES if name in shown},
         own_pages=OWN_PAGES,
-        caption=lambda name: caption(figures / f"{name}.svg"),
+        caption=lambda name: _caption(figures / f"{name}.svg"),
         tables={name: _tables(results / name) for name in shown},
         link=lambda path: link(path, page),
         results=results,
@@ -181,35 +179,43 @@ def write_gallery(results: Path, figures: Path, page: Path) -> int:
 def _shown(results: Path, figures: Path, page: Path) -> dict[str, Source]:
     """Whatever has results or figures, once all that the gallery shows of it is there."""
     names = {path.stem for path in figures.glob("*") if path.suffix in ENDINGS}
-    drawn = page.with_name("findings.md")
-    if drawn.exists():  # it shows all the figures that there were
-        links = re.findall(r"^!\[.*\]\((.*)\.png\)$", drawn.read_text(encoding="utf-8"), re.M)
+    findings = page.with_name("findings.md")
+    if findings.exists():  # it shows all the figures that there were
+        links = re.findall(r"^!\[.*\]\((.*)\.png\)$", findings.read_text(encoding="utf-8"), re.M)
         names |= {Path(path).name for path in links}
-    known = sources(results, names)
     measured = {path.parent.name for path in results.glob("*/data_dictionary.csv")}
-    shown = {s.name: s for s in known.values() if s.figures or s.name in measured}
+    known = sources(results, names).values()
+    shown = {s.name: s for s in known if s.figures or s.name in measured}
     if not shown:
         raise ValueError(none_there(results))
     for source in shown.values():
-        needed = {
-            figures / f"{name}{ending}": source.redraw
-            for name in source.figures or [source.name]
-            for ending in ENDINGS
-        }
-        if source.page:
-            needed[page.with_name(source.page)] = source.redraw
-        for path, command in needed.items():
+        names = source.figures or [source.name]
+        needed = [figures / f"{name}{ending}" for name in names for ending in ENDINGS]
+        needed += [page.with_name(source.page)] if source.page else []
+        for path in needed:
             if not path.exists():
-                raise FileNotFoundError(f"{path} is missing; it is made by: {command}")
+                raise FileNotFoundError(f"{path} is missing; it is made by: {source.redraw}")
     return shown
 
 
-def _claims(results: Path) -> pd.DataFrame:
-    path = results / "claims.csv"
+def _claims(path: Path) -> pd.DataFrame:
     claims = records.read_table(path)
     if list(claims.columns) != list(COLUMNS):
         raise ValueError(f"table {path} is of an older study; it is made again by: {made_by(path)}")
     return published(claims)
+
+
+def _summary(name: str, results: Path) -> str:
+    """What the page of an experiment's own says in a sentence."""
+    experiment = load(name)
+    return experiment.page(read_results(results, name, experiment.version)).summary
+
+
+def _caption(figure: Path) -> str:
+    """The caption of a figure, from the .svg that `study.report.publish` wrote."""
+    text = figure.read_text(encoding="utf-8")
+    described = re.search(r"<dc:description>(.*?)</dc:description>", text, re.S)
+    return html.unescape(described[1]).strip() if described else ""
 
 
 def _tables(folder: Path) -> dict[Path, int]:

@@ -1,14 +1,14 @@
-"""What the tables say, for people: figures and the table of claims, from the CSVs alone."""
+"""What the tables say, for people: figures and verdicts, from the CSVs alone."""
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import io
 import pkgutil
 import re
-import sys
-import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,12 +22,17 @@ from PIL import Image
 from study.plot.style import house_style
 from study.records import tables as records
 from study.records.disk import alone, make_folder, write_together
-from study.runs.experiment import Experiment, Page, load, published
-from study.runs.sweep import read_results
+from study.runs.experiment import Page, load, published
+from study.runs.sweep import read_results, say
 from study.runs.workers import pool
 from study.statistics.claims import COLUMNS, judge_all
 from study.tools.checks import made_by
 
+MORE = {
+    "bench": "benchmarks.figures:ratios",
+    "capacity": "benchmarks.figures:seconds",
+}
+"""Figures of a single table, that of their name: by their functions of the tables."""
 # By ending: what would differ from run to run and is left out, and where a caption stands.
 _METADATA = {
     "svg": ("Date", "Description"),
@@ -37,28 +42,86 @@ _METADATA = {
 _STYLE = {"svg.hashsalt": "study", "savefig.dpi": 200}
 
 
-def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Save a figure as .svg, .pdf and .png; the same figure gives the same bytes.
+class Publication(NamedTuple):
+    """What the tables of an experiment, or of one of `MORE`, amount to."""
 
-    Parameters
-    ----------
-    figure : what to save; its label, if it has one, is its caption and is stored in the files,
-        from where the gallery and the paper take it
-    folder : where; it must exist
-    name : file name without ending
+    files: dict[str, bytes]
+    """Of the figures, by name: the experiment's own, and ``_<figure>`` where there are several."""
+    claims: pd.DataFrame
+    page: Page | None = None
 
-    Raises
-    ------
-    OSError
-        When the folder cannot be written; no file is then left half written.
+
+Begin = Callable[[str], Callable[[], Publication]]
+"""Begins with an experiment; what it returns waits for the end."""
+
+
+def publish(name: str, results: Path) -> Publication:
+    """Draw and judge by the tables; a missing or damaged one raises, and nothing is saved."""
+    matplotlib.use("agg")
+    if name in MORE:
+        tables = {name: records.read_table(results / name / f"{name}.csv")}
+        return Publication(_drawn(name, pkgutil.resolve_name(MORE[name]), tables), pd.DataFrame())
+    experiment = load(name)
+    tables = read_results(results, name, experiment.version)
+    page = experiment.page(tables) if experiment.page else None
+    claims = published(judge_all(experiment, tables))
+    return Publication(_drawn(name, experiment.figure, tables), claims, page)
+
+
+def publish_all(names: list[str], results: Path) -> dict[str, Publication]:
+    """The same, of several experiments at a time."""
+    if len(names) == 1:  # another process would only take its time to start
+        return {names[0]: publish(names[0], results)}
+    with pool(2) as processes:
+        return dict(zip(names, processes.map(publish, names, repeat(results)), strict=True))
+
+
+@contextlib.contextmanager
+def background(results: Path, folder: Path, count: int) -> Iterator[Begin]:
+    """Lend what has one of several experiments published meanwhile: figures stand once drawn."""
+    if count == 1:
+        yield lambda name: lambda: save(publish(name, results), folder)
+        return
+    with ThreadPoolExecutor(1) as writer, pool(1) as painter:
+
+        def begin(name: str) -> Callable[[], Publication]:
+            drawn = painter.submit(publish, name, results)
+            return writer.submit(lambda: save(drawn.result(), folder)).result
+
+        yield begin
+
+
+def save(publication: Publication, folder: Path) -> Publication:
+    """Write the figures, and hand on what was published."""
+    make_folder(folder)
+    with alone(folder / ".parts"):  # no other run saves there meanwhile
+        write_together({folder / file: data for file, data in publication.files.items()})
+    return publication
+
+
+def _drawn(name: str, draw: Callable[[Mapping], Any], tables: Mapping) -> dict[str, bytes]:
+    """The files of the figures, which have the first words of their function as caption."""
+    with house_style():
+        figures = draw(tables)
+    if not isinstance(figures, dict):
+        figures = {"": figures}
+    files = {}
+    for ending, figure in figures.items():
+        if not figure.get_label():  # its caption
+            figure.set_label(" ".join((inspect.getdoc(draw) or "").split()))
+        if not re.fullmatch("[a-z0-9_]*", ending):
+            raise ValueError(f"figure name {ending!r} is not allowed; allowed: a-z, 0-9 and _")
+        files |= rendered(figure, f"{name}_{ending}" if ending else name)
+        plt.close(figure)
+    return files
+
+
+def rendered(figure: Figure, name: str) -> dict[str, bytes]:
+    """The .svg, .pdf and .png of a figure, by name; the same figure gives the same bytes.
+
+    Its label, if it has one, is its caption and is stored in the files, from where the gallery and
+    the paper take it.
     """
-    files = {Path(folder) / file: data for file, data in _rendered(figure, name).items()}
-    write_together(files)
-    return list(files)
-
-
-def _rendered(figure: Figure, name: str) -> dict[str, bytes]:
-    """The files of a figure, by name."""
     files = {}
     for ending, (date, caption) in _METADATA.items():
         buffer = io.BytesIO()
@@ -74,109 +137,6 @@ def _rendered(figure: Figure, name: str) -> dict[str, bytes]:
     return files | {f"{name}.png": small.getvalue()}
 
 
-MORE = {
-    "bench": "benchmarks.figures:ratios",
-    "capacity": "benchmarks.figures:seconds",
-}
-"""Figures of a single table, that of their name: by their functions of the tables."""
-
-
-def _drawn(name: str, results: Path) -> dict[str, bytes]:
-    """The files of the figures of an experiment, or of one of `MORE`, from its tables.
-
-    An experiment's figure has its name; where there are several, ``_`` and their own after it.
-    """
-    matplotlib.use("agg")
-    if name in MORE:
-        draw = pkgutil.resolve_name(MORE[name])
-        tables = {name: records.read_table(Path(results) / name / f"{name}.csv")}
-    else:
-        experiment = load(name)
-        draw = experiment.figure
-        tables = read_results(results, name, experiment.version)
-    with house_style():
-        figures = draw(tables)
-    if not isinstance(figures, dict):
-        figures = {"": figures}
-    files = {}
-    for ending, figure in figures.items():
-        if not figure.get_label():  # its caption
-            figure.set_label(" ".join((inspect.getdoc(draw) or "").split()))
-        if not re.fullmatch("[a-z0-9_]*", ending):
-            raise ValueError(f"figure name {ending!r} is not allowed; allowed: a-z, 0-9 and _")
-        files |= _rendered(figure, f"{name}_{ending}" if ending else name)
-        plt.close(figure)
-    return files
-
-
-def judge(experiment: Experiment, results: Path) -> pd.DataFrame:
-    """Judge the claims of an experiment by its tables; a missing or damaged one raises."""
-    tables = read_results(results, experiment.name, experiment.version)
-    return published(judge_all(experiment, tables))
-
-
-def own_page(name: str, results: Path) -> Page | None:
-    """The page of an experiment's own, if it has one."""
-    experiment = load(name)
-    if experiment.page is None:
-        return None
-    return experiment.page(read_results(results, name, experiment.version))
-
-
-class _Published(NamedTuple):
-    files: dict[str, bytes]
-    claims: pd.DataFrame
-    page: Page | None
-
-
-def _publish(name: str, results: Path) -> _Published:
-    files = _drawn(name, results)
-    if name in MORE:
-        return _Published(files, pd.DataFrame(), None)
-    return _Published(files, judge(load(name), results), own_page(name, results))
-
-
-def publish(
-    names: list[str], results: Path, folder: Path, workers: int = 2
-) -> tuple[list[Path], dict[str, pd.DataFrame], dict[str, Page]]:
-    """Draw and judge, several experiments at a time.
-
-    Parameters
-    ----------
-    names : of experiments or of `MORE`
-    results, folder : where tables are and where figures go
-
-    Returns
-    -------
-    The files that were drawn, the judged claims of each experiment, and the pages of those that
-    have one of their own.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        When a table is missing or damaged.
-    OSError
-        When `folder` cannot be written.
-    """
-    if len(names) == 1:  # another process would only take its time to start
-        done = [_publish(names[0], results)]
-    else:
-        with pool(workers) as processes:
-            done = list(processes.map(_publish, names, repeat(results)))
-    paths = []
-    make_folder(folder)
-    with alone(Path(folder) / ".parts"):  # no other run saves there meanwhile
-        for files, *_ in done:
-            write_together({Path(folder) / file: data for file, data in files.items()})
-            paths += [Path(folder) / file for file in files]
-    claims = {name: part.claims for name, part in zip(names, done, strict=True)}
-    return (
-        paths,
-        claims,
-        {name: part.page for name, part in zip(names, done, strict=True) if part.page},
-    )
-
-
 def write_claims(judged: Mapping[str, pd.DataFrame], results: Path) -> pd.DataFrame:
     """Write judged claims to ``<results>/claims.csv``; verdicts on other experiments stay there.
 
@@ -184,7 +144,7 @@ def write_claims(judged: Mapping[str, pd.DataFrame], results: Path) -> pd.DataFr
     -------
     The whole table, with the columns of `study.statistics.claims.COLUMNS`.
     """
-    path = Path(results) / "claims.csv"
+    path = results / "claims.csv"
     with alone(path.with_name(".parts")):  # another run may have verdicts of its own to add
         frames = dict(list(_written(path).groupby("experiment"))) | dict(judged)
         filled = [frames[name] for name in sorted(frames) if len(frames[name])]
@@ -207,34 +167,5 @@ def _written(path: Path) -> pd.DataFrame:
         if not path.exists():
             reason = ""
     if reason:
-        print(
-            f"study: {path} is {reason}; all is judged again by: {made_by(path)}", file=sys.stderr
-        )
+        say(f"{path} is {reason}; all is judged again by: {made_by(path)}")
     return pd.DataFrame(columns=list(COLUMNS))
-
-
-def interval(row: Any) -> str:
-    """The estimate of a claim, a row of the table, and its interval."""
-    return f"{row.estimate:.4g} [{row.low:.4g}, {row.high:.4g}]"
-
-
-def claims_text(table: pd.DataFrame) -> str:
-    """Return the table of claims as plain text, at most 100 columns wide.
-
-    Examples
-    --------
-    >>> row = ["toy", "A", "Gradients vanish.", "below 0", -1.5, -2.0, -1.0, 20, "supported"]
-    >>> names = "experiment claim statement threshold estimate low high n_seeds verdict".split()
-    >>> print(claims_text(pd.DataFrame([row], columns=names)))
-    supported     toy / A
-                  Gradients vanish.
-                  -1.5 [-2, -1] from 20 seeds; true if below 0
-    """
-    indent = " " * 14
-    lines = []
-    for row in table.itertuples():
-        numbers = f"{interval(row)} from {row.n_seeds} seeds; true if {row.threshold}"
-        head = f"{row.verdict:<14}{row.experiment} / {row.claim}"
-        for text in (head, indent + row.statement, indent + numbers):
-            lines.append(textwrap.fill(text, 100, subsequent_indent=indent))
-    return "\n".join(lines)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from study.core.network import Network
+from study.statistics.summaries import running_factors
 from study.theory.maps import trajectory
 
 KEPT = 3.0
@@ -27,11 +28,6 @@ class Summary(NamedTuple):
     seeds: int
     change: tuple[float, float, float]
     """Decades gained from output to input: median, lowest and highest of the seeds."""
-
-    @property
-    def depth(self) -> int:
-        """Number of weight matrices."""
-        return len(self.layers)
 
     @property
     def verdict(self) -> str:
@@ -55,38 +51,29 @@ def summarise(frame: pd.DataFrame) -> Summary:
     >>> print(in_words(summary).partition(" (")[0])
     The gradient vanishes: it loses 62.99 decades from output to input, 0.63 a layer
     """
-    depth = int(frame["layer"].max()) + 1
-
-    def by_seed(column: str) -> np.ndarray:
-        return frame[column].to_numpy().reshape(-1, depth)
-
-    steps = by_seed("log10_derivative_factor") + by_seed("log10_weight_factor")
-    # Below a layer that has let nothing through, a factor is 0 / 0: nothing is left there either.
-    steps[np.isnan(steps)] = -np.inf
-    gained = steps[:, ::-1].cumsum(axis=1)[:, ::-1]
-    norms = by_seed("log10_grad_norm")
-    columns = {
-        "layer": np.arange(depth),
-        "change": np.median(gained, axis=0),
-        "median": np.median(norms, axis=0),
-        "low": norms.min(axis=0),
-        "high": norms.max(axis=0),
-        "float32": _plain(by_seed("status"), ("float32", "float64")),
-        "float64": _plain(by_seed("status"), ("float64",)),
-    }
-    down = gained[:, 0]
-    change = (float(np.median(down)), float(down.min()), float(down.max()))
-    return Summary(pd.DataFrame(columns), len(down), change)
+    change = running_factors(frame)[["derivative", "weights"]].sum(axis=1)
+    by_layer = frame.assign(change=change).groupby("layer")
+    layers = by_layer.log10_grad_norm.agg(["median", "min", "max"])
+    layers = layers.rename(columns={"min": "low", "max": "high"})
+    layers.insert(0, "change", by_layer.change.median())
+    counts = pd.crosstab(frame.layer, frame.status)
+    layers["float32"] = _plain(counts, ("float32", "float64"))
+    layers["float64"] = _plain(counts, ("float64",))
+    down = change[frame.layer == 0]
+    return Summary(layers.reset_index(), len(down), (down.median(), down.min(), down.max()))
 
 
-def _plain(status: np.ndarray, formats: tuple[str, ...]) -> np.ndarray:
+def _plain(counts: pd.DataFrame, formats: tuple[str, ...]) -> np.ndarray:
     """What a plain run had in most seeds; what leaves a wider format's range leaves this one's."""
-    states = np.full(status.shape[1], "ok", dtype=object)
-    for what in ("underflow", "overflow"):
-        left = np.isin(status, [f"{name}_{what}" for name in formats])
-        states[left.mean(axis=0) > 0.5] = what
-    states[(status == "dead").mean(axis=0) >= 0.5] = "dead"
-    return states
+
+    def share(*states: str) -> pd.Series:
+        return counts.reindex(columns=states, fill_value=0).sum(axis=1) / counts.sum(axis=1)
+
+    overflow = share(*[f"{name}_overflow" for name in formats])
+    underflow = share(*[f"{name}_underflow" for name in formats])
+    states = {"dead": share("dead") >= 0.5, "overflow": overflow > 0.5}
+    states["underflow"] = underflow > 0.5
+    return np.select(list(states.values()), list(states), "ok")
 
 
 def in_words(summary: Summary) -> str:
@@ -96,24 +83,26 @@ def in_words(summary: Summary) -> str:
 
 def _change(summary: Summary) -> str:
     change, lowest, highest = summary.change
-    many = summary.seeds > 1
+    depth = len(summary.layers)
     if summary.verdict == "is dead":
         dead = (summary.layers["float64"] == "dead").sum()
-        share = f"half of {summary.seeds} seeds, or more" if many else "one seed"
+        share = f"half of {summary.seeds} seeds, or more" if summary.seeds > 1 else "one seed"
         return (
             "The gradient is dead: exactly zero at the first weights, and in "
-            f"{dead:,} of {summary.depth:,} layers ({share})."
+            f"{dead:,} of {depth:,} layers ({share})."
         )
-    spread = f"median of {summary.seeds} seeds; lowest {lowest:+.4g}, highest {highest:+.4g}"
-    kept = summary.verdict == "keeps"
-    does = "keeps its size within a factor of 1,000" if kept else summary.verdict
+    spread = "one seed"
+    if summary.seeds > 1:
+        spread = f"median of {summary.seeds} seeds; lowest {lowest:+.4g}, highest {highest:+.4g}"
+    is_kept = summary.verdict == "keeps"
+    does = "keeps its size within a factor of 1,000" if is_kept else summary.verdict
     turn, fades = ("loses", "fades") if change < 0 else ("gains", "grows")
     words = (
         f"The gradient {does}: it {turn} {abs(change):.4g} decades from output to input, "
-        f"{abs(change) / summary.depth:.3g} a layer ({spread if many else 'one seed'})."
+        f"{abs(change) / depth:.3g} a layer ({spread})."
     )
     norms = summary.layers["median"]
-    if not kept and abs(norms.iloc[0] - norms.iloc[-1]) < 0.1 * abs(change):
+    if not is_kept and abs(norms.iloc[0] - norms.iloc[-1]) < 0.1 * abs(change):
         words += (
             f" The signal {fades} on its way up as the gradient does on its way down, so that "
             "dC/dW is about the same in every layer."
@@ -123,20 +112,18 @@ def _change(summary: Summary) -> str:
 
 def _floats(layers: pd.DataFrame) -> list[str]:
     """Where a plain run leaves the range of its format; what two formats share is said once."""
-    sentences: dict[str, list[str]] = {}
+    formats: dict[str, list[str]] = {}
     for name in ("float32", "float64"):
-        lost = [
-            _lost((layers[name] == what).to_numpy(), what) for what in ("underflow", "overflow")
-        ]
-        if any(lost):
-            sentences.setdefault(" and ".join(filter(None, lost)), []).append(name)
-    if not sentences and (layers["float32"] == "ok").any():
+        losses = [_lost(layers[name] == what, what) for what in ("underflow", "overflow")]
+        if any(losses):
+            formats.setdefault(" and ".join(filter(None, losses)), []).append(name)
+    if not formats and (layers["float32"] == "ok").any():
         zero = " that is not zero" if (layers["float32"] == "dead").any() else ""
         return [f"Plain float32 holds dC/dW in every layer{zero}."]
-    return [f"In plain {' and '.join(names)}, dC/dW {lost}." for lost, names in sentences.items()]
+    return [f"In plain {' and '.join(names)}, dC/dW {lost}." for lost, names in formats.items()]
 
 
-def _lost(where: np.ndarray, what: str) -> str:
+def _lost(where: pd.Series, what: str) -> str:
     """In which layers a plain run leaves its range; nothing where it does not."""
     count = int(where.sum())
     above = len(where) - count
@@ -150,32 +137,28 @@ def _lost(where: np.ndarray, what: str) -> str:
     return f"{what}s in {count:,} of {len(where):,} layers"
 
 
-def table(summary: Summary, theory: pd.DataFrame, width: int) -> str:
+def table(summary: Summary, theory: pd.Series, width: int) -> str:
     """Return some layers as text, evenly spaced, `ROWS` at most.
 
     Parameters
     ----------
-    theory : columns layer and value, log10 of the norm that is expected; with those layers, or
-        empty
+    theory : log10 of the norm that is expected, by layer; may be empty
     width : characters in a line; below 79 the lowest and the highest seed are left out
 
     Examples
     --------
     >>> import study
     >>> net = study.Network(activation="sigmoid", depth=2, width=64, sigma_w=1.0)
-    >>> none = pd.DataFrame({"layer": [], "value": []})
-    >>> print(table(summarise(study.profile(net)), none, 60))
+    >>> print(table(summarise(study.profile(net)), pd.Series(), 60))
            decades gained  log10 |dC/dW|         plain run in
       layer  since output   median   theory   float32   float64
           0         -1.17    -0.29        -        ok        ok
           1         -0.55     0.01        -        ok        ok
     """
-    heads = {"layer": "layer", "change": "since output", "median": "median"}
-    if width >= 79:
-        heads |= {"low": "lowest", "high": "highest"}
+    seeds = {"low": "lowest", "high": "highest"} if width >= 79 else {}
+    heads = {"layer": "layer", "change": "since output", "median": "median"} | seeds
     heads |= {"theory": "theory", "float32": "float32", "float64": "float64"}
-    rows = summary.layers.iloc[chosen(summary.depth, ROWS)]
-    rows = rows.assign(theory=rows["layer"].map(theory.set_index("layer")["value"]))
+    rows = summary.layers.iloc[chosen(len(summary.layers))].assign(theory=theory)
     text = rows[list(heads)].to_string(
         index=False,
         header=list(heads.values()),
@@ -191,7 +174,7 @@ def _number(value: float) -> str:
     return f"{value:,.2f}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
-def chosen(depth: int, count: int) -> list[int]:
+def chosen(depth: int, count: int = ROWS) -> list[int]:
     """Layers from the first to the last, evenly spaced, at most so many.
 
     >>> chosen(1000, 3), chosen(2, 9)

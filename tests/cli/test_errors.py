@@ -8,7 +8,7 @@ import sys
 import pytest
 from toyhouse import TOY, build, files
 
-from study.cli import main, shared
+from study.cli import main
 from study.records import tables as records
 from study.tools import checks
 from study.tools.checks import made_by, nearest
@@ -180,7 +180,6 @@ def test_verdicts_of_an_older_study_are_judged_again_and_it_says_so(toys):
 
 @pytest.mark.parametrize("command", [["figures"], ["verify"], ["gallery"], ["paper"]])
 def test_without_results_every_reader_says_what_makes_them(toys, command):
-    assert command[0] in main.NAMES
     line = toys.fails(*command)
     assert "python -m study run" in line or "make " in line
     toys.run("run", "--workers", 1)
@@ -220,7 +219,7 @@ EXTRAS = {
         "from study.runs import cluster; cluster.connect('tcp://h:1').__enter__()",
         "cluster",
     ),
-    "typst": ("from study.report.paper import press; press.printer()", "paper"),
+    "typst": ("from study.report import paper; paper.printer()", "paper"),
     "vl_convert": ("from study.report import explorer; explorer.vega()", "explorer"),
 }
 
@@ -268,11 +267,8 @@ def cli_root():
 
 
 def test_the_usual_places_are_those_of_the_commands():
-    for preset, place in checks.RESULTS.items():
-        args = type("Args", (), {"results": None, "preset": preset})
-        shared.choose_results(args)
-        assert args.results == place
-    assert checks.RESULTS["paper"] == shared.RESULTS
+    parsed = main._parser().parse_args(["figures"])
+    assert parsed.results == checks.RESULTS["paper"]
 
 
 @pytest.mark.parametrize("name", ["walk", "", "relu6x9", 3, None, "x" * 500])

@@ -19,7 +19,7 @@ NEEDS = {
     "torch": "import study.torch",
     "data": "from study.sampling.digits import digits; digits()",
     "cluster": "from study.runs import cluster; cluster.connect('tcp://h:1').__enter__()",
-    "paper": "from study.report.paper import press; press.printer()",
+    "paper": "from study.report import paper; paper.printer()",
     "explorer": "from study.report import explorer; explorer.vega()",
     "parquet": "from study.records.tables import check_format; check_format('parquet', 'a table')",
 }

@@ -17,7 +17,7 @@ from study.report.summary import Summary, advice, chosen, in_words, summarise, t
 SIGMOID = ["--activation", "sigmoid", "--depth", "120", "--width", "32", "--sigma-w", "1"]
 NET = study.Network(activation="sigmoid", depth=120, width=32, sigma_w=1.0)
 CRITICAL = study.theory.critical_sigma_w("sigmoid")
-NONE = pd.DataFrame({"layer": [], "value": []})
+NONE = pd.Series(dtype=float)
 
 
 @pytest.fixture
@@ -178,6 +178,7 @@ def rows(derivative, weight, norm, status):
     return pd.DataFrame(
         {
             "layer": np.tile(np.arange(norm.shape[1]), len(norm)),
+            "depth": norm.shape[1],
             "log10_derivative_factor": np.broadcast_to(derivative, norm.shape).ravel(),
             "log10_weight_factor": np.broadcast_to(weight, norm.shape).ravel(),
             "log10_grad_norm": norm.ravel(),
@@ -205,17 +206,18 @@ def test_a_gradient_that_grows_and_falls_is_told_layer_by_layer():
 def test_zeros_of_some_seeds_are_told_from_zeros_of_most():
     norm = np.array([[0.0, 0.0], [-np.inf, 0.0], [-np.inf, 0.0]])
     status = np.where(np.isfinite(norm), "ok", "dead")
-    weight = np.where(np.isfinite(norm), -1.0, np.nan)  # 0 / 0 below a layer that is dead
-    found = summarise(rows(0.0, weight, norm, status))
+    lost = np.where(np.isfinite(norm), 0.0, -np.inf)
+    weight = np.where(np.isfinite(norm), -1.0, np.nan)  # 0 / 0 in a layer that is dead
+    found = summarise(rows(lost, weight, norm, status))
     assert found.verdict == "is dead"
     assert found.change == (-np.inf, -np.inf, -2.0)
     assert list(found.layers["float32"]) == ["dead", "ok"]
     assert "and in 1 of 2 layers (half of 3 seeds, or more)" in in_words(found)
     assert "holds dC/dW in every layer that is not zero" in in_words(found)
-    found = summarise(rows(0.0, weight[[0, 1]], norm[[0, 1]], status[[0, 1]]))
+    found = summarise(rows(lost[[0, 1]], weight[[0, 1]], norm[[0, 1]], status[[0, 1]]))
     assert found.verdict == "is dead"  # half of two
     assert list(found.layers["float32"]) == ["dead", "ok"]
-    found = summarise(rows(0.0, weight[[0, 0, 1]], norm[[0, 0, 1]], status[[0, 0, 1]]))
+    found = summarise(rows(lost[[0, 0, 1]], weight[[0, 0, 1]], norm[[0, 0, 1]], status[[0, 0, 1]]))
     assert found.verdict == "keeps"
     assert found.layers["low"][0] == -np.inf
 

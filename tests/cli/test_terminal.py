@@ -10,7 +10,7 @@ import pytest
 from study.cli import terminal
 from study.cli.terminal import Screen, plot, screen
 
-NONE = pd.DataFrame({"layer": [], "value": []})
+NONE = pd.Series(dtype=float)
 SCREENS = [Screen(w, b, c) for w in (60, 80, 120) for b in (True, False) for c in (True, False)]
 ABOUT = {"band": "lowest to highest of 10 seeds", "theory": "theory, infinite width"}
 
@@ -65,7 +65,7 @@ def test_the_line_is_where_the_numbers_are_and_no_line_is_too_long(on, values):
 @pytest.mark.parametrize("on", SCREENS, ids=str)
 def test_colour_adds_nothing_but_colour_and_a_dumb_terminal_gets_ascii(on):
     values = np.where(np.arange(100) < 30, -np.inf, np.linspace(-400, 0, 100))
-    theory = pd.DataFrame({"layer": [0, 50, 99], "value": [-400.0, -200.0, np.nan]})
+    theory = pd.Series([-400.0, -200.0, np.nan], [0, 50, 99])
     text = plot(layers(values, 3.0), theory, ABOUT, on)
     assert ("\x1b" in text) == on.colour
     assert plain(text) == plot(layers(values, 3.0), theory, ABOUT, on._replace(colour=False))

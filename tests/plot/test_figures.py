@@ -11,7 +11,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from study.plot import style
-from study.report.publish import save_figure
+from study.report.publish import rendered
 
 ROOT = Path(__file__).parents[2]
 SVGS = sorted((ROOT / "figures").glob("*.svg"))
@@ -46,25 +46,24 @@ def test_the_width_is_that_of_the_text_of_the_paper():
 
 
 @pytest.mark.parametrize(("width", "size"), [(11, 7), (style.WIDTH, 5)])
-def test_a_figure_that_is_too_wide_or_too_small_is_noticed(tmp_path, width, size):
+def test_a_figure_that_is_too_wide_or_too_small_is_noticed(width, size):
     figure = drawn(width, size)
-    svg = save_figure(figure, tmp_path, "control")[0].read_text()
+    svg = rendered(figure, "control")["control.svg"].decode()
     plt.close(figure)
     assert len(faults(svg)) == 1
 
 
-def test_a_picture_keeps_its_colours_and_its_bytes(tmp_path):
+def test_a_picture_keeps_its_colours_and_its_bytes():
     figure, plain = drawn(), io.BytesIO()
-    png = save_figure(figure, tmp_path, "one")[2]
-    first = png.read_bytes()
-    assert save_figure(figure, tmp_path, "one")[2].read_bytes() == first
+    files = rendered(figure, "one")
+    assert rendered(figure, "one") == files
     figure.savefig(plain, format="png", dpi=200)
     plt.close(figure)
-    with Image.open(png) as small, Image.open(plain) as full:
+    with Image.open(io.BytesIO(files["one.png"])) as small, Image.open(plain) as full:
         assert small.mode == "P"
         assert not small.info
         seen, was = (np.asarray(each.convert("RGB")).astype(int) for each in (small, full))
-    assert len(first) < 0.6 * len(plain.getvalue())
+    assert len(files["one.png"]) < 0.6 * len(plain.getvalue())
     assert np.abs(seen - was).max() < 32  # of an edge here and there
     shown = {tuple(colour) for colour in seen.reshape(-1, 3)}
     assert (255, 255, 255) in shown

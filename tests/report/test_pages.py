@@ -15,7 +15,7 @@ from toyhouse import ROOT, study
 from study.cli import main
 from study.records import tables as records
 from study.report import pages
-from study.report.publish import save_figure
+from study.report.publish import rendered
 from study.runs import experiment
 from study.statistics.claims import ABOUT, COLUMNS
 
@@ -201,7 +201,8 @@ def test_a_caption_stands_under_its_figure(project):
     figure = plt.figure(label="Dots <are> networks & lines theory | *.")
     for ending in ENDINGS:
         (project / "figures" / f"kink{ending}").unlink()
-    save_figure(figure, project / "figures", "kink")
+    for name, data in rendered(figure, "kink").items():
+        (project / "figures" / name).write_bytes(data)
     plt.close(figure)
     write_gallery()
     text = sources((project / "docs" / "gallery.md").read_text(encoding="utf-8"))["kink"]

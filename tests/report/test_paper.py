@@ -1,6 +1,5 @@
 """The paper says what the tables say: no number typed, no verdict misquoted, the same bytes."""
 
-import argparse
 import re
 import shutil
 import sys
@@ -10,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from study.cli import paper as command
-from study.report.paper import press
-from study.report.paper.numbers import STATISTICS, encode, gather
+from study.cli import results as commands
+from study.report import paper
+from study.report.paper import STATISTICS, encode, gather
 from study.runs.experiment import published
 
 ROOT = Path(__file__).parents[2]
@@ -56,7 +55,7 @@ def numbers():
 
 @pytest.fixture(scope="module")
 def files(numbers):
-    return press.read(SOURCE, FIGURES) | {"numbers.json": encode(numbers)}
+    return paper.read(SOURCE, FIGURES) | {"numbers.json": encode(numbers)}
 
 
 def test_no_number_is_typed():
@@ -107,7 +106,8 @@ def test_each_reference_is_cited_and_each_citation_is_there():
 
 
 def test_each_figure_is_there_and_referred_to():
-    shown = press.figures_of(TEXT)
+    read = paper.read(SOURCE, FIGURES)
+    shown = [Path(name).stem for name in read if name.startswith("figures/")]
     assert len(shown) == len(set(shown)) >= 8
     assert all((FIGURES / f"{name}.svg").is_file() for name in shown)
     for label in re.findall(r"<([\w-]+)>", TEXT):
@@ -126,7 +126,7 @@ def test_a_misquoted_verdict_stops_the_press(files):
     assert text.count(old) == 1
     wrong = text.replace(old, old.replace("refuted", "supported"))
     with pytest.raises(ValueError, match="is refuted, and the text says supported"):
-        press.press(files | {"paper.typ": wrong.encode()})
+        paper.press(files | {"paper.typ": wrong.encode()})
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_a_misquoted_verdict_stops_the_press(files):
 def test_what_is_not_there_stops_the_press(files, words, match):
     text = files["paper.typ"] + f"\n{words}\n".encode()
     with pytest.raises(ValueError, match=match):
-        press.press(files | {"paper.typ": text})
+        paper.press(files | {"paper.typ": text})
 
 
 def test_each_number_is_what_its_rows_say(numbers):
@@ -178,7 +178,7 @@ def test_the_paper_under_version_control_is_that_of_the_results_byte_for_byte_an
     monkeypatch.chdir(tmp_path)
     moved = tmp_path / "a hoüse" / "of paper"
     shutil.copytree(SOURCE, moved)
-    for path in press.write(RESULTS, FIGURES, tmp_path, moved):
+    for path in paper.write(RESULTS, FIGURES, tmp_path, moved):
         assert path.read_bytes() == (SOURCE / path.name).read_bytes(), f"{path.name}: make paper"
     pdf = (SOURCE / "paper.pdf").read_bytes()
     assert len(pdf) < 2_000_000
@@ -193,34 +193,32 @@ def test_missing_results_say_which_command_makes_them(tmp_path, kept, made_by):
     if kept:
         ignored = shutil.ignore_patterns("laws", ".parts")
         shutil.copytree(RESULTS, results, ignore=ignored)
-    args = argparse.Namespace(results=results, figures=FIGURES)
     with pytest.raises((FileNotFoundError, ValueError), match=made_by):
-        command.run(args)
+        commands.press(results, FIGURES)
     assert not list(tmp_path.rglob("paper.pdf"))
 
 
 def test_a_missing_figure_or_text_says_where_it_comes_from(tmp_path):
     with pytest.raises(FileNotFoundError, match="make figures"):
-        press.read(SOURCE, tmp_path)
+        paper.read(SOURCE, tmp_path)
     with pytest.raises(FileNotFoundError, match="comes with a checkout"):
-        press.write(RESULTS, FIGURES, tmp_path, tmp_path)
+        paper.write(RESULTS, FIGURES, tmp_path, tmp_path)
 
 
 def test_without_typst_it_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "typst", None)
-    args = argparse.Namespace(results=RESULTS, figures=FIGURES)
     with pytest.raises(
         ImportError, match=r'pip install typst, in a checkout: pip install "\.\[paper\]"'
     ):
-        command.run(args)
+        commands.press(RESULTS, FIGURES)
 
 
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"of": "mode"}, "of 'mode' of 'x'; allowed: only, median"),
-        ({"column": "height"}, "column 'height' of 'x'; allowed: activation"),
-        ({"where": {"format": "float8"}}, "where of 'x' holds for no row"),
+        ({"of": "mode"}, "x.of = 'mode'; allowed: only, median"),
+        ({"column": "height"}, "x.column = 'height'; allowed: activation"),
+        ({"where": {"format": "float8"}}, "x.where holds for no row"),
         ({"of": "only"}, "different values; allowed: 1"),
     ],
 )

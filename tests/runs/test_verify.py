@@ -12,6 +12,12 @@ from study.records import tables as records
 from study.report import publish
 from study.runs import agreement, experiment, identities, verify
 from study.runs.experiment import Experiment
+from study.runs.sweep import read_results
+from study.statistics.claims import judge_all
+
+
+def judged(found, results):
+    return judge_all(found, read_results(results, found.name, found.version))
 
 
 @pytest.fixture
@@ -22,7 +28,7 @@ def results(toy, tmp_path, monkeypatch):
         monkeypatch.setattr(module, "discover", lambda: ["toy"])
         monkeypatch.setattr(module, "load", lambda name: Experiment.of(toy))
     assert run(toy, tmp_path / "results", executor=Here()) == []
-    claims = publish.judge(found, tmp_path / "results")
+    claims = judged(found, tmp_path / "results")
     publish.write_claims({"toy": claims}, tmp_path / "results")
     return tmp_path / "results"
 
@@ -210,7 +216,7 @@ def test_parts_that_are_there_are_looked_at_and_those_of_another_grid_counted(to
     assert said == "3 of 3 parts are here, equal to the tables"
     toy.GRID["quick"].pop()
     run(toy, results, executor=Here())
-    publish.write_claims({"toy": publish.judge(Experiment.of(toy), results)}, results)
+    publish.write_claims({"toy": judged(Experiment.of(toy), results)}, results)
     assert wrong(results, 0) == []
     (said,) = [c.what for c in verify.verify(results, 0, 0) if "parts" in c.what]
     assert said.endswith(

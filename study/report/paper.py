@@ -1,4 +1,4 @@
-"""Every number of the paper: its value, how it is printed, and the rows of which table it is from.
+"""The paper: numbers from the tables, and the text pressed with them into a PDF.
 
 What the text needs is named in ``paper/quantities.toml``: single numbers, a section a key,
 
@@ -11,6 +11,7 @@ What the text needs is named in ``paper/quantities.toml``: single numbers, a sec
 
 and columns of tables that the paper prints whole, ``[tables.laws]`` with ``table``, ``columns`` and
 ``print``, the format of a column where it is not ``.4g``, or ``,d`` of whole numbers.
+The same files give the same bytes, anywhere: Typst's own fonts alone are used, no date is written.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +28,23 @@ import numpy as np
 import pandas as pd
 
 from study.records import tables as records
+from study.records.disk import write_together
 from study.report.pages import DERIVATION
 from study.runs.experiment import published
 from study.statistics.summaries import median_lost_at
+from study.tools.checks import missing_extra, one_of
+
+SOURCE = Path(__file__).parents[2] / "paper"
+"""The text of the paper, in a checkout of the project."""
+TEXT = ("paper.typ", "style.typ", "references.bib", "quantities.toml")
+"""The files of the text; the first is where it begins."""
 
 Record = dict[str, Any]
+Tables = Mapping[str, pd.DataFrame]
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _KEPT = 3  # decades that a gradient may lose or gain under a remedy that keeps it
+_REMEDIES = ("remedies/decays", "remedies/remedies")
 
 
 def _only(values: pd.Series) -> Any:
@@ -52,22 +63,6 @@ STATISTICS: dict[str, Callable[[pd.Series], Any]] = {
     "distinct": pd.Series.nunique,
 }
 """What can be made of the rows of a column."""
-
-
-class _Tables(dict):
-    """The tables of a results folder, each read and checked once; an index is a row's number."""
-
-    def __init__(self, results: Path) -> None:
-        self._results = Path(results)
-        self.about: dict[str, Record] = {}
-
-    def __missing__(self, name: str) -> pd.DataFrame:
-        path = self._results / f"{name}.csv"
-        frame = records.read_table(path)
-        about = records.read_about(path)
-        self.about[name] = {key: about.get(key) for key in ("sha256", "rows", "versions")}
-        self[name] = published(frame) if name == "claims" else frame
-        return self[name]
 
 
 def gather(results: Path, quantities: Record) -> Record:
@@ -90,11 +85,18 @@ def gather(results: Path, quantities: Record) -> Record:
         When a table is missing or damaged, with the command that makes it; or when a quantity asks
         for what is not there.
     """
-    tables = _Tables(results)
-    numbers = {key: _number(key, asked, tables) for key, asked in quantities["numbers"].items()}
+    asked = [*quantities["numbers"].values(), *quantities["tables"].values()]
+    names = sorted({quantity["table"] for quantity in asked} | {*_REMEDIES})
+    tables = {name: records.read_table(results / f"{name}.csv") for name in names}
+    about = {}
+    for name in names:
+        beside = records.read_about(results / f"{name}.csv")
+        about[name] = {key: beside.get(key) for key in ("sha256", "rows", "versions")}
+    if "claims" in tables:
+        tables["claims"] = published(tables["claims"])
+    numbers = {key: _number(key, tables, **asked) for key, asked in quantities["numbers"].items()}
     whole = {name: _records(tables, **asked) for name, asked in quantities["tables"].items()}
-    whole["remedies"] = _remedies(tables["remedies/decays"], tables["remedies/remedies"])
-    about = dict(sorted(tables.about.items()))
+    whole["remedies"] = _remedies(*[tables[name] for name in _REMEDIES])
     return {"tables": about, "numbers": numbers, **whole, "derivation": DERIVATION}
 
 
@@ -141,25 +143,28 @@ def _entry(value: Any, spec: str | None = None) -> Any:
     return {"value": value if math.isfinite(value) else str(value), "text": text}
 
 
-def _number(key: str, asked: Record, tables: _Tables) -> Record:
-    table, column = asked["table"], asked["column"]
-    of = asked.get("of", "only")
-    where = asked.get("where", {})
+def _number(
+    key: str,
+    tables: Tables,
+    table: str,
+    column: str,
+    of: str = "only",
+    where: Mapping[str, Any] | None = None,
+    **formats: str,
+) -> Record:
     frame = tables[table]
-    if of not in STATISTICS:
-        raise ValueError(f"of {of!r} of {key!r}; allowed: {', '.join(STATISTICS)}")
-    for name in (column, *where):
-        if name not in frame:
-            raise ValueError(f"column {name!r} of {key!r}; allowed: {', '.join(frame)}")
-    for name, wanted in where.items():
-        if isinstance(wanted, str):
-            frame = frame[frame[name] == wanted]
-        else:
-            frame = frame[np.isclose(frame[name], wanted, rtol=1e-6, atol=0)]
+    one_of(f"{key}.of", of, STATISTICS)
+    for name, wanted in (where or {}).items():
+        values = frame[one_of(f"{key}.where", name, frame)]
+        is_wanted = values == wanted
+        if not isinstance(wanted, str):
+            is_wanted = np.isclose(values, wanted, rtol=1e-6, atol=0)
+        frame = frame[is_wanted]
     if frame.empty:
-        raise ValueError(f"where of {key!r} holds for no row of {table}; allowed: at least one")
-    value = _entry(STATISTICS[of](frame[column]), asked.get("print", ".4g"))
-    return value | {"table": table, "column": column, "of": of, "rows": _spans(frame.index)}
+        raise ValueError(f"{key}.where holds for no row of {table}; allowed: at least one")
+    values = frame[one_of(f"{key}.column", column, frame)]
+    entry = _entry(STATISTICS[of](values), formats.get("print", ".4g"))
+    return entry | {"table": table, "column": column, "of": of, "rows": _spans(frame.index)}
 
 
 def _spans(rows: pd.Index) -> str:
@@ -172,17 +177,15 @@ def _spans(rows: pd.Index) -> str:
     return ", ".join(f"{p[0]}-{p[-1]}" if len(p) > 1 else str(p[0]) for p in parts)
 
 
-def _records(tables: _Tables, table: str, columns: list[str], **formats: Record) -> list[Record]:
+def _records(tables: Tables, table: str, columns: list[str], **formats: Record) -> list[Record]:
     """Some columns of every row of a table."""
     specs = formats.get("print", {})
     rows = []
     for number, row in tables[table][columns].iterrows():
-        record = {"table": table, "row": number}
-        for name, value in row.items():
-            record[name] = _entry(value, specs.get(name))
-        if "threshold" in record:
-            record["threshold"] = threshold(record["threshold"])
-        rows.append(record)
+        entries = {name: _entry(value, specs.get(name)) for name, value in row.items()}
+        if "threshold" in entries:
+            entries["threshold"] = threshold(row["threshold"])
+        rows.append({"table": table, "row": number} | entries)
     return rows
 
 
@@ -202,3 +205,76 @@ def _remedies(decays: pd.DataFrame, outcomes: pd.DataFrame) -> list[Record]:
         record |= {name: _entry(getattr(kept, name)) for name in ("value", "low", "high")}
         table.append(record)
     return table
+
+
+def printer() -> Any:
+    """Return typst; where it is not installed, ImportError names what installs it."""
+    try:
+        import typst
+    except ImportError:
+        raise missing_extra("the paper", "paper") from None
+    return typst
+
+
+def read(source: Path, figures: Path) -> dict[str, bytes]:
+    """Read the text of the paper and the figures that it shows, by the names it calls them.
+
+    Raises
+    ------
+    FileNotFoundError
+        When the text is missing, for an installed package has none, or a figure, with the command
+        that draws it.
+    """
+    files = {}
+    for name in TEXT:
+        if not (source / name).is_file():
+            raise FileNotFoundError(f"{source / name} is missing; it comes with a checkout")
+        files[name] = (source / name).read_bytes()
+    for name in re.findall(r'#plate\(\s*"(\w+)"', files[TEXT[0]].decode()):
+        path = figures / f"{name}.svg"
+        if not path.is_file():
+            raise FileNotFoundError(f"figure {path} is missing; it is made by: make figures")
+        files[f"figures/{name}.svg"] = path.read_bytes()
+    return files
+
+
+def press(files: Mapping[str, bytes]) -> bytes:
+    """Press files, by the names that the text calls them, into a PDF.
+
+    Raises
+    ------
+    ValueError
+        When the text asks for what is not there, disagrees with a verdict or has a warning.
+    """
+    typst = printer()
+    main = {"main.typ": files[TEXT[0]]} | {k: v for k, v in files.items() if k != TEXT[0]}
+    compiler = typst.Compiler(main, font_paths=[], ignore_system_fonts=True)
+    try:
+        pdf, warnings = compiler.compile_with_warnings(format="pdf")
+    except typst.TypstError as error:
+        raise ValueError(f"text of the paper: {error.diagnostic}") from None
+    if warnings:
+        raise ValueError(f"text of the paper: {warnings[0].diagnostic}")
+    return pdf
+
+
+def write(results: Path, figures: Path, folder: Path, source: Path = SOURCE) -> list[Path]:
+    """Gather the numbers, press the paper, and write ``numbers.json`` and ``paper.pdf``.
+
+    Parameters
+    ----------
+    results, figures : folders of the tables and of the figures
+    folder : where the two files go, whose paths are returned; it must exist
+    source : folder of the text
+
+    Raises
+    ------
+    ImportError, FileNotFoundError, ValueError
+        As `press`, `read` and `numbers.gather`; nothing is then written.
+    """
+    files = read(source, figures)
+    quantities = tomllib.loads(files["quantities.toml"].decode())
+    files["numbers.json"] = encode(gather(results, quantities))
+    made = {folder / "numbers.json": files["numbers.json"], folder / "paper.pdf": press(files)}
+    write_together(made)
+    return list(made)
