@@ -7,6 +7,7 @@ import inspect
 import io
 import pkgutil
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
@@ -23,7 +24,7 @@ from study.plot.style import house_style
 from study.records import tables as records
 from study.records.disk import alone, make_folder, write_together
 from study.runs.experiment import Page, load, published
-from study.runs.sweep import read_results, say
+from study.runs.sweep import read_results
 from study.runs.workers import pool
 from study.statistics.claims import COLUMNS, judge_all
 from study.tools.checks import made_by
@@ -167,5 +168,6 @@ def _written(path: Path) -> pd.DataFrame:
         if not path.exists():
             reason = ""
     if reason:
-        say(f"{path} is {reason}; all is judged again by: {made_by(path)}")
+        again = f"all is judged again by: {made_by(path)}"
+        print(f"study: {path} is {reason}; {again}", file=sys.stderr)
     return pd.DataFrame(columns=list(COLUMNS))
