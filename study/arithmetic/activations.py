@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from study.arithmetic.kernels import count_above
+from study.arithmetic.kernels import gated
 from study.arithmetic.scaled import (
+    SQUARE_RANGE,
     Exponent,
     Scaled,
     ldexp,
@@ -56,8 +57,11 @@ class Activations:
 
     def __init__(self, blocks: Sequence[Block]):
         self.blocks = blocks
-        self.thresholds = [ACTIVE_SHARE * block.row.max_slope for block in blocks]
-        """A unit is active above this slope."""
+        counts = [block.networks.stop - block.networks.start for block in blocks]
+        largest = [block.row.max_slope for block in blocks]
+        self.thresholds = ACTIVE_SHARE * np.repeat(largest, counts)
+        """A unit of a network is active above this slope."""
+        self.networks = np.arange(len(self.thresholds))
 
     def phi(self, z: Scaled) -> Scaled:
         """r = phi(z), in range."""
@@ -69,14 +73,6 @@ class Activations:
         # Only where something left the range can phi have underflowed.
         return r if r.mantissa is values else self._revived(r, z)
 
-    def slopes(self, z: Scaled, trunk: Array | slice = EVERY) -> Slopes:
-        """phi'(z), row by row for the networks of the backward pass.
-
-        ``trunk[j]`` is the network of the forward pass that row j belongs to: networks that differ
-        only in depth share one forward pass.
-        """
-        return Slopes(self, self.derivative(z), z, trunk)
-
     def derivative(self, z: Scaled) -> Array:
         """phi'(z) as plain floats have it."""
         if len(self.blocks) == 1:
@@ -86,13 +82,8 @@ class Activations:
 
     def active_fraction(self, slopes: Array) -> Array:
         """Share of units, over the batch, with phi'(z) above ACTIVE_SHARE of its maximum."""
-        size = slopes.shape[1] * slopes.shape[2]
-        if len(slopes) == 1:
-            return np.array([np.count_nonzero(slopes > self.thresholds[0]) / size])
-        counts = np.empty(len(slopes))
-        for block, threshold in zip(self.blocks, self.thresholds, strict=True):
-            count_above(slopes[block.networks], threshold, counts[block.networks])
-        return counts / size
+        thresholds = self.thresholds.astype(slopes.dtype)[:, None, None]
+        return (slopes > thresholds).mean(axis=(1, 2))
 
     def _phi_of_blocks(self, z: Scaled) -> tuple[Array, Exponent]:
         values = np.empty_like(z.mantissa)
@@ -132,13 +123,30 @@ class Activations:
 class Slopes:
     """phi'(z): as plain floats have it, and by its exponent where that is nothing."""
 
-    def __init__(self, activations: Activations, values: Array, z: Scaled, trunk: Array | slice):
+    def __init__(self, activations: Activations, z: Scaled, trunk: Array | slice, active: Array):
         self.activations = activations
-        self.of_trunks = values
-        """Of the networks of the forward pass; ``values`` are row by row for the backward pass."""
-        self.values = values if trunk is EVERY else values[trunk]
+        self.values = activations.derivative(z)
         self.z = z
         self.trunk = trunk
+        self.active = active
+
+    def __rmul__(self, dr: Scaled) -> Scaled:
+        """Equation (1)."""
+        known = self.activations
+        delta = np.empty_like(dr.mantissa)
+        squares = np.empty(delta.shape[:-1])
+        if gated(
+            dr.mantissa,
+            self.values,
+            known.networks[self.trunk],
+            known.thresholds,
+            *SQUARE_RANGE[delta.dtype],
+            delta,
+            squares,
+            self.active,
+        ):
+            return Scaled(delta, dr.exponent, squares)
+        return self.rescued(settle(delta, dr.exponent), dr)
 
     def rescued(self, delta: Scaled, dr: Scaled) -> Scaled:
         """Equation (1) again, on the rows whose every derivative has all but underflowed.
@@ -148,14 +156,15 @@ class Slopes:
         decaying = [block for block in self.activations.blocks if block.row.decay is not None]
         if not decaying:
             return delta
-        limits = np.finfo(self.values.dtype)
-        plain = np.abs(dr.mantissa * self.values).max(axis=-1)
-        size = np.minimum(np.abs(self.values).max(axis=-1), plain)
+        values = self.values[self.trunk]
+        limits = np.finfo(values.dtype)
+        plain = np.abs(dr.mantissa * values).max(axis=-1)
+        size = np.minimum(np.abs(values).max(axis=-1), plain)
         lost = (size < limits.tiny / limits.eps) & dr.mantissa.any(axis=-1)
         if not lost.any():
             return delta
         z = self.z[self.trunk]
-        networks = np.arange(len(self.of_trunks))[self.trunk][:, None]
+        networks = self.activations.networks[self.trunk][:, None]
         above = spread(dr.exponent, lost.shape)
         exponent = spread(delta.exponent, lost.shape).copy()
         mantissa = delta.mantissa.copy()

@@ -1,4 +1,7 @@
-"""Compiled looks at many numbers at once, where NumPy's calls would cost more than the work."""
+"""Compiled passes over rows of numbers, each of which NumPy would need several for.
+
+The sum of squares of a row is BLAS's dot product, the same that `numpy.vecdot` takes.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import multiprocessing
 import sys
 
 import numba
+import numpy as np
 from numba.core import event
 
 
@@ -31,19 +35,46 @@ event.register("numba:compile", _Announcement())
 
 
 @numba.njit(cache=True, nogil=True)
-def count_above(x, threshold, counts):
-    """How many entries of each x[i] exceed the threshold, into ``counts``."""
-    for i in range(x.shape[0]):
-        count = 0
-        for value in x[i].flat:
-            count += value > threshold
-        counts[i] = count
+def squares_within(x, low, high, squares):
+    """Sum of squares of each row of x, and whether all lie from low to high (a NaN does not)."""
+    rows = x.reshape(-1, x.shape[-1])
+    within = True
+    for i in range(len(rows)):
+        square = np.float64(np.dot(rows[i], rows[i]))
+        squares.flat[i] = square
+        within &= low <= square <= high
+    return within
 
 
 @numba.njit(cache=True, nogil=True)
-def all_within(s, low, high):
-    """Whether every entry lies from ``low`` to ``high``; not if one is NaN."""
-    for x in s.flat:  # noqa: SIM110 (a generator would not be compiled)
-        if not low <= x <= high:
-            return False
-    return True
+def square(W):
+    """The sum of all squares of a matrix."""
+    total = 0.0
+    for i in range(len(W)):
+        total += np.float64(np.dot(W[i], W[i]))
+    return total
+
+
+@numba.njit(cache=True, nogil=True)
+def gated(dr, slopes, trunk, thresholds, low, high, delta, squares, active):
+    """Equation (1), delta = dr * slopes, and what there is to see of it.
+
+    Networks lead; row j of dr belongs to network trunk[j] of the slopes. Returns delta, the sums of
+    squares of its rows and whether all of them lie from low to high; ``active`` takes the share of
+    each network's slopes that exceed its threshold.
+    """
+    within = True
+    for j in range(len(dr)):
+        network = trunk[j]
+        threshold = slopes.dtype.type(thresholds[network])
+        count = 0
+        for b in range(dr.shape[1]):
+            row = delta[j, b]
+            for i in range(len(row)):
+                slope = slopes[network, b, i]
+                row[i] = dr[j, b, i] * slope
+                count += slope > threshold
+            squares[j, b] = np.float64(np.dot(row, row))
+            within &= low <= squares[j, b] <= high
+        active[network] = count / slopes[network].size
+    return within

@@ -17,7 +17,7 @@ import math
 
 import numpy as np
 
-from study.arithmetic.kernels import all_within
+from study.arithmetic.kernels import square, squares_within
 from study.tools import Array
 
 Exponent = Array | int
@@ -46,14 +46,6 @@ class Scaled:
         exponent = self.exponent[index]
         return Scaled(self.mantissa[index], exponent if exponent.any() else 0, squares)
 
-    def __mul__(self, slopes) -> Scaled:
-        """Equation (1): times phi'(z), as `study.arithmetic.activations` gives it."""
-        plain = self.mantissa * slopes.values
-        squares = sum_of_squares(plain)
-        if all_within(squares, *SQUARE_RANGE[plain.dtype]):
-            return Scaled(plain, self.exponent, squares)
-        return slopes.rescued(settle(plain, self.exponent), self)
-
 
 # Sums of squares may wander this far before their vector is rescaled: squares of a product with a
 # weight matrix of Frobenius norm within MATRIX_RANGE, and products of two of them, fit the format.
@@ -81,8 +73,8 @@ def settle(mantissa: Array, exponent: Exponent) -> Scaled:
     Norms drift one way in layer after layer, and there they have most room for it. Where none is
     near an end, the mantissa is the very array that was given.
     """
-    s = sum_of_squares(mantissa)
-    if all_within(s, *SETTLED[mantissa.dtype]):
+    s = np.empty(mantissa.shape[:-1])
+    if squares_within(np.ascontiguousarray(mantissa), *SETTLED[mantissa.dtype], s):
         return Scaled(mantissa, exponent, s)
     # Once one nears an end, bring in all that are on their way, so that many networks side by side
     # stop for this together.
@@ -103,12 +95,12 @@ def settle(mantissa: Array, exponent: Exponent) -> Scaled:
 def settle_matrix(W: Array) -> tuple[Array, int, float]:
     """W as ``matrix * 2**exponent`` with the matrix in range, and the matrix's sum of squares."""
     low, high = MATRIX_RANGE[W.dtype]
-    s = float(sum_of_squares(W).sum())
+    s = square(W)
     if low**2 <= s <= high**2:
         return W, 0, s
     _, e = np.frexp(np.abs(W).max())
     W = ldexp(W, -int(e))
-    return W, int(e), float(sum_of_squares(W).sum())
+    return W, int(e), square(W)
 
 
 def spread(exponent: Exponent, shape: tuple[int, ...]) -> Array:

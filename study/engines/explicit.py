@@ -6,6 +6,7 @@ range every number is, bit for bit, what plain backpropagation gives.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 
@@ -14,19 +15,20 @@ import pandas as pd
 
 from study.arithmetic.activations import EVERY, Activations, Block
 from study.arithmetic.scaled import (
+    Exponent,
     Scaled,
     add,
     log10,
     norm,
     settle,
     settle_matrix,
-    shifted,
+    spread,
 )
 from study.core.activations import Activation
 from study.core.activations import activation as activation_row
 from study.core.backprop import backward, forward
 from study.core.network import DTYPES
-from study.engines.layers import WeightedLayer
+from study.engines.layers import RecordedLayer
 from study.engines.march import cost_gradient, unit_cotangent
 from study.engines.recorder import Recorder, frame
 from study.sampling import gaussian
@@ -34,37 +36,40 @@ from study.tools import Array
 from study.tools.checks import array, bad, items, one_of, real
 
 
-class GivenWeights:
-    """Matrices (n_k, n_{k+1}) of one network, and its biases."""
+class GivenLayer(RecordedLayer):
+    """A layer whose matrix, (n_k, n_{k+1}), and bias are given."""
 
-    trunk = EVERY
+    exponent = 0
+    """W is ``self.W * 2**exponent``."""
+    square: float | None = None
+    """The sum of squares of ``self.W``, once that is in range."""
 
-    def __init__(self, weights: list[Array], biases: list[Array] | None):
-        self.weights = list(weights)
-        self.biases = biases
-        self.exponents = [0] * len(weights)
-        self.squares: list[float | None] = [None] * len(weights)
+    def __init__(self, W: Array, b: Array | None, *about: object):
+        super().__init__(*about)
+        self.W = W
+        self.b = b
 
-    def up(self, k: int, r: Scaled) -> Scaled:
+    def up(self, r: Scaled) -> Scaled:
         # Checked, measured and scaled just before its first use finds it in the cache.
-        if self.squares[k] is None:
-            self._admit(k)
-        z = (r.mantissa[0] @ self.weights[k])[None]
-        z = Scaled(z, shifted(r.exponent, self.exponents[k], z.shape[:-1]))
-        return z if self.biases is None else add(z, self.biases[k])
+        if self.square is None:
+            self._admit()
+        z = self._scaled(r.mantissa @ self.W, r.exponent)
+        return z if self.b is None else add(z, self.b)
 
-    def down(self, k: int, delta: Scaled, r: Scaled) -> Scaled:
-        dr = (delta.mantissa[0] @ self.weights[k].T)[None]
-        return settle(dr, shifted(delta.exponent, self.exponents[k], dr.shape[:-1]))
+    def down(self, delta: Scaled, r: Scaled, z: Scaled) -> Scaled:
+        dr = self._scaled(delta.mantissa @ self.W.T, delta.exponent)
+        return settle(dr.mantissa, dr.exponent)
 
-    def log10_norms(self) -> Array:
-        return log10(*norm(np.array(self.squares), np.array(self.exponents)))
+    def _scaled(self, product: Array, exponent: Exponent) -> Scaled:
+        if self.exponent:
+            exponent = spread(exponent, product.shape[:-1]) + self.exponent
+        return Scaled(product, exponent)
 
-    def _admit(self, k: int) -> None:
-        W, self.exponents[k], self.squares[k] = settle_matrix(self.weights[k])
-        if not np.isfinite(self.squares[k]):
-            array(f"weights[{k}]", self.weights[k], 2, W.dtype)  # names the entry
-        self.weights[k] = W
+    def _admit(self) -> None:
+        W, self.exponent, self.square = settle_matrix(self.W)
+        if not math.isfinite(self.square):
+            array(f"weights[{self.k}]", self.W, 2, W.dtype)  # names the entry
+        self.W = W
 
 
 def backpropagate(
@@ -144,9 +149,11 @@ def backpropagate(
         direction = unit_cotangent(gaussian.key("backpropagate"), output, kind)
 
     record = Recorder(len(weights), networks=1, batch=len(x), trunks=1)
-    given = GivenWeights(weights, biases)
-    known = {row: Activations([Block(slice(0, 1), row, kink)]) for row in rows}
-    layers = [WeightedLayer(k, given, known[row], record) for k, row in enumerate(rows)]
+    known = {row: Activations([Block(slice(0, 1), row, kink)]) for row in set(rows)}
+    layers = [
+        GivenLayer(W, b, k, known[row], record)
+        for k, (W, b, row) in enumerate(zip(weights, biases, rows, strict=True))
+    ]
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         trace, r = forward(layers, settle(x[None], 0))
         for k, step in enumerate(trace):
@@ -159,7 +166,9 @@ def backpropagate(
             record.put(step.layer.k, step, EVERY)
     every = np.arange(len(layers))
     one = np.zeros(1, int)
-    return frame(record.columns(every, one, one, given.log10_norms()[:, None]))
+    squares = np.array([layer.square for layer in layers])
+    norms = log10(*norm(squares, np.array([layer.exponent for layer in layers])))
+    return frame(record.columns(every, one, one, norms[:, None]))
 
 
 def _dtype(dtype: str | None, weights: list) -> np.dtype:
@@ -181,7 +190,7 @@ def _rows(kinds: str | Activation | Callable | Sequence, depth: int) -> list[Act
 
 
 def _chained(weights: Sequence, n_in: int, dtype: np.dtype) -> list[Array]:
-    """The matrices in ``dtype``, if they chain; `GivenWeights` checks their entries."""
+    """The matrices in ``dtype``, if they chain; `GivenLayer` checks their entries."""
     chained = []
     for k, W in enumerate(weights):
         if type(W).__name__ == "Parameter" and W.is_contiguous() and W.shape[0] == W.shape[-1]:
@@ -198,10 +207,10 @@ def _chained(weights: Sequence, n_in: int, dtype: np.dtype) -> list[Array]:
     return chained
 
 
-def _biases(biases: Sequence | None, weights: list[Array], dtype: np.dtype) -> list[Array] | None:
-    if biases is None:
-        return None
+def _biases(biases: Sequence | None, weights: list[Array], dtype: np.dtype) -> list:
     depth = len(weights)
+    if biases is None:
+        return [None] * depth
     biases = items("biases", biases, f"one vector a layer ({depth})")
     if len(biases) != depth:
         raise bad("biases", f"{len(biases)} vectors", f"one a layer ({depth})")
