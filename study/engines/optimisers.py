@@ -18,8 +18,7 @@ from collections.abc import Sequence
 import numba
 import numpy as np
 
-from study.arithmetic.kernels import all_within
-from study.arithmetic.scaled import SETTLED, ldexp, norm, settle, spread, total
+from study.arithmetic.scaled import ldexp, norm, settle, spread, total
 from study.tools import Array
 
 MOMENTUM = 0.9
@@ -54,12 +53,10 @@ COSTS = {"cross_entropy": cross_entropy, "squared_error": squared_error}
 
 def norms(arrays: Sequence[Array]) -> tuple[Array, Array]:
     """Norm of each network over all arrays, (mantissa, exponent); not finite where an entry is."""
-    rows = [a.reshape(len(a), -1) for a in arrays]
-    squares = np.array([np.vecdot(x, x) for x in rows], np.float64)
-    if all_within(squares, *SETTLED[rows[0].dtype]):
-        return norm(squares.sum(axis=0), 0)
-    settled = [settle(x, 0) for x in rows]
+    settled = [settle(a.reshape(len(a), -1), 0) for a in arrays]
     squares = np.stack([x.squares for x in settled])
+    if all(isinstance(x.exponent, int) for x in settled):
+        return norm(squares.sum(axis=0), 0)
     exponents = np.stack([spread(x.exponent, x.squares.shape) for x in settled])
     return norm(*total(squares, exponents, axis=0))
 

@@ -19,8 +19,7 @@ from study.core.activations import FAR, TABLE, activation
 from study.core.backprop import backward, forward
 from study.core.columns import LAYER
 from study.engines import recorder
-from study.engines.explicit import GivenWeights
-from study.engines.layers import WeightedLayer
+from study.engines.explicit import GivenLayer
 from study.engines.recorder import Recorder
 
 NAMES = tuple(TABLE)
@@ -243,13 +242,11 @@ def test_log10_norms_equal_torch_autograd_to_1e_12_over_200_configurations():
 
 def stored_pass(weights, x, names, cotangent, kink=1.0):
     """A pass with what it stores: its record, and r^(k) and z^(k+1) as (mantissa, exponents)."""
-    record, given_weights = Recorder(len(weights), 1, len(x), 1), GivenWeights(weights, None)
-    layers = [
-        WeightedLayer(
-            k, given_weights, Activations([Block(slice(0, 1), activation(name), kink)]), record
-        )
-        for k, name in enumerate(names)
-    ]
+    record = Recorder(len(weights), 1, len(x), 1)
+    layers = []
+    for k, (W, name) in enumerate(zip(weights, names, strict=True)):
+        one = Activations([Block(slice(0, 1), activation(name), kink)])
+        layers.append(GivenLayer(W, None, k, one, record))
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         trace, _ = forward(layers, settle(x[None], 0))
         for step in backward(trace, settle(cotangent[None], 0)):
