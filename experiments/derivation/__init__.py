@@ -119,15 +119,9 @@ def figure(tables: dict[str, pd.DataFrame]):
     errors = {"error_complex": "complex step", "error_difference": "central difference"}
     steps = _by_witness(tables["steps"].query("log2_step >= -60"), errors, ["log2_step"])
     study.plot.curves(
-        steps,
-        "log2_step",
-        "log10_error",
-        hue="activation",
-        style="witness",
-        ax=left,
-        lw=0.7,
+        steps, "log2_step", "log10_error", hue="activation", style="witness", ax=left, lw=0.7,
         ylim=(-18, 2),
-    )
+    )  # fmt: skip
     h = np.arange(-60, -5)
     rounding_law = np.log10(2.0) * (-53 - h)
     for law, text, at, side in (

@@ -75,16 +75,13 @@ def colours_of(hue: str | None, df: pd.DataFrame, palette: object = None) -> dic
     levels = in_order(hue, df)
     if isinstance(palette, dict):
         return {level: palette[level] for level in levels}
-    if palette is None and hue in ("activation", "factor"):
-        spare = dict(zip(levels, sns.color_palette("husl", len(levels)), strict=True))
-        known = spare | COLOURS | FACTOR_COLOURS
-        return {level: known[level] for level in levels}
     if pd.api.types.is_numeric_dtype(df[hue]):
         # The lightest tones of the palette are too faint for a line.
         tones = sns.color_palette(palette or "viridis", round(1.25 * len(levels)) + 1)
     else:
         tones = sns.color_palette(palette or "colorblind", len(levels))
-    return dict(zip(levels, tones, strict=False))
+    known = {} if palette else COLOURS | FACTOR_COLOURS
+    return {level: known.get(level, tone) for level, tone in zip(levels, tones, strict=False)}
 
 
 def marks_of(levels: dict) -> dict:

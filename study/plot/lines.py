@@ -67,42 +67,41 @@ def curves(
 
     Returns
     -------
-    matplotlib Axes, or a seaborn FacetGrid with col or row.
-
-    Raises
-    ------
-    ValueError
-        As `study.plot.frames.reduced`.
+    matplotlib Axes, or a seaborn FacetGrid with col or row; what cannot be drawn raises ValueError.
     """
     points = reduced(df, [x], y, {"hue": hue, "style": style, "col": col, "row": row}, interval)
     colours = colours_of(hue, df, palette)
-    if hue is None and "activation" in df and df["activation"].nunique() == 1:
-        line.setdefault("color", COLOURS.get(df["activation"].iloc[0], "C0"))
+    names = df["activation"].unique() if "activation" in df else ()
+    plain = COLOURS.get(names[0], "C0") if len(names) == 1 else "C0"
+    look = {"markeredgewidth": 0, "markevery": max(1, points[x].nunique() // MOST_MARKS)}
     if theory is not None:
-        line.setdefault("linestyle", "")
-    line = {"marker": "o", "markeredgewidth": 0} | line
-    line["markevery"] = max(1, points[x].nunique() // MOST_MARKS)
-    if hue is not None:
-        line |= {"hue": hue, "hue_order": list(colours), "palette": colours}
+        look["linestyle"] = ""
+    if hue is None:
+        look["color"] = plain
+    else:
+        look |= {"hue": hue, "hue_order": list(colours), "palette": colours}
     if style not in (None, hue):
         legend = True
-        line |= {"style": style, "markers": True, "dashes": "linestyle" not in line}
+        look |= {"style": style, "markers": True, "dashes": "linestyle" not in look | line}
     elif hue is not None:
-        marks = {"style_order": list(colours), "markers": marks_of(colours), "dashes": False}
-        line |= {"style": hue} | marks
+        marks = {"style_order": list(colours), "markers": marks_of(colours)}
+        look |= {"style": hue, "dashes": False} | marks
+    else:
+        look["marker"] = "o"
+    look |= line
     with house_style():
         drawn, panels = facets(df, col, row, height, ax)
         for panel, where in panels:
             inside = rows_of(points, where)
             logarithmic(panel, log)
-            _medians(panel, inside, x, legend, line)
-            for colour, curve in _curves(_within(inside), hue, style, colours, line):
+            _medians(panel, inside, x, legend, look)
+            for value, curve in _curves(_within(inside), hue, style):
+                colour = colours.get(value, look.get("color"))
                 _interval(panel, curve, x, colour, points[x].nunique() > MOST_MARKS)
             if theory is not None:
-                plain = {"color": "black"}
-                for colour, curve in _curves(rows_of(theory, where), hue, style, colours, plain):
+                for value, curve in _curves(rows_of(theory, where), hue, style):
                     finite = curve[y].where(np.isfinite(curve[y]))
-                    panel.plot(curve[x], finite, color=colour, zorder=1)
+                    panel.plot(curve[x], finite, color=colours.get(value, "black"), zorder=1)
         label_axes(drawn, x, y)
         if ylim is not None:
             panels[0][0].set_ylim(*ylim)
@@ -116,13 +115,11 @@ def curves(
     return drawn
 
 
-def _curves(
-    frame: pd.DataFrame, hue: str | None, style: str | None, colours: dict, line: dict
-) -> Iterator[tuple[object, pd.DataFrame]]:
-    """The curves of a frame, each with its colour."""
-    by = [name for name in dict.fromkeys((hue, style)) if name in frame]
+def _curves(frame: pd.DataFrame, *mapped: str | None) -> Iterator[tuple[object, pd.DataFrame]]:
+    """The curves of a frame, each with its value of the first column that it has."""
+    by = [name for name in dict.fromkeys(mapped) if name in frame]
     for key, curve in frame.groupby(by, sort=False) if by else [((None,), frame)]:
-        yield colours.get(key[0], line.get("color", "C0")), curve
+        yield key[0], curve
 
 
 def _medians(ax: Axes, points: pd.DataFrame, x: str, legend: bool, line: dict) -> None:
