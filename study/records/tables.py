@@ -31,6 +31,9 @@ from study.tools.checks import made_by, missing_extra
 NUMERICS_VERSION = 2
 """Raised whenever a change of the library changes a number: every stored part is then stale."""
 FORMATS = ("csv", "parquet")
+Tables = dict[str, pd.DataFrame]
+"""The tables of an experiment, or of one of its cells, by name."""
+Json = dict[str, Any]
 _TEXT = pd.Series(["text"]).dtype  # what this pandas calls text
 _DTYPES = {"float64": np.float64, "int64": np.int64, "bool": np.bool_, "string": _TEXT}
 _DTYPES["optional float64"] = np.float64  # as tables of earlier versions say
@@ -138,9 +141,7 @@ def check_format(kind: str, needed_by: str) -> None:
         raise missing_extra(needed_by, "parquet")
 
 
-def files_of(
-    path: Path, table: Table, provenance: Mapping[str, Any], kind: str = "csv"
-) -> dict[Path, bytes]:
+def files_of(path: Path, table: Table, provenance: Json, kind: str = "csv") -> dict[Path, bytes]:
     """Return the two files of the table `path`, its rows as CSV or Parquet."""
     about = {"schema": table.types, "rows": table.rows, **provenance, "conventions": CONVENTIONS}
     data = table.csv
@@ -152,13 +153,13 @@ def files_of(
     return {path.with_suffix(f".{kind}"): data, path.with_suffix(".json"): f"{text}\n".encode()}
 
 
-def write_table(path: Path, frame: pd.DataFrame, provenance: Mapping[str, Any]) -> None:
+def write_table(path: Path, frame: pd.DataFrame, provenance: Json) -> None:
     """Write `frame` to `path` (``.csv``), and beside it what is needed to trust it (``.json``)."""
     write_together(files_of(Path(path), Table.of(frame), provenance))
 
 
 def write_described(
-    path: Path, frame: pd.DataFrame, meanings: Mapping[str, str], provenance: Mapping[str, Any]
+    path: Path, frame: pd.DataFrame, meanings: Mapping[str, str], provenance: Json
 ) -> None:
     """Write a table, and beside it ``data_dictionary.csv``: what `meanings` say of its columns."""
     dictionary = Table.of(data_dictionary({path.stem: schema(frame)}, meanings))
@@ -174,7 +175,7 @@ def _bad(path: Path, what: str) -> ValueError:
     return ValueError(f"table {path} is {what}; it is made again by: {made_by(path)}")
 
 
-def read_about(path: Path) -> dict[str, Any]:
+def read_about(path: Path) -> Json:
     """Return the ``.json`` of the table `path`; errors as `read_table`."""
     path = Path(path)
     try:

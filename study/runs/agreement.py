@@ -18,10 +18,9 @@ import pandas as pd
 from scipy.stats import ks_2samp
 
 from study.records.columns import tolerance
+from study.records.tables import Tables
 from study.runs.parts import Part, compute, decode_part
 from study.runs.workers import environment
-
-Tables = Mapping[str, pd.DataFrame]
 
 OTHER_KERNELS = {
     "OPENBLAS_CORETYPE": "Nehalem",
@@ -36,7 +35,7 @@ ALTERED = 0.01
 """Where a smaller share of a cell's numbers differs at all, no other machine computed it."""
 
 
-def tables_of(part: Part, elsewhere: bool = False) -> dict[str, pd.DataFrame]:
+def tables_of(part: Part, elsewhere: bool = False) -> Tables:
     """Compute a cell, here or in a process that rounds as another machine would.
 
     ValueError or MemoryError where the cell fails; tables without rows are left out.

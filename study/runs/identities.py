@@ -44,7 +44,8 @@ def _between_layers(frame: pd.DataFrame) -> Iterator[tuple[str, str]]:
     others = frame[frame.columns.difference(PROFILE_COLUMNS)].select_dtypes(exclude="float64")
     keys = [*others, *frame.columns.intersection(NETWORK)]
     upper = frame.shift(-1)
-    same = (frame[keys] == upper[keys]).all(axis=1) & (upper.layer == frame.layer + 1)
+    same = frame[keys].eq(upper[keys]).all(axis=1)
+    same &= upper.layer == frame.layer + 1
     lower = frame[same]
     upper = upper[same]
 
@@ -76,10 +77,9 @@ def _pairs(what: str, left: pd.Series, right: pd.Series, term: pd.Series) -> tup
 
 def _differ(left: pd.Series, right: pd.Series, size: pd.Series | float = 0.0) -> str:
     """How many differ by more than rounding makes of terms of that size."""
-    with np.errstate(invalid="ignore"):  # inf - inf
-        apart = ~(left.eq(right) | ((left - right).abs() <= TOLERANCE * (1 + right.abs() + size)))
-    apart &= ~(left.isna() & right.isna())
-    return f"{apart.sum()} of {len(apart)} differ" if apart.any() else ""
+    allowed = TOLERANCE * (1 + right.abs() + size)
+    same = np.isclose(left, right, rtol=0, atol=allowed, equal_nan=True)
+    return "" if same.all() else f"{(~same).sum()} of {len(same)} differ"
 
 
 def _choice(frame: pd.DataFrame) -> str:

@@ -12,13 +12,12 @@ import json
 import re
 import traceback
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from study.records import tables as records
-from study.records.tables import Table
+from study.records.tables import Json, Table, Tables
 
 PART_FORMAT = 2
 _SHARED = ("data_dictionary", "claims")  # file names that are not an experiment's to use
@@ -28,7 +27,7 @@ class Part(NamedTuple):
     """One cell: the module that measures it, and the configuration that names its numbers."""
 
     module: str
-    configuration: dict[str, Any]
+    configuration: Json
 
     @property
     def key(self) -> str:
@@ -39,7 +38,7 @@ class Part(NamedTuple):
 class Content(NamedTuple):
     """What a sound part says of itself; `versions` computed it."""
 
-    configuration: dict[str, Any]
+    configuration: Json
     versions: dict[str, str]
     tables: dict[str, Table]
 
@@ -52,7 +51,7 @@ def check_name(name: str) -> None:
         )
 
 
-def encode_part(configuration: dict[str, Any], tables: dict[str, pd.DataFrame]) -> bytes:
+def encode_part(configuration: Json, tables: Tables) -> bytes:
     """Return the file of one part."""
     texts = {}
     for name, frame in tables.items():
@@ -81,7 +80,7 @@ def read_part(data: bytes) -> Content:
     return Content(content["configuration"], content["versions"], tables)
 
 
-def decode_part(data: bytes, configuration: dict[str, Any]) -> Content:
+def decode_part(data: bytes, configuration: Json) -> Content:
     """Return what is in a part of that configuration; errors as `read_part`."""
     content = read_part(data)
     if records.canonical(content.configuration) != records.canonical(configuration):
@@ -89,7 +88,7 @@ def decode_part(data: bytes, configuration: dict[str, Any]) -> Content:
     return content
 
 
-def compute(module: str, configuration: dict[str, Any]) -> tuple[bytes, str]:
+def compute(module: str, configuration: Json) -> tuple[bytes, str]:
     """Measure one cell, in a worker: its part and "", or nothing and the reason in one line.
 
     MemoryError where memory ran out, which may be the fault of whoever shared it.

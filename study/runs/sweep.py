@@ -12,20 +12,18 @@ import itertools
 import sys
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from study.records import disk
 from study.records import tables as records
-from study.records.tables import Table
+from study.records.tables import Json, Table, Tables
 from study.runs import workers as pools
 from study.runs.parts import Content, Part, check_name, decode_part
 from study.tools.checks import made_by
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from study.runs.experiment import Experiment
 
 
@@ -122,7 +120,7 @@ def _content(store: Path, part: Part) -> Content:
     return decode_part((store / f"{part.key}.part").read_bytes(), part.configuration)
 
 
-def configuration(experiment: Experiment, preset: str, grid: list[Part]) -> dict[str, Any]:
+def configuration(experiment: Experiment, preset: str, grid: list[Part]) -> Json:
     """Return what is written of a run beside each of its tables, `grid` being its parts."""
     return {
         "experiment": experiment.name,
@@ -170,7 +168,7 @@ def _write_tables(
         (folder / f"{name}.{other}").unlink(missing_ok=True)  # of a run with the other format
 
 
-def read_results(results: Path, name: str, version: int | None = None) -> dict[str, pd.DataFrame]:
+def read_results(results: Path, name: str, version: int | None = None) -> Tables:
     """Read the tables in ``<results>/<name>/``, those that their data dictionary lists.
 
     Errors as `records.read_table`; also where the tables are of different runs, or, if a version

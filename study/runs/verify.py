@@ -15,11 +15,12 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
 from study.records import tables as records
+from study.records.tables import Json, Tables
 from study.runs import agreement, identities
 from study.runs.experiment import PRESETS, Experiment, discover, load, published
 from study.runs.parts import Part, read_part
@@ -45,10 +46,10 @@ class _Kept(NamedTuple):
     experiment: Experiment
     folder: Path
     grid: list[Part]
-    tables: dict[str, pd.DataFrame]
-    about: dict[str, dict[str, Any]]
+    tables: Tables
+    about: dict[str, Json]
 
-    def cell(self, place: int) -> dict[str, pd.DataFrame]:
+    def cell(self, place: int) -> Tables:
         """The rows of one cell in each table that has any."""
         rows = {}
         for name, about in self.about.items():
@@ -95,7 +96,7 @@ def verify(results: Path, recompute: int, seed: int) -> Iterator[Check]:
             yield Check(name, "verdicts follow from the tables", wrong)
 
 
-def _read(folder: Path) -> tuple[dict[str, pd.DataFrame], list[Check]]:
+def _read(folder: Path) -> tuple[Tables, list[Check]]:
     """Read every table of a folder, and compare it with what is written of it."""
     stems = {path.stem for path in folder.iterdir() if path.suffix in _ENDINGS}
     tables = {}
@@ -122,7 +123,7 @@ def _read(folder: Path) -> tuple[dict[str, pd.DataFrame], list[Check]]:
     return tables, checks
 
 
-def _written_of(frame: pd.DataFrame, about: dict[str, Any]) -> str:
+def _written_of(frame: pd.DataFrame, about: Json) -> str:
     known = {*records.versions()}
     versions = about.get("versions")
     if about.get("rows") != len(frame):
@@ -134,14 +135,14 @@ def _written_of(frame: pd.DataFrame, about: dict[str, Any]) -> str:
     return ""
 
 
-def _explained(listed: pd.DataFrame, about: dict[str, Any]) -> str:
+def _explained(listed: pd.DataFrame, about: Json) -> str:
     told = dict(zip(listed["column"], listed["type"], strict=True))
     if about["schema"] != told:
         return f"columns {about['schema']}; its dictionary says {told}"
     return "" if listed["meaning"].str.strip().all() else "a column has no meaning"
 
 
-def _provenance(folder: Path, tables: dict[str, pd.DataFrame], run: dict[str, Any]) -> _Kept | str:
+def _provenance(folder: Path, tables: Tables, run: Json) -> _Kept | str:
     """The results of an experiment, or what is wrong with where they come from."""
     about = {name: records.read_about(folder / f"{name}.csv") for name in tables}
     if any(table["configuration"] != run for table in about.values()):
