@@ -181,13 +181,10 @@ def normalised_scales(
 ) -> Array:
     """The branch scales that a batch normalisation of r W amounts to: x + V phi(norm(W x)).
 
-    It divides by the spread of x over the batch, which grows by Var phi a block and not by
-    E phi^2. So gradients grow as a power of the depth above 1, L^(E phi'^2 / Var phi):
-
-        alpha_l^2 = E (1 / std^2) = 1 / (1 + (l - 1) sigma_v^2 Var phi(z)),      z ~ N(0, 1)
-
-    Infinite width, inputs of unit variance over the batch; at a finite one, of 4 or more, alpha^2
-    times B / (B - 3), the statistics held fixed. For `growth` with sigma_w = 1, same sigma_v.
+    It divides by the spread of x over the batch, which grows by Var phi a block and not by E phi^2:
+    alpha_l^2 = 1 / (1 + (l - 1) sigma_v^2 Var phi(z)), z ~ N(0, 1), and gradients grow as
+    L^(E phi'^2 / Var phi). Inputs have unit variance over the batch; at a finite one, of 4 or more,
+    alpha^2 takes a factor B / (B - 3), the statistics fixed. For `growth` with sigma_w = 1.
     """
     variance = deviation("sigma_v", sigma_v) ** 2 * spread_of_phi(row_of(activation))
     spread = 1 + variance * np.arange(integer("depth", depth, 1))
@@ -269,10 +266,9 @@ def normalised_shattering(
 ) -> Shattering:
     """Two examples of a batch in the residual network x + V relu(BN(W x)) as it is.
 
-    Batch normalisation divides by the deviation *within* the batch, whose square grows by
-    sigma_v^2 (1 - 1/pi) / 2 a block, as the mean is common to all examples: variance and covariance
-    grow as L^1.467 and L^0.733. At a finite batch B, of 4 or more, the correlation is -1 / (B - 1)
-    and E 1 / std^2 has the factor B / (B - 3), the statistics held fixed as after training.
+    The square of the deviation within the batch grows by sigma_v^2 (1 - 1/pi) / 2 a block:
+    variance and covariance grow as L^1.467 and L^0.733. At a finite batch B, of 4 or more, the
+    correlation is -1 / (B - 1) and E 1 / std^2 has the factor B / (B - 3), the statistics fixed.
     """
     blocks = np.arange(integer("depth", depth, 1))
     half = deviation("sigma_v", sigma_v) ** 2 / 2
@@ -288,9 +284,8 @@ def plain_shattering(
 ) -> Shattering:
     """Two inputs in a plain bias-free network of any activation whose phi' has one sign.
 
-    The squared gradient takes a factor sigma_w^2 E phi'(u1)^2 a layer, two inputs' inner product
-    sigma_w^2 E phi'(u1) phi'(u2), at the variance and correlation that the signals have there
-    (Poole et al. 2016), from inputs of unit mean square and correlation c_0.
+    The inner product of the two gradients takes a factor sigma_w^2 E phi'(u1) phi'(u2) a layer, at
+    the variance and correlation of the signals there, from inputs of unit mean square.
     """
     row = row_of(activation)
     sw2 = deviation("sigma_w", sigma_w) ** 2

@@ -6,15 +6,13 @@ the signals fluctuate as well, and chi follows them: docs/theory.md derives the 
 their letters. After Roberts, Yaida and Hanin (2022), for every activation and off criticality.
 SQUARED norms, natural logarithms; depths well below width.
 
->>> a, c = drift_and_spread("tanh", 1.5)       # measured: 1.76 and 4.8; a is not c / 2
->>> round(a, 3), round(c, 3)
-(1.839, 4.618)
 >>> law = fluctuations("sigmoid", 4.0, depth=60).gain(width=256)
 >>> round(law.log_chi, 3), round(law.mean, 3), round(law.variance, 3)
 (-55.642, -56.284, 1.143)
 """
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -45,33 +43,13 @@ class Gain(NamedTuple):
 
     @property
     def mean_error(self) -> float:
-        """The size of the next order in the mean, L (c/n)^2 3/4, as of ln of a mean of n terms."""
+        """The size of the next order in the mean, L (c/n)^2 3/4."""
         return 0.75 * self.variance**2 / self.layers
 
     @property
     def variance_error(self) -> float:
-        """The size of the next order in the variance, L (c/n)^2 5/2: of 5 v^2 / 2 - mu_3."""
+        """The size of the next order in the variance, L (c/n)^2 5/2."""
         return 2.5 * self.variance**2 / self.layers
-
-
-class Layers(NamedTuple):
-    """Averages over a layer's pre-activations, one entry a layer; letters as in docs/theory.md."""
-
-    log_chi: Array
-    slope: Array  # lambda
-    curvature: Array  # F''
-    kappa: Array
-    kappa_2: Array
-    noise: Array  # N
-    covariance: Array  # C
-    baseline: Array  # e
-    alpha: Array
-    beta: Array
-    omega: Array
-    concentration: Array  # n sum r^4 / (sum r^2)^2 of the layer's signals
-    share: Array  # of the weights in q; the rest is the bias's
-    bend: Array  # q^2 V'' / V
-    gain_bend: Array  # the same of mu_1
 
 
 class Fluctuations(NamedTuple):
@@ -83,7 +61,7 @@ class Fluctuations(NamedTuple):
     above: Array  # K: what a change of ln q_(k+1) does to ln chi of all layers above
     gain_shift: Array  # of ln chi
     gain_variance: Array  # of ln chi, with what the layer's noise does to all layers above
-    layers: Layers
+    layers: SimpleNamespace  # averages, named in docs/theory.md
 
     def gain(self, width: int, first: int = 0) -> Gain:
         """The law of ln(||dC/dr^(first)||^2 / ||dC/dr^(depth)||^2), to order 1/width."""
@@ -131,7 +109,7 @@ def fluctuations(
 
 
 def _solved(
-    q: Array, at: Layers, excess: float, first: float, up: Callable, down: Callable
+    q: Array, at: SimpleNamespace, excess: float, first: float, up: Callable, down: Callable
 ) -> Fluctuations:
     """The recursions x' = factor x + added, solved by ``up`` and ``down``; first: Var ln q_1."""
     # Edgeworth: the excess kurtosis of z is that of the weights times the signals' concentration.
@@ -179,6 +157,9 @@ def drift_and_spread(
 
     ValueError where q has none that its fluctuations decay to; for scale-free activations see
     `study.theory.moments.drift_and_spread`.
+
+    >>> [round(one, 3) for one in drift_and_spread("tanh", 1.5)]     # a is not c / 2
+    [1.839, 4.618]
     """
     row = row_of(activation)
     excess = excess_kurtosis(kurtosis)
@@ -211,8 +192,8 @@ def _variances(sigma_w: float, sigma_b: float) -> tuple[float, float]:
     return positive("sigma_w", sigma_w) ** 2, deviation("sigma_b", sigma_b) ** 2
 
 
-def _averages(row: Activation, q: Array, sw2: float, sb2: float) -> Layers:
-    """One layer each of variance q, from moments of phi and phi'."""
+def _averages(row: Activation, q: Array, sw2: float, sb2: float) -> SimpleNamespace:
+    """Averages over pre-activations of variance q, an entry a layer; see docs/theory.md."""
 
     def integrands(x: Array) -> Array:
         phi = row.phi(x)
@@ -240,20 +221,20 @@ def _averages(row: Activation, q: Array, sw2: float, sb2: float) -> Layers:
     gain_bend = (mu_x4 / q**2 - 6 * across / q + 3 * mu_1) / 4 / mu_1
     # Of y = W r, given z = y + b: mean share z, and a variance share sb2 that b has taken.
     square = share**2 * across + share * sb2 * mu_1 - (share * along) ** 2 / size
-    return Layers(
+    return SimpleNamespace(
         log_chi=np.log(sw2 * mu_1),
-        slope=slope,
-        curvature=slope + bend - slope**2,
+        slope=slope,  # lambda
+        curvature=slope + bend - slope**2,  # F''
         kappa=kappa,
         kappa_2=kappa + gain_bend - kappa**2,
-        noise=(sw2 / V) ** 2 * (fourth - size**2),
-        covariance=sw2 * (both - mu_1 * size) / (mu_1 * V),
-        baseline=3 * mu_2 / mu_1**2 - 1,
+        noise=(sw2 / V) ** 2 * (fourth - size**2),  # N
+        covariance=sw2 * (both - mu_1 * size) / (mu_1 * V),  # C
+        baseline=3 * mu_2 / mu_1**2 - 1,  # e
         alpha=(share * along) ** 2 / (size * weights * mu_1),
         beta=square / (weights * mu_1),
         omega=both / (size * mu_1),
-        concentration=fourth / size**2,
-        share=share,
-        bend=bend,
-        gain_bend=gain_bend,
+        concentration=fourth / size**2,  # n sum r^4 / (sum r^2)^2 of the layer's signals
+        share=share,  # of the weights in q; the rest is the bias's
+        bend=bend,  # q^2 V'' / V
+        gain_bend=gain_bend,  # the same of mu_1
     )

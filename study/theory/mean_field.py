@@ -72,9 +72,8 @@ class MeanField:
     def c_star(self) -> float:
         """The stable fixed point of the correlation map, reached from every c in [0, 1).
 
-        C is convex: c_star is 1 where chi <= 1, and below 1 where chi > 1. Where the network tends
-        to a piecewise linear one it is 1 if the slopes differ (1 - c falls as 1 / l^2) and **nan**
-        if not: a linear network keeps the input's own correlation (tanh up to sigma_w = 1).
+        **nan** where the network tends to a linear one, which keeps the input's own correlation
+        (tanh without bias up to sigma_w = 1).
         """
         if self._linear_slopes is not None:
             left, right = self._linear_slopes
@@ -200,9 +199,8 @@ def _crossing(headway: Callable, grid: Array) -> tuple[float, float] | None:
 def critical_sigma_w(activation: ActivationLike, sigma_b: float = 0.0) -> float:
     """The sigma_w at which chi crosses 1: gradients vanish below it, explode above it.
 
-    chi(sigma_w) goes from below to above 1 once (checked at 660 sigma_w, 11 sigma_b); of where it
-    only touches 1, or jumps across it (GELU and SiLU without bias), see docs/theory.md. chi is that
-    of the fixed point: where q goes on moving, so do the layers' chi.
+    chi(sigma_w) does so once (checked at 660 sigma_w, 11 sigma_b); of where it only touches 1, or
+    jumps across it (GELU and SiLU without bias), see docs/theory.md.
 
     >>> round(critical_sigma_w("sigmoid"), 8), round(critical_sigma_w("relu") ** 2, 10)
     (10.14926371, 2.0)

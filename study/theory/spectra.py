@@ -3,12 +3,10 @@
 L Gaussian matrices of width n have singular values exp(L lambda_k) of known exponents (Newman
 1986): all but one direction are lost as L grows, while orthogonal matrices keep them all.
 
-J = D_L W_L ... D_1 W_1 with D_l = diag phi'. At fixed depth and infinite width the eigenvalues
-of J J^T have S-transform prod S_(D^2) S_(W W^T) (Pennington, Schoenholz and Ganguli 2017; 2018).
-Given y and z = psi(y) = E [y d / (1 - y d)], d = phi'(sqrt(q) g)^2, an eigenvalue over the mean is
+At infinite width it follows from free probability (Pennington, Schoenholz and Ganguli 2017; 2018;
+docs/theory.md). With d = phi'^2 and z = E [y d / (1 - y d)] an eigenvalue of J J^T over the mean is
 
-    lambda(y) = (1 + z) / z * (z g(z) / (mu_1 y))^L       mu_1 = E d,
-                                                          g = 1 if Gaussian, 1 / (1 + z) if not
+    lambda(y) = (1 + z) / z * (z g(z) / (E d y))^L       g = 1 if Gaussian, 1 / (1 + z) if not
 
 and the largest is at the saddle point lambda'(y) = 0. The mean itself is chi^L (``mean_field``).
 
@@ -79,9 +77,6 @@ class Spectrum:
 
     def largest_at(self, width: int) -> float:
         """The largest eigenvalue of networks of finite width, typically: exp of its mean logarithm.
-
-        Next to a soft edge, where n times the density of ln lambda is n c sqrt(v) / pi at a
-        distance v below it, it is -(c n)^(-2/3) T away, T Tracy and Widom's variable.
 
         >>> at = spectrum("relu", depth=4)
         >>> round(at.largest, 2), round(at.largest_at(300), 2), round(at.largest_at(10**9), 2)
@@ -202,8 +197,6 @@ def relu_exponents(n: int, weights: str = "gaussian") -> Array:
 
 def directions_left(n: int, depth: int, k: int) -> float:
     """Probability that no layer of a living ReLU network of width n has fewer than k active units.
-
-    No more of its singular values than that are not zero.
 
     >>> directions_left(64, 100, 8) > 0.99 > 0.01 > directions_left(64, 100, 32)
     True

@@ -184,22 +184,6 @@ def test_two_kinks_at_once(q, c):
     assert_allclose(computed, exact, rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize(
-    ("name", "q"),
-    [("tanh", 40.0), ("sigmoid", 493.7), ("softplus", 5.0), ("silu", 0.1), ("gelu", 1.0)],
-)
-@pytest.mark.parametrize("c", [-0.5, 0.6, 0.99])
-def test_smooth_pairs_equal_the_trapezoidal_rule(name, q, c):
-    """Which converges as exp(-2 pi d / h), d the distance of the poles, here 0.14 or more."""
-    row, s, h = activation(name), q**0.5, 0.025
-    z = np.arange(-9.0, 9.0, h)
-    w = np.exp(-(z**2) / 2) * h / math.sqrt(2 * np.pi)
-    u2 = s * (c * z[:, None] + math.sqrt(1 - c**2) * z)
-    with np.errstate(under="ignore"):
-        exact = w @ (row.phi(s * z)[:, None] * row.phi(u2)) @ w / (w @ row.phi(s * z) ** 2)
-    assert_allclose(theory.correlation_map(name, c, q, 1.3), exact, rtol=1e-12, atol=0)
-
-
 # --- The printed tables --------------------------------------------------------------------
 
 CRITICAL_LINES = [  # sigma_b^2; sigma_w^2 and q of tanh, then of erf
@@ -220,14 +204,6 @@ def test_critical_lines(line):
         assert_printed(sigma_w**2, f"{sw2:.10f}")
         assert_printed(at.q_star, f"{q:.10f}")
         assert (at.phase, at.xi_grad, at.xi_c, at.c_star) == ("critical", np.inf, np.inf, 1.0)
-
-
-def test_erf_critical_line_in_closed_form():
-    sigma_w = theory.critical_sigma_w("erf", 0.4)
-    q = theory.mean_field("erf", sigma_w, 0.4).q_star
-    assert_allclose(sigma_w**2, np.sqrt(1 + np.pi * q), rtol=1e-12, atol=0)
-    second, _ = closed_form("erf", q)
-    assert_allclose(sigma_w**2 * second + 0.16, q, rtol=1e-12, atol=0)
 
 
 CRITICAL_SCALES = {
@@ -252,15 +228,6 @@ def test_critical_scale_without_bias(name):
     assert (below, above) == ("ordered", "chaotic")
 
 
-def test_sigmoid_critical_point():
-    assert_printed(theory.critical_sigma_w("sigmoid"), "10.14926371")
-    at = theory.mean_field("sigmoid", theory.critical_sigma_w("sigmoid"))
-    assert_printed(at.q_star, "45.624278")
-    slope = rigorous(lambda x, a: ANALYTIC["sigmoid"][1](x, a) ** 2, at.q_star)
-    assert_allclose(at.sigma_w**2 * slope, 1, rtol=1e-12, atol=0)
-    assert abs((at.sigma_w * (1 + 1e-9)) ** 2 * slope - 1) > 1e-9  # a wrong digit is seen
-
-
 @pytest.mark.parametrize(("name", "jump"), [("gelu", 1.4680112605), ("silu", 1.5587599301)])
 def test_bistable_activations_jump(name, jump):
     sigma_w = theory.critical_sigma_w(name)
@@ -271,22 +238,6 @@ def test_bistable_activations_jump(name, jump):
     below, above = (theory.mean_field(name, sigma_w + d) for d in (-1e-9, 1e-9))
     assert (below.q_star, above.q_star) == (0, np.inf)
     assert_allclose((below.chi, above.chi), (sigma_w**2 / 4, sigma_w**2 / 2), rtol=1e-8, atol=0)
-
-
-@pytest.mark.parametrize(
-    ("name", "sw2", "sb2", "q"),
-    [
-        ("gelu", 1.98305826, 0.17292239, (3 + 17**0.5) / 2),
-        ("silu", 1.98800468, 0.55514317, 14.32017362),
-    ],
-)
-def test_half_stable_points(name, sw2, sb2, q):
-    """Roberts, Yaida and Hanin 2022, section 5.3.4: V(q) = q, V' = chi = 1."""
-    around = q + np.array([-1e-3, 0.0, 1e-3])
-    v = theory.variance_map(name, around, sw2**0.5, sb2**0.5)
-    assert_allclose(v[1], q, rtol=1e-8, atol=0)
-    assert_allclose((v[2] - v[0]) / 2e-3, 1, rtol=1e-6, atol=0)
-    assert_allclose(theory.gradient_factor(name, q, sw2**0.5), 1, rtol=1e-8, atol=0)
 
 
 def test_a_tangency_is_no_crossing():
@@ -340,31 +291,6 @@ def test_sigmoid_table(line):
         assert_printed(value, text)
 
 
-def test_usual_initialisations():
-    chi = {
-        ("relu", 2**0.5): 1.0,
-        ("relu", 1.0): 0.5,
-        ("relu", 3**-0.5): 1 / 6,
-        ("linear", 3**-0.5): 1 / 3,
-        ("tanh", 3**-0.5): 1 / 3,
-        ("gelu", 2**0.5): 0.5,
-        ("silu", 2**0.5): 0.5,
-    }
-    for (name, sigma_w), exact in chi.items():
-        assert_allclose(theory.mean_field(name, sigma_w).chi, exact, rtol=1e-13, atol=0)
-    assert_printed(theory.mean_field("sigmoid", 3**-0.5).chi, "0.020008")
-    assert_printed(theory.mean_field("softplus", 1.0).chi, "0.289")
-    selu = theory.mean_field("selu", 1.0)
-    assert_printed(selu.chi, "1.0715749925")
-    assert_allclose(selu.q_star, 1.0, rtol=1e-13, atol=0)
-    assert_printed(math.exp(-1 / selu.xi_q), "0.782648")
-    for sw2, text in ((1.2, "1.0066"), (1.5, "1.031"), (1.75, "1.052")):
-        assert_printed(theory.mean_field("elu", sw2**0.5).chi, text)
-    # Far from the origin: sigmoid 1 / (6 sqrt pi) per unit of sigma_w, tanh 4 / (3 sqrt(2 pi)).
-    for name, rate in (("sigmoid", 1 / (6 * np.pi**0.5)), ("tanh", 4 / (3 * (2 * np.pi) ** 0.5))):
-        assert_allclose(theory.mean_field(name, 1e9).chi, 1e9 * rate, rtol=1e-8, atol=0)
-
-
 # --- Fixed points --------------------------------------------------------------------------
 
 
@@ -407,13 +333,6 @@ def test_c_star_is_where_the_recursion_ends():
     assert_allclose(at.xi_c, -1 / np.log(slope), rtol=1e-10, atol=0)
 
 
-def test_xi_q_in_closed_form():
-    at = theory.mean_field("erf", 1.4, 0.2)
-    t = np.pi * at.q_star / 2
-    slope = 1.96 / ((1 + t) * np.sqrt(1 + 2 * t))
-    assert_allclose(at.xi_q, -1 / np.log(slope), rtol=1e-11, atol=0)
-
-
 def test_just_above_criticality():
     """tanh: V(q) = sigma_w^2 (q - 2 q^2 + 17/3 q^3), so q_star has a series in the excess."""
     for excess in (1e-4, 1e-6, 1e-8):
@@ -422,21 +341,6 @@ def test_just_above_criticality():
         q = (2 - math.sqrt(4 - 68 / 3 * rest)) * 3 / 34
         assert_allclose(at.q_star, q, rtol=max(excess, 1e-6), atol=0)
         assert abs(math.log(at.chi)) < excess**2 + 1e-14  # tangential: no first order
-
-
-def test_critical_tanh_recursion():
-    """A power law: q -> 1 / (2 l), and the product of chi falls as 1 / l."""
-    q, chi = theory.trajectory("tanh", 1.0, 0.0, layers=1001, q_1=1.0)
-    product = np.cumprod(chi)
-    for layers, scaled_q, scaled_product in (
-        (10, "1.0440", "0.7137"),
-        (100, "1.0138", "0.7134"),
-        (1000, "1.0023", "0.7075"),
-    ):
-        assert_printed(q[layers] * 2 * layers, scaled_q)
-        assert_printed(product[layers - 1] * layers, scaled_product)
-    for layers, log in ((10, "-2.640"), (100, "-4.943")):
-        assert_printed(np.log(product[layers - 1]), log)
 
 
 def test_trajectory_survives_the_float_range():
@@ -529,29 +433,6 @@ def test_kinks_that_no_row_names_are_found():
 
 
 # --- The words of the boundary -------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        (lambda: theory.mean_field("swoosh", 1.0), r"activation = .swoosh.; allowed: relu"),
-        (lambda: theory.mean_field("relu", float("nan")), r"sigma_w = nan; allowed: .*from 0"),
-        (lambda: theory.mean_field("relu", -1.0), r"sigma_w = -1.0; allowed"),
-        (lambda: theory.mean_field("relu", float("inf")), r"sigma_w = inf; allowed"),
-        (lambda: theory.mean_field("relu", "2"), r"sigma_w = '2'; allowed"),
-        (lambda: theory.mean_field("relu", 1.0, -0.1), r"sigma_b = -0.1; allowed"),
-        (lambda: theory.critical_sigma_w("relu", float("nan")), r"sigma_b = nan; allowed"),
-        (lambda: theory.variance_map("relu", -1.0, 1.0), r"q = -1.0; allowed"),
-        (lambda: theory.gradient_factor("relu", [1.0, np.nan], 1.0), r"q = .*nan.*; allowed"),
-        (lambda: theory.correlation_map("relu", 1.1, 1.0, 1.0), r"c = 1.1; allowed: between"),
-        (lambda: theory.trajectory("relu", 1.0, 0.0, 0), r"layers = 0; allowed: an integer"),
-        (lambda: theory.trajectory("relu", 1.0, 0.0, 2.5), r"layers = 2.5; allowed"),
-        (lambda: theory.trajectory("relu", 1.0, 0.0, 3, q_1=-1.0), r"q_1 = -1.0; allowed"),
-    ],
-)
-def test_bad_input_is_named(call, words):
-    with pytest.raises(ValueError, match=words):
-        call()
 
 
 def test_std_zero_and_shapes():

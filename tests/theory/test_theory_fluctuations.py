@@ -1,15 +1,12 @@
 """Drift and spread at finite width: against exact laws, derivatives and explicit networks."""
 
-import math
-
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
 from study import theory
-from study.core.activations import activation
 from study.theory import finite_width, moments
-from study.theory.fluctuations import drift_and_spread, fluctuations, independent_layers
+from study.theory.fluctuations import drift_and_spread, fluctuations
 
 
 @pytest.mark.parametrize("sigma_w", [0.5, 2**0.5, 3.0])
@@ -63,95 +60,3 @@ def test_constants_are_what_one_more_layer_adds(name, sigma_w, sigma_b, kurtosis
     drift, spread = drift_and_spread(name, sigma_w, sigma_b, kurtosis)
     assert_allclose(shifts[0] - shifts[1], drift, rtol=1e-9)
     assert_allclose(laws[1].variance - laws[0].variance, spread, rtol=1e-9)
-
-
-def test_layers_can_be_left_out():
-    found = fluctuations("tanh", 1.5, 0.2, depth=40)
-    whole, upper = found.gain(100), found.gain(100, first=1)
-    assert upper.layers == 39
-    assert_allclose(whole.log_chi - upper.log_chi, found.layers.log_chi[0])
-    assert whole.variance > upper.variance
-
-
-def explicit(name, sigma_w, sigma_b, depth, n, count, law="normal"):
-    """ln G and ln q of the last layer of explicit networks, walked side by side."""
-    rng, row = np.random.default_rng([depth, n, count]), activation(name)
-    draw = {
-        "normal": lambda shape: rng.standard_normal(shape, np.float32),
-        "signs": lambda shape: np.float32(2) * rng.integers(0, 2, shape, np.int8) - np.float32(1),
-    }
-    gains, lengths = [], []
-    for _ in range(0, count, 100):
-        r, walked = rng.standard_normal((100, 1, n), np.float32), []
-        for _ in range(depth):
-            W = draw[law]((100, n, n)) * np.float32(sigma_w / math.sqrt(n))
-            log_q = np.log(sigma_w**2 * np.vecdot(r, r) / n + sigma_b**2)
-            z = r @ W + np.float32(sigma_b) * rng.standard_normal((100, 1, n), np.float32)
-            walked.append((W, row.derivative(z)))
-            r = row.phi(z)
-        dr = rng.standard_normal((100, 1, n), np.float32)
-        dr /= np.sqrt(np.vecdot(dr, dr))[..., None]
-        for W, slope in reversed(walked):
-            dr = (dr * slope) @ W.mT
-        gains.append(np.log(np.vecdot(dr, dr), dtype=float)[:, 0])
-        lengths.append(log_q[:, 0])
-    return np.concatenate(gains), np.concatenate(lengths).astype(float)
-
-
-def within(sample, exact, slack, sigmas=4.0):
-    return abs(np.mean(sample) - exact) < sigmas * np.std(sample) / math.sqrt(len(sample)) + slack
-
-
-@pytest.mark.parametrize(
-    ("name", "sigma_w", "sigma_b"), [("tanh", 1.5, 0.3), ("sigmoid", 4.0, 0.0), ("selu", 1.0, 0.0)]
-)
-def test_explicit_networks(name, sigma_w, sigma_b):
-    depth, n = 12, 48
-    log_g, log_q = explicit(name, sigma_w, sigma_b, depth, n, 3000)
-    found = fluctuations(name, sigma_w, sigma_b, depth=depth)
-    law = found.gain(n)
-    assert within(log_g, law.mean, law.mean_error)
-    assert within((log_g - log_g.mean()) ** 2, law.variance, law.variance_error)
-    assert not within(log_g, law.log_chi, law.mean_error)  # the mean field
-    shift, variance = found.length_shift[-1] / n, found.length_variance[-1] / n
-    assert within(log_q, math.log(found.q[-1]) + shift, variance**2)
-    assert within((log_q - log_q.mean()) ** 2, variance, 3 * variance**2)
-
-
-def test_control_independent_layers_are_refuted():
-    """SELU's lengths settle slowly: its spread is half more than that of independent layers."""
-    depth, n = 24, 32
-    log_g, _ = explicit("selu", 1.0, 0.0, depth, n, 3000)
-    law = fluctuations("selu", 1.0, depth=depth).gain(n)
-    squares = (log_g - log_g.mean()) ** 2
-    assert within(squares, law.variance, law.variance_error)
-    baseline = independent_layers("selu", 1.0).spread * depth / n
-    assert not within(squares, baseline, 2.5 * baseline**2 / depth)
-
-
-def test_kurtosis_of_the_weights():
-    """Weights of +-1, kurtosis 1: no atoms in z, as the inputs are normal."""
-    depth, n = 30, 64
-    log_g, _ = explicit("sigmoid", 4.0, 0.0, depth, n, 3000, "signs")
-    signs, normal = (
-        fluctuations("sigmoid", 4.0, depth=depth, kurtosis=kurtosis).gain(n)
-        for kurtosis in (1.0, 3.0)
-    )
-    assert within(log_g, signs.mean, signs.mean_error / 2, sigmas=3)
-    assert not within(log_g, normal.mean, normal.mean_error / 2, sigmas=3)  # the control
-
-
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        (lambda: fluctuations("tanh", 0.0, depth=3), "sigma_w = 0.0; allowed: .*from 1e-100"),
-        (lambda: fluctuations("tanh", 1.0, depth=0), "depth = 0; allowed: an integer"),
-        (lambda: fluctuations("tanh", 1.0, depth=3, kurtosis=0.5), "kurtosis = 0.5; allowed"),
-        (lambda: fluctuations("tanh", 1.0, depth=3).gain(5, first=3), "first = 3; .*from 0 to 2"),
-        (lambda: drift_and_spread("tanh", 0.8), "q_star = 0.0; allowed: a fixed point"),
-        (lambda: drift_and_spread("relu", 2**0.5), "q_star = 2.0.*; allowed: a fixed point"),
-    ],
-)
-def test_bad_input_is_named(call, words):
-    with pytest.raises(ValueError, match=words):
-        call()

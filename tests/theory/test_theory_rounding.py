@@ -37,48 +37,6 @@ def test_formats_scale_as_their_epsilon():
             assert float(info.smallest_subnormal) == math.ldexp(1, smallest)
 
 
-def share_of_zeros(products, dots, scale, accumulated, stored):
-    rng = np.random.default_rng(11)
-    total = np.zeros(dots, accumulated)
-    for _ in range(products):
-        a, w = rng.standard_normal((2, dots), np.float32)
-        total += (a * w * np.float32(scale / products**0.5)).astype(accumulated)
-    return np.mean(total.astype(stored) == 0)
-
-
-@pytest.mark.parametrize(
-    ("accumulated", "scale", "expected"),
-    [
-        ("float16", 1.0, rounding.cancellation(4, "float16")),
-        ("float16", 2.0**-3, rounding.cancellation(4, "float16")),
-        ("float32", 2.0**-13, rounding.underflow(4, "float16", 2.0**-13)),
-    ],
-)
-def test_dot_products_are_zero_as_often(accumulated, scale, expected):
-    dots = 2_000_000
-    with np.errstate(under="ignore"):  # z stored as 0 is the point
-        share = share_of_zeros(4, dots, scale, accumulated, "float16")
-    error = math.sqrt(expected / dots)
-    assert abs(share - expected) < 4 * error
-    assert abs(share - 2 * expected) > 4 * error  # the control
-
-
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        (lambda: rounding.cancellation(2), "products = 2; allowed: an integer from 3 to 150"),
-        (lambda: rounding.cancellation(151), "products = 151; allowed: an integer from 3 to 150"),
-        (lambda: rounding.cancellation(9, "float8"), "format = 'float8'; allowed"),
-        (lambda: rounding.underflow(9, sigma=0.0), "sigma = 0.0; allowed"),
-        (lambda: blocks.first_step(0), "depth = 0; allowed"),
-        (lambda: blocks.normalised_shattering(4, 3), "batch = 3; allowed: an integer >= 4"),
-    ],
-)
-def test_bad_input_is_named(call, words):
-    with pytest.raises(ValueError, match=words):
-        call()
-
-
 def test_first_step_in_closed_form():
     for depth in (1, 7, 1000):
         assert blocks.first_step(depth) == pytest.approx(depth)

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from study.core.activations import activation
-from study.theory import finite_width, maps, spectra
+from study.theory import finite_width, spectra
 from study.theory.spectra import spectrum
 
 
@@ -51,30 +50,6 @@ def test_erf_variance_in_closed_form():
 # --- Deep linear networks ------------------------------------------------------------------
 
 
-def test_lyapunov_exponents_add_up_to_the_determinant():
-    exponents, variances = spectra.lyapunov_spectrum(30, sigma_w=0.8)
-    rng = np.random.default_rng(0)
-    log_det = np.array(
-        [np.linalg.slogdet(0.8 * rng.standard_normal((30, 30)) / 30**0.5)[1] for _ in range(3000)]
-    )
-    error = math.sqrt(variances.sum() / log_det.size)
-    assert abs(log_det.mean() - exponents.sum()) < 4 * error
-    assert abs(log_det.var() / variances.sum() - 1) < 4 * math.sqrt(2 / log_det.size) + 0.02
-
-
-def test_lyapunov_exponents_of_a_product():
-    n, depth = 10, 3000
-    exponents, variances = spectra.lyapunov_spectrum(n)
-    rng, q, logs = np.random.default_rng(4), np.eye(n), np.zeros(n)
-    for _ in range(depth):
-        q, r = np.linalg.qr(rng.standard_normal((n, n)) @ q / math.sqrt(n))
-        logs += np.log(np.abs(np.diag(r)))
-    errors = np.sqrt(variances / depth)
-    assert np.all(np.abs(logs / depth - exponents) < 4 * errors)
-    wrong = exponents + 0.5 * math.log(1.05)  # the control: 2.5 % in the scale
-    assert np.any(np.abs(logs / depth - wrong) > 4 * errors)
-
-
 @pytest.mark.parametrize("law", ["gaussian", "orthogonal"])
 def test_relu_exponents_add_up_to_volumes(law):
     """The first is half the exact law's mean; k of them are the growth of a volume."""
@@ -100,51 +75,6 @@ def test_directions_left_are_those_of_the_thinnest_layer():
     error = (chance * (1 - chance) / len(units)) ** 0.5
     assert abs((units >= k).mean() - chance) < 4 * error
     assert abs((units >= k + 1).mean() - chance) > 4 * error  # the control
-
-
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        (lambda: spectrum("relu", 0), r"depth = 0; allowed"),
-        (lambda: spectrum("swoosh", 3), r"activation = 'swoosh'; allowed"),
-        (lambda: spectrum("relu", 3, "uniform"), r"weights = 'uniform'; allowed: gaussian, ortho"),
-        (lambda: spectrum("tanh", 3, q=0.0), r"q = 0.0; allowed"),
-        (lambda: spectra.lyapunov_spectrum(0), r"n = 0; allowed"),
-    ],
-)
-def test_bad_input_is_named(call, words):
-    with pytest.raises(ValueError, match=words):
-        call()
-
-
-def test_the_mean_is_that_of_mean_field_theory():
-    """What `spectrum` divides by: the mean eigenvalue of a network at scale sigma_w is chi^L."""
-    eigenvalues, rng = [], np.random.default_rng(2)
-    chi = maps.gradient_factor("tanh", 0.7, 1.3)
-    for _ in range(6):
-        d = activation("tanh").derivative(math.sqrt(0.7) * rng.standard_normal((2, 300)))
-        w = 1.3 * rng.standard_normal((2, 300, 300)) / math.sqrt(300)
-        j = (d[1][:, None] * w[1]) @ (d[0][:, None] * w[0])
-        eigenvalues.append(np.sum(j**2) / 300)
-    assert abs(np.mean(eigenvalues) - chi**2) < 4 * np.std(eigenvalues) / math.sqrt(6)
-
-
-@pytest.mark.parametrize(("depth", "weights"), [(2, "gaussian"), (4, "orthogonal")])
-def test_largest_eigenvalue_of_finite_networks(depth, weights):
-    """Tracy and Widom's shift tells where the largest of finite matrices is, not the edge."""
-    rng, n, logs = np.random.default_rng(depth), 96, []
-    for _ in range(150):
-        J = np.eye(n)
-        for _ in range(depth):
-            W = rng.standard_normal((n, n)) / math.sqrt(n)
-            W = np.linalg.qr(W)[0] if weights == "orthogonal" else W
-            J = J @ W * (rng.random(n) < 0.5)
-        squares = np.linalg.eigvalsh(J.T @ J)
-        logs.append(math.log(squares.max() / squares.mean()))
-    at = spectrum("relu", depth, weights)
-    error = 4 * np.std(logs) / math.sqrt(len(logs)) + depth / n
-    assert abs(np.mean(logs) - math.log(at.largest_at(n))) < error
-    assert at.largest_at(n) < at.largest_at(10 * n) < at.largest
 
 
 def test_scale_of_the_edge_is_that_of_wishart_matrices():
