@@ -6,15 +6,7 @@ import numpy as np
 import pandas as pd
 
 import study
-from experiments.finite_width.ensembles import (
-    deaths_at_half_life,
-    deaths_by_depth,
-    distance_from_law,
-    gains_of_last,
-    he_profile,
-    least_p_value,
-    log10_mean_square,
-)
+from experiments.finite_width import ensembles
 from study.records.norms import COLUMNS as NORMS
 from study.records.norms import gradient_norms
 from study.runs.experiment import Experiment
@@ -46,11 +38,10 @@ def cells(preset: str) -> list[dict]:
     """Every kind of the plan; widths of one seed share draws, so every network has its own."""
     rows = []
     for i, (*kind, depth, networks, quick, paper) in enumerate(PLAN):
-        depths = DEPTHS[preset] if depth is None else [depth]
+        cell = dict(zip(KIND, kind, strict=False))
+        cell["depths"] = DEPTHS[preset] if depth is None else [depth]
         for part in range(quick if preset == "quick" else paper):
-            cell = dict(zip(KIND[:4], kind, strict=True))
-            seed = 1000 * i + networks * part
-            rows.append(cell | {"depths": depths, "seed": seed, "networks": networks})
+            rows.append(cell | {"seed": 1000 * i + networks * part, "networks": networks})
     return rows
 
 
@@ -71,14 +62,12 @@ def measure(
         net = study.Network(activation, depth, width, sigma_w, weights=weights, dtype="float32")
         df = study.profile(net, seeds, engine="matrix_free")
     else:
-        df = he_profile(layer_widths(width, narrow_width, depth), seeds)
-    kind = {"activation": activation, "weights": weights}
-    kind |= {"width": width, "narrow_width": narrow_width}
+        df = ensembles.he_profile(layer_widths(width, narrow_width, depth), seeds)
+    kind = dict(zip(KIND, (activation, weights, width, narrow_width), strict=False))
     columns = [*KIND, "depth", "seed", "log10_gain", "layers_alive"]
-    first = df[df.seed == seed].assign(**kind)
     return {
-        "gains": gains_of_last(df, depths).assign(**kind)[columns],
-        "gradient_norms": gradient_norms(first, 9),
+        "gains": ensembles.gains_of_last(df, depths).assign(**kind)[columns],
+        "gradient_norms": gradient_norms(df[df.seed == seed].assign(**kind), 9),
     }
 
 
@@ -112,30 +101,14 @@ def beside_law(tables: dict[str, pd.DataFrame], which: str, widths: list[int]) -
     return mean(he(tables, which) * LN / finite_width.backward_law(widths).mean)
 
 
-def distance_of_all(tables: dict[str, pd.DataFrame]) -> Estimate:
-    """The distance from the exact law, each network at its place in its own."""
-    return distance_from_law(np.concatenate(places(tables)))
-
-
-def least_p_value_of_kinds(tables: dict[str, pd.DataFrame]) -> Estimate:
-    """The least p-value of that among the kinds."""
-    return least_p_value(places(tables))
-
-
-def typical(tables: dict[str, pd.DataFrame]) -> Estimate:
-    """The median gain of the deepest He networks of width 64."""
-    return median_interval(he(tables, DEEP))
-
-
 def mean_square(tables: dict[str, pd.DataFrame], which: str) -> Estimate:
     """log10 of the mean squared gain."""
-    return log10_mean_square(he(tables, which))
+    return ensembles.log10_mean_square(he(tables, which))
 
 
-def deaths(tables: dict[str, pd.DataFrame]) -> Estimate:
-    """Dead networks over those expected."""
-    rows = tables["gains"]
-    return deaths_at_half_life(rows[rows.width < 10])
+def narrow(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """The networks that will die."""
+    return tables["gains"].query("width < 10")
 
 
 DEEP = "width == 64 and layers == depth"
@@ -174,7 +147,7 @@ def figure(tables: dict[str, pd.DataFrame]):
     middle.hist(np.concatenate(places(tables)), 20, density=True, color="#D55E00", alpha=0.5)
     middle.axhline(1, color="black", lw=0.9)
     middle.set(xlabel="place in the exact law", ylabel="density", ylim=(0, 1.5))
-    deaths = deaths_by_depth(gains[gains.width < 10])
+    deaths = ensembles.deaths_by_depth(narrow(tables))
     deaths = deaths.assign(low=deaths["value"] - deaths.half, high=deaths["value"] + deaths.half)
     study.plot.curves(
         deaths, "depth", "value", hue="width", interval=("low", "high"), legend=True,
@@ -196,21 +169,21 @@ experiment = Experiment(
             statement="All kinds at full depth, each network at its place in its own law: largest "
             "gap between the measured and the exact distribution; below 0.1.",
             threshold=below(0.1),
-            judge=distance_of_all,
+            judge=lambda tables: ensembles.distance_from_law(np.concatenate(places(tables))),
         ),
         Claim(
             name="no kind of network is an exception",
             statement="The least p-value of that gap among the kinds, times their number; above "
             "1e-3, the family-wise false-alarm rate.",
             threshold=above(1e-3),
-            judge=least_p_value_of_kinds,
+            judge=lambda tables: ensembles.least_p_value(places(tables)),
         ),
         Claim(
             name="He initialisation preserves the typical gradient",
             statement="He-ReLU, width 64, deepest networks: decades that the gradient norm gains, "
             "median; within a factor of ten.",
             threshold=within(-1, 1),
-            judge=typical,
+            judge=lambda tables: median_interval(he(tables, DEEP)),
             about="saying",
         ),
         Claim(
@@ -255,7 +228,7 @@ experiment = Experiment(
             statement="He-ReLU of width below 10, L its half-life: dead networks over those "
             "expected; within 10 % of 1.",
             threshold=within(0.9, 1.1),
-            judge=deaths,
+            judge=lambda tables: ensembles.deaths_at_half_life(narrow(tables)),
         ),
     ],
     columns={

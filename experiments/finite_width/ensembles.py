@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -20,14 +21,9 @@ from study.theory.finite_width import born_dead
 def he_profile(widths: Sequence[int], seeds: Iterable[int]) -> pd.DataFrame:
     """Profile ReLU networks of any widths, without biases, Var W = 2 / fan_in, matrix by matrix.
 
-    Each seed has a matrix, an input and a random unit cotangent of its own.
+    ``widths`` are the units of r^(0), ..., r^(L), the first as many as the last. Each seed has a
+    matrix, an input and a random unit cotangent of its own.
 
-    Parameters
-    ----------
-    widths : units of r^(0), ..., r^(L), the first as many as the last
-
-    Examples
-    --------
     >>> len(he_profile([8, 2, 8], range(5)))
     10
     """
@@ -37,8 +33,8 @@ def he_profile(widths: Sequence[int], seeds: Iterable[int]) -> pd.DataFrame:
     for seed in seeds:
         key = gaussian.key(seed, "finite width")
         weights = [
-            gaussian.normal(key, k, (widths[k], widths[k + 1])) * (2 / widths[k]) ** 0.5
-            for k in range(depth)
+            gaussian.normal(key, k, shape) * (2 / shape[0]) ** 0.5
+            for k, shape in enumerate(itertools.pairwise(widths))
         ]
         x, dr = gaussian.normal(key, depth, (2, 1, widths[0]))
         df = backpropagate(weights, x, "relu", cotangent=dr / np.linalg.norm(dr))
@@ -49,14 +45,9 @@ def he_profile(widths: Sequence[int], seeds: Iterable[int]) -> pd.DataFrame:
 def gains_of_last(df: pd.DataFrame, layers: Sequence[int]) -> pd.DataFrame:
     """The gain of the gradient norm over the last layers, for every number in ``layers``.
 
-    Parameters
-    ----------
-    df : frame of networks of one depth, with their seeds
-
-    Returns
-    -------
-    DataFrame with layers, depth, seed, log10_gain (-inf in every row of a network with a dead
-    layer) and layers_alive (those below the first without an active unit, or depth).
+    From a frame of networks of one depth: layers, depth, seed, log10_gain (-inf in every row of a
+    network with a dead layer) and layers_alive (those below the first without an active unit, or
+    depth).
     """
     depth = int(df.depth.iloc[0])
     silent = df.layer.where(df.log10_signal_norm == -np.inf, depth)
@@ -70,15 +61,10 @@ def gains_of_last(df: pd.DataFrame, layers: Sequence[int]) -> pd.DataFrame:
 
 
 def distance_from_law(places: np.ndarray) -> Estimate:
-    """Kolmogorov and Smirnov's distance from a law, with its 95 % band (Massart 1990).
-
-    Parameters
-    ----------
-    places : F(value) of each network, F the law's distribution
-    """
-    distance = stats.kstest(places, "uniform").statistic
+    """Kolmogorov and Smirnov's distance of places in a law, with its 95 % band (Massart 1990)."""
+    distance = float(stats.kstest(places, "uniform").statistic)
     half = np.sqrt(np.log(2 / 0.05) / (2 * len(places)))
-    return Estimate(float(distance), max(0.0, distance - half), distance + half, len(places))
+    return Estimate(distance, max(0.0, distance - half), distance + half, len(places))
 
 
 def least_p_value(kinds: Sequence[np.ndarray]) -> Estimate:
@@ -108,18 +94,11 @@ def log10_mean_square(decades: pd.Series) -> Estimate:
 def deaths_at_half_life(gains: pd.DataFrame) -> Estimate:
     """ReLU networks dead over those expected, each of them ln 2 x 2^width layers deep.
 
-    Parameters
-    ----------
-    gains : of independent networks, at least so deep, with their width
-
-    Returns
-    -------
-    Estimate, with 95 % by the variance of the count.
+    Of independent networks, at least so deep; 95 % by the variance of the count.
     """
     depths = (2.0**gains.width * np.log(2)).round().astype(int)
     chances = np.array([born_dead([n] * d) for n, d in zip(gains.width, depths, strict=True)])
-    deaths = (gains.layers_alive < depths).sum()
-    ratio = float(deaths / chances.sum())
+    ratio = float((gains.layers_alive < depths).sum() / chances.sum())
     half = 1.96 * (chances * (1 - chances)).sum() ** 0.5 / chances.sum()
     return Estimate(ratio, ratio - half, ratio + half, len(gains))
 
@@ -127,10 +106,7 @@ def deaths_at_half_life(gains: pd.DataFrame) -> Estimate:
 def deaths_by_depth(gains: pd.DataFrame, shown: int = 8) -> pd.DataFrame:
     """The share of ReLU networks of each width that are dead at some depths up to 2^(width + 1).
 
-    Returns
-    -------
-    DataFrame with width, depth, value (the share), theory and half (1.96 standard deviations of a
-    share about the theory).
+    With the theory, and half, 1.96 standard deviations of a share about it.
     """
     rows = []
     for width, networks in gains.groupby("width"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +23,7 @@ from study.core.network import Network
 from study.engines.profile import profile
 from study.engines.pullback import pullback
 from study.sampling.draws import Draws
-from study.statistics.summaries import gains, lost_at
+from study.statistics.summaries import lost_at
 from study.theory.blocks import branch_scales, growth, normalised_scales
 
 WIDTH = 256
@@ -35,15 +35,6 @@ HE = 2**0.5
 DEPTHS = [1, *(round(2 ** (k / 2)) for k in range(2, 25))]
 """Half octaves down to theory's horizon."""
 
-
-class Chain(NamedTuple):
-    """A plain network: its activation and initialiser."""
-
-    activation: str
-    law: str
-    sigma_w: float
-
-
 INITIALISERS = {
     "PyTorch default": ("uniform", 3**-0.5),
     "LeCun": ("gaussian", 1.0),
@@ -51,13 +42,13 @@ INITIALISERS = {
     "He": ("gaussian", HE),
 }
 CHAINS = {}
+"""The activation, weight law and sigma_w of plain networks."""
 for name in ("relu", "sigmoid", "tanh", "selu", "gelu"):
     for called, initialiser in INITIALISERS.items():
-        CHAINS[f"{name}, {called}"] = Chain(name, *initialiser)
+        CHAINS[f"{name}, {called}"] = (name, *initialiser)
     if name not in ("relu", "tanh"):  # critical is He's and LeCun's
-        critical = theory.critical_sigma_w(name)
-        CHAINS[f"{name}, critical"] = Chain(name, "gaussian", critical)
-    CHAINS[f"{name}, orthogonal"] = Chain(name, "orthogonal", HE if name == "relu" else 1.0)
+        CHAINS[f"{name}, critical"] = (name, "gaussian", theory.critical_sigma_w(name))
+    CHAINS[f"{name}, orthogonal"] = (name, "orthogonal", HE if name == "relu" else 1.0)
 
 
 class Block(NamedTuple):
@@ -72,8 +63,8 @@ class Block(NamedTuple):
     sigma_w: float = 1.0
     sigma_v: float = 1.0
 
-    def layer(self, draws: Draws, k: int, alpha: Array) -> Layer:
-        """The k-th, with branch scales (networks, 1, 1)."""
+    def layer(self, draws: Draws, scales: Array, k: int, count: int) -> Layer:
+        """The k-th of the first so many networks, with branch scales (networks, depth, 1, 1)."""
         W = draws.weights(2 * k if self.residual else k)
         if self.axis is None:
             hidden = Dense(W, self.activation, scale=self.sigma_w)
@@ -81,7 +72,8 @@ class Block(NamedTuple):
             hidden = Normalised(W, self.activation, self.axis)
         if not self.residual:
             return hidden
-        return Residual([hidden, Linear(draws.weights(2 * k + 1), alpha * self.sigma_v)])
+        alpha = scales[:count, k] * self.sigma_v
+        return Residual([hidden, Linear(draws.weights(2 * k + 1), alpha)])
 
 
 BRANCH = Block("relu", residual=True, sigma_w=HE)
@@ -108,14 +100,7 @@ CAPS = {"initialiser": 2048, "block": 1024, "clipping": 64}
 
 
 def chain_profiles(draws: Draws, x: Array, depths: Mapping[str, Sequence[int]]) -> pd.DataFrame:
-    """The frame of plain networks on one seed's weights, with their remedy.
-
-    Parameters
-    ----------
-    draws : of width `WIDTH`
-    x : (1, WIDTH) array
-    depths : of each remedy
-    """
+    """The frame of plain networks of each remedy's depths on one seed's weights and one input."""
     cells = [(name, depth) for name in CHAINS for depth in depths[name]]
     nets = []
     for name, depth in cells:
@@ -126,54 +111,38 @@ def chain_profiles(draws: Draws, x: Array, depths: Mapping[str, Sequence[int]]) 
     return frame.assign(remedy=remedies)
 
 
-def decays(
-    profiles: pd.DataFrame, draws: Draws, x: Array, u: Array, depths: Mapping[str, Sequence[int]]
+def block_decays(
+    draws: Draws, x: Array, u: Array, depths: Mapping[str, Sequence[int]]
 ) -> dict[tuple[str, int], float]:
-    """log10 of ||dC/dr^(0)|| / ||dC/dr^(depth)|| of networks on one seed's weights.
+    """log10 of ||dC/dr^(0)|| / ||dC/dr^(depth)|| of each (remedy, depth), not squared.
 
-    Parameters
-    ----------
-    profiles : of the plain networks
-    x, u : (EXAMPLES, WIDTH) arrays
-        Inputs and cotangents; only a batch normalisation uses more than the first.
-
-    Returns
-    -------
-    dict from (remedy, depth), but for clipping, to the decay, norms not squared.
+    ``x`` and ``u`` are (EXAMPLES, WIDTH) inputs and cotangents; only a batch normalisation uses
+    more than the first.
     """
-    plain = gains(profiles)
-    values = dict(zip(zip(plain.remedy, plain.depth, strict=True), plain.log10_gain, strict=True))
-    for block in dict.fromkeys(block for block, _ in BLOCKS.values()):
+    values = {}
+    for block in dict.fromkeys(kind for kind, _ in BLOCKS.values()):
+        # Networks of one kind walk through the same weights, the deepest first.
         names = [name for name, (kind, _) in BLOCKS.items() if kind == block]
         cells = [(name, depth) for name in names for depth in depths[name]]
-        values |= block_decays(block, cells, draws, x, u)
+        cells.sort(key=lambda cell: -cell[1])
+        reached = np.array([depth for _, depth in cells])
+        batch = EXAMPLES if block.axis == BATCH else 1
+        scales = np.ones((len(cells), reached[0], 1, 1))
+        for row, (name, depth) in zip(scales, cells, strict=True):
+            row[:depth, 0, 0] = branch_scales(BLOCKS[name][1], depth)
+        layer = partial(block.layer, draws, scales)
+        norms = pullback(layer, reached, x[:batch], u[:batch]).log10_norms()
+        start = 0.5 * math.log10(np.vdot(u[:batch], u[:batch]))
+        values |= zip(cells, norms - start, strict=True)
     return values
-
-
-def block_decays(
-    block: Block, cells: list[tuple[str, int]], draws: Draws, x: Array, u: Array
-) -> dict[tuple[str, int], float]:
-    """The same of networks of one kind of block, which walk through the same weights."""
-    cells = sorted(cells, key=lambda cell: -cell[1])
-    depths = np.array([depth for _, depth in cells])
-    batch = EXAMPLES if block.axis == BATCH else 1
-    scales = np.ones((len(cells), depths[0], 1, 1))
-    for row, (name, depth) in zip(scales, cells, strict=True):
-        row[:depth, 0, 0] = branch_scales(BLOCKS[name][1], depth)
-
-    def layer(k: int, count: int) -> Layer:
-        return block.layer(draws, k, scales[:count, k])
-
-    norms = pullback(layer, depths, x[:batch], u[:batch]).log10_norms()
-    start = 0.5 * math.log10(np.vdot(u[:batch], u[:batch]))
-    return dict(zip(cells, norms - start, strict=True))
 
 
 def clipping(draws: Draws, x: Array, u: Array, depth: int) -> tuple[float, float, float]:
     """The decay of `CLIPPED`; the factor of all its gradients; the largest change of a ratio.
 
-    Ratios are those of a gradient's norm to the last one's, and change relatively. Clipping is of
-    dC/dr^(0), of every dC/dW^(k) and of dC/dr^(depth) together.
+    Ratios are those of a gradient's norm to the last one's, and change relatively. Clipped to a
+    common norm of 1 are dC/dr^(0), every dC/dW^(k) and dC/dr^(depth) together (Pascanu et al.
+    2013).
     """
     layers = [Dense(draws.weights(k).astype(float), "sigmoid") for k in range(depth)]
     trace, _ = forward(layers, x[:1].astype(float))
@@ -182,19 +151,10 @@ def clipping(draws: Draws, x: Array, u: Array, depth: int) -> tuple[float, float
     gradients = [weight_gradient(step.r, step.delta) for step in reversed(steps)]
     gradients = [steps[-1].dr, *gradients, cotangent]
     before = np.array([np.linalg.norm(gradient) for gradient in gradients])
-    after = np.array([np.linalg.norm(gradient) for gradient in clipped(gradients, 1.0)])
+    share = min(1.0, 1 / math.sqrt(sum(np.vdot(gradient, gradient) for gradient in gradients)))
+    after = np.array([np.linalg.norm(share * gradient) for gradient in gradients])
     ratios = after / after[-1] / (before / before[-1])
     return np.log10(after[0] / after[-1]), after[-1] / before[-1], np.abs(ratios - 1).max()
-
-
-def clipped(gradients: Sequence[Array], limit: float) -> list[Array]:
-    """All gradients times min(1, limit / their common norm): clipping (Pascanu et al. 2013).
-
-    >>> [g.tolist() for g in clipped([np.array([3.0]), np.array([0.0, 4.0])], 1.0)]
-    [[0.6000000000000001], [0.0, 0.8]]
-    """
-    norm = math.sqrt(sum(float(np.vdot(gradient, gradient)) for gradient in gradients))
-    return [gradient * min(1.0, limit / norm) for gradient in gradients]
 
 
 def expected_decay(remedy: str, depth: int) -> float:
@@ -204,32 +164,37 @@ def expected_decay(remedy: str, depth: int) -> float:
     >>> round(expected_decay("relu, Xavier", 100), 2), round(100 * math.log10(0.5) / 2, 2)
     (-15.05, -15.05)
     """
-    if remedy in CHAINS:
-        log_square = chain_growth(CHAINS[remedy], depth)
-    else:
+    # Layers to compute at once, so that the next depths need no more.
+    enough = next(layers for layers in (64, 512, DEPTHS[-1]) if layers >= depth)
+    if remedy in BLOCKS:
         block, schedule = BLOCKS[remedy]
-        expected = residual_growth if block.residual else normalised_growth
-        log_square = expected(block, schedule, depth)
+        if block.residual:
+            blocks = depth if schedule in ("1/sqrt(L)", "1/L") else enough
+            log_square = _residual_growth(block, schedule, blocks)[depth - 1]
+        else:
+            log_square = _normalised_growth(block, depth)
+    else:
+        activation, law, sigma_w = CHAINS[remedy]
+        if activation == "relu" and law != "uniform":
+            widths = [WIDTH] * (depth + 1)
+            log_square = theory.finite_width.backward_law(widths, activation, law, sigma_w).mean
+        else:
+            log_square = np.log(_chi(activation, sigma_w, enough)[:depth]).sum()
     return float(log_square / 2 / np.log(10))
 
 
-def chain_growth(chain: Chain, depth: int) -> float:
-    """ln of the squared gradient's growth in a plain network."""
-    if chain.activation == "relu" and chain.law != "uniform":
-        widths = [WIDTH] * (depth + 1)
-        return theory.finite_width.backward_law(widths, *chain).mean
-    chi = _chi(chain.activation, chain.sigma_w, _enough(depth))
-    return np.log(chi[:depth]).sum()
+@cache
+def _chi(activation: str, sigma_w: float, layers: int) -> Array:
+    return theory.trajectory(activation, sigma_w, 0.0, layers).chi
 
 
-def residual_growth(block: Block, schedule: str, depth: int) -> float:
-    """The same of residual blocks."""
-    follows_depth = schedule in ("1/sqrt(L)", "1/L")
-    return _growth(block, schedule, depth if follows_depth else _enough(depth))[depth - 1]
+@cache
+def _residual_growth(block: Block, schedule: str, depth: int) -> Array:
+    scales = normalised_scales(depth) if block.axis else branch_scales(schedule, depth)
+    return growth(scales, block.activation, block.sigma_w, block.sigma_v).log_gradient
 
 
-def normalised_growth(block: Block, schedule: str, depth: int) -> float:
-    """The same of normalised layers, whatever the schedule."""
+def _normalised_growth(block: Block, depth: int) -> float:
     name = block.activation
     if block.axis == BATCH:
         limit = theory.blocks.batch_norm_factor(name)
@@ -239,22 +204,6 @@ def normalised_growth(block: Block, schedule: str, depth: int) -> float:
     # The first layer divides by the spread of the input, 1, and not by phi's.
     first = theory.gradient_factor(name, 1.0, 1.0) / limit
     return depth * np.log(factor) + np.log(first)
-
-
-def _enough(depth: int) -> int:
-    """Layers to compute at once, so that the next depths need no more."""
-    return next(layers for layers in (64, 512, DEPTHS[-1]) if layers >= depth)
-
-
-@cache
-def _chi(activation: str, sigma_w: float, layers: int) -> Array:
-    return theory.trajectory(activation, sigma_w, 0.0, layers).chi
-
-
-@cache
-def _growth(block: Block, schedule: str, depth: int) -> Array:
-    scales = normalised_scales(depth) if block.axis else branch_scales(schedule, depth)
-    return growth(scales, block.activation, block.sigma_w, block.sigma_v).log_gradient
 
 
 @cache

@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from verdicts import named
-from verdicts import verdicts as verdicts_of
+from verdicts import named, verdicts
 
 from experiments import finite_width as fw
 from experiments.finite_width import ensembles
@@ -16,8 +15,6 @@ from study.engines.profile import profile
 from study.sampling import gaussian
 from study.theory.finite_width import backward_law, born_dead
 
-WIDTHS = (16, 64, 256, 1024)
-
 
 def measure(**changes):
     cell = {"activation": "relu", "weights": "gaussian", "width": 32, "narrow_width": 32}
@@ -25,26 +22,28 @@ def measure(**changes):
     return fw.measure(**(cell | changes))["gains"]
 
 
-def test_the_gain_is_that_of_the_last_layers():
-    gains = measure()
-    df = profile(
-        Network("relu", 20, 32, sigma_w=2**0.5, dtype="float32"), range(40), engine="matrix_free"
-    )
-    for layers in (5, 20):
-        top = df[df.layer >= 20 - layers]
-        steps = top.log10_derivative_factor + top.log10_weight_factor
-        expected = steps.groupby(top.seed).sum()
-        found = gains[gains.layers == layers].set_index("seed").log10_gain
-        np.testing.assert_allclose(found, expected, rtol=1e-12)
+def explicit_gains(layers, **net):
+    """log10 of the gains over the last layers, summed from the factors of each."""
+    net = Network("relu", sigma_w=2**0.5, **net)
+    df = profile(net, range(4), engine="matrix_free")
+    top = df[df.layer >= net.depth - layers]
+    steps = top.log10_derivative_factor + top.log10_weight_factor
+    return steps.groupby(top.seed).sum()
+
+
+@pytest.mark.parametrize("layers", [5, 20])
+def test_the_gain_is_that_of_the_last_layers(layers):
+    gains = measure(networks=4)
+    gains = gains[gains.layers == layers].set_index("seed").log10_gain
+    expected = explicit_gains(layers, depth=20, width=32, dtype="float32")
+    np.testing.assert_allclose(gains, expected, rtol=1e-12)
 
 
 def test_float32_is_enough():
     """The same networks in float64: what rounding adds is nothing to the spread of the law."""
-    double = profile(Network("relu", 2000, 64, sigma_w=2**0.5), range(4), engine="matrix_free")
-    steps = double.log10_derivative_factor + double.log10_weight_factor
-    found = measure(width=64, narrow_width=64, depths=[2000], networks=4)
+    gains = measure(width=64, narrow_width=64, depths=[2000], networks=4).log10_gain
     spread = math.sqrt(backward_law([64] * 2001).variance) / fw.LN
-    off = found.log10_gain.to_numpy() - steps.groupby(double.seed).sum().to_numpy()
+    off = gains.to_numpy() - explicit_gains(2000, depth=2000, width=64).to_numpy()
     assert np.abs(off).max() < 1e-3 * spread
 
 
@@ -55,10 +54,10 @@ def test_dead_networks_are_dead():
     dead = (df[df.layer == 0].status == "dead").to_numpy()
     np.testing.assert_array_equal(gains.layers_alive.to_numpy() < 20, dead)
     np.testing.assert_array_equal(np.isneginf(gains.log10_gain), dead)
-    chance = born_dead([4] * 20)
-    assert abs(dead.mean() - chance) < 4 * math.sqrt(chance * (1 - chance) / 200)
-    control = born_dead([5] * 20)
-    assert abs(dead.mean() - control) > 4 * math.sqrt(control * (1 - control) / 200)
+    for width, agrees in ((4, True), (5, False)):
+        chance = born_dead([width] * 20)
+        error = math.sqrt(chance * (1 - chance) / 200)
+        assert (abs(dead.mean() - chance) < 4 * error) == agrees
 
 
 def test_every_tenth_layer_is_narrow():
@@ -90,24 +89,21 @@ def test_each_network_is_at_its_place_in_its_own_law():
 
 def synthetic(law_of, dead=born_dead, typical=0.0):
     """Tables in which ln G has the quantiles of ``law_of(widths)``, plus ``typical``."""
-    frames, seed = [], 0
+    frames = []
 
     def add(width, narrow, depth, layers, ln, alive=None):
-        nonlocal seed
         row = {"activation": "relu", "weights": "gaussian", "width": width}
         row |= {"narrow_width": narrow, "layers": layers, "depth": depth}
-        seeds = np.arange(seed, seed + len(ln))
-        row |= {"seed": seeds, "log10_gain": ln / fw.LN}
+        row |= {"seed": np.arange(len(ln)) + sum(map(len, frames)), "log10_gain": ln / fw.LN}
         frames.append(pd.DataFrame(row | {"layers_alive": depth if alive is None else alive}))
-        seed += len(ln)
 
     def quantiles(widths, count=400):
         law = law_of(widths)
         x = law.mean + math.sqrt(law.variance) * np.linspace(-5, 5, 2000)
-        order = np.random.default_rng(seed).permutation(count)
+        order = np.random.default_rng(len(frames)).permutation(count)
         return np.interp((order + 0.5) / count, law.cdf(x), x) + typical
 
-    for width in WIDTHS:
+    for width in (16, 64, 256, 1024):
         for layers in sorted({width // 2, 2048}):
             add(width, width, 2048, layers, quantiles([width] * (layers + 1)))
     add(128, 8, 100, 100, quantiles(fw.UNEQUAL))
@@ -117,10 +113,6 @@ def synthetic(law_of, dead=born_dead, typical=0.0):
         alive[: round(1000 * dead([n] * half_life))] = 0
         add(n, n, 2 ** (n + 1), 2 ** (n + 1), np.where(alive, 0.0, -np.inf), alive)
     return {"gains": pd.concat(frames, ignore_index=True)}
-
-
-def verdicts(tables):
-    return verdicts_of(fw.experiment, tables)
 
 
 FOLLOWS = "the log gradient follows the exact law"
@@ -134,40 +126,38 @@ MEAN_WIDTH = "the mean width decides"
 DEAD = "networks are born dead as often as 1 - (1 - 2^-n)^L"
 
 
-def test_verdicts_on_the_exact_law():
-    found = verdicts(synthetic(backward_law))
-    assert named(found, "supported") == {
-        FOLLOWS, EXCEPTION, MEAN, RATIO, BOTTLENECK, DEAD,
-    }  # fmt: skip
-    assert named(found, "refuted") == {
-        TYPICAL, AVERAGE, MEAN_WIDTH,
-    }  # fmt: skip
+def wide(widths):
+    """As if every network were very wide."""
+    return backward_law([10**5] * len(widths))
 
 
-def test_verdicts_where_width_plays_no_part():
-    """Every network as if it were very wide, and none dead: what the popular readings say."""
-
-    def wide(widths):
-        return backward_law([10**5] * len(widths))
-
-    found = verdicts(synthetic(wide, dead=lambda _: 0.0))
-    assert named(found, "supported") == {TYPICAL, MEAN, AVERAGE}
-    assert named(found, "refuted") == {
-        FOLLOWS, EXCEPTION, RATIO, BOTTLENECK, MEAN_WIDTH, DEAD,
-    }  # fmt: skip
+def averaged(widths):
+    """As if the mean width decided."""
+    inner = round(float(np.mean(widths[1:-1])))
+    return backward_law([widths[0], *[inner] * (len(widths) - 2), widths[-1]])
 
 
-def test_verdicts_where_the_mean_width_decides():
-    def averaged(widths):
-        inner = round(float(np.mean(widths[1:-1])))
-        return backward_law([widths[0], *[inner] * (len(widths) - 2), widths[-1]])
-
-    found = verdicts(synthetic(averaged))
-    assert (found[BOTTLENECK], found[MEAN_WIDTH]) == ("refuted", "supported")
-
-
-def test_the_mean_can_be_refuted():
-    assert verdicts(synthetic(backward_law, typical=-3.0))[MEAN] == "refuted"
+@pytest.mark.parametrize(
+    ("true", "supported", "refuted"),
+    [
+        (
+            {"law_of": backward_law},
+            {FOLLOWS, EXCEPTION, MEAN, RATIO, BOTTLENECK, DEAD},
+            {TYPICAL, AVERAGE, MEAN_WIDTH},
+        ),
+        (  # what the popular readings say; and none is dead
+            {"law_of": wide, "dead": lambda _: 0.0},
+            {TYPICAL, MEAN, AVERAGE},
+            {FOLLOWS, EXCEPTION, RATIO, BOTTLENECK, MEAN_WIDTH, DEAD},
+        ),
+        ({"law_of": averaged}, {MEAN_WIDTH}, {BOTTLENECK}),
+        ({"law_of": backward_law, "typical": -3.0}, set(), {MEAN}),
+    ],
+)
+def test_verdicts_go_either_way(true, supported, refuted):
+    found = verdicts(fw.experiment, synthetic(**true))
+    assert supported <= named(found, "supported")
+    assert refuted <= named(found, "refuted")
 
 
 def test_an_exception_is_found_among_many():
@@ -176,7 +166,7 @@ def test_an_exception_is_found_among_many():
     gains = tables["gains"]
     wrong = (gains.width == 1024) & (gains.layers == gains.depth)
     tables["gains"] = gains.assign(log10_gain=gains.log10_gain + np.where(wrong, 4 / fw.LN, 0))
-    assert verdicts(tables)[EXCEPTION] == "refuted"
+    assert verdicts(fw.experiment, tables)[EXCEPTION] == "refuted"
 
 
 def test_the_plan():
@@ -191,24 +181,20 @@ def test_the_plan():
 def test_a_network_of_unequal_widths_by_hand():
     """Forwards and backwards in plain NumPy: the gains are norms of its gradient."""
     widths = [12, 3, 12, 12]
-    found = ensembles.gains_of_last(ensembles.he_profile(widths, [5, 6]), [1, 3])
-    for seed in (5, 6):
-        key = gaussian.key(seed, "finite width")
-        x, dr = gaussian.normal(key, 3, (2, 1, 12))
-        masks, weights = [], []
-        for k in range(3):
-            shape = widths[k], widths[k + 1]
-            weights.append(gaussian.normal(key, k, shape) * (2 / widths[k]) ** 0.5)
-            z = x @ weights[k]
-            masks.append(z > 0)
-            x = np.maximum(z, 0)
-        norms = [np.linalg.norm(dr)]
-        for W, mask in zip(weights[::-1], masks[::-1], strict=True):
-            dr = (dr * mask) @ W.T
-            norms.append(np.linalg.norm(dr))
-        gains = found[found.seed == seed].set_index("layers").log10_gain
-        expected = np.log10([norms[1] / norms[0], norms[3] / norms[0]])
-        np.testing.assert_allclose(gains.loc[[1, 3]], expected, rtol=1e-12)
+    gains = ensembles.gains_of_last(ensembles.he_profile(widths, [5]), [1, 3])
+    key = gaussian.key(5, "finite width")
+    x, dr = gaussian.normal(key, 3, (2, 1, 12))
+    masked = []
+    for k in range(3):
+        W = gaussian.normal(key, k, (widths[k], widths[k + 1])) * (2 / widths[k]) ** 0.5
+        masked.append(W * (x @ W > 0))
+        x = np.maximum(x @ W, 0)
+    norms = [np.linalg.norm(dr)]
+    for W in masked[::-1]:
+        dr = dr @ W.T
+        norms.append(np.linalg.norm(dr))
+    expected = np.log10([norms[1] / norms[0], norms[3] / norms[0]])
+    np.testing.assert_allclose(gains.log10_gain, expected, rtol=1e-12)
 
 
 def test_deaths_are_counted_beside_those_expected():
