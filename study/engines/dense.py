@@ -45,22 +45,17 @@ class DenseWeights(MarchedWeights):
         self.unit = unit or Unit(seeds[0], trunks[0], n_in, depth)
 
     def up(self, k: int, r: Scaled) -> Scaled:
-        z = np.empty((*r.mantissa.shape[:-1], self.units), self.dtype)
-        rows = r.mantissa.reshape(-1, r.mantissa.shape[-1])
-        np.matmul(rows, self.unit(k, 1), out=z.reshape(-1, self.units))
+        rows = r.mantissa.reshape(-1, self.width(k))
+        z = (rows @ self.unit(k, 1)).reshape(*r.mantissa.shape[:-1], self.units)
         z *= self.scale(k)
         return self.biased(k, Scaled(z, r.exponent))
 
     def down(self, k: int, delta: Scaled, r: Scaled) -> Scaled:
         G = self.unit(k, -1)
         rows = delta.mantissa.reshape(-1, self.units)
-        dr = np.empty((*delta.mantissa.shape[:-1], self.width(k)), self.dtype)
-        below = dr.reshape(-1, self.width(k))
-        if len(rows) <= FEW_ROWS:
-            below[...] = np.matmul(G, rows.T).T
-        else:
-            np.matmul(rows, G.T, out=below)
-        dr *= self.scale(k)[self.trunk]
+        below = (G @ rows.T).T if len(rows) <= FEW_ROWS else rows @ G.T
+        dr = below.reshape(*delta.mantissa.shape[:-1], self.width(k))
+        dr = np.multiply(dr, self.scale(k)[self.trunk], order="C")
         return settle(dr, delta.exponent)
 
     def log10_norms(self, layers: Array, depth: int, n_out: int) -> Array:

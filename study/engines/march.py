@@ -58,6 +58,7 @@ class MarchedWeights:
         self.depth = depth
         self.sigma_w = np.repeat([net.sigma_w for net in trunks], len(seeds))
         self.sigma_b = np.repeat([net.sigma_b for net in trunks], len(seeds))
+        self.biases = bool(self.sigma_b.any())
         self.bias_keys = np.stack([gaussian.key(seed, "biases") for seed in seeds])
         self.scales = [
             (self.sigma_w / math.sqrt(fan_in)).astype(self.dtype)[:, None, None]
@@ -74,7 +75,7 @@ class MarchedWeights:
 
     def biased(self, k: int, z: Scaled) -> Scaled:
         """z + b^(k)."""
-        if not self.sigma_b.any():
+        if not self.biases:
             return z
         b = gaussian.fill_normals(self.bias_keys, k, np.empty((self.seeds, self.units), self.dtype))
         b = np.tile(b, (len(self.sigma_b) // self.seeds, 1))

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from study.arithmetic.kernels import square
 from study.arithmetic.scaled import (
     Exponent,
     Scaled,
@@ -17,7 +18,6 @@ from study.arithmetic.scaled import (
     norm,
     normalised,
     status,
-    sum_of_squares,
     total,
 )
 from study.core.backprop import BackStep
@@ -168,6 +168,9 @@ def gradient_square(r: Scaled, delta: Scaled) -> Total:
     d = delta.mantissa
     exponent = r.exponent + delta.exponent
     plain = isinstance(exponent, int)
+    wide = 2 * batch > min(r.mantissa.shape[-1], d.shape[-1])
+    if plain and wide:
+        return Total(_of_products(r.mantissa, d), 0)
     alive = (r.squares > 0) & (delta.squares > 0)
     size = np.sqrt(r.squares * delta.squares)
     if plain:
@@ -177,7 +180,7 @@ def gradient_square(r: Scaled, delta: Scaled) -> Total:
         # Each example at its true size beside the largest.
         top = largest(exponent + np.frexp(size)[1], alive)
         w = ldexp(np.ones(alive.shape, d.dtype), np.where(alive, exponent - top[..., None], 0))
-    if 2 * batch > min(r.mantissa.shape[-1], d.shape[-1]):
+    if wide:
         s = np.zeros(size.shape[:-1])
         explicit = np.ones(s.shape, bool)
     else:
@@ -193,8 +196,13 @@ def gradient_square(r: Scaled, delta: Scaled) -> Total:
         R, D = r.mantissa[explicit], d[explicit]
         if not plain:
             R, D, top[explicit] = _aligned(R, D, exponent[explicit], alive[explicit])
-        s[explicit] = [sum_of_squares(x.T @ y).sum() for x, y in zip(R, D, strict=True)]
+        s[explicit] = _of_products(R, D)
     return Total(s, top)
+
+
+def _of_products(r: Array, d: Array) -> Array:
+    """Squared Frobenius norms of the products r' d, one a network."""
+    return np.array([square(x.T @ y) for x, y in zip(r, d, strict=True)])
 
 
 def _over_pairs(r: Array, d: Array, w: Array | int) -> Array:
