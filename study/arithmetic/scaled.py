@@ -114,21 +114,14 @@ def largest(exponent: Array, among: Array, axis: int = -1, keepdims: bool = Fals
     return np.where(among.any(axis=axis, keepdims=keepdims), top, 0)
 
 
-def shifted(exponent: Exponent, shift: int, shape: tuple[int, ...]) -> Exponent:
-    """exponent + shift, an array of that shape unless both are 0."""
-    if shift == 0:
-        return exponent
-    return spread(exponent, shape) + shift
-
-
 def joined(parts: list[Scaled]) -> Scaled:
     """The parts one after another on the leading axis."""
     mantissa = np.concatenate([x.mantissa for x in parts])
     squares = np.concatenate([x.squares for x in parts])
     if all(isinstance(x.exponent, int) for x in parts):
         return Scaled(mantissa, 0, squares)
-    exponents = [spread(x.exponent, x.mantissa.shape[:-1]) for x in parts]
-    return Scaled(mantissa, np.concatenate(exponents), squares)
+    exponents = np.concatenate([spread(x.exponent, x.squares.shape) for x in parts])
+    return Scaled(mantissa, exponents, squares)
 
 
 def normalised(rows: Array) -> tuple[Array, Array]:
@@ -204,16 +197,6 @@ def log10_ratio(a: tuple[Array, Array], b: tuple[Array, Array]) -> Array:
         return log10(a[0] / b[0], np.where(a[0] > 0, a[1] - b[1], 0))
 
 
-STATUSES = (
-    "ok",
-    "dead",
-    "float32_underflow",
-    "float32_overflow",
-    "float64_underflow",
-    "float64_overflow",
-)
-
-
 def status(mantissa: Array, exponent: Array) -> Array:
     """What a plain float32 or float64 run would have seen of ``mantissa * 2**exponent``.
 
@@ -222,12 +205,14 @@ def status(mantissa: Array, exponent: Array) -> Array:
     >>> status(np.array([1.0, 0.0, 1.5]), np.array([-126, 0, -2000]))
     array(['ok', 'dead', 'float64_underflow'], dtype=object)
     """
-    f32, f64 = np.finfo(np.float32), np.finfo(np.float64)
-    beyond_32 = (exponent > 127) | ((exponent == 127) & (mantissa > 2 * (1 - 2.0**-24)))
-    code = np.zeros(mantissa.shape, np.int8)
-    code[exponent < f32.minexp] = 2
-    code[beyond_32] = 3
-    code[exponent < f64.minexp] = 4
-    code[exponent > 1023] = 5
-    code[mantissa == 0] = 1
-    return np.array(STATUSES, dtype=object)[code]
+    largest_float32 = 2 * (1 - 2.0**-24)
+    beyond = (exponent > 127) | ((exponent == 127) & (mantissa > largest_float32))
+    kinds = {
+        "dead": mantissa == 0,
+        "float64_overflow": exponent > 1023,
+        "float64_underflow": exponent < np.finfo(np.float64).minexp,
+        "float32_overflow": beyond,
+        "float32_underflow": exponent < np.finfo(np.float32).minexp,
+    }
+    names = np.array(["ok", *kinds], object)
+    return names[np.select([*kinds.values()], range(1, 6), 0)]

@@ -28,9 +28,8 @@ from study.core.activations import Activation
 from study.core.activations import activation as activation_row
 from study.core.backprop import backward, forward
 from study.core.network import DTYPES
-from study.engines.layers import RecordedLayer
 from study.engines.march import cost_gradient, unit_cotangent
-from study.engines.recorder import Recorder, frame
+from study.engines.recorder import RecordedLayer, Recorder, frame
 from study.sampling import gaussian
 from study.tools import Array
 from study.tools.checks import array, bad, items, one_of, real

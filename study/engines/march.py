@@ -17,8 +17,7 @@ from study.arithmetic.activations import EVERY, Activations, Block
 from study.arithmetic.scaled import Scaled, add, joined, settle
 from study.core.backprop import Step, backward, forward
 from study.core.network import Network
-from study.engines.layers import WeightedLayer
-from study.engines.recorder import Output, Recorder
+from study.engines.recorder import Output, RecordedLayer, Recorder
 from study.sampling import gaussian
 from study.tools import Array
 
@@ -39,8 +38,8 @@ class Data(NamedTuple):
 class MarchedWeights:
     """W^(k) = sigma_w / sqrt(fan_in) G^(k) of every trunk and seed of a march.
 
-    What the engines share; how G^(k) acts is theirs. Rows stand trunk by trunk, and within a trunk
-    seed by seed.
+    What the engines share; how G^(k) acts is theirs: ``up(k, r)`` is r W^(k) + b^(k), ``down(k,
+    delta, r)`` delta W^(k)', in range. Rows stand trunk by trunk, and within a trunk seed by seed.
     """
 
     signal_bytes = 2**30
@@ -65,6 +64,7 @@ class MarchedWeights:
             for fan_in in (n_in, self.units)
         ]
         self.trunk: Array | slice = EVERY
+        """The network of the forward pass that each row of the backward pass belongs to."""
 
     def width(self, k: int) -> int:
         """Units of r^(k)."""
@@ -80,6 +80,24 @@ class MarchedWeights:
         b = gaussian.fill_normals(self.bias_keys, k, np.empty((self.seeds, self.units), self.dtype))
         b = np.tile(b, (len(self.sigma_b) // self.seeds, 1))
         return add(z, (self.sigma_b.astype(self.dtype)[:, None] * b)[:, None])
+
+
+class MarchedLayer(RecordedLayer):
+    """A layer of networks that march together; its weights are their engine's."""
+
+    def __init__(self, weights: MarchedWeights, *about: object):
+        super().__init__(*about)
+        self.weights = weights
+
+    @property
+    def trunk(self) -> Array | slice:
+        return self.weights.trunk
+
+    def up(self, r: Scaled) -> Scaled:
+        return self.weights.up(self.k, r)
+
+    def down(self, delta: Scaled, r: Scaled, z: Scaled) -> Scaled:
+        return self.weights.down(self.k, delta, r)
 
 
 class March:
@@ -164,7 +182,7 @@ class March:
         return segments
 
     def _trace(self, layers: range, r: Scaled) -> tuple[list[Step], Scaled]:
-        marched = [WeightedLayer(k, self.weights, self.activations, self.record) for k in layers]
+        marched = [MarchedLayer(self.weights, k, self.activations, self.record) for k in layers]
         trace, output = forward(marched, r)
         for k, step in zip(layers, trace, strict=True):
             self.record.signal.put(k, step.r)

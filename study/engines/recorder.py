@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from study.arithmetic.activations import EVERY, Activations, Slopes
 from study.arithmetic.kernels import square
 from study.arithmetic.scaled import (
     Exponent,
@@ -141,6 +142,24 @@ class Recorder:
 def frame(columns: dict[str, Array]) -> pd.DataFrame:
     """The rows of a single network, layer by layer."""
     return pd.DataFrame({name: values[:, 0] for name, values in columns.items()})
+
+
+class RecordedLayer:
+    """Layer k of the networks of a pass; see `study.core.backprop.Layer`."""
+
+    trunk: Array | slice = EVERY
+    """The network of the forward pass that each row of the backward pass belongs to."""
+
+    def __init__(self, k: int, activations: Activations, record: Recorder):
+        self.k = k
+        self.activations = activations
+        self.record = record
+
+    def phi(self, z: Scaled) -> Scaled:
+        return self.activations.phi(z)
+
+    def slope(self, z: Scaled) -> Slopes:
+        return Slopes(self.activations, z, self.trunk, self.record.active[self.k])
 
 
 CANCELLATION = 4
