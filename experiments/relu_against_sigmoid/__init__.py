@@ -1,0 +1,216 @@
+"""ReLU against sigmoid at equal weights: how their gradients run, and what each then learns.
+
+Two things can go wrong in a deep network, and they are told apart here. The *level*: all layers'
+gradients are too small or too large by one and the same factor. The *profile*: they differ from
+layer to layer. One number, say on the output, changes the level of all layers; none changes the
+profile.
+"""
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+import study
+from experiments.relu_against_sigmoid import trained
+from study.records.norms import COLUMNS as NORMS
+from study.records.norms import gradient_norms
+from study.runs.experiment import Experiment
+from study.statistics.claims import Claim, Estimate, above, below, median_interval, within
+from study.statistics.summaries import PROFILE, profile_and_level
+
+ACTIVATIONS = ["relu", "sigmoid", "tanh"]
+CRITICAL = {name: round(study.theory.critical_sigma_w(name), 9) for name in ACTIVATIONS}
+HE = CRITICAL["relu"]
+EQUAL = {"σ_w = 1": 1.0, "σ_w = √2": HE}
+OWN = "each at its critical σ_w"
+WIDTH = 256
+SHOWN = 100  # layers of the networks in the figure
+RECORDED = 13  # layers of a network that are kept
+FIRST_JUDGED = 100  # seeds below it choose the learning rates
+ARMS = {
+    "relu": [(1.0, False), (1.0, True), (HE, False)],
+    "sigmoid": [(1.0, False), (1.0, True), (CRITICAL["sigmoid"], False)],
+    "tanh": [(1.0, False), (1.0, True)],
+}
+"""sigma_w of what is trained, and whether outputs are rescaled; tanh's critical scale is 1."""
+
+
+def cells(
+    seeds: int, depths: list[int], trained_depths: list[int], trained_seeds: int, steps: int
+) -> list[dict]:
+    """Before training, an activation a cell; trained, a network a cell with all its seeds."""
+    before = [
+        {"table": "levels", "activation": name, "seeds": [*range(seeds)], "depths": depths}
+        for name in ACTIVATIONS
+    ]
+    task = {"steps": steps, "few": steps // 15, "many": steps // 4, "tuning_seeds": [0, 1]}
+    task["seeds"] = [*range(FIRST_JUDGED, FIRST_JUDGED + trained_seeds)]
+    arms = [
+        {"table": "trained", "activation": name, "depth": depth, "sigma_w": sigma_w}
+        | {"is_rescaled": is_rescaled}
+        | task
+        for depth in trained_depths[::-1]  # those that take longest first
+        for name in ACTIVATIONS
+        for sigma_w, is_rescaled in ARMS[name]
+    ]
+    return before + arms
+
+
+def measure(table: str, **cell) -> dict[str, pd.DataFrame]:
+    """One of the two tables, for a cell; with the gradient norms of networks before training."""
+    return {"levels": measure_levels, "trained": measure_trained}[table](**cell)
+
+
+def measure_levels(activation: str, seeds: list[int], depths: list[int]) -> dict[str, pd.DataFrame]:
+    """Profile and level of dC/dW, and the factors of dC/dr, at each scale and depth."""
+    scales = sorted({*EQUAL.values(), CRITICAL[activation]})
+    nets = [study.Network(activation, depth, WIDTH, scale) for scale in scales for depth in depths]
+    df = study.profile(nets, seeds, engine="matrix_free")
+    few = df[df.seed < 10]
+    return {"levels": profile_and_level(df), "gradient_norms": gradient_norms(few, RECORDED)}
+
+
+def measure_trained(
+    activation: str,
+    sigma_w: float,
+    is_rescaled: bool,
+    depth: int,
+    steps: int,
+    few: int,
+    many: int,
+    tuning_seeds: list[int],
+    seeds: list[int],
+) -> dict[str, pd.DataFrame]:
+    """One kind of network: its rate tuned, then its seeds trained."""
+    arm = trained.Arm(activation, sigma_w, depth, is_rescaled)
+    return {"trained": trained.outcomes(arm, steps, few, many, tuning_seeds, seeds)}
+
+
+def level(tables: dict, column: str, activation: str, depth: int = SHOWN) -> Estimate:
+    """The median over seeds of a column of the levels at sigma_w = 1."""
+    rows = tables["levels"]
+    rows = rows[(rows.activation == activation) & (rows.sigma_w == 1) & (rows.depth == depth)]
+    return median_interval(rows[column])
+
+
+def relu_less_sigmoid(tables: dict) -> Estimate:
+    """Decades a layer that the derivative takes, ReLU's less sigmoid's, by seed, at sigma_w = 1."""
+    rows = tables["levels"]
+    rows = rows[(rows.sigma_w == 1) & (rows.depth == SHOWN)]
+    wide = rows.pivot(index="seed", columns="activation", values="log10_derivative")
+    return median_interval(wide.relu - wide.sigmoid)
+
+
+def scale_of(df: pd.DataFrame) -> pd.Series:
+    """The name of each network's scale; where it is the critical one, that of equal scales."""
+    return df.sigma_w.map({value: name for name, value in EQUAL.items()})
+
+
+def beside_their_own(df: pd.DataFrame) -> pd.DataFrame:
+    """The networks at equal scales, and once more those at the critical scale of their own."""
+    equal = df.assign(scale=scale_of(df)).dropna(subset="scale")
+    is_critical = np.isclose(df.sigma_w, df.activation.map(CRITICAL), rtol=1e-6)
+    return pd.concat([equal, df[is_critical].assign(scale=OWN)], ignore_index=True)
+
+
+def draw_profiles(norms: pd.DataFrame):
+    """‖dC/dW‖ against layer, at equal scales and at critical ones."""
+    shown = beside_their_own(norms[norms.depth == SHOWN])
+    return study.plot.profile(
+        shown, hue="activation", col="scale", theory=True, floats=False, height=2.3
+    ).figure
+
+
+def draw_trained(rows: pd.DataFrame):
+    """Accuracy against depth, of outputs as drawn and rescaled, and at critical scales."""
+    drawn = rows[rows.output == "as drawn"]
+    rescaled = rows[rows.output == "rescaled"].assign(scale="σ_w = 1, outputs rescaled")
+    drawn = beside_their_own(drawn)
+    drawn = drawn[drawn.scale != "σ_w = √2"]
+    shown = pd.concat([drawn[drawn.scale != OWN], rescaled, drawn[drawn.scale == OWN]])
+    return study.plot.curves(
+        shown, "depth", "accuracy", hue="activation", col="scale", log="x", ylim=(0, 1), height=2.3
+    ).figure
+
+
+def figure(tables: dict[str, pd.DataFrame]) -> dict:
+    """A weight scale moves the level of ReLU's gradients, and tilts those of sigmoid and tanh.
+
+    profile: ‖dC/dW‖ in the layers of networks of 100 layers, next to the input on the left. Marks:
+    median over seeds with its 95 % interval; lines: theory, no free offset. ReLU's are flat at any
+    scale, and one number on the output undoes their level. Sigmoid's fall layer by layer.
+
+    trained: held-out accuracy on MNIST digits against depth, each kind of network at a learning
+    rate of its own (width 64, momentum). Left: at equal weights. Middle: the same weights, the
+    output times one number, so that it has unit size: ReLU learns, sigmoid does not. Right: at the
+    critical scale of each. Marks: median over seeds with its 95 % interval; chance is 0.1.
+    """
+    return {
+        "profile": draw_profiles(tables["gradient_norms"]),
+        "trained": draw_trained(tables["trained"]),
+    }
+
+
+RATE = 0.5 * np.log10(study.theory.mean_field("sigmoid", 1.0).chi)
+SPREAD = f"decades between the largest and the smallest ‖dC/dW‖ of {SHOWN} layers"
+
+experiment = Experiment(
+    question="At equal weights, what does a gradient lose in a ReLU and in a sigmoid layer, and "
+    "what do such networks learn?",
+    grid={
+        "quick": cells(8, [2, 10, 100, 300], [10, 2], 2, 120),
+        "paper": cells(40, [2, 5, 10, 30, 100, 300], [2, 5, 10, 20, 40], 10, 1500),
+    },
+    measure=measure,
+    figure=figure,
+    claims=[
+        Claim(
+            name="ReLU's derivative takes less than sigmoid's",
+            statement="sigma_w = 1: decades a layer that phi' takes from the gradient's norm, "
+            "ReLU's less sigmoid's, by seed; more than a factor of two.",
+            threshold=above(np.log10(2)),
+            judge=relu_less_sigmoid,
+            about="A",
+        ),
+        Claim(
+            name="ReLU's gradients are alike in all layers",
+            statement="ReLU, sigma_w = 1: decades a layer by which ‖dC/dW‖ changes towards the "
+            "input; a factor of ten in a thousand layers at the most.",
+            threshold=within(-0.001, 0.001),
+            judge=partial(level, column="log10_profile", activation="relu"),
+            about="A",
+        ),
+        Claim(
+            name="sigmoid's gradients fall from layer to layer",
+            statement="Sigmoid, sigma_w = 1: decades a layer by which ‖dC/dW‖ changes towards the "
+            "input; within 2 % of mean field's.",
+            threshold=within(1.02 * RATE, 0.98 * RATE),
+            judge=partial(level, column="log10_profile", activation="sigmoid"),
+            about="A",
+        ),
+        Claim(
+            name="one number undoes what weights did to ReLU",
+            statement=f"ReLU, sigma_w = 1: {SPREAD}, which a factor of all layers leaves as it is.",
+            threshold=below(2),
+            judge=partial(level, column="log10_spread", activation="relu"),
+            about="A",
+        ),
+        Claim(
+            name="no number undoes what sigmoid did",
+            statement=f"Sigmoid, sigma_w = 1: {SPREAD}; more than float32 has.",
+            threshold=above(38),
+            judge=partial(level, column="log10_spread", activation="sigmoid"),
+            about="A",
+        ),
+        Claim(
+            name="weights alone make ReLU's gradients vanish",
+            statement="ReLU, sigma_w = 1, 300 layers: mean over layers of log10 ‖dC/dW‖; below "
+            "float32's range.",
+            threshold=below(-38),
+            judge=partial(level, column="log10_level", activation="relu", depth=300),
+            about="B",
+        ),
+    ],
+    columns=PROFILE | trained.COLUMNS | NORMS,
+)

@@ -1,0 +1,81 @@
+"""Learning rates chosen by trial: successive halving, and neighbours until the best is enclosed.
+
+Many rates are tried for few steps and the best of them for more (Jamieson & Talwalkar 2016). A best
+rate at the end of what was tried may be anywhere beyond it, so its neighbours are tried as well.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from study.tools import Array
+
+HALF_DECADES = range(-8, 1)
+"""Of the rates that are tried first: nine, from 1e-4 to 1."""
+LIMITS = (-16, 10)
+"""Half decades beyond which no rate is tried, 1e-8 and 1e5."""
+FINALISTS = 3
+
+
+class Tuned(NamedTuple):
+    """The rate with the lowest loss."""
+
+    rate: float
+    loss: float
+    enclosed: bool
+    """Whether a smaller and a larger rate did worse, at the same number of steps."""
+    tried: dict[float, float]
+    """Loss of every rate that was tried with the larger number of steps."""
+
+
+def rate_of(half_decade: int) -> float:
+    """The learning rate 10^(half_decade / 2), to nine digits."""
+    return float(f"{10 ** (half_decade / 2):.9g}")
+
+
+def tuned_rate(losses: Callable[[Array, int], Sequence[float]], few: int, many: int) -> Tuned:
+    """Find the learning rate, a multiple of half a decade, with the lowest loss.
+
+    Parameters
+    ----------
+    losses : ``losses(rates, steps)`` gives the loss reached at each rate in so many steps; inf
+        where a run diverged
+    few, many : steps with which all rates are tried, and then the best three and their neighbours
+
+    Examples
+    --------
+    The loss of one step down a parabola, (1 - rate)^2, if further steps change nothing:
+
+    >>> tuned = tuned_rate(lambda rates, steps: (1 - rates) ** 2, few=1, many=2)
+    >>> tuned.rate, tuned.enclosed, list(tuned.tried)
+    (1.0, True, [1.0, 0.316227766, 0.1, 3.16227766])
+    """
+
+    def tried(places: Sequence[int], steps: int) -> dict[int, float]:
+        rates = np.array([rate_of(place) for place in places])
+        return dict(zip(places, map(float, losses(rates, steps)), strict=True))
+
+    first = tried(HALF_DECADES, few)
+    while (place := _beyond(first)) is not None:
+        first |= tried([place], few)
+    finalists = sorted(first, key=first.get)[:FINALISTS]
+    last = tried(finalists, many)
+    while (place := _beyond(last)) is not None:
+        last |= tried([place], many)
+    best = min(last, key=last.get)
+    enclosed = {best - 1, best + 1} <= set(last) and math.isfinite(last[best])
+    rates = {rate_of(place): loss for place, loss in last.items()}
+    return Tuned(rate_of(best), last[best], enclosed, rates)
+
+
+def _beyond(tried: dict[int, float]) -> int | None:
+    """A neighbour of the best that has not been tried, if there is one within the limits."""
+    best = min(sorted(tried), key=tried.get)
+    for place in (best - 1, best + 1):
+        if place not in tried and LIMITS[0] <= place <= LIMITS[1]:
+            return place
+    return None
