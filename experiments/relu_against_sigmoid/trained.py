@@ -34,7 +34,7 @@ COLUMNS = {
     f"{CHANCE}, where the run diverged [1]",
     "train_loss": f"cross-entropy, mean over the last {WINDOW} batches; inf where it diverged "
     "[nat]",
-    "earlier_loss": f"the same, half the training before; not yet flat where it is well above "
+    "earlier_loss": "the same, half the training before; not yet flat where it is well above "
     "train_loss [nat]",
     "steps_to_goal": f"steps until the mean loss of {WINDOW} batches was {GOAL} nats or less; inf "
     "if never [steps]",

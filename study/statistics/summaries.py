@@ -114,6 +114,48 @@ def mean_factors(frame: pd.DataFrame, keys: list[str], first: int, last: int) ->
     return means.reset_index()
 
 
+PROFILE = {
+    "log10_profile": "change of log10 ‖dC/dW^(k)‖ towards the input, least squares over the layers "
+    "[log10 a layer]",
+    "log10_level": "mean of log10 ‖dC/dW^(k)‖ over the layers [log10]",
+    "log10_spread": "largest over smallest ‖dC/dW^(k)‖ of the layers [log10]",
+    "log10_derivative": "log10_derivative_factor, mean over the layers [log10 a layer]",
+    "log10_weight": "log10_weight_factor, mean over the layers [log10 a layer]",
+}
+"""Columns that `profile_and_level` adds."""
+
+
+def profile_and_level(frame: pd.DataFrame) -> pd.DataFrame:
+    """How ‖dC/dW^(k)‖ runs over the layers, and how large it is: a row a network and seed.
+
+    A factor of the cost, or of the output, moves the level alone. Where a gradient is a true zero
+    the level is -inf and the profile NaN.
+
+    Examples
+    --------
+    >>> import study
+    >>> nets = [study.Network(name, 50, 64, sigma_w=1.0) for name in ("relu", "sigmoid")]
+    >>> rows = profile_and_level(study.profile(nets, seeds=[0]))
+    >>> rows[["activation", "log10_profile", "log10_level"]].round(2).values.tolist()
+    [['relu', 0.02, -6.75], ['sigmoid', -0.63, -15.35]]
+    """
+    from_top = frame.depth - 1 - frame.layer
+    offset = from_top - (frame.depth - 1) / 2
+    weight = np.where(frame.depth > 1, 12 * offset / (frame.depth**3 - frame.depth), 0.0)
+    keys = [*(name for name in VARIED if name in frame), "seed"]
+    with np.errstate(invalid="ignore"):
+        layers = frame.assign(log10_profile=weight * frame.log10_grad_norm)
+    networks = layers.groupby(keys, sort=False)
+    rows = networks.agg(
+        log10_profile=("log10_profile", lambda terms: terms.sum(skipna=False)),
+        log10_level=("log10_grad_norm", "mean"),
+        log10_spread=("log10_grad_norm", np.ptp),
+        log10_derivative=("log10_derivative_factor", "mean"),
+        log10_weight=("log10_weight_factor", "mean"),
+    )
+    return rows.reset_index()
+
+
 def lost_at(depths: Sequence[float], decades: Sequence[float], limit: float) -> tuple[float, bool]:
     """The depth at which |decades| first exceeds a limit, and whether it never does.
 
