@@ -22,8 +22,9 @@ from study.statistics.summaries import PROFILE, profile_and_level
 ACTIVATIONS = ["relu", "sigmoid", "tanh"]
 CRITICAL = {name: round(study.theory.critical_sigma_w(name), 9) for name in ACTIVATIONS}
 HE = CRITICAL["relu"]
-EQUAL = {"σ_w = 1": 1.0, "σ_w = √2": HE}
-OWN = "each at its critical σ_w"
+EQUAL = {r"$\sigma_w$ = 1": 1.0, r"$\sigma_w$ = √2": HE}
+OWN = r"each at its critical $\sigma_w$"
+RESCALED = r"$\sigma_w$ = 1, outputs rescaled"
 WIDTH = 256
 SHOWN = 100  # layers of the networks in the figure
 RECORDED = 13  # layers of a network that are kept
@@ -125,9 +126,9 @@ def draw_profiles(norms: pd.DataFrame):
 def draw_trained(rows: pd.DataFrame):
     """Accuracy against depth, of outputs as drawn and rescaled, and at critical scales."""
     drawn = rows[rows.output == "as drawn"]
-    rescaled = rows[rows.output == "rescaled"].assign(scale="σ_w = 1, outputs rescaled")
+    rescaled = rows[rows.output == "rescaled"].assign(scale=RESCALED)
     drawn = beside_their_own(drawn)
-    drawn = drawn[drawn.scale != "σ_w = √2"]
+    drawn = drawn[drawn.sigma_w != HE]
     shown = pd.concat([drawn[drawn.scale != OWN], rescaled, drawn[drawn.scale == OWN]])
     return study.plot.curves(
         shown, "depth", "accuracy", hue="activation", col="scale", log="x", ylim=(0, 1), height=2.3
