@@ -1,1 +1,4 @@
-"""One module a question: QUESTION, GRID, measure, COLUMNS, CLAIMS, figure."""
+"""One module or folder a question; each holds an `Experiment` under the name ``experiment``."""
+
+FIRST = ("relu_against_sigmoid",)
+"""What runs, and is read, before the others."""

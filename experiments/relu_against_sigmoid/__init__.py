@@ -22,7 +22,8 @@ from study.statistics.summaries import PROFILE, profile_and_level
 ACTIVATIONS = ["relu", "sigmoid", "tanh"]
 CRITICAL = {name: round(study.theory.critical_sigma_w(name), 9) for name in ACTIVATIONS}
 HE = CRITICAL["relu"]
-EQUAL = {r"$\sigma_w$ = 1": 1.0, r"$\sigma_w$ = √2": HE}
+ONE = r"$\sigma_w$ = 1"
+EQUAL = {ONE: 1.0, r"$\sigma_w$ = √2": HE}
 OWN = r"each at its critical $\sigma_w$"
 RESCALED = r"$\sigma_w$ = 1, outputs rescaled"
 WIDTH = 256
@@ -125,11 +126,10 @@ def draw_profiles(norms: pd.DataFrame):
 
 def draw_trained(rows: pd.DataFrame):
     """Accuracy against depth, of outputs as drawn and rescaled, and at critical scales."""
-    drawn = rows[rows.output == "as drawn"]
+    drawn = beside_their_own(rows[rows.output == "as drawn"])
     rescaled = rows[rows.output == "rescaled"].assign(scale=RESCALED)
-    drawn = beside_their_own(drawn)
-    drawn = drawn[drawn.sigma_w != HE]
-    shown = pd.concat([drawn[drawn.scale != OWN], rescaled, drawn[drawn.scale == OWN]])
+    parts = [drawn[drawn.scale == ONE], rescaled, drawn[drawn.scale == OWN]]
+    shown = pd.concat(parts, ignore_index=True)
     return study.plot.curves(
         shown, "depth", "accuracy", hue="activation", col="scale", log="x", ylim=(0, 1), height=2.3
     ).figure

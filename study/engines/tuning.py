@@ -62,7 +62,7 @@ def tuned_rate(losses: Callable[[Array, int], Sequence[float]], few: int, many: 
     first = tried(HALF_DECADES, few)
     while (place := _beyond(first)) is not None:
         first |= tried([place], few)
-    finalists = sorted(first, key=first.get)[:FINALISTS]
+    finalists = sorted(sorted(first), key=first.get)[:FINALISTS]
     last = tried(finalists, many)
     while (place := _beyond(last)) is not None:
         last |= tried([place], many)

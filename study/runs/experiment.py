@@ -148,9 +148,15 @@ class Experiment:
 
 
 def discover() -> list[str]:
-    """Return the names of all experiments, sorted, without importing any."""
-    modules = pkgutil.iter_modules(importlib.import_module(PACKAGE).__path__)
-    return sorted(module.name for module in modules if not module.name.startswith("_"))
+    """Return the names of all experiments, those that the package calls `FIRST` ahead.
+
+    None is imported.
+    """
+    package = importlib.import_module(PACKAGE)
+    modules = pkgutil.iter_modules(package.__path__)
+    names = {module.name for module in modules if not module.name.startswith("_")}
+    first = getattr(package, "FIRST", ())
+    return [*first, *sorted(names - set(first))]
 
 
 def _source(name: str) -> Path:
