@@ -122,7 +122,8 @@ def outcomes(
     tuned = arm.tuned(tuning_seeds, few, many)
     course = arm.course(seeds, [tuned.rate] * len(seeds), steps)
     hidden = course.layers[course.layers.layer < max(1, arm.depth - 1)]
-    spread = hidden.groupby(["step", "network"]).log10_grad_norm.agg(_spread).unstack(0)
+    spread = hidden.groupby(["step", "network"]).log10_grad_norm.agg(_spread)
+    spread = spread.unstack(0).reindex(range(len(seeds)), columns=[0, steps]).astype(float)
     accuracy = course.log[course.log.step == steps].set_index("network").accuracy
     rows = pd.DataFrame(
         {
@@ -138,8 +139,8 @@ def outcomes(
             "train_loss": last_loss(course),
             "earlier_loss": last_loss(course, steps // 2),
             "steps_to_goal": steps_to_goal(course.losses),
-            "spread_before": spread.get(0),
-            "spread_after": spread.get(steps),
+            "spread_before": spread[0],
+            "spread_after": spread[steps],
         }
     )
     return rows.assign(accuracy=accuracy.reindex(rows.index).fillna(CHANCE))
