@@ -130,9 +130,12 @@ def draw_trained(rows: pd.DataFrame):
     rescaled = rows[rows.output == "rescaled"].assign(scale=RESCALED)
     parts = [drawn[drawn.scale == ONE], rescaled, drawn[drawn.scale == OWN]]
     shown = pd.concat(parts, ignore_index=True)
-    return study.plot.curves(
+    grid = study.plot.curves(
         shown, "depth", "accuracy", hue="activation", col="scale", log="x", ylim=(0, 1), height=2.3
-    ).figure
+    )
+    depths = sorted(shown.depth.unique())
+    grid.set(xticks=depths, xticklabels=depths)
+    return grid.figure
 
 
 def figure(tables: dict[str, pd.DataFrame]) -> dict:
