@@ -24,7 +24,7 @@ from threadpoolctl import threadpool_limits
 
 import study
 from benchmarks import capacity
-from benchmarks.networks import networks
+from benchmarks.capacity import networks
 from study.records import tables as records
 from study.records.disk import make_folder
 from study.report import publish
@@ -41,15 +41,7 @@ COLUMNS = {
     "rival_s": "median wall time of torch doing the norms of dC/dW, or of the machine's limit [s]",
     "ratio": "median of the pairwise ratios rival / study [1]",
 }
-
-
-class Pair(NamedTuple):
-    """The study's work, and its rival's."""
-
-    ours: Callable[[], object]
-    rival: Callable[[], object]
-    scale: float = 1.0
-    """How many times the rival's work would be the whole job."""
+Work = Callable[[], object]
 
 
 class Job(NamedTuple):
@@ -58,60 +50,57 @@ class Job(NamedTuple):
     job: str
     width: int
     depth: int
-    pair: Callable[[Job], Pair]
+    works: Callable[[Job], tuple[Work, Work]]
+    """The study's work, and its rival's."""
     batch: int = 1
     networks: int = 1
     dtype: str = "float32"
     threads: int = THREADS
-    repeats: int = 5
+    repeats: int = 3
+    share: float = 1
+    """How many times the rival's work would be the whole job."""
 
     def row(self) -> dict[str, object]:
         """Run the two in turn, after a warm-up of both."""
         torch.set_num_threads(self.threads)
         with threadpool_limits(1):
-            ours, rival, scale = self.pair(self)
-            ours()
-            rival()
-            times = np.array([(seconds(ours), seconds(rival)) for _ in range(self.repeats)])
-        times[:, 1] *= scale
-        study_s, rival_s = np.median(times, axis=0)
-        ratio = np.median(times[:, 1] / times[:, 0])
-        times = {"study_s": study_s, "rival_s": rival_s, "ratio": ratio}
-        return {name: getattr(self, name) for name in SHOWN} | times
+            works = self.works(self)
+            for work in works:
+                work()
+            seconds = [[_seconds(work) for work in works] for _ in range(self.repeats)]
+        times = np.array(seconds) * [1, self.share]
+        row = {name: getattr(self, name) for name in SHOWN}
+        row |= dict(zip(("study_s", "rival_s"), np.median(times, axis=0), strict=True))
+        return row | {"ratio": np.median(times[:, 1] / times[:, 0])}
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """What the work takes."""
+def _seconds(work: Work) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
-def given_weights(job: Job) -> Pair:
+def given_weights(job: Job) -> tuple[Work, Work]:
     """Norms of a He-ReLU network whose weights are given.
 
     One thread each: what is compared is the work, not who has more cores.
     """
     rng = np.random.default_rng(0)
     scale = (2 / job.width) ** 0.5
-    shape = (job.width, job.width)
-    draws = (rng.standard_normal(shape, np.float32) for _ in range(job.depth))
+    draws = (rng.standard_normal((job.width, job.width), np.float32) for _ in range(job.depth))
     weights = [(scale * draw).astype(job.dtype) for draw in draws]
-    x = rng.standard_normal((job.batch, job.width)).astype(job.dtype)
-    cotangent = rng.standard_normal((job.batch, job.width)).astype(job.dtype)
+    x, cotangent = rng.standard_normal((2, job.batch, job.width)).astype(job.dtype)
     parameters = [torch.from_numpy(W).requires_grad_(True) for W in weights]
-
-    def ours() -> pd.DataFrame:
-        return study.backpropagate(weights, x, cotangent=cotangent)
 
     def rival() -> list[float]:
         for W in parameters:
             W.grad = None
         return torch_norms(parameters, torch.from_numpy(x), torch.from_numpy(cotangent))
 
+    ours = partial(study.backpropagate, weights, x, cotangent=cotangent)
     if job.dtype == "float64":
         np.testing.assert_allclose(10 ** ours().log10_grad_norm, rival(), rtol=1e-9)
-    return Pair(ours, rival)
+    return ours, rival
 
 
 def torch_norms(
@@ -147,7 +136,7 @@ def torch_batched(job: Job, nets: Sequence[study.Network]) -> list:
     return torch_norms(weights, *ends, phi)
 
 
-def sweep(job: Job, engine: str, depths: int = 1, share: int = 1) -> Pair:
+def sweep(job: Job, engine: str = "dense", depths: int = 1) -> tuple[Work, Work]:
     """A sweep against torch one network at a time, weights drawn by both.
 
     Torch runs every ``share``-th network: of one depth they cost the same whatever their scale.
@@ -156,79 +145,74 @@ def sweep(job: Job, engine: str, depths: int = 1, share: int = 1) -> Pair:
     nets = networks(job.width, steps, job.networks // (2 * depths))
 
     def rival() -> None:
-        for net in nets[::share]:
+        for net in nets[:: int(job.share)]:
             torch_drawn(job, net)
 
-    return Pair(lambda: study.profile(nets, [0], job.batch, engine=engine), rival, share)
+    return partial(study.profile, nets, [0], job.batch, engine=engine), rival
 
 
-def against_batched(job: Job) -> Pair:
+def against_batched(job: Job) -> tuple[Work, Work]:
     """The same sweep against all networks batched in one torch graph."""
     nets = networks(job.width, [job.depth], job.networks // 2)
     ours = partial(study.profile, nets, [0], job.batch, engine="dense")
-    return Pair(ours, partial(torch_batched, job, nets))
+    return ours, partial(torch_batched, job, nets)
 
 
-def machine_limit(job: Job) -> Pair:
+def machine_limit(job: Job) -> tuple[Work, Work]:
     """The bare draws and matrix products of a tenth of the layers, on one of the cores.
 
     Each layer is drawn and multiplied twice, and the work could be spread over all cores.
     """
     nets = networks(job.width, [job.depth], job.networks // 2)
     rows = np.ones((len(nets), job.width), np.float32)
-    out = np.empty_like(rows)
     G = np.empty((job.width, job.width), np.float32)
     key = gaussian.key("bench")
 
     def rival() -> None:
         for k in range(job.depth // 10):
-            gaussian.fill_normal(key, k, G)
-            np.matmul(rows, G, out=out)
+            np.matmul(rows, gaussian.fill_normal(key, k, G))
 
-    ours = partial(study.profile, nets, [0], job.batch, engine="dense")
-    return Pair(ours, rival, 2 * 10 / THREADS)
+    return partial(study.profile, nets, [0], job.batch, engine="dense"), rival
 
 
-def single(job: Job, engine: str) -> Pair:
+def single(job: Job, engine: str) -> tuple[Work, Work]:
     """One He-ReLU network, weights drawn by both."""
     net = study.Network(width=job.width, depth=job.depth, dtype="float32")
     ours = partial(study.profile, net, [0], job.batch, engine=engine)
-    return Pair(ours, partial(torch_drawn, job, net))
+    return ours, partial(torch_drawn, job, net)
 
 
+# Engine auto is for one example alone: of more it is dense, too.
+AUTO = partial(sweep, engine="auto")
 ALONE = ", one at a time"
-AUTO = ", engine auto"  # of one example alone: of more it is dense, too
-BATCHED = ", torch batched"
-LIMIT = ", the machine's limit"
-DENSE = partial(single, engine="dense")
-FREE = partial(single, engine="matrix_free")
-TENTH = partial(sweep, engine="dense", share=10)
-TENTH_AUTO = partial(sweep, engine="auto", share=10)
-FIFTH = partial(sweep, engine="dense", share=5)
-DEPTHS = partial(sweep, engine="dense", depths=12)
-DEPTHS_AUTO = partial(sweep, engine="auto", depths=12)
 GROUPS = {
     "given weights": [
-        Job("given weights", width, depth, given_weights, batch, dtype=dtype, threads=1)
+        Job("given weights", width, depth, given_weights, batch, 1, dtype, 1, 5)
         for dtype in ("float32", "float64")
         for width, depth in ((100, 1000), (256, 1000), (1024, 300))
         for batch in (1, 64)
     ],
     "sweep": [
-        *(Job("40 networks" + ALONE, n, 300, TENTH, 1, 40, repeats=3) for n in (256, 512, 1024)),
-        Job("20 networks" + ALONE, 256, 1000, FIFTH, 16, 20, repeats=3),
-        Job("12 depths" + ALONE, 256, 3000, DEPTHS, 1, 24, repeats=3),
-        *(
-            Job("40 networks" + AUTO, n, 300, TENTH_AUTO, 1, 40, repeats=3)
-            for n in (256, 512, 1024)
+        *(Job("40 networks" + ALONE, n, 300, sweep, 1, 40, share=10) for n in (256, 512, 1024)),
+        Job("20 networks" + ALONE, 256, 1000, sweep, 16, 20, share=5),
+        Job("12 depths" + ALONE, 256, 3000, partial(sweep, depths=12), 1, 24),
+        *(Job("40 networks, engine auto", n, 300, AUTO, 1, 40, share=10) for n in (256, 512, 1024)),
+        Job("12 depths, engine auto", 256, 3000, partial(AUTO, depths=12), 1, 24),
+        Job("40 networks, torch batched", 256, 100, against_batched, 1, 40),
+        Job(
+            "40 networks, the machine's limit", 1024, 300, machine_limit, 1, 40,
+            share=2 * 10 / THREADS,
         ),
-        Job("12 depths" + AUTO, 256, 3000, DEPTHS_AUTO, 1, 24, repeats=3),
-        Job("40 networks" + BATCHED, 256, 100, against_batched, 1, 40, repeats=3),
-        Job("40 networks" + LIMIT, 1024, 300, machine_limit, 1, 40, repeats=3),
-        Job("one network, dense", 1024, 300, DENSE),
+        Job("one network, dense", 1024, 300, partial(single, engine="dense"), repeats=5),
     ],
-    "matrix-free": [Job("one network, matrix-free", 1024, 300, FREE, batch) for batch in (1, 32)],
-}
+    "matrix-free": [
+        Job(
+            "one network, matrix-free", 1024, 300, partial(single, engine="matrix_free"), batch,
+            repeats=5,
+        )
+        for batch in (1, 32)
+    ],
+}  # fmt: skip
 
 
 def write(name: str, table: pd.DataFrame, columns: dict[str, str]) -> None:

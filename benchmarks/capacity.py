@@ -9,10 +9,14 @@ import multiprocessing
 import os
 import resource
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 
+import numpy as np
 import pandas as pd
+
+import study
 
 DEPTHS = (100, 1_000, 10_000)
 COLUMNS = {
@@ -29,10 +33,18 @@ JOBS = (
 )
 
 
+def networks(width: int, depths: Sequence[int], scales: int) -> list[study.Network]:
+    """Both activations, ``scales`` weight scales each, every depth, float32."""
+    return [
+        study.Network(activation=phi, depth=depth, width=width, sigma_w=float(s), dtype="float32")
+        for phi in ("relu", "sigmoid")
+        for s in np.linspace(0.5, 3, scales)
+        for depth in depths
+    ]
+
+
 def run(job: dict, depth: int) -> dict[str, object]:
     """Profile, and return the row of this process."""
-    import study
-    from benchmarks.networks import networks
 
     def profile(depth: int) -> None:
         if job["networks"] > 1:

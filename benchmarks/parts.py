@@ -10,11 +10,11 @@ give it that compute next to nothing: its own processes, and those of a Dask sch
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -83,18 +83,6 @@ def measured(rows: list, parts: int, seconds: str, memory: str | None = None) ->
         rows.append((memory, parts, (process.memory_info().rss - before) / parts, "bytes"))
 
 
-@contextlib.contextmanager
-def dask() -> Iterator[Executor]:
-    """A scheduler and two workers on the loopback address."""
-    from distributed import LocalCluster
-
-    local = LocalCluster(
-        n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
-    )
-    with local, cluster.connect(local.scheduler_address) as (executor, _):
-        yield executor
-
-
 def driver(rows: list, count: int, folder: Path) -> None:
     """Each step of a sweep, on the disk of a folder; of the grid itself with a million cells."""
     many = with_cells(MILLION)
@@ -121,12 +109,17 @@ def driver(rows: list, count: int, folder: Path) -> None:
 
 def workers(rows: list, count: int, folder: Path) -> None:
     """Parts all told, by two workers."""
-    for name, lend in (("own processes", contextlib.nullcontext), ("Dask", dask)):
-        with lend() as executor:
-            # The first parts start the workers and load the study.
-            sweep.run(with_cells(count // 10), "quick", folder / f"{name} first", 2, executor)
-            with measured(rows, count, f"two workers, {name}: a part, all told"):
-                sweep.run(with_cells(count), "quick", folder / name, 2, executor)
+    from distributed import LocalCluster
+
+    here = {"host": "127.0.0.1", "dashboard_address": None}
+    with LocalCluster(n_workers=2, threads_per_worker=1, **here) as local:
+        dask = cluster.connect(local.scheduler_address)
+        for name, lend in (("own processes", contextlib.nullcontext((None, 2))), ("Dask", dask)):
+            with lend as (executor, _):
+                # The first parts start the workers and load the study.
+                sweep.run(with_cells(count // 10), "quick", folder / f"{name} first", 2, executor)
+                with measured(rows, count, f"two workers, {name}: a part, all told"):
+                    sweep.run(with_cells(count), "quick", folder / name, 2, executor)
 
 
 def main(count: int = 2000, folder: str | None = None) -> None:
@@ -140,12 +133,9 @@ def main(count: int = 2000, folder: str | None = None) -> None:
     path = Path("results/limits/limits.csv")
     make_folder(path.parent)
     records.write_described(path, table, MEANINGS, {"versions": [records.versions()]})
-    text = PAGE.read_text(encoding="utf-8")
-    head, _, rest = text.partition("<!-- limits -->")
-    _, _, tail = rest.partition("<!-- /limits -->")
-    shown = markdown(table)
-    write_atomic(PAGE, f"{head}<!-- limits -->{shown}<!-- /limits -->{tail}".encode())
-    print(shown)
+    head, _, tail = re.split("(<!-- /?limits -->)", PAGE.read_text(encoding="utf-8"))[::2]
+    write_atomic(PAGE, f"{head}<!-- limits -->{markdown(table)}<!-- /limits -->{tail}".encode())
+    print(markdown(table))
 
 
 def markdown(table: pd.DataFrame) -> str:

@@ -10,38 +10,27 @@ network whose weights you have; `theory` knows what to expect, `plot` draws any 
 150
 """
 
-from __future__ import annotations
-
-import importlib
-from typing import TYPE_CHECKING
+import pkgutil
 
 __version__ = "0.1.0"
-
-if TYPE_CHECKING:
-    from study import plot, theory
-    from study.core.activations import activation
-    from study.core.network import Network
-    from study.engines.explicit import backpropagate
-    from study.engines.profile import profile
-
-__all__ = ["Network", "activation", "backpropagate", "plot", "profile", "theory"]
-
-_HOME = {
-    "Network": "study.core.network",
-    "activation": "study.core.activations",
-    "backpropagate": "study.engines.explicit",
-    "profile": "study.engines.profile",
+_PLACES = {
+    "Network": "study.core.network:Network",
+    "activation": "study.core.activations:activation",
+    "backpropagate": "study.engines.explicit:backpropagate",
+    "plot": "study.plot",
+    "profile": "study.engines.profile:profile",
+    "theory": "study.theory",
+    "torch": "study.torch",
 }
+__all__ = [name for name in _PLACES if name != "torch"]  # an extra, which * must not ask for
 
 
 def __getattr__(name: str):
     # Imported at first use: `python -m study --help` needs neither pandas nor numba.
-    if name in ("plot", "theory", "torch"):
-        return importlib.import_module(f"study.{name}")
-    if name in _HOME:
-        return getattr(importlib.import_module(_HOME[name]), name)
-    raise AttributeError(f"module 'study' has no attribute {name!r}")
+    if name not in _PLACES:
+        raise AttributeError(f"module 'study' has no attribute {name!r}")
+    return pkgutil.resolve_name(_PLACES[name])
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted({*globals(), *_PLACES})

@@ -4,10 +4,7 @@ import os
 import subprocess
 import sys
 
-import pytest
 from toyhouse import ROOT, TOY, changed, files, stored, study
-
-from study.cli import main
 
 
 def test_list_and_help_are_quick_and_import_nothing_heavy(house):
@@ -119,71 +116,6 @@ def test_a_failing_cell_gives_status_3_and_its_own_line(house):
     assert "RuntimeError: the toy broke" in line
     assert out == ""
     assert len(stored(house / "build" / "quick")) == 2
-
-
-@pytest.mark.parametrize(
-    ("args", "words"),
-    [
-        ([], ["COMMAND"]),
-        (["walk"], ["COMMAND", "'walk'", "allowed: ", "list", "profile"]),
-        (["run", "tyo"], ["experiment 'tyo'", "allowed: toy"]),
-        (["run", "../toy"], ["experiment '../toy'", "allowed: toy"]),
-        (["run", "--preset", "long"], ["--preset", "'long'", "allowed: ", "quick", "paper"]),
-        (["run", "--workers", "0"], ["--workers", "'0'", "allowed: a whole number, at least 1"]),
-        (["run", "--workers", "two"], ["--workers", "'two'", "allowed: a whole number"]),
-        (["run", "--wrokers", "2"], ["--wrokers", "allowed: what"]),
-        (["run", "--results", "file"], ["--results 'file'", "allowed: a folder"]),
-        (["run", "--results", "file/below"], ["--results 'file/below'", "allowed: a folder"]),
-        (["run", "--results", "/proc/study"], ["--results '/proc/study'", "allowed: a folder"]),
-        (["run", "--figures", "file"], ["--figures 'file'", "allowed: a folder"]),
-        (["figures"], ["--results 'results'", "made by: python -m study run"]),
-        (["figures", "toy"], ["missing", "python -m study run toy"]),
-        (["profile", "--depth", "ten"], ["--depth", "'ten'", "allowed: a whole number"]),
-        (["profile", "--sigma-w", "big"], ["--sigma-w", "'big'", "allowed: a number or critical"]),
-        (["profile", "--depth", "3"], ["--activation", "required"]),
-    ],
-)
-def test_every_mistake_is_one_line_and_status_2(house, args, words):
-    (house / "file").write_text("kept")
-    before = {p for p in house.rglob("*") if "__pycache__" not in p.parts}
-    code, out, err = study(house, *args)
-    assert code == 2
-    assert out == ""
-    assert err.startswith("study: error: ")
-    assert err.count("\n") == 1
-    for word in words:
-        assert word in err
-    assert (house / "file").read_text() == "kept"
-    made = {p for p in house.rglob("*") if "__pycache__" not in p.parts} - before
-    assert not [path for path in made if path.is_file()]
-
-
-PROFILE = ["profile", "--activation", "sigmoid", "--depth", "80", "--width", "32"]
-PROFILE += ["--sigma-w", "1", "--seeds", "3"]
-
-
-@pytest.mark.parametrize(
-    ("args", "words"),
-    [
-        (["--activation", "relo"], ["activation", "relo", "relu"]),
-        (["--depth", "0"], ["depth", "0"]),
-        (["--width", "0"], ["width", "0"]),
-        (["--sigma-w", "-1"], ["sigma_w", "-1"]),
-        (["--sigma-w", "nan"], ["sigma_w", "nan"]),
-        (["--weights", "levy"], ["weights", "levy", "gaussian"]),
-        (["--dtype", "float16"], ["dtype", "float16", "float32"]),
-        (["--engine", "steam"], ["engine", "steam", "dense"]),
-        (["--csv", "mine.txt"], ["--csv", "mine.txt", ".csv"]),
-        (["--csv", "none/mine"], ["--csv", "none/mine", ".csv"]),
-    ],
-)
-def test_a_network_that_is_not_allowed_is_one_line_and_status_2(capsys, args, words):
-    assert main.main([*PROFILE, *args]) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("study: error: ")
-    assert err.count("\n") == 1
-    assert all(word in err for word in words)
 
 
 def test_verify_says_what_is_wrong_by_its_status(house):

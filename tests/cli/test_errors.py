@@ -1,5 +1,6 @@
 """Errors that a person meets: one line that names the command that mends it, and it does."""
 
+import importlib.util
 import json
 import shlex
 import subprocess
@@ -187,29 +188,55 @@ def test_without_results_every_reader_says_what_makes_them(toys, command):
         assert toys.run(*command)[0] == 0
 
 
-@pytest.mark.parametrize(
-    ("args", "words"),
-    [
-        (["figures", "tyo"], ["experiment 'tyo' is unknown; allowed: toy", "mean 'toy'?"]),
-        (["run", "Toy"], ["experiment 'Toy' is unknown", "did you mean 'toy'?"]),
-        (["run", "x"], ["experiment 'x' is unknown; allowed: toy"]),
-        (["run", "--workers", "0"], ["--workers", "'0'", "allowed: a whole number, at least 1"]),
-        (["run", "--results", "/proc/x"], ["--results '/proc/x' cannot be written", "allowed: "]),
-        (["profile", "relo"], ["activation = 'relo'; allowed: relu,", "did you mean 'relu'?"]),
-        (["profile", "Sigmoid"], ["activation = 'Sigmoid'", "did you mean 'sigmoid'?"]),
-        (["profile", "leaky-relu"], ["did you mean 'leaky_relu'?"]),
-        (["profile", "tanh", "--weights", "guassian"], ["weights = ", "mean 'gaussian'?"]),
-        (["profile", "tanh", "--dtype", "float23"], ["dtype = 'float23'", "mean 'float32'?"]),
-        (["profile", "tanh", "--engine", "matrix-free"], ["engine = ", "mean 'matrix_free'?"]),
-    ],
-)
-def test_a_mistake_in_a_name_or_a_number_is_answered_by_what_is_allowed(toys, args, words):
-    if args[0] == "profile":
-        args = ["profile", "--depth", 3, "--sigma-w", 1, "--activation", *args[1:]]
-    line = toys.fails(*args)
+PROFILE = "profile --depth 3 --sigma-w 1 --activation"
+MISTAKES = f"""
+ | COMMAND
+walk | COMMAND | 'walk' | allowed: | list | profile
+run tyo | experiment 'tyo' is unknown | allowed: toy | did you mean 'toy'?
+run Toy | experiment 'Toy' is unknown | did you mean 'toy'?
+run ../toy | experiment '../toy' | allowed: toy
+run x | experiment 'x' is unknown; allowed: toy
+run --preset long | --preset | 'long' | allowed: | quick | paper
+run --workers 0 | --workers | '0' | allowed: a whole number, at least 1
+run --workers two | --workers | 'two' | allowed: a whole number
+run --wrokers 2 | --wrokers | allowed: what
+run --results file | --results 'file' | allowed: a folder
+run --results file/below | --results 'file/below' | allowed: a folder
+run --results /proc/study | --results '/proc/study' cannot be written | allowed: a folder
+run --figures file | --figures 'file' | allowed: a folder
+figures | --results 'results' | made by: python -m study run
+figures toy | missing | python -m study run toy
+figures tyo | experiment 'tyo' is unknown; allowed: toy | did you mean 'toy'?
+verify --results none | --results 'none' has no results; they are made by:
+profile --depth ten | --depth | 'ten' | allowed: a whole number
+profile --sigma-w big | --sigma-w | 'big' | allowed: a number or critical
+profile --depth 3 | --activation | required
+{PROFILE} relo | activation = 'relo'; allowed: relu, | did you mean 'relu'?
+{PROFILE} Sigmoid | activation = 'Sigmoid' | did you mean 'sigmoid'?
+{PROFILE} leaky-relu | did you mean 'leaky_relu'?
+{PROFILE} tanh --depth 0 | depth | 0
+{PROFILE} tanh --width 0 | width | 0
+{PROFILE} tanh --sigma-w -1 | sigma_w | -1
+{PROFILE} tanh --sigma-w nan | sigma_w | nan
+{PROFILE} tanh --weights guassian | weights = | did you mean 'gaussian'?
+{PROFILE} tanh --weights levy | weights | levy | gaussian
+{PROFILE} tanh --dtype float23 | dtype = 'float23' | did you mean 'float32'?
+{PROFILE} tanh --engine matrix-free | engine = | did you mean 'matrix_free'?
+{PROFILE} tanh --csv mine.txt | --csv | mine.txt | .csv
+{PROFILE} tanh --csv none/mine | --csv | none/mine | .csv
+"""
+
+
+@pytest.mark.parametrize("mistake", MISTAKES.strip("\n").splitlines())
+def test_a_mistake_is_one_line_that_says_what_is_allowed_and_writes_nothing(toys, mistake):
+    command, *words = mistake.split("| ")
+    (toys.folder / "file").write_text("kept")
+    before = files(toys.folder)
+    line = toys.fails(*command.split())
     for word in words:
-        assert word in line
+        assert word.rstrip() in line
     assert "did you mean" not in line or line.endswith("?")
+    assert files(toys.folder) == before
 
 
 EXTRAS = {
@@ -218,6 +245,10 @@ EXTRAS = {
     "distributed": (
         "from study.runs import cluster; cluster.connect('tcp://h:1').__enter__()",
         "cluster",
+    ),
+    "pyarrow": (
+        "from study.records.tables import check_format; check_format('parquet', 'it')",
+        "parquet",
     ),
     "typst": ("from study.report import paper; paper.printer()", "paper"),
     "vl_convert": ("from study.report import explorer; explorer.vega()", "explorer"),
@@ -256,19 +287,7 @@ def test_the_command_of_each_table(table, command):
 def test_tables_of_no_experiment_have_commands_that_exist():
     for folder, command in checks._OTHERS.items():
         assert made_by(checks.Path(f"results/{folder}/x.csv")) == command
-        module = command.split()[2]
-        assert module == "study" or (cli_root() / module.replace(".", "/")).exists() or (
-            cli_root() / f"{module.replace('.', '/')}.py"
-        ).exists()  # fmt: skip
-
-
-def cli_root():
-    return checks.Path(main.__file__).parents[2]
-
-
-def test_the_usual_places_are_those_of_the_commands():
-    parsed = main._parser().parse_args(["figures"])
-    assert parsed.results == checks.RESULTS["paper"]
+        assert importlib.util.find_spec(command.split()[2])
 
 
 @pytest.mark.parametrize("name", ["walk", "", "relu6x9", 3, None, "x" * 500])

@@ -9,20 +9,12 @@ import subprocess
 import sys
 
 import pytest
+from test_errors import EXTRAS
 from toyhouse import ROOT
 
 from study.tools import checks
 
 pytestmark = pytest.mark.slow
-
-NEEDS = {
-    "torch": "import study.torch",
-    "data": "from study.sampling.digits import digits; digits()",
-    "cluster": "from study.runs import cluster; cluster.connect('tcp://h:1').__enter__()",
-    "paper": "from study.report import paper; paper.printer()",
-    "explorer": "from study.report import explorer; explorer.vega()",
-    "parquet": "from study.records.tables import check_format; check_format('parquet', 'a table')",
-}
 
 
 def done(*command, cwd):
@@ -63,11 +55,11 @@ def test_the_command_runs_from_the_wheel(installed):
     assert str(folder) in where
 
 
-@pytest.mark.parametrize("extra", checks.EXTRAS)
-def test_every_message_about_an_extra_names_what_installs_it(installed, extra):
+@pytest.mark.parametrize("module", EXTRAS)
+def test_every_message_about_an_extra_names_what_installs_it(installed, module):
     python, folder = installed
-    module = {"explorer": "vl_convert"}.get(extra, checks.EXTRAS[extra])
-    code = f"import sys; sys.modules[{module!r}] = None; {NEEDS[extra]}"
+    use, extra = EXTRAS[module]
+    code = f"import sys; sys.modules[{module!r}] = None; {use}"
     last = done(python, "-c", code, cwd=folder).stderr.splitlines()[-1]
     commands = re.findall(r"pip install ([^,]+)", last)
     assert commands == [checks.EXTRAS[extra], f'".[{extra}]"']
