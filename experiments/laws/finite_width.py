@@ -29,11 +29,16 @@ from study import theory
 from study.core.blocks import Dense
 from study.core.network import Network
 from study.sampling import gaussian
-from study.theory.finite_width import backward_law, born_dead, forward_law, weight_gradient_law
+from study.theory.finite_width import (
+    NormLaw,
+    backward_law,
+    born_dead,
+    forward_law,
+    weight_gradient_law,
+)
 from study.theory.fluctuations import drift_and_spread, independent_layers
 from study.theory.moments import KURTOSIS, kurtosis_shift
 from study.theory.moments import drift_and_spread as scale_free
-from study.theory.norm_law import NormLaw
 
 JUDGES = {"mean": mean_of, "median": median_of, "variance": variance_of}
 """Of what the theory's law and the sample have each."""

@@ -16,10 +16,9 @@ from study import theory
 from study.core.backprop import backward, forward
 from study.core.network import Network
 from study.engines.profile import profile
-from study.theory.finite_width import backward_law
+from study.theory.finite_width import NormLaw, backward_law
 from study.theory.fluctuations import Gain, fluctuations
 from study.theory.moments import KURTOSIS
-from study.theory.norm_law import NormLaw
 
 HE = math.sqrt(2)
 """He's sigma_w, at which a ReLU network has chi = 1."""

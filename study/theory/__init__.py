@@ -1,22 +1,7 @@
-"""What theory predicts of deep random networks. Nothing here runs a network.
-
-==============  ====================================================================================
-quadrature      Gaussian expectations, right for kinks
-maps            variance, correlation and gradient from one layer to the next, and layer by layer
-mean_field      q*, chi, depth scales, phase, critical sigma_w
-norm_law        what a layer of finite width does to a norm, and the law of a norm after many layers
-finite_width    that law for linear and ReLU networks, any widths; the probability of a dead one
-moments         weights of any symmetric law; drift and spread where they are exact
-fluctuations    drift and spread for every activation, to first order in 1/width
-blocks          normalisation, residual branches, and two inputs: their gradients' likeness
-spectra         singular values of the Jacobian: spread, largest, Lyapunov exponents
-gradient_norms  the norms that theory expects, layer by layer; the depth at which a format loses one
-rounding        how often a pre-activation is exactly 0, by number format
-==============  ====================================================================================
+"""What theory predicts of deep random networks; nothing here runs one. Derivations: docs/theory.md.
 
 An activation is a name, a row or a function. chi and G are factors of the SQUARED norm, logarithms
 natural, sigma_w and sigma_b standard deviations: Var W = sigma_w^2 / fan_in.
-Derivations are in docs/theory.md.
 
 >>> from study import theory
 >>> theory.mean_field("sigmoid", sigma_w=12.0).phase        # a sigmoid network can explode

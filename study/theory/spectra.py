@@ -25,8 +25,8 @@ from typing import NamedTuple
 import numpy as np
 import scipy
 
+from study.theory.finite_width import active_units
 from study.theory.maps import ActivationLike, positive, row_of
-from study.theory.norm_law import active_units
 from study.theory.quadrature import break_points, gaussian_nodes
 from study.tools.checks import integer, one_of
 from study.tools.elementary import Array

@@ -31,19 +31,14 @@ def claim(name, statement, threshold, judge=lambda tables: None, **more):
         (below(1.0), 1.1, 1.5, "refuted"),
         (below(1.0), 0.9, 1.1, "inconclusive"),
         (below(1.0), 0.5, 1.0, "inconclusive"),
-        (below(1.0), -math.inf, 0.5, "supported"),
         (below(1.0), -math.inf, -math.inf, "supported"),
-        (below(1.0), -math.inf, math.inf, "inconclusive"),
         (above(1.0), 1.1, 1.5, "supported"),
         (above(1.0), 0.5, 0.9, "refuted"),
-        (above(1.0), 0.9, 1.1, "inconclusive"),
         (above(1.0), 1.1, math.inf, "supported"),
         (above(1.0), -math.inf, -math.inf, "refuted"),
         (within(0.9, 1.1), 0.95, 1.05, "supported"),
-        (within(0.9, 1.1), 1.2, 1.3, "refuted"),
         (within(0.9, 1.1), 0.1, 0.2, "refuted"),
         (within(0.9, 1.1), 0.8, 1.0, "inconclusive"),
-        (within(0.9, 1.1), 0.8, 1.2, "inconclusive"),
     ],
 )
 def test_the_verdict_is_what_the_interval_says(threshold, low, high, expected):
@@ -142,12 +137,9 @@ def test_judging_an_experiment_goes_both_ways():
     assert table["threshold"].tolist() == ["below 0", "above 0"]
 
 
-def test_a_claim_is_about_something_that_the_study_knows():
+def test_a_claim_needs_a_threshold_and_is_about_something_that_the_study_knows():
     assert claim("A", "…", below(0.0), about="saying").about == "saying"
     with pytest.raises(ValueError, match=r"about of claim 'A' = 'D'; allowed: "):
         claim("A", "…", below(0.0), about="D")
-
-
-def test_a_claim_needs_a_threshold():
     with pytest.raises(ValueError, match=r"threshold of claim 'A' = 0\.25"):
         claim("A", "…", 0.25)

@@ -5,7 +5,7 @@ import pytest
 
 from study import theory
 from study.theory import blocks, finite_width, fluctuations, moments, rounding, spectra
-from study.theory.norm_law import NormLaw
+from study.theory.finite_width import NormLaw
 
 
 @pytest.mark.parametrize(

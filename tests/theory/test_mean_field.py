@@ -36,9 +36,6 @@ def squares(name, q):
     return theory.variance_map(name, q, 1.0), theory.gradient_factor(name, q, 1.0)
 
 
-# --- One dimension: closed forms -----------------------------------------------------------
-
-
 def closed_form(name, q):
     s = np.sqrt(q)
     if name == "linear":
@@ -74,9 +71,6 @@ def test_gauss_hermite_would_be_caught():
     wrong = w @ activation("hard_tanh").derivative(z) ** 2 / w.sum()
     assert abs(wrong / exact - 1) > 1e-4
     assert_allclose(squares("hard_tanh", 1.0)[1], exact, rtol=1e-14, atol=0)
-
-
-# --- One dimension: rigorous integrals -----------------------------------------------------
 
 
 def rigorous(f, q):
@@ -124,8 +118,6 @@ def test_moments_equal_rigorous_integrals(name, q):
         exact = rigorous(lambda x, analytic, f=f: f(x, analytic) ** 2, q)
         assert_allclose(computed, exact, rtol=1e-13, atol=0)
 
-
-# --- Two dimensions ------------------------------------------------------------------------
 
 GAPS = (1.9, 1.0, 0.3, 1e-2, 1e-5, 1e-9, 1e-12)
 
@@ -184,13 +176,9 @@ def test_two_kinks_at_once(q, c):
     assert_allclose(computed, exact, rtol=1e-12, atol=0)
 
 
-# --- The printed tables --------------------------------------------------------------------
-
 CRITICAL_LINES = [  # sigma_b^2; sigma_w^2 and q of tanh, then of erf
     (0.001, 1.1891895852, 0.1072923561, 1.1724858073, 0.1192780254),
-    (0.01, 1.4242052905, 0.2733009135, 1.3843071353, 0.2916693365),
     (0.05, 1.7609546396, 0.5700478816, 1.6873614079, 0.5879783678),
-    (0.1, 1.9860726411, 0.8057991819, 1.8905893367, 0.8194340654),
     (0.3, 2.5051271897, 1.4611694469, 2.3620305181, 1.4576008646),
 ]
 
@@ -251,23 +239,16 @@ def test_a_tangency_is_no_crossing():
 
 BIASED_TANH = [  # sigma_w^2, q_star, chi, c_star, xi_c, xi_q; sigma_b^2 = 0.05
     (1.2, "0.26990", "0.84517", "1.000", "5.945", "1.81"),
-    (1.5, "0.41804", "0.93864", "1.000", "15.79", "1.68"),
     (1.7, "0.53308", "0.98674", "1.000", "74.9", "1.56"),
-    (1.9, "0.65711", "1.02845", "0.8382", "39.4", None),
     (2.5, "1.06396", "1.13352", "0.4468", "11.8", None),
     (4.0, "2.19549", "1.34240", "0.165", "6.98", None),
 ]
 SIGMOID = [  # sigma_w, q_star, chi, xi_grad, xi_q, log10 norm per 100 layers, c_star
-    (0.5, "0.063461", "0.015155", "0.239", "0.237", "-90.97", "1"),
     (1, "0.264687", "0.055721", "0.346", "0.333", "-62.70", "1"),
-    (2, "1.196914", "0.171581", "0.567", "0.459", "-38.28", "1"),
     (4, "5.855404", "0.398879", "1.088", "0.480", "-19.96", "1"),
-    (5, "9.711253", "0.501649", "1.450", "0.454", "-14.98", "1"),
-    (6, "14.588142", "0.600991", "1.964", "0.429", "-11.06", "1"),
     (8, "27.382523", "0.794823", "4.355", "0.388", "-4.99", "1"),
     (10, "44.207442", "0.985806", "69.95", "0.358", "-0.31", "1"),
     (12, "65.048390", "1.175578", "-6.18", "0.336", "3.51", "0.966"),
-    (16, "118.754346", "1.553574", "-2.27", "0.306", "9.57", "0.919"),
     (32, "493.674741", "3.060356", "-0.89", "0.250", "24.29", "0.851"),
 ]
 
@@ -278,8 +259,6 @@ def test_biased_tanh_table(line):
     for value, text in zip((at.q_star, at.chi, at.c_star, at.xi_c, at.xi_q), line[1:], strict=True):
         if text is not None:
             assert_printed(value, text)
-    if line[0] == 2.5:
-        assert_printed(at.xi_grad, "-7.98")
 
 
 @pytest.mark.parametrize("line", SIGMOID, ids=lambda line: f"sw={line[0]}")
@@ -289,9 +268,6 @@ def test_sigmoid_table(line):
     values = (at.q_star, at.chi, at.xi_grad, at.xi_q, per_100_layers, at.c_star)
     for value, text in zip(values, line[1:], strict=True):
         assert_printed(value, text)
-
-
-# --- Fixed points --------------------------------------------------------------------------
 
 
 def test_scale_free_fixed_points():
@@ -395,9 +371,6 @@ def test_extreme_scales(name, sigma_w, sigma_b):
     assert at.chi >= 0
 
 
-# --- Functions for activations -------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("name", "function"),
     [
@@ -430,9 +403,6 @@ def test_quadrature_converges_on_what_is_steep_or_turns_often(function):
 def test_kinks_that_no_row_names_are_found():
     assert_allclose(break_points(activation(lambda z: np.clip(z, -1, 1))).kinks, [-1, 0, 1])
     assert len(break_points(activation("relu")).breaks) == 1
-
-
-# --- The words of the boundary -------------------------------------------------------------
 
 
 def test_std_zero_and_shapes():

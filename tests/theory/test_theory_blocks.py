@@ -9,8 +9,6 @@ from numpy.testing import assert_allclose
 from study.core.activations import TABLE
 from study.theory import blocks, finite_width, maps
 
-# --- Normalisation -------------------------------------------------------------------------
-
 
 def test_printed_factors_of_normalisation():
     for name, batch_norm, layer_norm in (
@@ -54,9 +52,6 @@ def test_large_batches_tend_to_the_infinite_one(name):
     assert 0 < errors[1] < 2 / 1000
     assert errors[0] / errors[1] == pytest.approx(2, rel=0.02)
     assert errors[2] < 2e-5
-
-
-# --- Residual networks ---------------------------------------------------------------------
 
 
 def test_schedules_in_closed_form():
@@ -105,9 +100,6 @@ def test_growth_survives_the_float_range():
     assert_allclose(relu.log_signal[-1], 10_000 * math.log(2), rtol=1e-12)
 
 
-# --- Shattered gradients -------------------------------------------------------------------
-
-
 def test_independent_shattering_in_closed_form():
     iid = blocks.independent_shattering
     assert_allclose(iid(8).covariance, 0.5 ** np.arange(1, 9), rtol=1e-14)
@@ -130,9 +122,6 @@ def test_shattering_follows_the_correlation_map():
     deep = blocks.independent_shattering(5000)
     assert deep.covariance[-1] == 0
     assert_allclose(deep.log_covariance[-1], -5000 * math.log(2), rtol=1e-13)
-
-
-# --- Dying ---------------------------------------------------------------------------------
 
 
 def test_printed_probabilities_of_death():

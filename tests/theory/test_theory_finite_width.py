@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose
 from scipy import special
 from witness_arb import bits
 
-from study.theory import finite_width, moments, norm_law
+from study.theory import finite_width, moments
 
 
 def within(sample, exact, sigmas=4.0):
@@ -22,9 +22,6 @@ def within(sample, exact, sigmas=4.0):
 
 def variance_within(sample, exact):
     return within((sample - np.mean(sample)) ** 2, exact)
-
-
-# --- One layer -----------------------------------------------------------------------------
 
 
 def cumulants_in_balls(n):
@@ -47,17 +44,17 @@ def cumulants_in_balls(n):
 
 @pytest.mark.parametrize("n", [2, 3, 10, 101, 1000, 100_000])
 def test_cumulants_equal_sums_in_arbitrary_precision(n):
-    assert_allclose(norm_law.masked_cumulants(n), cumulants_in_balls(n), rtol=1e-12, atol=0)
+    assert_allclose(finite_width.masked_cumulants(n), cumulants_in_balls(n), rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("n", [10**5, 10**6, 10**9])
 def test_cumulants_of_wide_layers_have_their_expansion(n):
-    mean, variance = norm_law.masked_cumulants(n)
+    mean, variance = finite_width.masked_cumulants(n)
     assert_allclose(
         mean, -5 / (2 * n) - 49 / (12 * n**2), rtol=20 / n**2 + 1e-13 + 1e-15 * n**0.5, atol=0
     )
     assert_allclose(variance, 5 / n + 37 / (2 * n**2), rtol=40 / n**2 + 1e-12, atol=0)
-    assert_allclose(norm_law.spherical_cumulants(n), (-1.5 / n, 3 / n), rtol=6 / n, atol=0)
+    assert_allclose(finite_width.spherical_cumulants(n), (-1.5 / n, 3 / n), rtol=6 / n, atol=0)
 
 
 @pytest.mark.parametrize("x", [0.5, 3.7, 15.9, 16.1, 700.5, 1e6])
@@ -68,17 +65,14 @@ def test_gamma_ratio_in_arbitrary_precision(x, t):
         exact = ball.lgamma() - flint.acb(x).lgamma()
         exact -= flint.acb(complex(t).real, complex(t).imag) * flint.acb(x).log()
         exact = complex(float(exact.real.mid()), float(exact.imag.mid()))
-    computed = complex(norm_law.log_gamma_ratio(np.array(x), np.array(t)))
+    computed = complex(finite_width.log_gamma_ratio(np.array(x), np.array(t)))
     assert abs(computed - exact) < 3e-13 * max(1.0, abs(t))
-
-
-# --- Many layers ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 40, 1000, 10**6])
 def test_one_gaussian_layer_is_a_mixture_of_incomplete_gamma_functions(n):
     law = finite_width.forward_law([n, n])
-    units, p = norm_law.active_units(n)
+    units, p = finite_width.active_units(n)
     x = law.mean + math.sqrt(law.variance) * np.linspace(-4, 3, 9)
     with np.errstate(under="ignore"):
         exact = special.gammainc(units / 2, np.exp(x)[:, None] * n / 4) @ p
@@ -92,7 +86,7 @@ def test_one_gaussian_layer_is_a_mixture_of_incomplete_gamma_functions(n):
 @pytest.mark.parametrize("n", [64, 500])
 def test_one_orthogonal_layer_is_a_mixture_of_incomplete_beta_functions(n):
     law = finite_width.forward_law([n, n], weights="orthogonal")
-    units, p = norm_law.active_units(n)
+    units, p = finite_width.active_units(n)
     units, p = units[units < n], p[units < n]
     x = law.mean + math.sqrt(law.variance) * np.linspace(-4, 3, 9)
     with np.errstate(under="ignore"):
@@ -193,10 +187,7 @@ def test_what_holds_for_every_network(widths):
     # Jensen, for the living; the dead pull the expectation down.
     assert law.mean < law.log_expectation - math.log(law.alive)
     swapped = finite_width.weight_gradient_law(widths, len(widths) - 2)
-    assert swapped.variance > law.variance - norm_law.masked_cumulants(widths[-1])[1]
-
-
-# --- Weights of other laws -----------------------------------------------------------------
+    assert swapped.variance > law.variance - finite_width.masked_cumulants(widths[-1])[1]
 
 
 def test_second_order_of_the_kurtosis_shift():
@@ -216,9 +207,9 @@ def test_second_order_of_the_kurtosis_shift():
 def test_drift_and_spread_are_the_leading_order():
     n = 10**6
     for activation, weights, kind in (
-        ("relu", "gaussian", norm_law.masked_cumulants),
-        ("relu", "orthogonal", norm_law.spherical_cumulants),
-        ("linear", "gaussian", norm_law.plain_cumulants),
+        ("relu", "gaussian", finite_width.masked_cumulants),
+        ("relu", "orthogonal", finite_width.spherical_cumulants),
+        ("linear", "gaussian", finite_width.plain_cumulants),
     ):
         drift, spread = moments.drift_and_spread(activation, weights)
         assert_allclose(np.multiply(kind(n), n), (-drift, spread), rtol=1e-5)

@@ -47,9 +47,6 @@ def test_erf_variance_in_closed_form():
         assert_allclose(spectrum("erf", 1, "orthogonal", q).normalised_variance, exact, rtol=1e-9)
 
 
-# --- Deep linear networks ------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("law", ["gaussian", "orthogonal"])
 def test_relu_exponents_add_up_to_volumes(law):
     """The first is half the exact law's mean; k of them are the growth of a volume."""
