@@ -78,6 +78,7 @@ def _pairs(what: str, left: pd.Series, right: pd.Series, term: pd.Series) -> tup
 def _differ(left: pd.Series, right: pd.Series, size: pd.Series | float = 0.0) -> str:
     """How many differ by more than rounding makes of terms of that size."""
     allowed = TOLERANCE * (1 + right.abs() + size)
+    allowed = allowed.where(np.isfinite(allowed), 0.0)  # an infinity equals itself alone
     same = np.isclose(left, right, rtol=0, atol=allowed, equal_nan=True)
     return "" if same.all() else f"{(~same).sum()} of {len(same)} differ"
 
