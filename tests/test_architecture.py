@@ -16,8 +16,8 @@ ROOMS = [
     *("engines", "runs", "plot", "report", "torch", "cli"),
 ]
 """In order: each may import from those before it."""
-SPEED_ENGINES: set[str] = set()
-"""Modules with a backward pass of their own, compiled for speed; none at present."""
+SPEED_ENGINES = {"study.engines.walk"}
+"""Modules with a backward pass of their own, compiled for speed."""
 
 
 def name_of(path):

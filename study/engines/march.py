@@ -81,6 +81,10 @@ class MarchedWeights:
         b = np.tile(b, (len(self.sigma_b) // self.seeds, 1))
         return add(z, (self.sigma_b.astype(self.dtype)[:, None] * b)[:, None])
 
+    def log10_norms(self, layers: Array, depth: int, n_out: int) -> Array:
+        """log10 of the norm of W^(k), (layers, trunks); NaN where no matrix is formed."""
+        return np.full((len(layers), len(self.sigma_w)), np.nan)
+
 
 class MarchedLayer(RecordedLayer):
     """A layer of networks that march together; its weights are their engine's."""
@@ -198,25 +202,29 @@ class March:
 
     def _joined(self, dr: Scaled | None, depth: int) -> Scaled | None:
         """dr with the rows of the networks that end at this depth."""
-        new = np.flatnonzero(self.depths == depth)
-        if not len(new):
+        if depth not in self.depths:
             return dr
-        trunk = self.trunk[new]
-        if self.targets is None:
-            start = Scaled(self._of_each(self.cotangent, len(new)), 0)
-        else:
-            start = cost_gradient(self.outputs[depth].r[trunk], self.targets)
-            missing = self.width - self.n_out
-            padded = np.pad(start.mantissa, ((0, 0), (0, 0), (0, missing)))
-            start = Scaled(padded, start.exponent)
-        start = settle(start.mantissa, start.exponent)
-        self.record.upstream.put((depth, new), start)
+        _, start = self._start(depth)
         dr = start if dr is None else joined([dr, start])
         trunk = self.trunk[: len(dr.mantissa)]
         alike = np.array_equal(trunk, np.arange(self.rows))
         # A slice, where it is one, is no copy.
         self.weights.trunk = EVERY if alike else trunk
         return dr
+
+    def _start(self, depth: int) -> tuple[Array, Scaled]:
+        """The rows of the networks that end at this depth, and dC/dr at their output."""
+        new = np.flatnonzero(self.depths == depth)
+        if self.targets is None:
+            start = Scaled(self._of_each(self.cotangent, len(new)), 0)
+        else:
+            start = cost_gradient(self.outputs[depth].r[self.trunk[new]], self.targets)
+            missing = self.width - self.n_out
+            padded = np.pad(start.mantissa, ((0, 0), (0, 0), (0, missing)))
+            start = Scaled(padded, start.exponent)
+        start = settle(start.mantissa, start.exponent)
+        self.record.upstream.put((depth, new), start)
+        return new, start
 
     def _inputs(self, data: Data) -> Array:
         """(seeds, batch, n_in)."""

@@ -1,51 +1,15 @@
 """The matrix-free engine: the law of every gradient, without a weight matrix.
 
 A layer's weights act on the few directions that the batch spans, forwards and backwards, and on
-nothing else. So draw those actions, each from its law given what has been drawn before.
+nothing else: those actions are drawn, each from its law given what has been drawn before. In one
+layer write R = r^(k), D = dC/dz^(k+1) (rows are examples), R = T Q with m = min(batch, fan_in)
+orthonormal rows of Q, and G1, H for fresh normals; then
 
-In one layer write R = r^(k), D = dC/dz^(k+1) (rows are examples), W = c G, and
+    Gaussian    R W = c T G1    D W' = c [(D G1') Q + S (H - (H Q') Q)]    S S' = D D'
+    orthogonal  R W = c T F     D W' = c [(D F') Q + S E]                  S S' = D2 D2'
 
-    R = T Q,   Q with m = min(batch, fan_in) orthonormal rows.
-
-**Gaussian.** G has independent N(0, 1) entries, c = sigma_w / sqrt(fan_in). With G1 and H of
-independent N(0, 1) entries, fresh in every layer, and S any root of D D' = S S',
-
-    forward    R W  = c T G1
-    backward   D W' = c [(D G1') Q + S (H - (H Q') Q)]
-
-have, over all layers, jointly, the law that the matrices G give.
-
-*Proof.* Let F be all that has been drawn when layer k is reached on the way up (W^(0..k-1), the
-inputs, the biases): R and Q are functions of F, and G is independent of F. Rotating the rows of G
-does not change its law, so given F, G1 := Q G is N(0, 1) and independent of the remainder
-(I - Q'Q) G, which the rest of the forward pass does not see: r^(k+1) depends on W^(k) through G1.
-On the way down let F* be the whole forward pass and W^(l), l > k. D is a function of F*, and given
-F* the remainder of G has the law it had. Write D = S P, P with orthonormal rows. Then
-D G' = D (QG)' Q + S (P G') (I - Q'Q), and given F*, P G' (I - Q'Q) has the law of H (I - Q'Q): rows
-of G' turned by P, a function of F*. Finally W^(k) is not met again: layers are not tied. []
-
-**Orthogonal.** W = c O, O the first fan_in rows and width columns of a Haar matrix of size
-N = max(fan_in, width), c = sigma_w sqrt(N / fan_in); zeros appended to R and D make it square. O
-maps Q to F = Q O, given the past a uniformly distributed orthonormal frame: normals,
-orthonormalised. The complement of F then goes back to that of Q by an isometry that is Haar and
-independent of F. Split D = (D F') F + D2: the first part returns to Q exactly, and D2 = S P to S E,
-where E is a uniform frame within the complement of Q, at most N - m directions:
-
-    forward    R W  = c T F,                     F = frame(G1)
-    backward   D W' = c [(D F') Q + S E],        E = frame(H - (H Q') Q),   S S' = D2 D2'
-
-**What is shared.** G1 and H come from counters named by (seed, layer), so all networks of a seed
-use the same, whatever their activation, sigma_w or depth. Each network's own law is exact; the
-networks of a seed are dependent (common random numbers), but do *not* share a weight matrix, so
-statements about two networks on the same matrix need the dense engine. Intervals resample over
-seeds. Inputs, biases and the cotangent of a seed are those of the dense engine.
-
-**Lost rank.** Nothing above asks R to have full rank: Q may span more than R does. `factor` says
-what accuracy in law nearly dependent examples, duplicates and dead layers get.
-
-**Limits.** The weights must be Gaussian or orthogonal, at initialisation, each matrix used once:
-uniform, given, trained or tied weights have another law. No matrix is formed, so there is no
-norm of it. Memory and work are O(fan_in batch) and O(fan_in batch^2) a layer.
+with frames F of G1 and E of H - (H Q') Q, and D2 = D - (D F') F. docs/matrix_free.md proves that
+this is the joint law over all layers, and says what networks of a seed share.
 """
 
 from __future__ import annotations
@@ -61,6 +25,7 @@ import numpy as np
 from study.arithmetic.scaled import Scaled, settle, sum_of_squares
 from study.core.network import Network
 from study.engines.march import Data, March, MarchedWeights
+from study.engines.walk import KEPT_BYTES, keys, walked
 from study.engines.weights import CORES, one_blas_thread
 from study.sampling import gaussian
 from study.tools import Array
@@ -96,8 +61,8 @@ class Draws:
     ):
         self.keys, self.dtype, self.depth, self.keep = keys, dtype, depth, keep
         self.shapes = shapes
-        """Of layer 0, and of the others."""
-        layer = math.prod(shapes[1]) * dtype.itemsize
+        """Of layer 0, and of the others: (directions, units)."""
+        layer = len(keys) * math.prod(shapes[1]) * dtype.itemsize
         self.count = max(1, GROUP_BYTES // max(layer, 1))
         self.groups: dict[int, Array] = {}
 
@@ -113,10 +78,8 @@ class Draws:
     def _group(self, at: int) -> Array:
         first = 1 + at * self.count
         layers = range(first, min(first + self.count, self.depth)) if at >= 0 else range(1)
-        shape = (len(layers), *self.shapes[at >= 0])
-        keys = np.tile(self.keys, (len(layers), 1))
-        draws = np.empty((len(keys), *shape[2:]), self.dtype)
-        return gaussian.fill_normals(keys, np.repeat(layers, len(self.keys)), draws).reshape(shape)
+        shape = (len(layers), len(self.keys), *self.shapes[at >= 0])
+        return gaussian.fill_layers(self.keys, layers, np.empty(shape, self.dtype))
 
 
 class Frames(Draws):
@@ -142,15 +105,12 @@ class MatrixFreeWeights(MarchedWeights):
             known = Frames
             for scale, fan_in in zip(self.scales, (n_in, self.units), strict=True):
                 scale *= self.dtype.type(math.sqrt(max(fan_in, self.units)))
-        keys = (
-            np.stack([gaussian.key(seed, "matrix_free", way) for seed in seeds])
-            for way in ("forward", "backward")
-        )
+        forward, backward = keys(seeds)
         size = len(seeds) * batch * max(n_in, self.units) * self.dtype.itemsize
         keep = size * depth <= self.signal_bytes
-        self.known = known(next(keys), self.dtype, depth, up, keep)
+        self.known = known(forward, self.dtype, depth, up, keep)
         """Q G^(k), which the forward pass reveals: normals, or a uniform frame."""
-        self.fresh = Draws(next(keys), self.dtype, depth, down, keep=False)
+        self.fresh = Draws(backward, self.dtype, depth, down, keep=False)
         keep = batch > 1 and 8 * len(self.sigma_w) * batch**2 * depth <= ROOT_BYTES
         self.roots: dict[int, Root] | None = {} if keep else None
         """Of r^(k), from the forward to the backward pass."""
@@ -159,57 +119,43 @@ class MatrixFreeWeights(MarchedWeights):
         root = None
         if self.roots is not None:
             root = self.roots[k] = gram_root(r.mantissa)
-        T = _norms(r) if self.batch == 1 else factor(r.mantissa, frame=False, root=root)[0]
+        T, _ = factor(r.mantissa, frame=False, root=root)
         T *= self.scale(k)
         z = np.empty((*r.mantissa.shape[:-1], self.units), self.dtype)
         times(self._by_seed(T), self.known(k)[..., : self.units], self._by_seed(z))
         return self.biased(k, Scaled(z, r.exponent))
 
     def down(self, k: int, delta: Scaled, r: Scaled) -> Scaled:
-        if self.batch == 1:
-            Q = _direction(r.mantissa, _norms(r))
-            S = _norms(delta)
-        else:
-            root = None if self.roots is None else self.roots.pop(k)
-            Q = factor(r.mantissa, root=root)[1]
-            S = None
+        root = None if self.roots is None else self.roots.pop(k)
+        _, Q = factor(r.mantissa, root=root)
         dr = np.empty((*delta.mantissa.shape[:-1], self.width(k)), self.dtype)
         c = self._by_seed(self.scale(k)[self.trunk])
         D = self._by_seed(delta.mantissa)
-        S = None if S is None else self._by_seed(S)
         Q = self._by_seed(Q[self.trunk])
-        self.back(c, D, S, Q, self.known(k), self.fresh(k), self._by_seed(dr))
+        self.back(c, D, Q, self.known(k), self.fresh(k), self._by_seed(dr))
         return settle(dr, delta.exponent)
-
-    def log10_norms(self, layers: Array, depth: int, n_out: int) -> Array:
-        return np.full((len(layers), len(self.sigma_w)), np.nan)
 
     def _by_seed(self, x: Array) -> Array:
         """(networks, seeds, ...), or (seeds, ...) of one, which broadcast against the draws."""
         return x if len(x) == self.seeds else x.reshape(-1, self.seeds, *x.shape[1:])
 
     def _shapes(self, n_in: int) -> tuple[tuple, tuple]:
-        """Draws of the forward and of the backward pass: (seeds, directions, units)."""
+        """Draws of the forward and of the backward pass: (directions, units)."""
         n_out, m = self.units, min(self.batch, n_in)
         if self.law == "gaussian":
-            return (self.seeds, m, n_out), (self.seeds, min(self.batch, n_out), n_in)
+            return (m, n_out), (min(self.batch, n_out), n_in)
         size = max(n_in, n_out)
-        return (self.seeds, m, size), (self.seeds, min(self.batch, size - m), size)
+        return (m, size), (min(self.batch, size - m), size)
 
 
-def gaussian_back(
-    c: Array, D: Array, S: Array | None, Q: Array, G1: Array, H: Array, out: Array
-) -> None:
-    """D W' = c [S (H - (H Q') Q) + (D G1') Q]; S, a root of D D', where it is known."""
-    if S is None:
-        S, _ = factor(D, frame=False)
+def gaussian_back(c: Array, D: Array, Q: Array, G1: Array, H: Array, out: Array) -> None:
+    """D W' = c [S (H - (H Q') Q) + (D G1') Q]."""
+    S, _ = factor(D, frame=False)
     times(c * S, H, out)
     out += times(c * (D @ G1.mT - times(S, H @ Q.mT)), Q)
 
 
-def haar_back(
-    c: Array, D: Array, S: Array | None, Q: Array, F: Array, H: Array, out: Array
-) -> None:
+def haar_back(c: Array, D: Array, Q: Array, F: Array, H: Array, out: Array) -> None:
     """D W' = c [S E + (D F') Q]."""
     n_in, n_out = out.shape[-1], D.shape[-1]
     A = D @ F[..., :n_out].mT
@@ -297,7 +243,11 @@ def factor(
     batch, units = R.shape[-2:]
     if batch == 1:
         T = np.sqrt(np.vecdot(R, R))[..., None]
-        return T, _direction(R, T) if frame else None
+        if not frame:
+            return T, None
+        Q = R / np.where(T > 0, T, T.dtype.type(1))
+        Q[..., :1] += T == 0
+        return T, Q
     norms, L, poor = root or gram_root(R)
     m = min(batch, units)
     T = L[..., :m].copy()
@@ -312,23 +262,9 @@ def factor(
     return T.astype(R.dtype, copy=False), Q.astype(R.dtype, copy=False) if frame else None
 
 
-def _norms(x: Scaled) -> Array:
-    """Of single examples, (rows, 1, 1), in their format."""
-    return np.sqrt(x.squares).astype(x.mantissa.dtype)[..., None]
-
-
 def _unit(R: Array, norms: Array) -> Array:
     """The examples scaled to norm 1, in float64; 0 where R is 0."""
     return R / np.where(norms > 0, norms, 1)
-
-
-def _direction(R: Array, norm: Array) -> Array:
-    """R / norm; the first axis where R is 0."""
-    if norm.all():
-        return R / norm
-    Q = R / np.where(norm > 0, norm, norm.dtype.type(1))
-    Q[..., :1] += norm == 0
-    return Q
 
 
 def _cholesky(K: Array) -> Array:
@@ -396,14 +332,29 @@ def matrix_free(
     """
     first = nets[0]
     shape = (data.batch, first.width) if data.inputs is None else data.inputs.shape
-    row = len(nets) * shape[0] * max(shape[1], first.width) * np.dtype(first.dtype).itemsize
+    itemsize = np.dtype(first.dtype).itemsize
+    row = len(nets) * shape[0] * max(shape[1], first.width) * itemsize
+    draws = max(net.depth for net in nets) * first.width * itemsize
     # Where all seeds are little, two threads would but wait for each other's turn in Python.
     threads = CORES if len(seeds) * row > THREAD_BYTES else 1
-    size = max(1, min(BLOCK_BYTES // row, -(-len(seeds) // threads)))
+    size = max(1, min(BLOCK_BYTES // row, KEPT_BYTES // draws, -(-len(seeds) // threads)))
     blocks = [seeds[i : i + size] for i in range(0, len(seeds), size)]
 
     def walk(block: Sequence[int]) -> list[list[dict[str, Array]]]:
-        return March(MatrixFreeWeights, nets, block, data).columns(chosen)
+        columns = walked(nets, block, data, chosen)
+        left: dict[tuple, list[int]] = {}
+        for place, of_seed in enumerate(columns):
+            rest = tuple(j for j, entries in enumerate(of_seed) if entries is None)
+            left.setdefault(rest, []).append(place)
+        for rest, places in left.items():
+            if not rest:
+                continue
+            some = [nets[j] for j in rest], [block[place] for place in places]
+            marched = March(MatrixFreeWeights, *some, data).columns(chosen)
+            for place, of_seed in zip(places, marched, strict=True):
+                for j, entries in zip(rest, of_seed, strict=True):
+                    columns[place][j] = entries
+        return columns
 
     with one_blas_thread():
         if len(blocks) == 1:

@@ -120,14 +120,41 @@ def fill_normals(keys, layers, out):
     shape = (*out.shape[:1], 4)
     if getattr(keys, "dtype", None) != np.uint32 or keys.shape != shape:
         raise ValueError(f"keys = {keys!r} is not allowed, need a uint32 array of shape {shape}")
-    if isinstance(layers, int | np.integer):
-        layers = np.full(len(out), _integer("layers", layers, 0, 2**32), np.uint32)
-    else:
-        layers = np.array([_integer("layers", k, 0, 2**32) for k in layers], np.uint32)
-        if len(layers) != len(out):
-            raise ValueError(f"layers: {len(layers)} of them are not allowed, need {len(out)}")
+    layers = np.asarray(layers)
+    if layers.dtype.kind not in "iu" or ((layers < 0) | (layers >= 2**32)).any():
+        raise ValueError(f"layers = {layers} is not allowed, need integers in [0, 2^32)")
+    if layers.ndim and layers.shape != out.shape[:1]:
+        raise ValueError(f"layers: {len(layers)} of them are not allowed, need {len(out)}")
+    layers = np.ascontiguousarray(np.broadcast_to(layers, len(out)), np.uint32)
     if out.size:
         KERNELS["normals", out.dtype](keys, layers, out.reshape(len(out), -1))
+    return out
+
+
+def fill_layers(keys, layers, out):
+    """Fill ``out[i, j]`` as ``fill_normal(keys[j], layers[i], out[i, j])`` would, in one call.
+
+    Parameters
+    ----------
+    keys : ndarray of uint32, shape (n, 4)
+        Rows from `key`.
+    layers : sequence of m ints
+    out : ndarray of float32 or float64, shape (m, n, ...)
+        C-contiguous.
+
+    Returns
+    -------
+    ndarray
+        `out`.
+
+    Examples
+    --------
+    >>> out = fill_layers(key(7)[None], [3, 4], np.empty((2, 1, 5)))
+    >>> bool((out[1, 0] == normal(key(7), 4, 5)).all())
+    True
+    """
+    rows = out.reshape(len(layers) * len(keys), *out.shape[2:])
+    fill_normals(np.tile(keys, (len(layers), 1)), np.repeat(layers, len(keys)), rows)
     return out
 
 

@@ -24,7 +24,7 @@ u32, i32 = np.uint32, np.int32
 _inlined = njit(error_model="numpy", forceinline=True)
 
 
-def _kernel(function):
+def kernel(function):
     """Compile without the GIL, and cached wherever numba finds a folder that it can write."""
     try:
         return njit(nogil=True, error_model="numpy", cache=True)(function)
@@ -190,7 +190,7 @@ UNIFORM64 = math.sqrt(3) * 2.0**-31
 # `out` is flat: with a second axis LLVM cannot prove that the rows are apart, and gives up.
 
 
-@_kernel
+@kernel
 def normal32(key, layer, first, out):
     for i in range(out.size >> 2):
         a, b, c, d = _words(key, layer, first + i, NORMAL)
@@ -198,7 +198,7 @@ def normal32(key, layer, first, out):
         out[4 * i + 2], out[4 * i + 3] = box_muller32(c, d, HALF, HALF)
 
 
-@_kernel
+@kernel
 def normal64(key, layer, first, out):
     for i in range(out.size >> 2):
         a, b, c, d = _words(key, layer, first + i, NORMAL)
@@ -207,7 +207,7 @@ def normal64(key, layer, first, out):
         out[4 * i + 2], out[4 * i + 3] = box_muller64(c, d, below_one(g), below_one(h))
 
 
-@_kernel
+@kernel
 def uniform32(key, layer, first, out):
     for i in range(out.size >> 2):
         a, b, c, d = _words(key, layer, first + i, UNIFORM)
@@ -217,7 +217,7 @@ def uniform32(key, layer, first, out):
         out[4 * i + 3] = (np.float32(i32(d)) + HALF) * UNIFORM32
 
 
-@_kernel
+@kernel
 def uniform64(key, layer, first, out):
     for i in range(out.size >> 2):
         a, b, c, d = _words(key, layer, first + i, UNIFORM)
@@ -231,7 +231,7 @@ def uniform64(key, layer, first, out):
 # --- Kernels: out[i, :] from block 0 on, under keys[i] in layers[i]; rows of any length ----------
 
 
-@_kernel
+@kernel
 def normals32(keys, layers, out):
     whole = out.shape[1] & ~3
     for i in range(len(keys)):
@@ -243,7 +243,7 @@ def normals32(keys, layers, out):
             out[i, whole:] = block[: out.shape[1] - whole]
 
 
-@_kernel
+@kernel
 def normals64(keys, layers, out):
     whole = out.shape[1] & ~3
     for i in range(len(keys)):

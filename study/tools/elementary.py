@@ -25,9 +25,7 @@ _INV_SQRT_2PI = 1 / math.sqrt(2 * math.pi)
 
 def _two_product(a: Array | float, b: Array) -> tuple[Array, Array]:
     """a * b and its rounding error, exactly (Dekker 1971), without fused multiply-add."""
-    b = np.asarray(b)
     splitter = b.dtype.type(2.0**27 + 1 if b.dtype == np.float64 else 2.0**12 + 1)
-    a = np.asarray(a, b.dtype)
     a_high = splitter * a - (splitter * a - a)
     b_high = splitter * b - (splitter * b - b)
     a_low = a - a_high

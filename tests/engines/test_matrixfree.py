@@ -14,6 +14,7 @@ from study import Network, backpropagate, profile
 from study.arithmetic.scaled import Scaled
 from study.core.columns import PROFILE_COLUMNS
 from study.engines import matrix_free as mf
+from study.engines import walk
 from study.engines.dense import DenseWeights
 from study.engines.march import Data, March
 
@@ -165,27 +166,27 @@ def test_joint_law_with_biases_and_against_the_dense_engine(law):
 # --- Negative controls: what a wrong derivation gives is rejected --------------------------------
 
 
-def afresh(c, D, S, Q, G1, H, out):
+def afresh(c, D, Q, G1, H, out):
     S, _ = mf.factor(D, frame=False)
     mf.times(c * S, H, out)
 
 
-def unprojected(c, D, S, Q, G1, H, out):
-    afresh(c, D, S, Q, G1, H, out)
+def unprojected(c, D, Q, G1, H, out):
+    afresh(c, D, Q, G1, H, out)
     out += mf.times(c * (D @ G1.mT), Q)
 
 
-def reused(c, D, S, Q, G1, H, out):
-    mf.gaussian_back(c, D, S, Q, G1, G1, out)
+def reused(c, D, Q, G1, H, out):
+    mf.gaussian_back(c, D, Q, G1, G1, out)
 
 
-def haar_afresh(c, D, S, Q, F, H, out):
+def haar_afresh(c, D, Q, F, H, out):
     S, _ = mf.factor(D, frame=False)
     _, E = mf.factor(H)
     mf.times(c * S, E, out)
 
 
-def haar_unprojected(c, D, S, Q, F, H, out):
+def haar_unprojected(c, D, Q, F, H, out):
     A = D @ F.mT
     S, _ = mf.factor(D - mf.times(A, F), frame=False)
     _, E = mf.factor(H)
@@ -436,6 +437,8 @@ def test_blocks_threads_checkpoints_and_kept_roots_change_no_bit(monkeypatch, ba
     monkeypatch.setattr(mf.MatrixFreeWeights, "signal_bytes", 0)
     exactly(whole, profile(nets, seeds=range(7), batch=batch, engine="matrix_free"))
     monkeypatch.setattr(mf, "ROOT_BYTES", 0)
+    monkeypatch.setattr(walk, "KEPT_BYTES", 0)
+    monkeypatch.setattr(walk, "GROUP_BYTES", 1)
     exactly(whole, profile(nets, seeds=range(7), batch=batch, engine="matrix_free"))
 
 

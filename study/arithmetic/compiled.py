@@ -1,0 +1,189 @@
+"""Activations compiled: a row's phi and phi' as one scalar function for loops of numba.
+
+The row's own array functions are called once with a `Symbol` in place of the array; what they do
+to it, told by NumPy's protocols, is written down as the lines of a program. exp, expm1 and tanh
+are polynomials, so that loops are vectorised and bits do not depend on a maths library; the rules
+of `study.sampling.kernels` hold here, too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numba import njit
+
+from study.arithmetic.activations import LN2_HIGH, LN2_LOW
+from study.core.activations import Activation
+
+inlined = njit(error_model="numpy", forceinline=True)
+"""The vectoriser takes no loop with calls in it, nor one that may raise."""
+
+
+def _exponentials(real: type, integer: type, terms: int, high_bits: int) -> dict[str, Callable]:
+    """exp, expm1 and tanh in a format, to 1, 2 and 3 units in the last place."""
+    taylor = tuple(real(1 / math.factorial(n)) for n in range(terms, 1, -1))
+    limits = np.finfo(real)
+    bits, bias = integer(limits.nmant), integer(limits.maxexp - 1)
+    # y + shifter rounds y to an integer, which then stands in the lowest bits.
+    shifter = real(1.5 * 2.0**limits.nmant)
+    shifter_bits = shifter.view(integer)
+    high = math.floor(LN2_HIGH * 2.0**high_bits) / 2.0**high_bits  # k * high is exact
+    ln2_high, ln2_low = real(high), real(LN2_HIGH - high + LN2_LOW)
+    per_ln2, one, two = real(1 / math.log(2)), real(1), real(2)
+    least, most = real(1.1 * limits.minexp), real(1.1 * limits.maxexp)
+
+    @inlined
+    def reduced(x):
+        # e^x = (1 + p) 2^k, and 2^k is a product of two, so that it passes through subnormals.
+        x = min(max(x, least), most)
+        shifted = x * per_ln2 + shifter
+        k = shifted - shifter
+        r = (x - k * ln2_high) - k * ln2_low
+        p = taylor[0]
+        for c in taylor[1:]:
+            p = p * r + c
+        n = integer(real(shifted).view(integer) - shifter_bits)
+        half = integer(n >> integer(1))
+        power = integer((half + bias) << bits).view(real)
+        other = integer((n - half + bias) << bits).view(real)
+        return r + r * r * p, power, other
+
+    @inlined
+    def exp(x):
+        p, power, other = reduced(x)
+        return (one + p) * power * other
+
+    @inlined
+    def expm1(x):
+        p, power, other = reduced(x)
+        scale = power * other
+        return p * scale + (scale - one)
+
+    @inlined
+    def tanh(x):
+        e = expm1(-two * abs(x))
+        t = e / (e + two)
+        return t if x < 0 else -t
+
+    return {"exp": exp, "expm1": expm1, "tanh": tanh}
+
+
+@inlined
+def ndtr(x):
+    return 0.5 * math.erfc(-x * math.sqrt(0.5))
+
+
+@inlined
+def erfcx(x):
+    """e^(x^2) erfc(x), x >= 0; beyond 20, where e^(-x^2) < 1e-173, to 1e-9."""
+    if x < 20:
+        return math.exp(x * x) * math.erfc(x)
+    y = 0.5 / (x * x)
+    return (1 - y * (1 - 3 * y * (1 - 5 * y))) / (x * math.sqrt(math.pi))
+
+
+EXPONENTIALS = {
+    np.dtype(np.float32): _exponentials(np.float32, np.int32, terms=7, high_bits=12),
+    np.dtype(np.float64): _exponentials(np.float64, np.int64, terms=14, high_bits=33),
+}
+LINES = {
+    "add": "{} + {}",
+    "subtract": "{} - {}",
+    "multiply": "{} * {}",
+    "divide": "{} / {}",
+    "negative": "-{}",
+    "absolute": "abs({})",
+    "square": "{0} * {0}",
+    "less": "{} < {}",
+    "less_equal": "{} <= {}",
+    "greater": "{} > {}",
+    "greater_equal": "{} >= {}",
+    "equal": "{} == {}",
+    "maximum": "{0} if {0} >= {1} else {1}",
+    "minimum": "{0} if {0} <= {1} else {1}",
+    "where": "{1} if {0} else {2}",
+    "clip": "{1} if {0} < {1} else ({2} if {0} > {2} else {0})",
+    "ones_like": "real(1) + real(0) * {}",
+    "full_like": "{1} + real(0) * {0}",
+    "cast": "real(1) if {0} else real(0)",
+    "exp": "exp({})",
+    "expm1": "expm1({})",
+    "tanh": "tanh({})",
+    # In float64, as the format's own exp(x^2) would overflow.
+    "log1p": "real(math.log1p({}))",
+    "erf": "real(math.erf({}))",
+    "ndtr": "real(ndtr(float64({})))",
+    "erfcx": "real(erfcx(float64({})))",
+}
+"""How NumPy's and SciPy's functions are written for one number."""
+
+
+class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
+    """Stands for an array of a float dtype; what is done to it becomes lines of ``program``."""
+
+    def __init__(self, name: str, program: dict[str, str], dtype: np.dtype, truth: bool = False):
+        self.name = name
+        self.program = program
+        """Expression -> the variable that holds it: what is found twice is computed once."""
+        self.dtype = dtype
+        self.truth = truth
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs, **options) -> Symbol:
+        if ufunc is np.power and inputs[1] in (2, 3):
+            square = self * self
+            return square if inputs[1] == 2 else square * self
+        return self._line(ufunc.__name__, inputs)
+
+    def __array_function__(self, function: Callable, types, inputs: tuple, options) -> Symbol:
+        return self._line(function.__name__, inputs)
+
+    def astype(self, dtype: np.dtype, copy: bool = True) -> Symbol:
+        return self._line("cast", [self]) if self.truth else self
+
+    def _line(self, name: str, inputs) -> Symbol:
+        texts = [x.name if isinstance(x, Symbol) else f"real({float(x)!r})" for x in inputs]
+        expression = LINES[name].format(*texts)
+        variable = self.program.setdefault(expression, f"v{len(self.program)}")
+        truth = name.startswith(("less", "greater", "equal"))
+        return Symbol(variable, self.program, self.dtype, truth)
+
+
+def program(row: Activation, kink: float, dtype: np.dtype) -> str | None:
+    """The source of z -> (phi(z), phi'(z)) for a number of the format, if it can be written.
+
+    >>> from study.core.activations import activation
+    >>> print(program(activation("relu"), 1.0, np.dtype("float32")))
+    def both(z):
+        v0 = z if z >= real(0.0) else real(0.0)
+        v1 = z >= real(0.0)
+        v2 = real(1) if v1 else real(0)
+        return v0, v2
+    """
+    lines: dict[str, str] = {}
+    z = Symbol("z", lines, dtype)
+    try:
+        phi, slope = row.phi(z), row.derivative(z, kink)
+        body = [f"    {variable} = {expression}" for expression, variable in lines.items()]
+        return "\n".join(["def both(z):", *body, f"    return {phi.name}, {slope.name}"])
+    except Exception:  # whatever a user's function does to what is no array
+        return None
+
+
+def compiled(source: str, dtype: np.dtype) -> tuple[Callable, str]:
+    """The scalar function of a program, and a name that changes whenever its code does."""
+    names = {
+        "__name__": __name__,
+        "math": math,
+        "ndtr": ndtr,
+        "erfcx": erfcx,
+        "real": dtype.type,
+        "float64": np.float64,
+    }
+    names |= EXPONENTIALS[dtype]
+    exec(source, names)
+    text = f"{source}{dtype}{Path(__file__).read_text(encoding='utf-8')}"
+    return inlined(names["both"]), hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

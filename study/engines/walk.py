@@ -1,0 +1,436 @@
+"""One example through Gaussian weights, matrix-free and compiled: a march in loops of numba.
+
+What it computes is the law of `study.engines.matrix_free`, by the same draws. `climb` and `descend`
+walk a group of layers that has been drawn, for the networks of one activation. Only norms go from
+a layer to the next on the way up, so signals are made again on the way down. A layer's scale is
+one number, and keeps what it multiplies in range by a power of two. Sums are taken in LANES partial
+sums, in the order of the source. A network that leaves the range of its format in a way that no
+such factor mends is lost: its numbers are not to be used.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+import types
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from study.arithmetic.activations import ACTIVE_SHARE
+from study.arithmetic.compiled import compiled, program
+from study.arithmetic.scaled import Scaled, settle
+from study.core.activations import Activation
+from study.core.network import Network
+from study.engines.march import Data, March, MarchedWeights
+from study.sampling import gaussian
+from study.sampling.kernels import kernel
+from study.tools.elementary import Array
+
+LANES = 64
+
+GROUP_BYTES = 2**18
+"""About so much is drawn at a time, and stays in a core's cache while it is walked."""
+
+KEPT_BYTES = 2**28
+"""Draws of the way up are kept for the way down if they take no more."""
+
+LIMITS = {np.dtype(np.float32): (40, 2.0**-90), np.dtype(np.float64): (60, 2.0**-900)}
+"""A layer's scale is plain within 2^-limit and 2^limit: beyond, phi is its asymptote or its tangent
+at 0 to rounding. Sums of squares below the second are lost unless they are true zeros."""
+
+PLAIN, TANGENT, ASYMPTOTE = range(3)
+"""How phi is taken: as it is, or by its slopes at 0 or at infinity."""
+
+ABSENT, GIVEN, PENDING = range(3)
+"""dC/dr of a network: not there yet, there, or to be made of what the layer above has left."""
+
+
+class Traits(NamedTuple):
+    """What the loops know of an activation beyond phi and phi'."""
+
+    scale_free: bool
+    through_zero: bool
+    grows: bool
+    falls: bool
+    """phi falls to 0 for z << 0 but is not 0 there."""
+    decays: bool
+    """phi' likewise, on either side."""
+    slopes: tuple
+    """phi'(0-), phi'(0+); phi'(-inf), phi'(inf)."""
+    threshold: float
+    """A unit is active above this slope."""
+    limit: int
+    least: float
+
+
+class Up(NamedTuple):
+    """The way up: of each (layer,) trunk."""
+
+    c: Array
+    """(2, trunks): sigma_w / sqrt(fan_in) of layer 0 and the others."""
+    sigma_b: Array
+    scale: Array
+    """z^(k+1) = (scale G + bias) 2^exponent."""
+    exponent: Array
+    way: Array
+    square: Array
+    """|r^(k)|^2 = square 4^power."""
+    power: Array
+    active: Array
+    lost: Array
+
+
+class Down(NamedTuple):
+    """The way down: of each (layer,) network, and of the trunk that it shares with others."""
+
+    members: Array
+    """Networks, trunk by trunk."""
+    first: Array
+    """Of each trunk, where its networks begin."""
+    phase: Array
+    dr: Array
+    exponent: Array
+    m: Array
+    """c |delta| is m 2^exponent."""
+    u: Array
+    """(delta / |delta|) G'."""
+    square: Array
+    power: Array
+    delta_square: Array
+    delta_power: Array
+
+
+def both(z):
+    """phi and phi' of a number; `loops` puts an activation's in its place."""
+    return z, z
+
+
+@kernel
+def dot(x, y, lanes):
+    """The sum of x * y."""
+    lanes[:] = 0
+    whole = x.size // LANES * LANES
+    for start in range(0, whole, LANES):
+        a, b = x[start : start + LANES], y[start : start + LANES]
+        for lane in range(LANES):
+            lanes[lane] += a[lane] * b[lane]
+    for i in range(whole, x.size):
+        lanes[i - whole] += x[i] * y[i]
+    for half in (32, 16, 8, 4):
+        for lane in range(half):
+            lanes[lane] += lanes[lane + half]
+    return float(lanes[0] + lanes[2]) + float(lanes[1] + lanes[3])
+
+
+@kernel
+def arguments(scale, G, shift, b, z):
+    """z = scale G + shift b."""
+    scale = z.dtype.type(scale)
+    for i in range(z.size):
+        z[i] = scale * G[i]
+    if shift != 0:
+        shift = z.dtype.type(shift)
+        for i in range(z.size):
+            z[i] += shift * b[i]
+
+
+@kernel
+def by_slopes(z, left, right, r):
+    left, right = z.dtype.type(left), z.dtype.type(right)
+    for i in range(z.size):
+        r[i] = z[i] * (right if z[i] > 0 else left)
+
+
+@kernel
+def chosen_way(e, biased, traits):
+    """How phi is taken of a scale m 2^e, and whether the power of two is taken out; -1 if lost."""
+    if biased and e < 0:
+        return PLAIN, False
+    if traits.scale_free:
+        return PLAIN, True
+    if e > traits.limit:
+        return ASYMPTOTE if traits.grows else -1, True
+    if e < -traits.limit and traits.through_zero:
+        return TANGENT, True
+    return PLAIN, False
+
+
+def climb(G, b, trunks, first, traits, up):
+    """The norms of r^(k+1), layer by layer, from those of r^(k)."""
+    layers, seeds, units = G.shape
+    z, r, lanes = np.empty(units, G.dtype), np.empty(units, G.dtype), np.empty(LANES, G.dtype)
+    for trunk in range(trunks[0], trunks[1]):
+        seed = trunk % seeds
+        for layer in range(layers):
+            if up.lost[trunk]:
+                break
+            k = first + layer
+            scale, e = math.frexp(up.c[min(k, 1), trunk] * math.sqrt(up.square[k, trunk]))
+            e = e + up.power[k, trunk] if scale > 0 else 0
+            way, apart = chosen_way(e, up.sigma_b[trunk] != 0, traits)
+            if not apart:
+                scale, e = math.ldexp(scale, max(e, -2000)), 0
+            shift = math.ldexp(up.sigma_b[trunk], max(-e, -2000))
+            up.scale[k, trunk], up.exponent[k, trunk], up.way[k, trunk] = scale, e, way
+            arguments(scale, G[layer, seed], shift, b[layer % len(b), seed], z)
+            if way == PLAIN:
+                for i in range(units):
+                    r[i] = both(z[i])[0]
+            else:
+                by_slopes(z, traits.slopes[2 * way - 2], traits.slopes[2 * way - 1], r)
+            square = dot(r, r, lanes)
+            up.square[k + 1, trunk], up.power[k + 1, trunk] = square, e
+            nothing = square < traits.least and (scale > 0 or shift > 0)
+            up.lost[trunk] = way < 0 or (nothing and (traits.falls or r.any()))
+
+
+def descend(G, H, b, trunks, first, traits, up, down):
+    """dC/dr^(k+1) from the layer above's draws H, then dC/dz^(k+1), layer by layer downwards."""
+    layers, seeds, units = G.shape
+    z, lanes = np.empty(units, G.dtype), np.empty(LANES, G.dtype)
+    r, slope = np.empty(units, G.dtype), np.empty(units, G.dtype)
+    for trunk in range(trunks[0], trunks[1]):
+        seed = trunk % seeds
+        members = down.members[down.first[trunk] : down.first[trunk + 1]]
+        for layer in range(layers - 1, -1, -1):
+            if up.lost[trunk]:
+                break
+            k = first + layer
+            scale, e, way = up.scale[k, trunk], up.exponent[k, trunk], up.way[k, trunk]
+            shift = math.ldexp(up.sigma_b[trunk], max(-e, -2000))
+            normals, biases = G[layer, seed], b[layer % len(b), seed]
+            arguments(scale, normals, shift, biases, z)
+            if way != PLAIN:
+                by_slopes(z, traits.slopes[2 * way - 2], traits.slopes[2 * way - 1], r)
+                limit = traits.limit if way == ASYMPTOTE else -traits.limit
+                arguments(math.ldexp(1.0, limit), normals, 0.0, biases, z)
+            for i in range(units):
+                signal, slope[i] = both(z[i])
+                r[i] = signal if way == PLAIN else r[i]
+            active = 0
+            for i in range(units):
+                active += slope[i] > traits.threshold
+            up.active[k, trunk] = active / units
+            along, norm = dot(H[layer, seed], r, lanes), math.sqrt(up.square[k + 1, trunk])
+            for j in members:
+                dr = down.dr[j]
+                if down.phase[j] == PENDING:
+                    from_above(H[layer, seed], r, along, norm, j, k + 1, down, dr, lanes)
+                if down.phase[j] != ABSENT:
+                    c = up.c[min(k, 1), trunk]
+                    up.lost[trunk] |= through_slope(slope, normals, c, j, k, traits, down, lanes)
+
+
+@kernel
+def from_above(H, r, along, norm, j, k, down, dr, lanes):
+    """dC/dr^(k) = c [|delta| (H - (H Q') Q) + (delta G') Q], Q = r / |r|, or e_1 for r = 0."""
+    m, u = down.m[j], down.u[j]
+    of_h = dr.dtype.type(m)
+    of_r = dr.dtype.type(m * (u - along / norm) / norm if norm > 0 else 0)
+    for i in range(dr.size):
+        dr[i] = of_h * H[i] + of_r * r[i]
+    if norm == 0:
+        dr[0] = m * u
+    down.square[k, j], down.power[k, j] = dot(dr, dr, lanes), down.exponent[j]
+
+
+@kernel
+def through_slope(slope, G, c, j, k, traits, down, lanes):
+    """Equation (1) for network j, in place, and what the layer below needs; whether it is lost."""
+    delta = down.dr[j]
+    for i in range(delta.size):
+        delta[i] *= slope[i]
+    square = dot(delta, delta, lanes)
+    down.delta_square[k, j], down.delta_power[k, j] = square, down.exponent[j]
+    size = math.sqrt(square)
+    m, e = math.frexp(c * size)
+    down.m[j], down.u[j] = m, dot(delta, G, lanes) / size if size > 0 else 0.0
+    down.exponent[j] += e
+    down.phase[j] = PENDING
+    nothing = square < traits.least and down.square[k + 1, j] > 0
+    return nothing and (traits.decays or delta.any())
+
+
+@kernel
+def land(H, r, up, down):
+    """dC/dr^(0), from layer 0's draws and the input."""
+    seeds, units = H.shape
+    dr, lanes = np.empty(units, H.dtype), np.empty(LANES, H.dtype)
+    for trunk in range(len(r)):
+        along = dot(H[trunk % seeds], r[trunk], lanes)
+        norm = math.sqrt(up.square[0, trunk])
+        for j in down.members[down.first[trunk] : down.first[trunk + 1]]:
+            from_above(H[trunk % seeds], r[trunk], along, norm, j, 0, down, dr, lanes)
+
+
+class Loops(NamedTuple):
+    """An activation's own."""
+
+    climb: Callable
+    descend: Callable
+
+
+@functools.cache
+def loops(row: Activation, kink: float, dtype: np.dtype) -> Loops | None:
+    """`climb` and `descend` with an activation compiled into them, where it can be.
+
+    They are copies under a name of their own, which is what numba's cache on disk knows them by.
+    """
+    source = program(row, kink, dtype)
+    if source is None:
+        return None
+    function, name = compiled(source, dtype)
+    copies = []
+    for loop in (climb, descend):
+        copy = types.FunctionType(loop.__code__, globals() | {"both": function}, loop.__name__)
+        copy.__qualname__ = f"{loop.__name__}_{name}"
+        copies.append(kernel(copy))
+    return Loops(*copies)
+
+
+def walked(
+    nets: Sequence[Network], seeds: Sequence[int], data: Data, chosen: Callable[[int], Array]
+) -> list[list[dict[str, Array] | None]]:
+    """The columns of each network of each seed; None where another walk must serve."""
+    columns: list[list] = [[None] * len(nets) for _ in seeds]
+    if data.batch > 1 or nets[0].weights != "gaussian":
+        return columns
+    dtype = np.dtype(nets[0].dtype)
+    served = [j for j, net in enumerate(nets) if loops(net.row, net.kink, dtype)]
+    if served:
+        walk = Walk([nets[j] for j in served], seeds, data)
+        marched = walk.columns(chosen)
+        for of_seed, entries, lost in zip(columns, marched, walk.lost().T, strict=True):
+            for place in np.flatnonzero(~lost):
+                of_seed[served[place]] = entries[place]
+    return columns
+
+
+def keys(seeds: Sequence[int]) -> list[Array]:
+    """Of the draws of the way up and of those of the way down, (seeds, 4) each."""
+    ways = "forward", "backward"
+    return [np.stack([gaussian.key(seed, "matrix_free", way) for seed in seeds]) for way in ways]
+
+
+def _traits(row: Activation, dtype: np.dtype) -> Traits:
+    limit, least = LIMITS[dtype]
+    return Traits(
+        scale_free=row.scale_free,
+        through_zero=bool(row.phi(np.zeros(1)) == 0),
+        grows=any(row.slopes_at_infinity),
+        falls=row.tail is not None,
+        decays=row.decay is not None,
+        slopes=(*row.slopes_at_zero, *row.slopes_at_infinity),
+        threshold=ACTIVE_SHARE * row.max_slope,
+        limit=limit,
+        least=least,
+    )
+
+
+class Walk(March):
+    """A march of one example through Gaussian weights."""
+
+    def __init__(self, nets: Sequence[Network], seeds: Sequence[int], data: Data):
+        super().__init__(MarchedWeights, nets, seeds, data)
+        self.kinds = [
+            (loops(row, kink, self.dtype), (at.start, at.stop), _traits(row, self.dtype))
+            for at, row, kink in self.activations.blocks
+        ]
+        forward, backward = keys(seeds)
+        self.keys = {"biases": self.weights.bias_keys, "forward": forward, "backward": backward}
+        record, weights, rows = self.record, self.weights, len(self.trunk)
+        fan_in = np.sqrt([[self.inputs.shape[-1]], [self.width]])
+        shape = (self.depth, self.rows)
+        self.up = Up(
+            c=weights.sigma_w / fan_in,
+            sigma_b=weights.sigma_b.astype(float),
+            scale=np.zeros(shape),
+            exponent=np.zeros(shape, np.int64),
+            way=np.zeros(shape, np.int8),
+            square=record.signal.s[..., 0],
+            power=record.signal.exponent[..., 0],
+            active=record.active,
+            lost=np.zeros(self.rows, bool),
+        )
+        members = np.argsort(self.trunk, kind="stable")
+        self.down = Down(
+            members=members,
+            first=np.searchsorted(self.trunk[members], np.arange(self.rows + 1)),
+            phase=np.full(rows, ABSENT, np.int8),
+            dr=np.zeros((rows, self.width), self.dtype),
+            exponent=np.zeros(rows, np.int64),
+            m=np.zeros(rows),
+            u=np.zeros(rows),
+            square=record.upstream.s[..., 0],
+            power=record.upstream.exponent[..., 0],
+            delta_square=record.delta.s[..., 0],
+            delta_power=record.delta.exponent[..., 0],
+        )
+
+    def lost(self) -> Array:
+        """(networks, seeds): whose numbers are not to be used."""
+        lost = self.up.lost[self.trunk].reshape(len(self.nets), len(self.seeds))
+        return lost[np.argsort(self.order)]
+
+    def _walk(self) -> None:
+        r = settle(self._of_each(self.inputs, self.rows), 0)
+        self.record.signal.put(0, r)
+        shape = (len(self.seeds), self.width)
+        layer = math.prod(shape) * self.dtype.itemsize
+        groups = self._groups(max(1, GROUP_BYTES // layer))
+        count = max(map(len, groups))
+        keep = self.depth * layer <= KEPT_BYTES
+        kept, fresh = (np.empty((n, *shape), self.dtype) for n in (self.depth, count))
+        for layers in groups:
+            G = self._draw("forward", layers, kept[layers.start :] if keep else kept)
+            b = self._biases(layers)
+            for (upwards, _), trunks, traits in self.kinds:
+                upwards(G, b, trunks, layers.start, traits, self.up)
+            if layers.stop in self.depths:
+                self._end(layers.stop, G[-1], b[-1])
+        for layers in reversed(groups):
+            if layers.stop in self.depths:
+                self._join(layers.stop)
+            G = kept[layers.start : layers.stop]
+            if not keep:
+                G = self._draw("forward", layers, kept)
+            # dC/dr is made where r is met, when the layer below is: at the top for nobody.
+            H = self._draw("backward", range(layers.start + 1, layers.stop + 1), fresh)
+            b = self._biases(layers)
+            for (_, downwards), trunks, traits in self.kinds:
+                downwards(G, H, b, trunks, layers.start, traits, self.up, self.down)
+        below = np.empty((1, len(self.seeds), r.mantissa.shape[-1]), self.dtype)
+        land(self._draw("backward", range(1), below)[0], r.mantissa[:, 0], self.up, self.down)
+
+    def _groups(self, count: int) -> list[range]:
+        """Layers that are walked in one go; a group ends where networks end."""
+        ends = sorted({*range(0, self.depth, count), *map(int, self.depths)})
+        return [range(*pair) for pair in itertools.pairwise(ends)]
+
+    def _draw(self, which: str, layers: range, buffer: Array) -> Array:
+        return gaussian.fill_layers(self.keys[which], layers, buffer[: len(layers)])
+
+    def _biases(self, layers: range) -> Array:
+        """As many layers as there are, or one of zeros."""
+        shape = (len(layers), len(self.seeds), self.width)
+        if self.up.sigma_b.any():
+            return self._draw("biases", layers, np.empty(shape, self.dtype))
+        return np.zeros((1, *shape[1:]), self.dtype)
+
+    def _end(self, depth: int, G: Array, b: Array) -> None:
+        """The output of the networks of this depth."""
+        up, k = self.up, depth - 1
+        trunks = len(up.sigma_b) // len(self.seeds), 1
+        shift = np.ldexp(up.sigma_b, np.maximum(-up.exponent[k], -2000).astype(int))
+        z = up.scale[k, :, None] * np.tile(G, trunks) + shift[:, None] * np.tile(b, trunks)
+        z = Scaled(z.astype(self.dtype)[:, None], up.exponent[k, :, None])
+        self.outputs[depth] = self._output(self.activations.phi(z), z)
+
+    def _join(self, depth: int) -> None:
+        new, start = self._start(depth)
+        self.down.dr[new] = start.mantissa[:, 0]
+        self.down.exponent[new] = self.down.power[depth, new]
+        self.down.phase[new] = GIVEN
