@@ -65,10 +65,7 @@ class Activations:
 
     def phi(self, z: Scaled) -> Scaled:
         """r = phi(z), in range."""
-        if len(self.blocks) == 1:
-            values, exponent = _phi(z, self.blocks[0].row)
-        else:
-            values, exponent = self._phi_of_blocks(z)
+        values, exponent = self._plain_phi(z)
         r = settle(values, exponent)
         # Only where something left the range can phi have underflowed.
         return r if r.mantissa is values else self._revived(r, z)
@@ -85,18 +82,16 @@ class Activations:
         thresholds = self.thresholds.astype(slopes.dtype)[:, None, None]
         return (slopes > thresholds).mean(axis=(1, 2))
 
-    def _phi_of_blocks(self, z: Scaled) -> tuple[Array, Exponent]:
-        values = np.empty_like(z.mantissa)
-        exponent: Exponent = 0
-        for block in self.blocks:
-            if isinstance(z.exponent, int):
-                values[block.networks] = block.row.phi(z.mantissa[block.networks])
-                continue
-            values[block.networks], of_block = _phi(z[block.networks], block.row)
-            if not isinstance(of_block, int):
-                exponent = spread(exponent, values.shape[:-1]).copy()
-                exponent[block.networks] = of_block
-        return values, exponent
+    def _plain_phi(self, z: Scaled) -> tuple[Array, Exponent]:
+        """phi(z) before it is settled."""
+        if len(self.blocks) == 1:
+            return _phi(z, self.blocks[0].row)
+        parts = [_phi(z[block.networks], block.row) for block in self.blocks]
+        values = np.concatenate([of_block for of_block, _ in parts])
+        if all(isinstance(exponent, int) for _, exponent in parts):
+            return values, 0
+        exponents = [spread(exponent, of_block.shape[:-1]) for of_block, exponent in parts]
+        return values, np.concatenate(exponents)
 
     def _revived(self, r: Scaled, z: Scaled) -> Scaled:
         """phi(z) again, on the rows that have all but underflowed though phi is never 0 there."""

@@ -48,25 +48,22 @@ class Format:
     smallest: float
     largest: float
     rounded: Callable[[Array], Array]
+    is_narrow: bool = False
+    """Whether a sum is rounded after each of its terms."""
 
     def matmul(self, a: Array, b: Array) -> Array:
         """A b for matrices in the format, the result in the format."""
-        return self.rounded(a @ b)
-
-
-class NarrowFormat(Format):
-    """A format in which a sum is rounded after each of its terms."""
-
-    def matmul(self, a: Array, b: Array) -> Array:
+        if not self.is_narrow:
+            return self.rounded(a @ b)
         total = np.zeros((len(a), b.shape[1]), b.dtype)
         for term in range(len(b)):
             total = self.rounded(total + self.rounded(a[:, term, None] * b[term]))
         return total
 
 
-def _ieee(kind: type[Format], name: str, dtype: type, rounded: Callable) -> Format:
+def _ieee(name: str, dtype: type, rounded: Callable, is_narrow: bool = False) -> Format:
     limits = np.finfo(dtype)
-    return kind(name, float(limits.smallest_subnormal), float(limits.max), rounded)
+    return Format(name, float(limits.smallest_subnormal), float(limits.max), rounded, is_narrow)
 
 
 _STEP = 2.0**-7  # of bfloat16, between 1 and 2; its exponents are those of float32
@@ -74,15 +71,15 @@ _SINGLE = np.finfo(np.float32)
 FORMATS = {
     number.name: number
     for number in (
-        _ieee(Format, "float16", np.float16, to_float16),
+        _ieee("float16", np.float16, to_float16),
         Format(
             "bfloat16",
             smallest=_STEP * float(_SINGLE.smallest_normal),
             largest=(2 - _STEP) * 2.0 ** (_SINGLE.maxexp - 1),
             rounded=to_bfloat16,
         ),
-        _ieee(Format, "float32", np.float32, np.float32),
-        _ieee(Format, "float64", np.float64, np.float64),
-        _ieee(NarrowFormat, "float16_narrow", np.float16, to_float16),
+        _ieee("float32", np.float32, np.float32),
+        _ieee("float64", np.float64, np.float64),
+        _ieee("float16_narrow", np.float16, to_float16, is_narrow=True),
     )
 }

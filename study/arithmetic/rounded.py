@@ -51,15 +51,11 @@ class Rounded:
 
     @quietly
     def __mul__(self, other: Rounded | Array | float) -> Rounded:
-        return Rounded(self.value * _plain(other), self.number)
+        return Rounded(self.value * getattr(other, "value", other), self.number)
 
     @quietly
     def __sub__(self, other: Rounded | Array | float) -> Rounded:
-        return Rounded(self.value - _plain(other), self.number)
-
-
-def _plain(x: Rounded | Array | float) -> Array | float:
-    return x.value if isinstance(x, Rounded) else x
+        return Rounded(self.value - getattr(other, "value", other), self.number)
 
 
 class RoundedActivation:

@@ -374,11 +374,7 @@ TABLE: dict[str, Activation] = {
 }
 
 FAMILIES: dict[str, Callable[..., Activation]] = {
-    "leaky_relu": leaky_relu,
-    "elu": elu,
-    "celu": celu,
-    "softplus": softplus,
-    "gelu": gelu,
+    family.__name__: family for family in (leaky_relu, elu, celu, softplus, gelu)
 }
 ALIASES = {
     "swish": "silu",

@@ -4,12 +4,9 @@ import numpy as np
 import pytest
 import witness_arb as witness
 from flint import arb
-from hypothesis import given
-from hypothesis import strategies as st
 
-from study.arithmetic import activations
 from study.arithmetic.activations import EVERY, Activations, Block, Slopes
-from study.arithmetic.scaled import Scaled, settle, sum_of_squares
+from study.arithmetic.scaled import Scaled, sum_of_squares
 from study.core.activations import FAR, TABLE, activation
 
 NAMES = tuple(TABLE)
@@ -24,9 +21,7 @@ def one(name, kink=1.0, at=0):
 
 def phi(z: Scaled, blocks: list[Block]):
     """Before it is settled."""
-    if len(blocks) == 1:
-        return activations._phi(z, blocks[0].row)
-    return Activations(blocks)._phi_of_blocks(z)
+    return Activations(blocks)._plain_phi(z)
 
 
 def true_phi(name: str, m: float, e: int) -> arb:
@@ -103,33 +98,6 @@ def test_what_underflows_keeps_its_side_of_the_kink(kink):
             np.testing.assert_allclose(got[0, 0], [right, left, middle], rtol=1e-15)
 
 
-@given(st.sampled_from(NAMES), st.sampled_from(DTYPES), st.integers(-60, 60))
-def test_a_rescaled_row_has_the_phi_of_the_plain_one(name, dtype, e):
-    z = np.random.default_rng(e + 60).normal(size=(1, 2, 5)).astype(dtype)
-    with np.errstate(over="ignore", under="ignore"):
-        plain = np.ldexp(z, e)
-        r, power = phi(Scaled(z, np.full((1, 2), e)), one(name))
-        r = np.ldexp(r, np.broadcast_to(power, (1, 2))[..., None].astype(np.int32))
-        expected = TABLE[name].phi(plain)
-        # A row with a unit beyond FAR keeps what is 2^-100 beside it only to that.
-        np.testing.assert_allclose(
-            r, expected, rtol=1e-6 if dtype == "float32" else 1e-14, atol=1e-37
-        )
-
-
-def test_networks_in_blocks_get_their_own_activation():
-    z = Scaled(np.array([[[-2.0, 3.0]], [[-2.0, 3.0]], [[-2.0, 3.0]]]), 0)
-    blocks = [
-        Block(slice(0, 1), activation("hard_tanh"), 1.0),
-        Block(slice(1, 3), activation("relu"), 1.0),
-    ]
-    r, e = phi(z, blocks)
-    assert e == 0
-    assert r[:, 0].tolist() == [[-1, 1], [0, 3], [0, 3]]
-    slopes = Activations(blocks).derivative(z)
-    assert slopes[:, 0].tolist() == [[0, 0], [0, 1], [0, 1]]
-
-
 def test_blocks_with_exponents_equal_each_block_alone():
     rng = np.random.default_rng(0)
     z = Scaled(rng.normal(size=(3, 2, 4)), np.array([[0, 900], [5, -2000], [0, 3]]))
@@ -200,11 +168,3 @@ def test_a_row_whose_every_phi_underflows_is_revived(name, dtype):
     assert np.array_equal(r.mantissa[1], plain[1])
     with np.errstate(under="ignore"):
         assert np.array_equal(r.squares, sum_of_squares(r.mantissa))
-
-
-@pytest.mark.parametrize("name", [n for n in NAMES if n not in TAILS])
-def test_where_phi_has_no_tail_nothing_is_revived(name):
-    z = Scaled(np.array([[[-900.0, -1000.0]]]), 0)
-    with np.errstate(under="ignore"):
-        r = settle(*phi(z, one(name)))
-        assert Activations(one(name))._revived(r, z) is r

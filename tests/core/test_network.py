@@ -86,36 +86,6 @@ def test_profile_names_what_is_wrong(arguments, field):
         study.profile(**call)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "field"),
-    [
-        ({"weights": []}, "weights"),
-        ({"weights": [np.eye(3), np.eye(4)]}, r"weights\[1\]"),
-        ({"weights": [np.full((3, 3), np.nan)]}, r"weights\[0\]"),
-        ({"weights": [np.full((3, 3), np.inf)]}, r"weights\[0\]"),
-        ({"weights": [np.ones(3)]}, r"weights\[0\]"),
-        ({"weights": [np.ones((3, 0))]}, r"weights\[0\]"),
-        ({"weights": [1j * np.eye(3)]}, r"weights\[0\]"),
-        ({"inputs": [[1.0, 2.0]]}, r"weights\[0\]"),
-        ({"inputs": [[1.0, np.inf, 2.0]]}, "inputs"),
-        ({"inputs": np.ones((0, 3))}, "inputs"),
-        ({"activation": "nope"}, "activation"),
-        ({"activation": ["relu", "relu"]}, "activation"),
-        ({"biases": [np.ones(2)]}, r"biases\[0\]"),
-        ({"biases": []}, "biases"),
-        ({"targets": np.ones((1, 2))}, "targets"),
-        ({"cotangent": [[np.nan] * 3]}, "cotangent"),
-        ({"targets": np.ones((1, 3)), "cotangent": np.ones((1, 3))}, "cotangent"),
-        ({"kink": 2}, "kink"),
-        ({"dtype": "float16"}, "dtype"),
-    ],
-)
-def test_backpropagate_names_what_is_wrong(arguments, field):
-    call = {"weights": [np.eye(3)], "inputs": [[1.0, 2.0, 3.0]], **arguments}
-    with pytest.raises(ValueError, match=rf"{field}.*allowed: "):
-        study.backpropagate(**call)
-
-
 def test_a_scale_of_zero_is_allowed_and_makes_a_true_zero():
     df = study.profile(study.Network("relu", 3, 4, 0.0), [0], engine="dense")
     assert (df.status == "dead").all()

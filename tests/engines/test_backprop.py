@@ -447,13 +447,6 @@ def test_one_neuron_in_closed_form(W, x, y, kink):
     assert norm == pytest.approx(true, rel=1e-15, abs=0)
 
 
-@pytest.mark.parametrize(("kink", "norm"), [(0.0, 0.0), (0.5, 1.5), (1.0, 3.0)])
-def test_one_neuron_at_the_kink(kink, norm):
-    df = study.backpropagate([[[0.0]]], [[3.0]], targets=[[1.0]], kink=kink)
-    assert df.grad_norm_mantissa[0] * 2.0 ** df.grad_norm_exponent[0] == norm
-    assert df.status[0] == ("ok" if norm else "dead")
-
-
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_two_factors_telescope(name, dtype):
@@ -487,29 +480,14 @@ def test_euler_identity_weight_times_gradient_is_the_same_in_every_layer(name):
 
 
 def cost(weights, x, name, y):
-    """C of the derivation, with any kind of numbers."""
+    """C of the derivation, in complex numbers."""
     r = x
     for W in weights:
-        z = r @ W
-        with np.errstate(under="ignore"):
-            r = {
-                "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
-                "tanh": np.tanh,
-                "linear": lambda z: z,
-                "softplus": lambda z: np.log(1 + np.exp(z)),
-                "silu": lambda z: z / (1 + np.exp(-z)),
-                "relu": lambda z: np.where(z.real > 0, z, 0),
-                "leaky_relu": lambda z: np.where(z.real > 0, z, 0.01 * z),
-                "elu": lambda z: np.where(z.real > 0, z, np.exp(z) - 1),
-                "hard_tanh": lambda z: np.where(np.abs(z.real) < 1, z, np.sign(z.real)),
-            }[name](z)
+        r = TABLE[name].textbook(r @ W)
     return 0.5 * ((r - y) ** 2).sum() / len(x)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["sigmoid", "tanh", "linear", "softplus", "silu", "relu", "leaky_relu", "elu", "hard_tanh"],
-)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("batch", [1, 5])
 def test_a_complex_step_of_the_cost_gives_the_same_gradient_norms(name, batch):
     rng = np.random.default_rng(8)
@@ -523,21 +501,6 @@ def test_a_complex_step_of_the_cost_gives_the_same_gradient_norms(name, batch):
             stepped[k][i, j] += 1e-30j
             gradient[i, j] = cost(stepped, x, name, y).imag / 1e-30
         assert 10 ** df.log10_grad_norm[k] == pytest.approx(np.linalg.norm(gradient), rel=1e-12)
-
-
-def test_finite_differences_of_the_cost_agree():
-    rng = np.random.default_rng(9)
-    weights, x, y = draw(rng, [3, 4, 2], 1.5), rng.normal(size=(2, 3)), rng.normal(size=(2, 2))
-    df = study.backpropagate(weights, x, "relu", targets=y)
-    gradient = np.empty((3, 4))
-    for at in np.ndindex(3, 4):
-        costs = []
-        for step in (1e-6, -1e-6):
-            moved = [W.copy() for W in weights]
-            moved[0][at] += step
-            costs.append(cost(moved, x, "relu", y))
-        gradient[at] = (costs[0] - costs[1]) / 2e-6
-    assert 10 ** df.log10_grad_norm[0] == pytest.approx(np.linalg.norm(gradient), rel=1e-7)
 
 
 @pytest.mark.parametrize("shape", [(1, 300), (300, 1), (7, 3), (64, 64)])
@@ -554,16 +517,6 @@ def test_without_targets_or_cotangent_the_gradient_at_the_output_is_a_fixed_unit
 
 
 # --- Extremes ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_one_sigmoid_at_1000_has_the_gradient_e_to_minus_1000(dtype):
-    df = study.backpropagate([[[1000.0]]], [[1.0]], "sigmoid", cotangent=[[1.0]], dtype=dtype)
-    assert df.log10_grad_norm[0] == pytest.approx(-1000 / math.log(10), rel=U[dtype])
-    assert df.status[0] == "float64_underflow"
-    df = study.backpropagate([[[-1000.0]]], [[1.0]], "sigmoid", cotangent=[[1.0]], dtype=dtype)
-    assert df.log10_grad_norm[0] == pytest.approx(-1000 / math.log(10), rel=U[dtype])
-    assert df.log10_signal_norm[0] == pytest.approx(-1000 / math.log(10), rel=U[dtype])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -744,7 +697,6 @@ X = np.ones((5, 3))
 BAD = {
     "no weights": ({"weights": []}, r"weights has length 0; allowed: at least one"),
     "weights None": ({"weights": None}, r"weights = None; allowed: a sequence of matrices"),
-    "weights a text": ({"weights": "W"}, r"weights = 'W'; allowed: a sequence of matrices"),
     "one matrix": ({"weights": np.ones((3, 4))}, r"weights\[0\] has shape \(4,\); allowed: 2 axes"),
     "no chain": (
         {"weights": [W2[0], W2[0]]},
@@ -762,7 +714,6 @@ BAD = {
         {"weights": [W2[0] * 1j, W2[1]]},
         r"weights\[0\] has dtype complex128; allowed: real",
     ),
-    "text": ({"weights": [[["a"]]]}, r"weights\[0\] has dtype <U1; allowed: real"),
     "objects": ({"weights": [[[None]]]}, r"weights\[0\] has dtype object; allowed: real"),
     "too large": (
         {"weights": [np.full((3, 4), 1e300), W2[1]], "dtype": "float32"},
@@ -771,41 +722,28 @@ BAD = {
     "x nan": ({"inputs": X * np.nan}, r"inputs\[0, 0\] = nan; allowed: finite"),
     "x shape": ({"inputs": np.ones(3)}, r"inputs has shape \(3,\); allowed: 2 axes"),
     "x empty": ({"inputs": np.ones((0, 3))}, r"inputs has shape \(0, 3\); allowed"),
-    "x ragged": ({"inputs": [[1.0], [1.0, 2.0]]}, r"inputs = 'a ragged sequence'; allowed"),
-    "x None": ({"inputs": None}, r"inputs has shape \(\); allowed: 2 axes"),
-    "x complex": ({"inputs": X * 1j}, r"inputs has dtype complex128; allowed: real"),
     "activation": ({"activation": "swoosh"}, r"activation = 'swoosh'; allowed: relu, sigmoid"),
     "activations": ({"activation": ["relu", "no"]}, r"activation = 'no'; allowed: relu, sigmoid"),
     "too few": (
         {"activation": ["relu"]},
         r"activation = '1 names'; allowed: one activation, or",
     ),
-    "activation None": (
-        {"activation": None},
-        r"activation = None; allowed: one activation, or",
-    ),
     "activation 3": ({"activation": [3, 4]}, r"activation = 3; allowed: relu, sigmoid"),
+    "no biases": ({"biases": []}, r"biases = '0 vectors'; allowed: one a layer \(2\)"),
     "biases": ({"biases": [np.ones(4)]}, r"biases = '1 vectors'; allowed: one a layer \(2\)"),
-    "biases 5": ({"biases": 5}, r"biases = 5; allowed: one vector a layer \(2\)"),
     "bias size": ({"biases": [np.ones(4), np.ones(3)]}, r"biases\[1\] = '3 units'; allowed: 2, as"),
     "bias nan": ({"biases": [np.ones(4), [1, np.nan]]}, r"biases\[1\]\[1\] = nan; allowed: finite"),
     "y shape": ({"targets": np.ones((5, 3))}, r"targets has shape \(5, 3\); allowed: \(5, 2\)"),
-    "y batch": ({"targets": np.ones((1, 2))}, r"targets has shape \(1, 2\); allowed: \(5, 2\)"),
     "y inf": ({"targets": np.full((5, 2), np.inf)}, r"targets\[0, 0\] = inf; allowed: finite"),
     "c shape": ({"cotangent": np.ones((5, 3))}, r"cotangent has shape \(5, 3\); allowed: \(5, 2\)"),
-    "c nan": ({"cotangent": np.full((5, 2), np.nan)}, r"cotangent\[0, 0\] = nan; allowed: finite"),
     "both": (
         {"targets": np.ones((5, 2)), "cotangent": np.ones((5, 2))},
         r"cotangent = 'given together with targets'; allowed: one of the two",
     ),
     "kink 2": ({"kink": 2}, r"kink = 2; allowed: a finite number from 0 to 1"),
-    "kink -": ({"kink": -0.1}, r"kink = -0.1; allowed: a finite number from 0 to 1"),
     "kink nan": ({"kink": math.nan}, r"kink = nan; allowed: a finite number from 0 to 1"),
-    "kink text": ({"kink": "1"}, r"kink = '1'; allowed: a finite number from 0 to 1"),
     "kink bool": ({"kink": True}, r"kink = True; allowed: a finite number from 0 to 1"),
-    "kink None": ({"kink": None}, r"kink = None; allowed: a finite number from 0 to 1"),
     "dtype": ({"dtype": "float16"}, r"dtype = 'float16'; allowed: float32, float64"),
-    "dtype type": ({"dtype": np.float32}, r"dtype = .*float32.*; allowed: float32, float64"),
 }
 
 
@@ -848,7 +786,3 @@ def test_mantissa_and_exponent_are_the_logarithm(batch, depth, dtype):
     m, e = df.grad_norm_mantissa, df.grad_norm_exponent
     assert (((m >= 1) & (m < 2)) | (m == 0)).all()
     np.testing.assert_allclose(np.log10(m) + e * math.log10(2), df.log10_grad_norm, atol=1e-14)
-
-
-def test_a_scaled_row_of_zeros_stays_zero_through_a_layer():
-    assert settle(np.zeros((1, 2, 3)), np.full((1, 2), 900)).exponent == 0
