@@ -95,9 +95,10 @@ def curves(
             inside = rows_of(points, where)
             logarithmic(panel, log)
             _medians(panel, inside, x, legend, look)
-            for value, curve in _curves(_within(inside), hue, style):
+            for i, (value, curve) in enumerate(_curves(_within(inside), hue, style)):
                 colour = colours.get(value, look.get("color"))
                 _interval(panel, curve, x, colour, points[x].nunique() > MOST_MARKS)
+                _edges(panel, curve, x, colour, 2 - i / 100)
             if theory is not None:
                 for value, curve in _curves(rows_of(theory, where), hue, style):
                     finite = curve[y].where(np.isfinite(curve[y]))
@@ -139,18 +140,22 @@ def _within(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def _interval(ax: Axes, curve: pd.DataFrame, x: str, colour: object, band: bool) -> None:
-    """Bars or a band, and at the edges what has no height: true zeros, and infinities."""
     finite = curve[np.isfinite(curve["value"])]
     if band:
         ax.fill_between(finite[x], finite.low, finite.high, color=colour, alpha=0.25, lw=0)
     else:
         ax.vlines(finite[x], finite.low, finite.high, color=colour, lw=0.9)
+
+
+def _edges(ax: Axes, curve: pd.DataFrame, x: str, colour: object, zorder: float) -> None:
+    """What has no height, true zeros and infinities: the first of several on top."""
     for edge, mark, place in ((-np.inf, "v", 0.03), (np.inf, "^", 0.97)):
         at = curve[x][curve["value"] == edge]
         if len(at):
-            look = {"s": 12, "clip_on": False, "color": colour}
-            heights = np.full(len(at), place)
-            ax.scatter(at, heights, marker=mark, transform=ax.get_xaxis_transform(), **look)
+            ax.scatter(
+                at, np.full(len(at), place), marker=mark, s=12, clip_on=False, color=colour,
+                transform=ax.get_xaxis_transform(), zorder=zorder,
+            )  # fmt: skip
 
 
 def _name_curves(ax: Axes, points: pd.DataFrame, x: str, hue: str, colours: dict) -> None:
