@@ -8,9 +8,9 @@ their weights, so that only seeds are independent: they are resampled, never row
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -134,11 +134,10 @@ class Claim:
 def bootstrap_over_seeds(
     frame: pd.DataFrame,
     statistic: Callable[[pd.DataFrame], float],
-    seed_column: str = "seed",
     resamples: int = 2000,
-    level: float = 0.95,
+    seed_column: str = "seed",
 ) -> Estimate:
-    """Estimate a statistic and its interval by resampling seeds with replacement.
+    """Estimate a statistic and its 95 % interval by resampling seeds with replacement.
 
     A seed brings all its rows and, drawn twice, counts as two: the column is renumbered in each
     resample. Percentiles are widened as Student's t is to the normal (Hesterberg 2015), without
@@ -146,9 +145,8 @@ def bootstrap_over_seeds(
 
     Parameters
     ----------
-    frame : rows of any number of networks; reduce it first, it is copied once a resample
+    frame : rows of any number of networks, of 2 or more seeds; it is copied once a resample
     statistic : from such a frame to a float; infinite is allowed, NaN is not
-    seed_column : what names the independent draws, of which there must be 2 or more
 
     Examples
     --------
@@ -171,7 +169,7 @@ def bootstrap_over_seeds(
         draws[i] = statistic(sample)
     if np.isnan(draws).any():
         raise ValueError("statistic is NaN in a resample; allowed: numbers and infinities")
-    tail = ndtr(math.sqrt(n / (n - 1)) * stdtrit(n - 1, (1 - level) / 2))
+    tail = ndtr(math.sqrt(n / (n - 1)) * stdtrit(n - 1, 0.025))
     # An observed value, not a mean of two: infinities have no mean.
     low, high = np.quantile(draws, [tail, 1 - tail], method="inverted_cdf")
     return Estimate(float(statistic(frame)), float(low), float(high), n)
@@ -201,15 +199,8 @@ def median_rank(n: int | np.ndarray, level: float = 0.95) -> np.ndarray:
     return np.maximum(binom.ppf((1 - level) / 2, n, 0.5), 1).astype(int)
 
 
-class Claimant(Protocol):
-    """An experiment, as far as its verdicts need it."""
-
-    name: str
-    claims: Sequence[Claim]
-
-
-def judge_all(experiment: Claimant, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Judge every claim of an experiment by its tables: a row a claim, columns `COLUMNS`."""
+def judge_all(experiment: Any, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Judge the claims of what has a name and claims by its tables: a row each, with `COLUMNS`."""
     import pandas as pd  # half a second, which `study list` need not wait for
 
     rows = []

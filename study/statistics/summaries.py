@@ -157,19 +157,10 @@ def profile_and_level(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def lost_at(depths: Sequence[float], decades: Sequence[float], limit: float) -> tuple[float, bool]:
-    """The depth at which |decades| first exceeds a limit, and whether it never does.
+    """The depth at which decades first exceed a limit, and False; or the last depth, and True.
 
-    Parameters
-    ----------
-    depths : layers, ascending
-    decades : absolute values, one a depth, may be inf; 0 at depth 0
+    Linear between depths, which ascend; decades are absolute values, may be inf, and are 0 at 0.
 
-    Returns
-    -------
-    layers, linear between depths, and False; or the last depth, and True.
-
-    Examples
-    --------
     >>> lost_at([1, 2, 4, 8], [1, 2, 4, 8], 3.0), lost_at([1, 2, 4, 8], [0, 0, 1, 1], 3.0)
     ((3.0, False), (8.0, True))
     """
@@ -188,11 +179,8 @@ def median_lost_at(decays: pd.DataFrame, limit: float) -> Estimate:
 
     Its interval ends where the upper and the lower end of the median's do, whatever the law of the
     decay. Where the median never does, the value is the deepest network's depth and means "at
-    least"; where its lower end does not, the interval has no upper end.
-
-    Parameters
-    ----------
-    decays : columns depth, seed, log10_decay; a row that is missing counts as lost
+    least"; where its lower end does not, the interval has no upper end. ``decays`` has the columns
+    depth, seed, log10_decay; a row that is missing counts as lost.
     """
     wide = decays.pivot(index="depth", columns="seed", values="log10_decay").abs().fillna(np.inf)
     medians = [median_interval(row) for row in wide.to_numpy()]

@@ -134,12 +134,8 @@ def lost_depth(
 
     There the largest entry of dC/dz^(1) rounds to 0, or times x exceeds the range, or z^(depth)
     does. Mean field; to ReLU's chi the exact law adds the drift of finite width. For one standard
-    normal input, no bias, and ReLU or an activation whose output is bounded.
-
-    Parameters
-    ----------
-    smallest, largest : positive numbers of the format, with subnormals
-    deepest : depths looked at
+    normal input, no bias, and ReLU or an activation whose output is bounded. ``smallest`` and
+    ``largest`` are positive numbers of the format, with subnormals.
 
     >>> lost_depth("sigmoid", 1.0, 64, smallest=2.0**-149, largest=2.0**128, deepest=1000)
     72.0

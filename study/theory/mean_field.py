@@ -143,11 +143,7 @@ def mean_field(activation: ActivationLike, sigma_w: float, sigma_b: float = 0.0)
 
 
 def fixed_point(row: Activation, sigma_w: float, sigma_b: float) -> float:
-    """The fixed point of V nearest to q_1 = sigma_w^2 + sigma_b^2 in the direction of travel.
-
-    Bracketed and solved for in ln q: iterating would take for ever next to criticality, and would
-    mistake slow travel for arrival.
-    """
+    """The fixed point of V nearest to q_1 = sigma_w^2 + sigma_b^2 in the direction of travel."""
     q_1 = sigma_w**2 + sigma_b**2
     if q_1 < LARGEST**-2:
         return 0.0
