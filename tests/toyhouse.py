@@ -9,6 +9,8 @@ from concurrent.futures import Executor, Future
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
+
 from study.runs import sweep
 from study.runs.experiment import Experiment
 
@@ -148,8 +150,7 @@ def files(folder):
 
 
 def children(pid):
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return {int(child) for task in tasks for child in task.read_text().split()}
+    return {child.pid for child in psutil.Process(pid).children()}
 
 
 def alive(pid):

@@ -133,6 +133,7 @@ class Experiment:
         for cell in cells:
             try:
                 text = canonical(cell)
+                # JSON makes a list of a tuple and text of a number: then the worker's is another.
                 if json.loads(text) != cell:
                     raise TypeError("a tuple, or a name that is not text")
                 signature.bind(**cell)

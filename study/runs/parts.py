@@ -59,6 +59,7 @@ def encode_part(configuration: Json, tables: Tables) -> bytes:
         csv, types, rows = Table.of(frame)
         texts[name] = {"csv": csv.decode(), "types": types, "rows": rows}
     content = {"configuration": configuration, "versions": records.versions(), "tables": texts}
+    # Not sorted: the order of tables and of their columns is part of the result.
     body = json.dumps({"format": PART_FORMAT, **content}, ensure_ascii=False).encode()
     return records.digest(body).encode() + b"\n" + body
 

@@ -83,6 +83,7 @@ def run(
         shown = {"desc": experiment.name, "unit": "part", "file": sys.stderr}
         disable = None if progress is None else not progress
         bar = tqdm(total=len(grid), initial=done, disable=disable, **shown)
+        # What ends the loop early, a full disk or an interrupt, ends the workers, too.
         with bar, contextlib.closing(pools.results(missing, workers, executor)) as finished:
             for part, data, reason in finished:
                 if reason:
@@ -154,6 +155,7 @@ def _write_tables(
                     f"table {name!r} of {experiment.name} has the columns {table.types} in cell "
                     f"{part.configuration['cell']}; allowed: those of the first, {types[name]}"
                 )
+            # Text, not frames: no number is read or written anew on the way.
             texts[name].append(table.csv[len(header) :])
             rows[name][place] = table.rows
     provenance = {"configuration": configuration(experiment, preset, grid), "versions": versions}
@@ -163,6 +165,7 @@ def _write_tables(
         whole = Table(b"".join(text), types[name], sum(rows[name]))
         about = {"rows_of_cells": rows[name], **provenance}
         files |= records.files_of(folder / f"{name}.csv", whole, about, kind)
+    # The tables are all of this run, or all of the one before.
     disk.write_together(files)
     for name, other in itertools.product(types, {*records.FORMATS} - {kind}):
         (folder / f"{name}.{other}").unlink(missing_ok=True)  # of a run with the other format

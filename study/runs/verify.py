@@ -196,6 +196,7 @@ def _parts(kept: _Kept) -> Iterator[Check]:
 
 def _again(kept: _Kept, count: int, seed: int) -> Iterator[Check]:
     """Compute a random sample of cells again and compare their rows."""
+    # By a seed, so that who doubts a report can ask for the same cells.
     total = len(kept.grid)
     for place in sorted(random.Random(seed).sample(range(total), min(count, total))):
         try:
