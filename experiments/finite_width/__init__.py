@@ -46,24 +46,22 @@ def cells(preset: str) -> list[dict]:
 
 
 def measure(
-    activation: str,
-    weights: str,
-    width: int,
-    narrow_width: int,
-    depths: list[int],
-    seed: int,
-    networks: int,
+    depths: list[int], seed: int, networks: int, **kind: str | int
 ) -> dict[str, pd.DataFrame]:
-    """The gain of the gradient over the last L layers, for every L of ``depths``."""
-    depth = depths[-1]
+    """The gain of the gradient over the last L layers, for every L of ``depths``.
+
+    ``kind`` is the activation, the weights, the width and the narrow width.
+    """
+    activation, weights, width, narrow_width = (kind[name] for name in KIND[:4])
     seeds = range(seed, seed + networks)
     if width == narrow_width:
         sigma_w = SCALES[activation]
-        net = study.Network(activation, depth, width, sigma_w, weights=weights, dtype="float32")
+        net = study.Network(
+            activation, depths[-1], width, sigma_w, weights=weights, dtype="float32"
+        )
         df = study.profile(net, seeds, engine="matrix_free")
     else:
-        df = ensembles.he_profile(layer_widths(width, narrow_width, depth), seeds)
-    kind = dict(zip(KIND, (activation, weights, width, narrow_width), strict=False))
+        df = ensembles.he_profile(layer_widths(width, narrow_width, depths[-1]), seeds)
     columns = [*KIND, "depth", "seed", "log10_gain", "layers_alive"]
     return {
         "gains": ensembles.gains_of_last(df, depths).assign(**kind)[columns],

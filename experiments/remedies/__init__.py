@@ -40,34 +40,39 @@ def measure(inputs: str, seed: int, depths: list[int]) -> dict[str, pd.DataFrame
         for remedy in GROUP
     }
     profiles = catalogue.chain_profiles(draws, x[:1], reached)
-    plain = gains(profiles).set_index(["remedy", "depth"]).log10_gain
     clips = {depth: catalogue.clipping(draws, x, u, depth) for depth in reached[CLIPPED]}
-    decays = plain.to_dict() | catalogue.block_decays(draws, x, u, reached)
-    decays |= {(CLIPPED, depth): clip[0] for depth, clip in clips.items()}
+    decays = gains(profiles).set_index(["remedy", "depth"]).log10_gain.to_dict()
+    decays |= catalogue.block_decays(draws, x, u, reached)
+    decays |= {(CLIPPED, depth): decay for depth, (decay, *_) in clips.items()}
     rows = [
         (inputs, remedy, depth, seed, decays[remedy, depth])
         for remedy in GROUP
         for depth in reached[remedy]
     ]
     table = pd.DataFrame(rows, columns=["inputs", "remedy", "depth", "seed", "log10_decay"])
-    kept = []
-    for remedy, networks in table.groupby("remedy", sort=False):
-        depth, censored = lost_at(networks.depth, networks.log10_decay.abs(), DECADES)
-        kept.append((inputs, remedy, GROUP[remedy], seed, depth, censored, expected_depth(remedy)))
-    names = ["inputs", "remedy", "group", "seed", "depth_kept", "censored", "expected_depth"]
-    clipped = [(inputs, seed, depth, *clip[1:]) for depth, clip in clips.items()]
-    clip_names = ["inputs", "seed", "depth", "clip_factor", "ratio_change"]
     lost = (table.log10_decay.abs() > 2 * DECADES).groupby(table.remedy).cumsum()
     tables = {
         "decays": table[lost <= 1],
-        "remedies": pd.DataFrame(kept, columns=names),
-        "clipping": pd.DataFrame(clipped, columns=clip_names),
+        "remedies": depths_kept(table),
+        "clipping": pd.DataFrame(
+            [(inputs, seed, depth, *clip) for depth, (_, *clip) in clips.items()],
+            columns=["inputs", "seed", "depth", "clip_factor", "ratio_change"],
+        ),
     }
     if seed == 0:
         deepest = profiles.depth == profiles.groupby("remedy").depth.transform("max")
-        few = profiles[deepest].assign(inputs=inputs)
-        tables["gradient_norms"] = gradient_norms(few, 9)
+        tables["gradient_norms"] = gradient_norms(profiles[deepest].assign(inputs=inputs), 9)
     return tables
+
+
+def depths_kept(table: pd.DataFrame) -> pd.DataFrame:
+    """The depth that each remedy keeps the gradient for, in a table of one seed's decays."""
+    rows = []
+    for (inputs, remedy, seed), networks in table.groupby(["inputs", "remedy", "seed"], sort=False):
+        depth, censored = lost_at(networks.depth, networks.log10_decay.abs(), DECADES)
+        rows.append((inputs, remedy, GROUP[remedy], seed, depth, censored, expected_depth(remedy)))
+    columns = ["inputs", "remedy", "group", "seed", "depth_kept", "censored", "expected_depth"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def depth_kept(tables: dict[str, pd.DataFrame], remedy: str, inputs: str = "random") -> Estimate:

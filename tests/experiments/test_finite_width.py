@@ -99,7 +99,7 @@ def synthetic(law_of, dead=born_dead, typical=0.0):
 
     def quantiles(widths, count=400):
         law = law_of(widths)
-        x = law.mean + math.sqrt(law.variance) * np.linspace(-5, 5, 2000)
+        x = law.mean + math.sqrt(law.variance) * np.linspace(-5, 5, 300)
         order = np.random.default_rng(len(frames)).permutation(count)
         return np.interp((order + 0.5) / count, law.cdf(x), x) + typical
 
