@@ -82,7 +82,6 @@ def _normalised(kind: Kind, factor: int, wrong: float | None = None) -> Finding:
 
 # --- How signal and gradient grow in residual networks -------------------------------------------
 
-
 GRADIENT = 0
 SIGNAL = 1
 
@@ -153,8 +152,7 @@ def moved(seed: int, depth: int, scale: float, eta: float) -> float:
     stepped = []
     for block in backward(trace, dr):
         first, last = block.z.trace
-        # W stays, as its gradient is 0 where V is; a block's phi is the identity, so V has its
-        # delta.
+        # The gradient of W is 0 where V is; a block's phi is the identity, so its delta is V's.
         V = -eta * weight_gradient(last.r, block.delta)
         stepped.append(Residual([first.layer, Linear(V)]))
     _, after = forward(stepped[::-1], x)

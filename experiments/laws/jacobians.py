@@ -121,27 +121,28 @@ def _lyapunov(k: int, factor: int, wrong: float | None = None) -> Finding:
 
 
 SMALL_Q = 1e-4
+SIGMA_W, SIGMA_B = _at_length("tanh", SMALL_Q)
 
 
 def _isometric(factor: int, weights: str) -> np.ndarray:
     """ln G over 10,000 layers of tanh on the critical line at q* = 1e-4."""
-    sigma_w, sigma_b = _at_length("tanh", SMALL_Q)
-    net = Network("tanh", 10_000, 48, sigma_w, sigma_b, weights)
+    net = Network("tanh", 10_000, 48, SIGMA_W, SIGMA_B, weights)
     inputs = _input(FIRST_SEED, (1, 48))
-    inputs *= math.sqrt((SMALL_Q - sigma_b**2) / sigma_w**2 / np.mean(inputs**2))
+    inputs *= math.sqrt((SMALL_Q - SIGMA_B**2) / SIGMA_W**2 / np.mean(inputs**2))
     frame = profile(net, seeds=seeds(20 * factor), inputs=inputs)
     return SQUARE * gains(frame).log10_gain.to_numpy()
 
 
 def _ten_thousand_orthogonal(factor: int) -> Finding:
-    sigma_w, _ = _at_length("tanh", SMALL_Q)
-    expected = 10_000 * math.log(gradient_factor("tanh", SMALL_Q, sigma_w))
-    wrong = 10_000 * math.log(gradient_factor("tanh", SMALL_Q, 1.001 * sigma_w))
+    expected, wrong = (
+        10_000 * math.log(gradient_factor("tanh", SMALL_Q, sigma_w))
+        for sigma_w in (SIGMA_W, 1.001 * SIGMA_W)
+    )
     return every(_isometric(factor, "orthogonal"), expected, wrong, tolerance=0.5)
 
 
 def _ten_thousand_gaussian(factor: int) -> Finding:
-    expected = exact_law(Network("linear", depth=10_000, width=48, sigma_w=1.0)).mean
+    expected = exact_law(Network("linear", 10_000, 48, 1.0)).mean
     wrong = 10_000 * log_chi("linear", 1.0)
     return mean_of(_isometric(factor, "gaussian"), expected, wrong, relative=0.05)
 

@@ -77,13 +77,6 @@ def test_bottlenecks_obey_the_exact_law():
     assert abs(mean - backward_law([24] * 31).mean) > 4 * error  # the control: no bottleneck
 
 
-def test_each_network_is_at_its_place_in_its_own_law():
-    gains = measure(networks=60)
-    (found,) = fw.places({"gains": gains})
-    values = fw.LN * gains[gains.layers == 20].log10_gain.to_numpy()
-    np.testing.assert_array_equal(found, backward_law([32] * 21).cdf(values))
-
-
 # --- Verdicts ------------------------------------------------------------------------------
 
 
