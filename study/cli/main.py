@@ -174,11 +174,10 @@ def _profile(command: Add) -> None:
     add("--width", type=whole, default=256, metavar="N", help=f"units a layer; {_DEFAULT}")
     add("--sigma-w", type=sigma, required=True, metavar="S", help=words)
     add("--sigma-b", type=real, default=0.0, metavar="S", help=f"Var b = S^2; {_DEFAULT}")
-    for name, metavar, default, words in (
-        ("--weights", "LAW", "gaussian", "gaussian, uniform or orthogonal"),
-        ("--dtype", "TYPE", "float64", "float32 or float64"),
-    ):
-        add(name, default=default, metavar=metavar, help=f"{words}; {_DEFAULT}")
+    laws = f"gaussian, uniform or orthogonal; {_DEFAULT}"
+    add("--weights", default="gaussian", metavar="LAW", help=laws)
+    types = f"float32 or float64; {_DEFAULT}"
+    add("--dtype", default="float64", metavar="TYPE", help=types)
     add("--kink", type=real, default=1.0, metavar="K", help=f"phi' at a kink; {_DEFAULT}")
     add("--seeds", **_COUNT, default=10, metavar="N", help=f"networks drawn; {_DEFAULT}")
     add("--batch", **_COUNT, default=1, metavar="B", help=f"examples; {_DEFAULT}")

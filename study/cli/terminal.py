@@ -71,17 +71,6 @@ def plot(layers: pd.DataFrame, theory: pd.Series, about: Mapping[str, str], on: 
     Returns
     -------
     Lines of at most ``on.width`` characters, colours not counted.
-
-    Examples
-    --------
-    >>> k = np.arange(4)
-    >>> layers = pd.DataFrame({"layer": k, "median": 9.0 * k, "low": 9.0 * k, "high": 9.0 * k})
-    >>> text = plot(layers, pd.Series(dtype=float), {}, Screen(60, False, False))
-    >>> print("\\n".join(text.splitlines()[:4]))
-    log10 of the norm of dC/dW, by layer
-      +--------------------------------------------------------+
-      |                                                       *|
-    25|                                                   **** |
     """
     norms = layers.set_index("layer")[["median", "low", "high"]]
     shown = np.array([0.0, *norms.to_numpy().ravel(), *theory])

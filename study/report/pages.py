@@ -10,9 +10,8 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -37,20 +36,18 @@ REST = "Other questions"
 ENDINGS = (".png", ".svg", ".pdf")
 
 
-@dataclass(frozen=True)
-class Source:
-    """What figures are drawn from: an experiment or a benchmark.
-
-    ``make`` is the command that measures and draws, ``redraw`` the one that only draws; ``page``
-    has its verdicts in full and stands beside the gallery.
-    """
+class Source(NamedTuple):
+    """What figures are drawn from: an experiment or a benchmark."""
 
     name: str
     question: str
     make: str
+    """The command that measures and draws."""
     redraw: str
-    page: str = ""
-    figures: list[str] = field(default_factory=list)
+    """The command that only draws."""
+    page: str
+    """Has its verdicts in full, and stands beside the gallery."""
+    figures: list[str]
 
 
 def tally(claims: pd.DataFrame) -> str:
@@ -109,11 +106,12 @@ def sources(results: Path, figures: Iterable[str]) -> dict[str, Source]:
     known = {}
     for name in [*discover(), *others]:
         known[name] = Source(
-            name,
-            others.get(name) or question(name),
+            name=name,
+            question=others.get(name) or question(name),
             make=made_by(results / name / "data_dictionary.csv"),
             redraw=redraw.replace(" figures", f" figures {name}", 1),
             page="" if name in others else f"{name if name in OWN_PAGES else 'findings'}.md",
+            figures=[],
         )
     for figure in sorted(figures):
         owners = [name for name in known if re.fullmatch(f"{name}(_.*)?", figure)]
@@ -154,14 +152,15 @@ def write_gallery(results: Path, figures: Path, page: Path) -> int:
     claims = pd.DataFrame(columns=list(COLUMNS))
     if any(source.page == "findings.md" for source in shown.values()):
         claims = _claims(results / "claims.csv")
-    placed = {name for names in _WORDS["sections"].values() for name in names}
-    sections = _WORDS["sections"] | {REST: [name for name in shown if name not in placed]}
-    groups = {
-        title: [shown[name] for name in names if name in shown] for title, names in sections.items()
-    }
+    rest = shown.keys() - {name for names in _WORDS["sections"].values() for name in names}
+    sections = _WORDS["sections"] | {REST: [name for name in shown if name in rest]}
     text = fill(
         "gallery.md",
-        sections={title: group for title, group in groups.items() if group},
+        sections={
+            title: [shown[name] for name in names if name in shown]
+            for title, names in sections.items()
+            if shown.keys() & {*names}
+        },
         claims={name: claims[claims["experiment"] == name] for name in shown},
         remeasured=REMEASURED,
         summaries={name: _summary(name, results) for name in OWN_PAGES if name in shown},

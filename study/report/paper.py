@@ -101,7 +101,7 @@ def gather(results: Path, quantities: Record) -> Record:
 
 
 def encode(numbers: Record) -> bytes:
-    """The generated file: the same numbers give the same bytes."""
+    """The generated file."""
     return (json.dumps(numbers, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
@@ -143,18 +143,10 @@ def _entry(value: Any, spec: str | None = None) -> Any:
     return {"value": value if math.isfinite(value) else str(value), "text": text}
 
 
-def _number(
-    key: str,
-    tables: Tables,
-    table: str,
-    column: str,
-    of: str = "only",
-    where: Mapping[str, Any] | None = None,
-    **formats: str,
-) -> Record:
+def _number(key: str, tables: Tables, table: str, column: str, **asked: Any) -> Record:
     frame = tables[table]
-    one_of(f"{key}.of", of, STATISTICS)
-    for name, wanted in (where or {}).items():
+    of = one_of(f"{key}.of", asked.get("of", "only"), STATISTICS)
+    for name, wanted in asked.get("where", {}).items():
         values = frame[one_of(f"{key}.where", name, frame)]
         is_wanted = values == wanted
         if not isinstance(wanted, str):
@@ -163,7 +155,7 @@ def _number(
     if frame.empty:
         raise ValueError(f"{key}.where holds for no row of {table}; allowed: at least one")
     values = frame[one_of(f"{key}.column", column, frame)]
-    entry = _entry(STATISTICS[of](values), formats.get("print", ".4g"))
+    entry = _entry(STATISTICS[of](values), asked.get("print", ".4g"))
     return entry | {"table": table, "column": column, "of": of, "rows": _spans(frame.index)}
 
 

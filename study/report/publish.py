@@ -52,10 +52,6 @@ class Publication(NamedTuple):
     page: Page | None = None
 
 
-Begin = Callable[[str], Callable[[], Publication]]
-"""Begins with an experiment; what it returns waits for the end."""
-
-
 def publish(name: str, results: Path) -> Publication:
     """Draw and judge by the tables; a missing or damaged one raises, and nothing is saved."""
     matplotlib.use("agg")
@@ -78,8 +74,11 @@ def publish_all(names: list[str], results: Path) -> dict[str, Publication]:
 
 
 @contextlib.contextmanager
-def background(results: Path, folder: Path, count: int) -> Iterator[Begin]:
-    """Lend what has one of several experiments published meanwhile: figures stand once drawn."""
+def background(results: Path, folder: Path, count: int) -> Iterator[Callable]:
+    """Lend what has one of several experiments published meanwhile, and returns what waits for it.
+
+    Its figures stand as soon as they are drawn.
+    """
     if count == 1:
         yield lambda name: lambda: save(publish(name, results), folder)
         return

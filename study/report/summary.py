@@ -69,27 +69,22 @@ def _plain(counts: pd.DataFrame, formats: tuple[str, ...]) -> np.ndarray:
     def share(*states: str) -> pd.Series:
         return counts.reindex(columns=states, fill_value=0).sum(axis=1) / counts.sum(axis=1)
 
-    overflow = share(*[f"{name}_overflow" for name in formats])
-    underflow = share(*[f"{name}_underflow" for name in formats])
-    states = {"dead": share("dead") >= 0.5, "overflow": overflow > 0.5}
-    states["underflow"] = underflow > 0.5
+    states = {"dead": share("dead") >= 0.5}
+    for what in ("overflow", "underflow"):
+        states[what] = share(*[f"{name}_{what}" for name in formats]) > 0.5
     return np.select(list(states.values()), list(states), "ok")
 
 
 def in_words(summary: Summary) -> str:
     """Say in a few sentences what the gradient does, and where plain floats lose it."""
-    return " ".join([_change(summary), *_floats(summary.layers)])
-
-
-def _change(summary: Summary) -> str:
     change, lowest, highest = summary.change
     depth = len(summary.layers)
     if summary.verdict == "is dead":
         dead = (summary.layers["float64"] == "dead").sum()
         share = f"half of {summary.seeds} seeds, or more" if summary.seeds > 1 else "one seed"
-        return (
-            "The gradient is dead: exactly zero at the first weights, and in "
-            f"{dead:,} of {depth:,} layers ({share})."
+        words = "The gradient is dead: exactly zero at the first weights, and in "
+        return " ".join(
+            [f"{words}{dead:,} of {depth:,} layers ({share}).", *_floats(summary.layers)]
         )
     spread = "one seed"
     if summary.seeds > 1:
@@ -107,7 +102,7 @@ def _change(summary: Summary) -> str:
             f" The signal {fades} on its way up as the gradient does on its way down, so that "
             "dC/dW is about the same in every layer."
         )
-    return words
+    return " ".join([words, *_floats(summary.layers)])
 
 
 def _floats(layers: pd.DataFrame) -> list[str]:
@@ -144,16 +139,6 @@ def table(summary: Summary, theory: pd.Series, width: int) -> str:
     ----------
     theory : log10 of the norm that is expected, by layer; may be empty
     width : characters in a line; below 79 the lowest and the highest seed are left out
-
-    Examples
-    --------
-    >>> import study
-    >>> net = study.Network(activation="sigmoid", depth=2, width=64, sigma_w=1.0)
-    >>> print(table(summarise(study.profile(net)), pd.Series(), 60))
-           decades gained  log10 |dC/dW|         plain run in
-      layer  since output   median   theory   float32   float64
-          0         -1.17    -0.29        -        ok        ok
-          1         -0.55     0.01        -        ok        ok
     """
     seeds = {"low": "lowest", "high": "highest"} if width >= 79 else {}
     heads = {"layer": "layer", "change": "since output", "median": "median"} | seeds

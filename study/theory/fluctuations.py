@@ -108,6 +108,7 @@ def fluctuations(
     return _solved(q, _averages(row, q, sw2, sb2), excess, first, _upwards, _downwards)
 
 
+@np.errstate(under="ignore")  # what has died out is 0
 def _solved(
     q: Array, at: SimpleNamespace, excess: float, first: float, up: Callable, down: Callable
 ) -> Fluctuations:

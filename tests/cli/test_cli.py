@@ -89,23 +89,6 @@ def test_a_figure_for_each_of_several_messages(house):
     assert "](../figures/toy_high.png)" in page
 
 
-def test_claims_of_an_older_study_are_judged_again(house):
-    assert study(house, "run", "--preset", "quick", "--workers", 2)[0] == 0
-    results = house / "build" / "quick"
-    from study.records.tables import read_table, write_described
-    from study.statistics.claims import COLUMNS
-
-    old = read_table(results / "claims.csv").drop(columns="about")
-    write_described(results / "claims.csv", old, COLUMNS, {"versions": []})
-    code, _, err = study(house, "figures", "--results", "build/quick")
-    assert code == 0
-    assert (
-        "claims.csv is of an older study; all is judged again by: "
-        "python -m study figures --results build/quick"
-    ) in err
-    assert list(read_table(results / "claims.csv").columns) == list(COLUMNS)
-
-
 def test_a_failing_cell_gives_status_3_and_its_own_line(house):
     toy = house / "experiments" / "toy.py"
     toy.write_text(changed("GRID['quick'][1]['fault'] = 'raise'"))
@@ -131,6 +114,3 @@ def test_verify_says_what_is_wrong_by_its_status(house):
     assert (code, err) == (3, "")
     assert "WRONG  r/toy/decay.csv: checksum, rows, versions: table r/toy/decay.csv is" in out
     assert out.splitlines()[-1].endswith("checks, 1 wrong")
-    code, out, err = study(house, "verify", "--results", "none")
-    assert (code, out) == (2, "")
-    assert err.startswith("study: error: --results 'none' has no results; they are made by: ")

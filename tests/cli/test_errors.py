@@ -11,6 +11,7 @@ from toyhouse import TOY, build, files
 
 from study.cli import main
 from study.records import tables as records
+from study.statistics.claims import COLUMNS
 from study.tools import checks
 from study.tools.checks import made_by, nearest
 
@@ -168,15 +169,22 @@ def test_claims_that_cannot_be_used_are_judged_again(toys, results):
         assert path.read_bytes() == kept
 
 
-def test_verdicts_of_an_older_study_are_judged_again_and_it_says_so(toys):
+def age(path):
+    """Make verdicts as an older study wrote them."""
+    old = records.read_table(path).drop(columns="about")
+    records.write_described(path, old, COLUMNS, {"versions": []})
+
+
+@pytest.mark.parametrize(("harm", "reason"), [(damage, "damaged"), (age, "of an older study")])
+def test_verdicts_that_cannot_be_used_are_judged_again_and_it_says_so(toys, harm, reason):
     toys.run("run", "--workers", 1, "--results", "mine")
-    damage(toys.folder / "mine" / "claims.csv")
+    harm(toys.folder / "mine" / "claims.csv")
     status, _, err = toys.run("figures", "--results", "mine")
     assert status == 0
-    assert err == (
-        "study: mine/claims.csv is damaged; all is judged again by: "
-        "python -m study figures --results mine\n"
-    )
+    again = "all is judged again by: python -m study figures --results mine"
+    assert err == f"study: mine/claims.csv is {reason}; {again}\n"
+    claims = records.read_table(toys.folder / "mine" / "claims.csv")
+    assert list(claims.columns) == list(COLUMNS)
 
 
 @pytest.mark.parametrize("command", [["figures"], ["verify"], ["gallery"], ["paper"]])
@@ -207,6 +215,7 @@ run --figures file | --figures 'file' | allowed: a folder
 figures | --results 'results' | made by: python -m study run
 figures toy | missing | python -m study run toy
 figures tyo | experiment 'tyo' is unknown; allowed: toy | did you mean 'toy'?
+gallery --results none | they are made by: python -m study run
 verify --results none | --results 'none' has no results; they are made by:
 profile --depth ten | --depth | 'ten' | allowed: a whole number
 profile --sigma-w big | --sigma-w | 'big' | allowed: a number or critical

@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 from toyhouse import ROOT, study
 
-from study.cli import main
 from study.records import tables as records
 from study.report import pages
 from study.report.publish import rendered
@@ -316,10 +315,3 @@ def test_results_elsewhere_have_their_own_page(house):
     assert study(house, "figures", "toy", "--results", "my runs")[0] == 0  # as it says
     assert study(house, "gallery", "--results", "my runs")[0] == 0
     assert page.read_text(encoding="utf-8") == text
-
-
-def test_where_there_are_no_results_nothing_is_written(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert main.main(["gallery", "--results", "none"]) == 2
-    assert "they are made by: python -m study run" in capsys.readouterr().err
-    assert not [*tmp_path.iterdir()]
