@@ -1,14 +1,11 @@
 """Witnesses: the gradient entry by entry, by ways that share no derivative with the core.
 
-Every entry of every dC/dW^(k) of small networks is found from
-
-- complex steps, dC/dW = Im C(W + ih) / h + O(h^2): nothing cancels, so h may be 2^-100 and the
-  result is right to rounding (Squire & Trapp 1998);
-- central differences, (C(W + h) - C(W - h)) / 2h: truncation of order h^2 and rounding of order
+- Complex steps, dC/dW = Im C(W + ih) / h + O(h^2): nothing cancels, so h may be 2^-100 and the
+  result is right to rounding (Squire & Trapp 1998).
+- Central differences, (C(W + h) - C(W - h)) / 2h: truncation of order h^2 and rounding of order
   u / h, u the unit roundoff, so that u^(2/3) is what they can reach, at h = u^(1/3).
 
-Both know phi alone, by its textbook formula, never phi'. Each entry costs a forward pass of its
-own, so a network of P weights takes P times as long as one pass: keep it narrow.
+Both know phi alone, by its textbook formula. Each entry costs a forward pass: keep networks narrow.
 C is the batch mean of 1/2 |r - y|^2, weights are (n_in, n_out), examples are rows.
 """
 
@@ -32,16 +29,12 @@ def complex_step(
 ) -> list[Array]:
     """dC/dW^(k) for every k by complex steps; on a kink, the slope to its right.
 
-    >>> W, x, y = np.array([[2.0]]), np.array([[3.0]]), np.array([[1.0]])
-    >>> complex_step([W], x, y, "relu")
+    >>> complex_step([np.array([[2.0]])], np.array([[3.0]]), np.array([[1.0]]), "relu")
     [array([[15.]])]
     """
     phi = activation(name)
-    gradients = []
-    for above, z in _moved(weights, x, phi, [1j * step]):
-        costs, _ = _costs(above, z, y, phi)
-        gradients.append(costs[0].imag / step)
-    return gradients
+    moved = _moved(weights, x, phi, [1j * step])
+    return [_costs(above, z, y, phi)[0][0].imag / step for above, z in moved]
 
 
 @np.errstate(under="ignore")
@@ -113,4 +106,4 @@ def _costs(above: Sequence[Array], z: Array, y: Array, phi: Activation) -> tuple
 
 def _sides(z: Array, bends: Array) -> Array:
     sides = z.real[..., None] >= bends
-    return sides.reshape(*z.shape[:3], -1) if len(bends) else np.empty((*z.shape[:3], 0), bool)
+    return sides.reshape(*z.shape[:3], z[0, 0, 0].size * len(bends))

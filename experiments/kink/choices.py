@@ -80,20 +80,11 @@ class Descent:
     parted: float = np.inf
     """The first step after which a weight is not what it is with the last choice."""
 
-    def step(
-        self,
-        x: Array,
-        y: Array,
-        activations: Sequence[str],
-        number: Format,
-        kink: float,
-        rate: float,
-    ) -> None:
+    def step(self, x: Rounded, y: Array, activations: Sequence[str], kink: float, rate: float):
         """A step of gradient descent on the batch mean of half the squared error."""
-        layers = rounded_layers(self.weights, activations, number, kink)
-        trace, r = forward(layers, Rounded(x, number))
+        trace, r = forward(rounded_layers(self.weights, activations, x.number, kink), x)
         self.zeros += zeros(trace[:-1])
-        dr = Rounded((r.value - number.rounded(y)) / len(x), number)
+        dr = Rounded((r.value - x.number.rounded(y)) / len(y), x.number)
         moved = [
             step.layer.W - weight_gradient(step.r, step.delta) * rate
             for step in backward(trace, dr)
@@ -124,7 +115,7 @@ def descend(
     reference = descents[kinks[-1]]
     for step, (x, y) in enumerate(batches, start=1):
         for kink, descent in descents.items():
-            descent.step(x, y, activations, number, kink, rate)
+            descent.step(Rounded(x, number), y, activations, kink, rate)
         for descent in descents.values():
             if not all(map(np.array_equal, descent.weights, reference.weights)):
                 descent.parted = min(descent.parted, float(step))

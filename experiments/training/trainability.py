@@ -5,7 +5,6 @@ Networks of one width in float32 without biases, on 5,000 MNIST digits, softmax 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Collection
 
 import numpy as np
@@ -13,13 +12,11 @@ import pandas as pd
 
 from study import theory
 from study.engines.training import Course, gaussian_weights, train
+from study.records.norms import gradient_norms
 from study.sampling import digits, gaussian
-from study.statistics.claims import Estimate, bootstrap_over_seeds
 from study.statistics.estimators import medians
 
 WIDTH, BATCH, TRAIN, HELD_OUT = 64, 32, 4000, 300
-CHANCE = 0.1
-"""What an accuracy is that no learning was needed for."""
 CRITICAL = {n: round(theory.critical_sigma_w(n), 9) for n in ("relu", "tanh", "sigmoid")}
 METHODS = {
     "momentum": {"optimiser": "momentum"},
@@ -35,6 +32,7 @@ for grid in RATES.values():
     grid["tanh"] = grid["relu"]
 RATES["clipped"] = RATES["momentum"]
 NET = ["activation", "method", "depth", "sigma_w", "seed", "rate"]
+RECORDED = (0,)  # seeds whose gradient norms are kept, at the chosen rates, in five layers
 
 OUTCOMES = {
     "method": "momentum (0.9); clipped: the same, its gradient's norm clipped at 1; adam [-]",
@@ -87,28 +85,27 @@ def train_on_digits(nets: pd.DataFrame, steps: int, layered: Collection[int]) ->
 
 
 def outcomes(nets: pd.DataFrame, course: Course) -> dict[str, pd.DataFrame]:
-    """The tables of an experiment; of the course and five layers, at the chosen rates alone.
+    """The tables of an experiment; of the course and the gradients, at the chosen rates alone.
 
     Returns
     -------
-    dict of ``networks``, a row a network; ``course``, a row a logged step; and ``layers``, of the
-    networks at the critical scale. Columns: `NET` and `OUTCOMES`.
+    dict of ``networks``, a row a network; ``course``, a row a logged step; and, of few seeds,
+    ``gradient_norms``, a row a layered step and layer. Columns: `NET`, `OUTCOMES` and the frame's.
     """
     networks = of_networks(nets, course)
     best = networks[networks.chosen][NET]
     log = best.merge(course.log, left_index=True, right_on="network")
     start = log.groupby("network").log10_weight_norm.transform("first")
     log["log10_weight_growth"] = log.log10_weight_norm - start
-    depth = len(course.weights)
-    shown = course.layers.layer.isin(np.linspace(0, depth - 1, 5).round().astype(int))
-    layers = best.merge(course.layers[shown], left_index=True, right_on="network")
-    critical = layers.sigma_w == layers.activation.map(CRITICAL)
-    norms = ["log10_grad_norm", "log10_weight_norm", "active_fraction"]
-    return {
+    tables = {
         "networks": networks,
         "course": log[[*NET, "step", "loss", "accuracy", "log10_weight_growth"]],
-        "layers": layers.loc[critical, [*NET, "step", "layer", *norms]],
     }
+    few = best[best.seed.isin(RECORDED)].assign(width=WIDTH, dtype="float32")
+    if len(few):
+        norms = few.merge(course.layers, left_index=True, right_on="network")
+        tables["gradient_norms"] = gradient_norms(norms.drop(columns="network"), 5)
+    return tables
 
 
 def of_networks(nets: pd.DataFrame, course: Course) -> pd.DataFrame:
@@ -137,40 +134,6 @@ def of_networks(nets: pd.DataFrame, course: Course) -> pd.DataFrame:
 
 def _spread(norms: pd.Series) -> float:
     return norms.max() - norms.min() if norms.max() > -np.inf else np.nan
-
-
-@functools.cache
-def reach(activation: str, sigma_w: float) -> float:
-    """How deep a network can be trained by the rule of Schoenholz et al. 2017: 6 xi_c, in layers.
-
-    In the ordered phase that is 6 xi_grad: without biases q may go to 0, where xi_c is infinite.
-    """
-    field = theory.mean_field(activation, sigma_w)
-    return 6 * (field.xi_grad if field.phase == "ordered" else field.xi_c)
-
-
-def chosen(
-    networks: pd.DataFrame, activation: str, depth: float, share: float, method: str
-) -> pd.DataFrame:
-    """The networks at the chosen rate, a row a seed; one that diverged tells digits by chance.
-
-    Parameters
-    ----------
-    depth : layers, or more than any network has: the deepest
-    share : sigma_w over the critical one
-    """
-    rows = networks[networks.chosen & (networks.activation == activation)]
-    rows = rows[rows.method == method]
-    rows = rows[rows.depth == min(depth, rows.depth.max())]
-    rows = rows[np.isclose(rows.sigma_w, share * CRITICAL[activation])]
-    return rows.fillna({"accuracy": CHANCE}).sort_values("seed").reset_index(drop=True)
-
-
-def share_trained(networks: pd.DataFrame, low: float, high: float, accuracy: float) -> Estimate:
-    """The share with more than that accuracy among networks with depth / reach in these bounds."""
-    limit = [reach(*pair) for pair in zip(networks.activation, networks.sigma_w, strict=True)]
-    networks = networks[(networks.depth / limit).between(low, high)]
-    return bootstrap_over_seeds(networks, lambda f: float((f.accuracy > accuracy).mean()))
 
 
 def weight_growth(course: pd.DataFrame) -> pd.DataFrame:

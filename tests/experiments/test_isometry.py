@@ -140,16 +140,25 @@ def test_bad_input_is_named():
 # --- Theory and verdicts -------------------------------------------------------------------
 
 
-def test_tanh_is_critical_at_its_fixed_point():
+def test_directions_are_kept_and_lost_as_algebra_says():
     with np.errstate(under="ignore"):
-        found = isometry.measure(0, [4, 256])["spectra"].set_index(
-            ["activation", "weights", "depth"]
-        )
+        tables = isometry.measure(0, [4, 256])
+    found = tables["spectra"].set_index(["activation", "weights", "depth"])
+    assert found.loc["linear", "orthogonal", 256].filter(like="log10").abs().max() < 1e-9
+    assert found.loc["linear", "gaussian", 256].surviving_directions < 1.5
     kept = found.loc["tanh", "orthogonal", 256]
     assert abs(kept.log10_s_1 - kept.log10_s_64) < 0.05
     lost = found.loc["tanh", "gaussian", 256]
     assert lost.log10_s_1 - lost.log10_s_64 > 100
     assert found.loc["relu", "orthogonal", 256].log10_s_64 == -np.inf
+    norms = tables["gradient_norms"]
+    assert (
+        norms.groupby(["activation", "weights", "depth"])
+        .layer.max()
+        .unstack()
+        .eq([3, 255])
+        .all(axis=None)
+    )
 
 
 def synthetic(true):
