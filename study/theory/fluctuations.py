@@ -199,12 +199,21 @@ def _averages(row: Activation, q: Array, sw2: float, sb2: float) -> SimpleNamesp
     def integrands(x: Array) -> Array:
         phi = row.phi(x)
         slope = row.derivative(x)
-        x2, phi2, slope2 = x**2, phi**2, slope**2
+        x2 = x**2
+        phi2 = phi**2
+        slope2 = slope**2
         return np.array(
             [
-                *(phi2, x2 * phi2, x2**2 * phi2, phi2**2),
-                *(slope2, x2 * slope2, x2**2 * slope2, slope2**2),
-                *(phi2 * slope2, x * phi * slope),
+                phi2,
+                x2 * phi2,
+                x2**2 * phi2,
+                phi2**2,
+                slope2,
+                x2 * slope2,
+                x2**2 * slope2,
+                slope2**2,
+                phi2 * slope2,
+                x * phi * slope,
             ]
         )
 
