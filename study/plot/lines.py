@@ -71,24 +71,15 @@ def curves(
     """
     points = reduced(df, [x], y, {"hue": hue, "style": style, "col": col, "row": row}, interval)
     colours = colours_of(hue, df, palette)
-    names = df["activation"].unique() if "activation" in df else ()
-    plain = COLOURS.get(names[0], "C0") if len(names) == 1 else "C0"
-    look = {"markeredgewidth": 0, "markevery": max(1, points[x].nunique() // MOST_MARKS)}
+    legend = legend or style not in (None, hue)
     if theory is not None:
-        look["linestyle"] = ""
-    if hue is None:
-        look["color"] = plain
-    else:
-        look |= {"hue": hue, "hue_order": list(colours), "palette": colours}
-    if style not in (None, hue):
-        legend = True
-        look |= {"style": style, "markers": True, "dashes": "linestyle" not in look | line}
-    elif hue is not None:
-        marks = {"style_order": list(colours), "markers": marks_of(colours)}
-        look |= {"style": hue, "dashes": False} | marks
-    else:
-        look["marker"] = "o"
-    look |= line
+        line.setdefault("linestyle", "")
+    if "linestyle" in line:
+        line.setdefault("dashes", False)
+    if hue is None and "activation" in df and df["activation"].nunique() == 1:
+        line.setdefault("color", COLOURS.get(df["activation"].iloc[0], "C0"))
+    look = {"markevery": max(1, points[x].nunique() // MOST_MARKS)}
+    look |= _look(hue, style, colours) | line
     with house_style():
         drawn, panels = facets(df, col, row, height, ax)
         for panel, where in panels:
@@ -96,7 +87,7 @@ def curves(
             logarithmic(panel, log)
             _medians(panel, inside, x, legend, look)
             for i, (value, curve) in enumerate(_curves(_within(inside), hue, style)):
-                colour = colours.get(value, look.get("color"))
+                colour = colours.get(value, look.get("color", "C0"))
                 _interval(panel, curve, x, colour, points[x].nunique() > MOST_MARKS)
                 _edges(panel, curve, x, colour, 2 - i / 100)
             if theory is not None:
@@ -114,6 +105,19 @@ def curves(
             for panel, where in panels:
                 _name_curves(panel, rows_of(points, where), x, hue, colours)
     return drawn
+
+
+def _look(hue: str | None, style: str | None, colours: dict) -> dict:
+    """What seaborn is told of the medians: a mark a value of style, or else of hue."""
+    look = {"markeredgewidth": 0}
+    if hue is not None:
+        look |= {"hue": hue, "hue_order": list(colours), "palette": colours}
+    if style not in (None, hue):
+        return look | {"style": style, "markers": True}
+    if hue is None:
+        return look | {"marker": "o"}
+    look |= {"style": hue, "style_order": list(colours)}
+    return look | {"markers": marks_of(colours), "dashes": False}
 
 
 def _curves(frame: pd.DataFrame, *mapped: str | None) -> Iterator[tuple[object, pd.DataFrame]]:
