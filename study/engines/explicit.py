@@ -26,10 +26,10 @@ from study.arithmetic.scaled import (
 )
 from study.core.activations import Activation
 from study.core.activations import activation as activation_row
-from study.core.backprop import backward, forward
+from study.core.backprop import backward
 from study.core.network import DTYPES
 from study.engines.march import cost_gradient, unit_cotangent
-from study.engines.recorder import RecordedLayer, Recorder, frame
+from study.engines.recorder import RecordedLayer, Recorder, frame, recorded_forward
 from study.sampling import gaussian
 from study.tools import Array
 from study.tools.checks import array, bad, items, one_of, real
@@ -154,20 +154,25 @@ def backpropagate(
         for k, (W, b, row) in enumerate(zip(weights, biases, rows, strict=True))
     ]
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        trace, r = forward(layers, settle(x[None], 0))
-        for k, step in enumerate(trace):
-            record.signal.put(k, step.r)
-        record.signal.put(len(layers), r)
-        dr = Scaled(direction[None], 0) if target is None else cost_gradient(r, target)
-        dr = settle(dr.mantissa, dr.exponent)
-        record.upstream.put(len(layers), dr)
-        for step in backward(trace, dr):
-            record.put(step.layer.k, step, EVERY)
+        _walk(layers, settle(x[None], 0), target, direction)
     every = np.arange(len(layers))
     one = np.zeros(1, int)
     squares = np.array([layer.square for layer in layers])
     norms = log10(*norm(squares, np.array([layer.exponent for layer in layers])))
     return frame(record.columns(every, one, one, norms[:, None]))
+
+
+def _walk(
+    layers: list[GivenLayer], r: Scaled, target: Array | None, direction: Array | None
+) -> None:
+    """One pass up and one down, taken in by the layers' record."""
+    record = layers[0].record
+    trace, r = recorded_forward(layers, r)
+    dr = Scaled(direction[None], 0) if target is None else cost_gradient(r, target)
+    dr = settle(dr.mantissa, dr.exponent)
+    record.upstream.put(len(layers), dr)
+    for step in backward(trace, dr):
+        record.put(step.layer.k, step, EVERY)
 
 
 def _dtype(dtype: str | None, weights: list) -> np.dtype:

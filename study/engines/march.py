@@ -15,9 +15,9 @@ import numpy as np
 
 from study.arithmetic.activations import EVERY, Activations, Block
 from study.arithmetic.scaled import Scaled, add, joined, settle
-from study.core.backprop import Step, backward, forward
+from study.core.backprop import Step, backward
 from study.core.network import Network
-from study.engines.recorder import Output, RecordedLayer, Recorder
+from study.engines.recorder import Output, RecordedLayer, Recorder, recorded_forward
 from study.sampling import gaussian
 from study.tools import Array
 
@@ -187,11 +187,7 @@ class March:
 
     def _trace(self, layers: range, r: Scaled) -> tuple[list[Step], Scaled]:
         marched = [MarchedLayer(self.weights, k, self.activations, self.record) for k in layers]
-        trace, output = forward(marched, r)
-        for k, step in zip(layers, trace, strict=True):
-            self.record.signal.put(k, step.r)
-        self.record.signal.put(layers.stop, output)
-        return trace, output
+        return recorded_forward(marched, r)
 
     def _output(self, r: Scaled, z: Scaled) -> Output:
         """Where networks end: their output is the first n_out units, and only those count."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ from study.arithmetic.scaled import (
     status,
     total,
 )
-from study.core.backprop import BackStep
+from study.core.backprop import BackStep, Step, forward
 from study.tools import Array
 
 
@@ -78,7 +79,9 @@ class Recorder:
         self.delta.put((k, networks), step.delta)
         self.upstream.put((k, networks), step.dr)
         if self.batch > 1:
-            gradient = gradient_square(step.r[trunk], step.delta)
+            # To pick all networks would cost as much as a small pass.
+            r = step.r if trunk is EVERY else step.r[trunk]
+            gradient = gradient_square(r, step.delta)
             self.gradient.put((k, networks, 0), gradient)
 
     def columns(
@@ -160,6 +163,15 @@ class RecordedLayer:
 
     def slope(self, z: Scaled) -> Slopes:
         return Slopes(self.activations, z, self.trunk, self.record.active[self.k])
+
+
+def recorded_forward(layers: Sequence[RecordedLayer], r: Scaled) -> tuple[list[Step], Scaled]:
+    """The forward pass of layers on one another; their record takes in the signals' norms."""
+    trace, output = forward(layers, r)
+    for step in trace:
+        step.layer.record.signal.put(step.layer.k, step.r)
+    layers[-1].record.signal.put(layers[-1].k + 1, output)
+    return trace, output
 
 
 CANCELLATION = 4
