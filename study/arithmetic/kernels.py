@@ -19,7 +19,7 @@ class _Announcement(event.Listener):
     said = multiprocessing.parent_process() is not None  # workers leave it to who started them
 
     def on_start(self, compilation: event.Event) -> None:
-        ours = compilation.data["dispatcher"].py_func.__module__.startswith("study.")
+        ours = str(compilation.data["dispatcher"].py_func.__module__).startswith("study.")
         if ours and not self.said:
             self.said = True
             print(

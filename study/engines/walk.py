@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-import types
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -26,7 +25,7 @@ from study.core.activations import Activation
 from study.core.network import Network
 from study.engines.march import Data, March, MarchedWeights
 from study.sampling import gaussian
-from study.sampling.kernels import kernel
+from study.sampling.kernels import kernel, specialised
 from study.tools.elementary import Array
 
 LANES = 64
@@ -275,20 +274,12 @@ class Loops(NamedTuple):
 
 @functools.cache
 def loops(row: Activation, kink: float, dtype: np.dtype) -> Loops | None:
-    """`climb` and `descend` with an activation compiled into them, where it can be.
-
-    They are copies under a name of their own, which is what numba's cache on disk knows them by.
-    """
+    """`climb` and `descend` with an activation compiled into them, where it can be."""
     source = program(row, kink, dtype)
     if source is None:
         return None
     function, name = compiled(source, dtype)
-    copies = []
-    for loop in (climb, descend):
-        copy = types.FunctionType(loop.__code__, globals() | {"both": function}, loop.__name__)
-        copy.__qualname__ = f"{loop.__name__}_{name}"
-        copies.append(kernel(copy))
-    return Loops(*copies)
+    return Loops(*(specialised(loop, name, both=function) for loop in (climb, descend)))
 
 
 def walked(

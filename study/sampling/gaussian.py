@@ -94,19 +94,8 @@ def fill_normal(key, layer, out, start=0):
 def fill_normals(keys, layers, out):
     """Fill ``out[i]`` as ``fill_normal(keys[i], layers[i], out[i])`` would, in one call for all i.
 
-    Parameters
-    ----------
-    keys : ndarray of uint32, shape (n, 4)
-        Rows from `key`.
-    layers : int, or sequence of n
-        0 <= layer < 2^32; one int is every row's.
-    out : ndarray of float32 or float64, shape (n, ...)
-        C-contiguous.
-
-    Returns
-    -------
-    ndarray
-        `out`.
+    Parameters and returns as `fill_normal`, with keys of shape (n, 4), n layers or one for all, and
+    an array of shape (n, ...).
 
     Examples
     --------
@@ -133,19 +122,6 @@ def fill_normals(keys, layers, out):
 
 def fill_layers(keys, layers, out):
     """Fill ``out[i, j]`` as ``fill_normal(keys[j], layers[i], out[i, j])`` would, in one call.
-
-    Parameters
-    ----------
-    keys : ndarray of uint32, shape (n, 4)
-        Rows from `key`.
-    layers : sequence of m ints
-    out : ndarray of float32 or float64, shape (m, n, ...)
-        C-contiguous.
-
-    Returns
-    -------
-    ndarray
-        `out`.
 
     Examples
     --------

@@ -13,6 +13,7 @@ for several processors and compare. Keep it so: no fastmath, no math.log, no sum
 """
 
 import math
+import types
 
 import numpy as np
 from numba import njit
@@ -30,6 +31,13 @@ def kernel(function):
         return njit(nogil=True, error_model="numpy", cache=True)(function)
     except RuntimeError:  # neither NUMBA_CACHE_DIR, the package nor the user's cache is writable
         return njit(nogil=True, error_model="numpy")(function)
+
+
+def specialised(function, name, **names):
+    """Compile a function with globals of its own, under a name by which the cache knows it."""
+    copy = types.FunctionType(function.__code__, function.__globals__ | names, function.__name__)
+    copy.__qualname__ = f"{function.__name__}_{name}"
+    return kernel(copy)
 
 
 # --- Threefry-4x32-20 (Salmon et al. 2011): (128-bit counter, 128-bit key) -> 4 random words -----
@@ -93,32 +101,22 @@ def below_one(trailing):
     return 0.5 + np.float64(i32(trailing | u32(1))) * 2.0**-32
 
 
-def _box_muller(real, integer, log, sin, cos):
-    """Compile Box & Muller's (1958) transform of two words, given minimax coefficients.
+@_inlined
+def _horner(x, coefficients):
+    p = coefficients[0]
+    for c in coefficients[1:]:
+        p = p * x + c
+    return p
 
-    ln(1 + f) = f - f^2/2 + s (f^2/2 + z log(z)) with s = f / (2 + f), z = s^2, |s| < 0.172, and
-    sin t = t + t^3 sin(t^2), cos t = 1 - t^2/2 + t^4 cos(t^2) on |t| < pi/4 as in fdlibm.
+
+def _log_of_uniform(real, integer, coefficients):
+    """ln u of a uniform u, compiled.
+
+    ln(1 + f) = f - f^2/2 + s (f^2/2 + z log(z)) with s = f / (2 + f), z = s^2, |s| < 0.172.
     """
-    log, sin, cos = (tuple(real(c) for c in reversed(p)) for p in (log, sin, cos))
-    half, one, two, ln2 = real(0.5), real(1), real(2), real(math.log(2))
-    unit, angle_unit = real(2**-32), real(2 * math.pi * 2**-32)
+    half, one, two, ln2, unit = map(real, (0.5, 1, 2, math.log(2), 2**-32))
     fraction_bits = integer(np.finfo(real).nmant)
-    root_half = np.sqrt(real(0.5)).view(integer)
-
-    @_inlined
-    def horner(x, coefficients):
-        p = coefficients[0]
-        for c in coefficients[1:]:
-            p = p * x + c
-        return p
-
-    @_inlined
-    def bits(y):
-        return real(y).view(integer)
-
-    @_inlined
-    def from_bits(n):
-        return integer(n).view(real)
+    root_half = np.sqrt(half).view(integer)
 
     @_inlined
     def log_of_uniform(a, d):
@@ -128,14 +126,26 @@ def _box_muller(real, integer, log, sin, cos):
         a = i32(a)
         x = (real(i32(a ^ i32(a >> 31))) + d) * unit
         y = one - x if a < 0 else x
-        n = bits(y)
+        n = real(y).view(integer)
         exponent = integer(integer(n - root_half) >> fraction_bits)
-        significand = from_bits(n - integer(exponent << fraction_bits))  # in [sqrt 1/2, sqrt 2)
+        significand = integer(n - integer(exponent << fraction_bits)).view(real)  # sqrt 1/2, sqrt 2
         f = -x if exponent == 0 else significand - one
         s = f / (two + f)
         z = s * s
         square = half * f * f
-        return real(exponent) * ln2 + (f - (square - s * (square + z * horner(z, log))))
+        return real(exponent) * ln2 + (f - (square - s * (square + z * _horner(z, coefficients))))
+
+    return log_of_uniform
+
+
+def _box_muller(real, integer, log, sin, cos):
+    """Compile Box & Muller's (1958) transform of two words, given minimax coefficients.
+
+    sin t = t + t^3 sin(t^2), cos t = 1 - t^2/2 + t^4 cos(t^2) on |t| < pi/4 as in fdlibm.
+    """
+    log, sin, cos = (tuple(real(c) for c in reversed(p)) for p in (log, sin, cos))
+    half, one, two, angle_unit = map(real, (0.5, 1, 2, 2 * math.pi * 2**-32))
+    log_of_uniform = _log_of_uniform(real, integer, log)
 
     @_inlined
     def transform(a, b, d, e):
@@ -144,8 +154,8 @@ def _box_muller(real, integer, log, sin, cos):
         radius = math.sqrt(-two * log_of_uniform(a, d))
         t = (real(i32(b) >> 2) + e) * angle_unit
         q = t * t
-        x = one - (half * q - q * q * horner(q, cos))
-        y = t + t * q * horner(q, sin)
+        x = one - (half * q - q * q * _horner(q, cos))
+        y = t + t * q * _horner(q, sin)
         if b & 1:
             x, y = y, x
         if b & 2:
@@ -231,30 +241,22 @@ def uniform64(key, layer, first, out):
 # --- Kernels: out[i, :] from block 0 on, under keys[i] in layers[i]; rows of any length ----------
 
 
-@kernel
-def normals32(keys, layers, out):
+fill = normal32  # or normal64
+
+
+def normals(keys, layers, out):
     whole = out.shape[1] & ~3
+    block = np.empty(4, out.dtype)
     for i in range(len(keys)):
         key = (keys[i, 0], keys[i, 1], keys[i, 2], keys[i, 3])
-        normal32(key, layers[i], 0, out[i, :whole])
+        fill(key, layers[i], 0, out[i, :whole])
         if whole < out.shape[1]:
-            block = np.empty(4, np.float32)
-            normal32(key, layers[i], whole >> 2, block)
+            fill(key, layers[i], whole >> 2, block)
             out[i, whole:] = block[: out.shape[1] - whole]
 
 
-@kernel
-def normals64(keys, layers, out):
-    whole = out.shape[1] & ~3
-    for i in range(len(keys)):
-        key = (keys[i, 0], keys[i, 1], keys[i, 2], keys[i, 3])
-        normal64(key, layers[i], 0, out[i, :whole])
-        if whole < out.shape[1]:
-            block = np.empty(4, np.float64)
-            normal64(key, layers[i], whole >> 2, block)
-            out[i, whole:] = block[: out.shape[1] - whole]
-
-
+normals32 = specialised(normals, "32", fill=normal32)
+normals64 = specialised(normals, "64", fill=normal64)
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 KERNELS = {
     ("normal", FLOAT32): normal32,
