@@ -120,6 +120,7 @@ def test_another_activation_would_be_seen(monkeypatch):
 
 
 @both_formats
+@np.errstate(all="ignore")
 @pytest.mark.parametrize(("name", "units"), [("exp", 1), ("expm1", 2), ("tanh", 3)])
 def test_exponentials_are_right_to_units_in_the_last_place(name, units, dtype):
     function = compiled.EXPONENTIALS[np.dtype(dtype)][name]
@@ -139,8 +140,7 @@ def test_exponentials_are_right_to_units_in_the_last_place(name, units, dtype):
     ends = np.array([-1e5, -800, 0, 1e5], dtype)
     told = np.empty_like(ends)
     each(ends, told)
-    with np.errstate(over="ignore"):
-        np.testing.assert_array_equal(told[:3], getattr(np, name)(ends)[:3])
+    np.testing.assert_array_equal(told[:3], getattr(np, name)(ends)[:3])
 
 
 def test_a_program_is_written_for_every_row_and_for_no_other_function():
