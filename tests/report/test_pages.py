@@ -271,7 +271,7 @@ def test_a_figure_that_is_missing_is_noticed_and_who_draws_it_is_named(project):
 @pytest.mark.parametrize(
     ("gone", "command"),
     [
-        ("docs/findings.md", "python -m study figures anatomy"),
+        ("docs/findings.md", "python -m study figures relu_against_sigmoid"),
         ("docs/laws.md", "python -m study figures laws"),
         ("results/claims.csv", "python -m study figures"),
         ("results/kink", "python -m study run kink"),
