@@ -100,20 +100,36 @@ def save(publication: Publication, folder: Path) -> Publication:
 
 
 def _drawn(name: str, draw: Callable[[Mapping], Any], tables: Mapping) -> dict[str, bytes]:
-    """The files of the figures, which have the first words of their function as caption."""
+    """The files of the figures; a caption is the docstring of the function that draws them."""
     with house_style():
         figures = draw(tables)
     if not isinstance(figures, dict):
         figures = {"": figures}
     files = {}
     for ending, figure in figures.items():
-        if not figure.get_label():  # its caption
-            figure.set_label(" ".join((inspect.getdoc(draw) or "").split()))
+        if not figure.get_label():
+            figure.set_label(_caption(inspect.getdoc(draw) or "", ending, set(figures)))
         if not re.fullmatch("[a-z0-9_]*", ending):
             raise ValueError(f"figure name {ending!r} is not allowed; allowed: a-z, 0-9 and _")
         files |= rendered(figure, f"{name}_{ending}" if ending else name)
         plt.close(figure)
     return files
+
+
+def _caption(text: str, name: str, names: set[str]) -> str:
+    """A docstring without the paragraphs that begin with the name of another of the figures.
+
+    >>> _caption("What is seen.\n\nleft: one.\n\nright: the other.", "right", {"left", "right"})
+    'What is seen. The other.'
+    """
+    parts = []
+    for paragraph in text.split("\n\n"):
+        begins, _, words = " ".join(paragraph.split()).partition(": ")
+        if begins == name:
+            parts.append(words[:1].upper() + words[1:])
+        elif begins not in names:
+            parts.append(" ".join(paragraph.split()))
+    return " ".join(parts)
 
 
 def rendered(figure: Figure, name: str) -> dict[str, bytes]:
