@@ -117,7 +117,7 @@ def _drawn(name: str, draw: Callable[[Mapping], Any], tables: Mapping) -> dict[s
 
 
 def _caption(text: str, name: str, names: set[str]) -> str:
-    """A docstring without the paragraphs that begin with the name of another of the figures.
+    r"""A docstring without the paragraphs that begin with the name of another of the figures.
 
     >>> _caption("What is seen.\n\nleft: one.\n\nright: the other.", "right", {"left", "right"})
     'What is seen. The other.'
