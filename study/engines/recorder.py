@@ -35,8 +35,7 @@ class Squares:
 
     def put(self, index, x: Scaled) -> None:
         self.s[index] = x.squares
-        if not isinstance(x.exponent, int):
-            self.exponent[index] = x.exponent
+        self.exponent[index] = x.exponent
 
     def __getitem__(self, index) -> Squares:
         part = Squares(0)

@@ -51,7 +51,11 @@ def test_frames_are_those_of_the_generic_walk(monkeypatch, name, dtype):
             for depth in (1, 2, 300)
             for sigma_w in (0.0, 1e-3, 0.9, 1.3, 1e3)
         ]
-        nets += [Network(name, depth, width, 0.8, 0.3, dtype=dtype) for depth in (1, 40)]
+        nets += [
+            Network(name, depth, width, *scales, dtype=dtype)
+            for depth in (1, 40)
+            for scales in ((0.8, 0.3), (0.1, 0.0))
+        ]
         how = {"seeds": [0, 7], "layers": 25}
         df = profile(nets, engine="matrix_free", **how)
         alike(df, generic(monkeypatch, nets, **how), TOLERANCE[dtype])
