@@ -322,6 +322,26 @@ def _odd(count: int) -> Array:
     return np.random.default_rng(0).integers(2**63, size=count, dtype=np.uint64) * 2 + 1
 
 
+def _columns(
+    nets: Sequence[Network], data: Data, chosen: Callable[[int], Array], block: Sequence[int]
+) -> list[list[dict[str, Array]]]:
+    """Of a block of seeds: compiled where that serves, else marched."""
+    columns = walked(nets, block, data, chosen)
+    left: dict[tuple, list[int]] = {}
+    for place, of_seed in enumerate(columns):
+        rest = tuple(j for j, entries in enumerate(of_seed) if entries is None)
+        left.setdefault(rest, []).append(place)
+    for rest, places in left.items():
+        if not rest:
+            continue
+        some = [nets[j] for j in rest], [block[place] for place in places]
+        marched = March(MatrixFreeWeights, *some, data).columns(chosen)
+        for place, of_seed in zip(places, marched, strict=True):
+            for j, entries in zip(rest, of_seed, strict=True):
+                columns[place][j] = entries
+    return columns
+
+
 def matrix_free(
     nets: Sequence[Network], seeds: Sequence[int], data: Data, chosen: Callable[[int], Array]
 ) -> list[list[dict[str, Array]]]:
@@ -340,22 +360,7 @@ def matrix_free(
     size = max(1, min(BLOCK_BYTES // row, KEPT_BYTES // draws, -(-len(seeds) // threads)))
     blocks = [seeds[i : i + size] for i in range(0, len(seeds), size)]
 
-    def walk(block: Sequence[int]) -> list[list[dict[str, Array]]]:
-        columns = walked(nets, block, data, chosen)
-        left: dict[tuple, list[int]] = {}
-        for place, of_seed in enumerate(columns):
-            rest = tuple(j for j, entries in enumerate(of_seed) if entries is None)
-            left.setdefault(rest, []).append(place)
-        for rest, places in left.items():
-            if not rest:
-                continue
-            some = [nets[j] for j in rest], [block[place] for place in places]
-            marched = March(MatrixFreeWeights, *some, data).columns(chosen)
-            for place, of_seed in zip(places, marched, strict=True):
-                for j, entries in zip(rest, of_seed, strict=True):
-                    columns[place][j] = entries
-        return columns
-
+    walk = functools.partial(_columns, nets, data, chosen)
     with one_blas_thread():
         if len(blocks) == 1:
             return walk(blocks[0])
