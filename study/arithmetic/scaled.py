@@ -17,7 +17,7 @@ import math
 
 import numpy as np
 
-from study.arithmetic.kernels import squares_within
+from study.arithmetic.kernels import square, squares_within
 from study.tools import Array
 
 Exponent = Array | int
@@ -95,12 +95,12 @@ def settle(mantissa: Array, exponent: Exponent) -> Scaled:
 def settle_matrix(W: Array) -> tuple[Array, int, float]:
     """W as ``matrix * 2**exponent`` with the matrix in range, and the matrix's sum of squares."""
     low, high = MATRIX_RANGE[W.dtype]
-    s = float(sum_of_squares(W).sum())
+    s = square(W)
     if low**2 <= s <= high**2:
         return W, 0, s
     _, e = np.frexp(np.abs(W).max())
     W = ldexp(W, -int(e))
-    return W, int(e), float(sum_of_squares(W).sum())
+    return W, int(e), square(W)
 
 
 def spread(exponent: Exponent, shape: tuple[int, ...]) -> Array:
