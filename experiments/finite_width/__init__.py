@@ -236,5 +236,5 @@ experiment = Experiment(
         "layers_alive": "layers below the first without an active unit [layers]",
     }
     | NORMS,
-    version=1,
+    version=2,
 )
