@@ -5,7 +5,7 @@ two in turn, ours, torch, ours, torch, ..., and reports the median of the pairwi
 machine whose speed drifts shifts both. Torch gets the smaller job, the norms of dC/dW alone, and,
 where it draws weights, its own generator.
 
-    python -m benchmarks [given weights | sweep | matrix-free | capacity]
+    python -m benchmarks [given weights | sweep | matrix-free | training | capacity]
 """
 
 from __future__ import annotations
@@ -25,12 +25,15 @@ from threadpoolctl import threadpool_limits
 import study
 from benchmarks import capacity
 from benchmarks.capacity import networks
+from study.engines.training import gaussian_weights, train
 from study.records import tables as records
 from study.records.disk import make_folder
 from study.report import publish
 from study.sampling import gaussian
 
 THREADS = 2
+STEPS = 20
+"""Of training."""
 SHOWN = ("job", "width", "depth", "batch", "networks", "dtype", "threads")
 COLUMNS = {
     "job": "what is timed [-]",
@@ -182,6 +185,38 @@ def single(job: Job, engine: str) -> tuple[Work, Work]:
     return ours, partial(torch_drawn, job, net)
 
 
+def training(job: Job) -> tuple[Work, Work]:
+    """Steps of momentum by He-ReLU networks with 784 inputs and 10 classes."""
+    widths = [784, *[job.width] * (job.depth - 1), 10]
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((STEPS + 1, job.batch, 784), np.float32)
+    classes = rng.integers(10, size=(STEPS + 1, job.batch))
+    targets = np.eye(10, dtype=np.float32)[classes]
+    keys = [gaussian.key(seed, "bench") for seed in range(job.networks)]
+    weights = gaussian_weights(keys, widths, [2**0.5] * job.networks, job.dtype)
+    rates = np.full(job.networks, 1e-3)
+
+    def ours() -> object:
+        kinds = ["relu"] * (job.depth - 1) + ["linear"]
+        batch = lambda step: (images[step], targets[step])  # noqa: E731
+        return train(weights, rates, batch, STEPS, kinds, optimiser="momentum")
+
+    def rival() -> None:
+        for i in range(0, job.networks, int(job.share)):
+            parameters = [torch.tensor(W[i], requires_grad=True) for W in weights]
+            descent = torch.optim.SGD(parameters, lr=1e-3, momentum=0.9)
+            for step in range(STEPS):
+                r = torch.from_numpy(images[step])
+                for W in parameters[:-1]:
+                    r = torch.relu(r @ W)
+                descent.zero_grad()
+                labels = torch.from_numpy(classes[step])
+                torch.nn.functional.cross_entropy(r @ parameters[-1], labels).backward()
+                descent.step()
+
+    return ours, rival
+
+
 # Engine auto is for one example alone: of more it is dense, too.
 AUTO = partial(sweep, engine="auto")
 ALONE = ", one at a time"
@@ -212,6 +247,7 @@ GROUPS = {
         )
         for batch in (1, 32)
     ],
+    "training": [Job("60 networks trained" + ALONE, 64, 20, training, 32, 60, share=10)],
 }  # fmt: skip
 
 

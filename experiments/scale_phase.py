@@ -126,7 +126,8 @@ def figure(tables: dict[str, pd.DataFrame]) -> dict:
         growth, "sigma_w", "log10_growth", hue="activation", col="kind", theory=theory, log="x",
         height=2.5,
     )  # fmt: skip
-    curves.refline(y=0, color="#888888", lw=0.6, linestyle="-", zorder=0)
+    for ax in curves.axes.flat:
+        ax.axhline(0, color="#888888", lw=0.6, zorder=0)
     curves.set_ylabels("decades a layer")
     plane = tables["phase"].query("sigma_b == 0 and activation in @FOUR")
     maps = study.plot.phase(plane, "log10_decay", col="activation", theory=True, height=2.1)

@@ -17,10 +17,10 @@ _PLACES = {
     "Network": "study.core.network:Network",
     "activation": "study.core.activations:activation",
     "backpropagate": "study.engines.explicit:backpropagate",
-    "plot": "study.plot",
+    "plot": "study.plot:",
     "profile": "study.engines.profile:profile",
-    "theory": "study.theory",
-    "torch": "study.torch",
+    "theory": "study.theory:",
+    "torch": "study.torch:",
 }
 __all__ = [name for name in _PLACES if name != "torch"]  # an extra, which * must not ask for
 

@@ -132,7 +132,12 @@ class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
         self.dtype = dtype
         self.truth = truth
 
+    def __bool__(self) -> bool:
+        raise TypeError("a symbol stands for many numbers: it is neither true nor false")
+
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs, **options) -> Symbol:
+        if method != "__call__" or not options.keys() <= {"out"}:
+            raise TypeError(f"{ufunc.__name__}.{method} with {options} is not written for a number")
         if ufunc is np.power and inputs[1] in (2, 3):
             square = self * self
             return square if inputs[1] == 2 else square * self
