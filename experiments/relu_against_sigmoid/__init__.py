@@ -104,14 +104,10 @@ def relu_less_sigmoid(tables: dict) -> Estimate:
     return median_interval(wide.relu - wide.sigmoid)
 
 
-def scale_of(df: pd.DataFrame) -> pd.Series:
-    """The name of each network's scale; where it is the critical one, that of equal scales."""
-    return df.sigma_w.map({value: name for name, value in EQUAL.items()})
-
-
 def beside_their_own(df: pd.DataFrame) -> pd.DataFrame:
     """The networks at equal scales, and once more those at the critical scale of their own."""
-    equal = df.assign(scale=scale_of(df)).dropna(subset="scale")
+    names = {sigma_w: name for name, sigma_w in EQUAL.items()}
+    equal = df.assign(scale=df.sigma_w.map(names)).dropna(subset="scale")
     is_critical = np.isclose(df.sigma_w, df.activation.map(CRITICAL), rtol=1e-6)
     return pd.concat([equal, df[is_critical].assign(scale=OWN)], ignore_index=True)
 

@@ -135,7 +135,7 @@ def backpropagate(
         raise ValueError("weights has length 0; allowed: at least one matrix")
     kind = _dtype(dtype, weights)
     kink = real("kink", kink, 0, 1)
-    rows = _rows(activation, len(weights))
+    rows = activation_rows(activation, len(weights))
     x = array("inputs", inputs, 2, kind)
     weights = _chained(weights, x.shape[1], kind)
     biases = _biases(biases, weights, kind)
@@ -182,8 +182,8 @@ def _dtype(dtype: str | None, weights: list) -> np.dtype:
     return np.dtype(one_of("dtype", dtype, DTYPES))
 
 
-def _rows(kinds: str | Activation | Callable | Sequence, depth: int) -> list[Activation]:
-    """The activation of each layer."""
+def activation_rows(kinds: str | Activation | Callable | Sequence, depth: int) -> list[Activation]:
+    """The activation of each layer, of one for all or a sequence of them; ValueError names it."""
     if isinstance(kinds, (str, Activation)) or callable(kinds):
         return [activation_row(kinds)] * depth
     wanted = f"one activation, or one a layer ({depth})"

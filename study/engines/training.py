@@ -21,10 +21,9 @@ import pandas as pd
 
 from study.arithmetic.scaled import log10
 from study.core.activations import Activation
-from study.core.activations import activation as activation_row
 from study.core.backprop import backward, forward, weight_gradient
 from study.core.blocks import Dense
-from study.engines.explicit import backpropagate
+from study.engines.explicit import activation_rows, backpropagate
 from study.engines.optimisers import COSTS, OPTIMISERS, Descent, clip_shares, norms
 from study.engines.weights import CORES, one_blas_thread
 from study.sampling import gaussian
@@ -130,11 +129,8 @@ def train(
     """
     depth = len(weights)
     _check_count("rates", rates, len(weights[0]))
-    shared = isinstance(activation, str | Activation) or callable(activation)
-    kinds = [activation] * depth if shared else list(activation)
-    _check_count("activation", kinds, depth)
+    rows = activation_rows(activation, depth)
     _check_count("biases", biases, depth if len(biases) else 0)
-    rows = [activation_row(kind) for kind in kinds]
     task = _Task(
         batch,
         steps,
