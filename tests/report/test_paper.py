@@ -25,7 +25,7 @@ _ALLOWED = (
     r"(?m)//.*$",
     r"#(num|version|quoted)\(\"[^\"]*\"\)",
     r"#claim\(\s*\"[^\"]*\",\s*\"[^\"]*\",\s*\"[^\"]*\"\)",
-    r"#(laws|bench)\((\s*\"[^\"]*\",?)*\s*\)",
+    r"#(laws|bench|est|verdicts)\((\s*\"[^\"]*\",?)*\s*\)",
     r"@[\w-]+",
     r"<[\w-]+>",
     r"[Ff]loat(16|32|64)\b",
@@ -113,6 +113,13 @@ def test_each_figure_is_there_and_referred_to():
         assert re.search(rf"@{label}\b", TEXT), label
 
 
+def test_each_claim_stands_in_the_table_of_one_section():
+    claims = published(pd.read_csv(RESULTS / "claims.csv", keep_default_na=False))
+    tables = re.findall(r"#verdicts\(([^)]*)\)", TEXT)
+    listed = [name for table in tables for name in re.findall(r"\"([^\"]*)\"", table)]
+    assert sorted(listed) == sorted(claims.experiment.unique())
+
+
 def test_each_claim_on_the_derivation_or_a_saying_is_in_the_text():
     claims = published(pd.read_csv(RESULTS / "claims.csv", keep_default_na=False))
     quoted = re.findall(r"#claim\(\s*\"([^\"]*)\",\s*\"([^\"]*)\",", TEXT)
@@ -133,6 +140,8 @@ def test_a_misquoted_verdict_stops_the_press(files):
     [
         ('#num("not there")', 'number "not there" is not in numbers.json'),
         ('#claim("kink", "not there", "refuted")[x]', 'claim "not there" is not in numbers.json'),
+        ('#est("kink", "not there")', 'claim "not there" is not in numbers.json'),
+        ('#verdicts("not there")', "no claim of not there"),
         ('#laws("not there")', 'law "not there" is not in numbers.json'),
         ('#cited("Nobody 1999")', 'paper "Nobody 1999" is not in'),
         ("@nobody1999", "nobody1999"),
@@ -181,7 +190,7 @@ def test_the_paper_under_version_control_is_that_of_the_results_byte_for_byte_an
         assert path.read_bytes() == (SOURCE / path.name).read_bytes(), f"{path.name}: make paper"
     pdf = (SOURCE / "paper.pdf").read_bytes()
     assert len(pdf) < 2_000_000
-    assert 8 <= len(re.findall(rb"/Type\s*/Page\b", pdf)) <= 12
+    assert 10 <= len(re.findall(rb"/Type\s*/Page\b", pdf)) <= 14
 
 
 def test_missing_results_say_which_command_makes_them(tmp_path):
