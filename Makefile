@@ -10,7 +10,7 @@ export MKL_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help experiments quick figures laws paper explorer gallery test test-slow test-faults verify
-.PHONY: lint house browser lock bench clean
+.PHONY: lint types docs house browser lock bench clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -36,6 +36,10 @@ explorer: .venv/.ready ## Build figures/explorer.html from the CSVs alone; it op
 gallery: .venv/.ready ## Write docs/gallery.md: every figure, its question, claims, CSVs, command
 	$(PY) -m study gallery
 
+docs: .venv/.docs .venv/.torch ## Build the site into build/docs, without a warning, and check its links
+	$(PY) -m sphinx -W -n -q -j auto docs build/docs
+	$(PY) docs/links.py build/docs
+
 test: .venv/.ready .venv/.torch ## Run the tests (torch autograd is one of the witnesses)
 	$(PY) -m pytest -m "not slow" -n auto --dist worksteal
 
@@ -51,6 +55,9 @@ verify: .venv/.ready ## Check the results: files, provenance, identities, a samp
 lint: .venv/.ready ## Check format and style
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
+
+types: .venv/.docs ## Check the types of the public names and of what is under them
+	$(PY) -m mypy
 
 house: .venv/.ready ## Weigh the project: lines, tokens a line, comments, its longest function
 	$(PY) tests/house.py
@@ -68,15 +75,21 @@ lock: ## Pin the dependencies again (needs uv)
 	uv pip compile pyproject.toml --extra data --extra test --extra cluster --extra paper \
 	  --extra explorer --extra parquet --universal \
 	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements.lock
+	uv pip compile pyproject.toml --extra docs --constraints requirements.lock --universal \
+	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements-docs.lock
 
 clean: ## Remove the environment and caches; results and figures stay
-	rm -rf .venv build .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build .pytest_cache .ruff_cache .hypothesis .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.ready: requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
 	$(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+.venv/.docs: requirements-docs.lock .venv/.ready
+	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-docs.lock
 	@touch $@
 
 # torch comes in many builds, so it is pinned by version and not in the lock.
