@@ -1,6 +1,9 @@
 """A house with one experiment, a toy, and what tests do to it: run it, watch it, kill it."""
 
+import contextlib
+import importlib
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,14 +14,20 @@ from pathlib import Path
 
 import psutil
 
-from study.runs import sweep
+from study.cli import main
+from study.report import publish
+from study.runs import sweep, workers
 from study.runs.experiment import Experiment
 
 ROOT = Path(sweep.__file__).parents[2]
 EXTRA = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p and Path(p) != ROOT]
 
+SECONDS = 240
+"""After which something is given up, on a machine however busy."""
+
 TOY = """
 import os, signal, time
+import numpy as np
 import pandas as pd
 from study.runs.experiment import Experiment
 from study.statistics.claims import Claim, Estimate, above, below
@@ -31,9 +40,10 @@ def cells(n, **more):
 
 GRID = {"quick": cells(3), "paper": cells(8, pause=0.15)}
 
-def measure(scale, seed, pause=0.0, fault="", marker="", mebibytes=0):
+def measure(scale, seed, pause=0.0, fault="", marker=""):
     time.sleep(pause)
-    held = b"x" * (mebibytes * 2**20)
+    while fault == "wait" and not os.path.exists(marker):
+        time.sleep(0.01)
     if fault == "raise":
         raise RuntimeError("the toy\\nbroke")
     if fault == "exit":
@@ -59,11 +69,10 @@ CLAIMS = [
 
 def figure(tables):
     from matplotlib.figure import Figure
-    figure = Figure()
-    axes = figure.add_subplot(title="toy")
-    for seed, rows in tables["decay"].groupby("seed"):
-        axes.plot(rows["layer"], rows["value"], label=f"seed {seed}")
-    axes.legend()
+    from matplotlib.lines import Line2D
+    figure, at = Figure((3, 2)), np.arange(500)  # neither axes nor letters, which take a second
+    for value in tables["ends"]["value"]:
+        figure.add_artist(Line2D(at / 500, 0.5 + 0.4 * np.sin(at * value)))
     return figure
 """
 EXPERIMENT = """
@@ -73,6 +82,12 @@ experiment = Experiment(
 )
 """
 TOY += EXPERIMENT
+
+WAITING = """
+for cell in GRID["paper"][4:]:
+    cell |= {"fault": "wait", "marker": "go"}
+"""
+"""The last cells do not end before there is a file "go"."""
 
 
 def changed(change):
@@ -87,6 +102,56 @@ class Here(Executor):
         future = Future()
         future.set_result(fn(*args))
         return future
+
+
+class Typed:
+    """Commands typed in a house, but in this process: status, and what stdout and stderr say."""
+
+    MENDS = "made by: ", "made again by: ", "judged again by: ", "installed by: "
+
+    def __init__(self, house, patch, said):
+        self.said = said
+        patch.chdir(house)
+        patch.syspath_prepend(house)
+        patch.setattr(sys, "dont_write_bytecode", True)  # a source may change within a second
+        for name in self.imported():
+            patch.delitem(sys.modules, name)
+        for module in (workers, publish):
+            patch.setattr(module, "pool", lambda *_: contextlib.nullcontext(Here()))
+
+    @staticmethod
+    def imported():
+        return [name for name in sys.modules if name.partition(".")[0] == "experiments"]
+
+    def forget(self):
+        """Import the experiments afresh."""
+        importlib.invalidate_caches()
+        for name in self.imported():
+            del sys.modules[name]
+
+    def __call__(self, *args):
+        self.forget()
+        try:
+            status = main.main([str(arg) for arg in args])
+        except SystemExit as left:  # how argparse refuses
+            status = left.code
+        return status, *self.said.readouterr()
+
+    def fails(self, *args):
+        """The one line that it says, before any work."""
+        status, out, err = self(*args)
+        assert (status, out) == (2, ""), (status, out, err)
+        assert err.startswith("study: error: ")
+        assert err.count("\n") == 1
+        return err.rstrip("\n")
+
+    def mend(self, line):
+        """Do what the line says, word for word."""
+        (command,) = [line.partition(mark)[2] for mark in self.MENDS if mark in line]
+        words = shlex.split(command)
+        assert words[:3] == ["python", "-m", "study"], command
+        status, _, err = self(*words[3:])
+        assert status == 0, err
 
 
 def change(toy, **fields):
@@ -115,29 +180,40 @@ def build(folder, toy=TOY):
     return folder
 
 
-def start(house, *args, program=("-m", "study"), path=ROOT, **more):
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [path, *EXTRA])), **more}
+STARTED: list[subprocess.Popen] = []
+
+
+def start(house, *args, program=("-m", "study"), path=ROOT, output=subprocess.PIPE, **more):
+    """A process with a group of its own; what is left of that when the test ends is killed."""
+    places = [str(place) for place in (path, *EXTRA) if place]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places), **more}
     environment.pop("DISPLAY", None)
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, *program, *map(str, args)],
         cwd=house,
         env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stdout=output,
+        stderr=output,
         text=True,
         errors="surrogateescape",
         start_new_session=True,
     )
+    STARTED.append(process)
+    return process
 
 
-def study(house, *args, seconds=120, **more):
-    process = start(house, *args, **more)
-    try:
-        out, err = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+def stop_all():
+    """Kill what is left of every group that was started."""
+    while STARTED:
+        process = STARTED.pop()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        raise
+
+
+def study(house, *args, **more):
+    process = start(house, *args, **more)
+    out, err = process.communicate(timeout=SECONDS)
     return process.returncode, out, err
 
 
@@ -160,8 +236,8 @@ def alive(pid):
         return False
 
 
-def wait_until(condition, seconds):
-    deadline = time.monotonic() + seconds
+def wait_until(condition):
+    deadline = time.monotonic() + SECONDS
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)

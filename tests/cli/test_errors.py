@@ -7,62 +7,12 @@ import subprocess
 import sys
 
 import pytest
-from toyhouse import TOY, build, files
+from toyhouse import files
 
-from study.cli import main
 from study.records import tables as records
 from study.statistics.claims import COLUMNS
 from study.tools import checks
 from study.tools.checks import made_by, nearest
-
-MENDS = "made by: ", "made again by: ", "judged again by: ", "installed by: "
-
-
-class House:
-    """A house with one experiment, in this process: what is typed, and what is said."""
-
-    def __init__(self, folder, capsys):
-        self.folder, self._capsys = folder, capsys
-
-    def run(self, *args):
-        """Status, and what it says on stdout and stderr."""
-        try:
-            status = main.main([str(arg) for arg in args])
-        except SystemExit as left:  # how argparse refuses
-            status = left.code
-        return status, *self._capsys.readouterr()
-
-    def fails(self, *args):
-        """The line that it says."""
-        status, out, err = self.run(*args)
-        assert (status, out) == (2, ""), (status, out, err)
-        assert err.startswith("study: error: ")
-        assert err.count("\n") == 1
-        return err.rstrip("\n")
-
-    def mend(self, line):
-        """Do what the line says, word for word."""
-        (command,) = [line.partition(mark)[2] for mark in MENDS if mark in line]
-        words = shlex.split(command)
-        assert words[:3] == ["python", "-m", "study"], command
-        more = ["--workers", "1"] if words[3] == "run" else []
-        status, _, err = self.run(*words[3:], *more)
-        assert status == 0, err
-
-
-@pytest.fixture
-def toys(tmp_path, monkeypatch, capsys):
-    """That house, empty; its experiment is imported afresh."""
-    folder = build(
-        tmp_path / "house", TOY.replace(", pause=0.15", "").replace("cells(8)", "cells(4)")
-    )
-    for name in [n for n in sys.modules if n.partition(".")[0] == "experiments"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.chdir(folder)
-    monkeypatch.syspath_prepend(folder)
-    yield House(folder, capsys)
-    for name in [n for n in sys.modules if n.partition(".")[0] == "experiments"]:
-        del sys.modules[name]
 
 
 def rewrite(path, change):
@@ -124,33 +74,35 @@ MENDED = {"a table is gone", "a table is damaged", "what is beside it is gone", 
         ("paper", ["--results", "r"], ["what is beside it is gone"]),
     ],
 )
-def test_results_that_cannot_be_used_are_mended_by_what_the_error_says(toys, preset, place, harms):
-    assert toys.run("run", "--preset", preset, "--workers", 1, *place)[0] == 0
+def test_results_that_cannot_be_used_are_mended_by_what_the_error_says(
+    house, typed, preset, place, harms
+):
+    assert typed("run", "--preset", preset, *place)[0] == 0
     results = place[1] if place else "results" if preset == "paper" else "build/quick"
-    folder = toys.folder / results / "toy"
+    folder = house / results / "toy"
     before = files(folder)
     command = f"python -m study run toy{' --preset quick' if preset == 'quick' else ''}"
     command += f" --results {shlex.quote(place[1])}" if place else ""
     for name in harms:
         harm, words = BROKEN[name]
         harm(folder)
-        line = toys.fails("figures", "--results", results)
+        line = typed.fails("figures", "--results", results)
         for word in words:
             assert word in line, name
         assert line.endswith(f": {command}"), name
         if name in MENDED:
-            toys.mend(line)
+            typed.mend(line)
             assert files(folder) == before, name
         else:  # by the same command
             for path, data in before.items():
                 (folder / path).write_bytes(data)
-    assert toys.run("figures", "--results", results)[0] == 0
+    assert typed("figures", "--results", results)[0] == 0
 
 
 @pytest.mark.parametrize("results", ["results", "my runs"])
-def test_claims_that_cannot_be_used_are_judged_again(toys, results):
-    assert toys.run("run", "--workers", 1, "--results", results)[0] == 0
-    path = toys.folder / results / "claims.csv"
+def test_claims_that_cannot_be_used_are_judged_again(house, typed, results):
+    assert typed("run", "--results", results)[0] == 0
+    path = house / results / "claims.csv"
     kept = path.read_bytes()
     option = "" if results == "results" else f" --results '{results}'"
     for reason, harm in {
@@ -162,10 +114,10 @@ def test_claims_that_cannot_be_used_are_judged_again(toys, results):
     }.items():
         harm(path)
         with pytest.raises((ValueError, FileNotFoundError)) as error:
-            records.read_table(path.relative_to(toys.folder))
+            records.read_table(path.relative_to(house))
         assert f"claims.csv is {reason}" in str(error.value)
         assert str(error.value).endswith(f"python -m study figures{option}")
-        toys.mend(str(error.value))
+        typed.mend(str(error.value))
         assert path.read_bytes() == kept
 
 
@@ -176,24 +128,24 @@ def age(path):
 
 
 @pytest.mark.parametrize(("harm", "reason"), [(damage, "damaged"), (age, "of an older study")])
-def test_verdicts_that_cannot_be_used_are_judged_again_and_it_says_so(toys, harm, reason):
-    toys.run("run", "--workers", 1, "--results", "mine")
-    harm(toys.folder / "mine" / "claims.csv")
-    status, _, err = toys.run("figures", "--results", "mine")
+def test_verdicts_that_cannot_be_used_are_judged_again_and_it_says_so(house, typed, harm, reason):
+    typed("run", "--results", "mine")
+    harm(house / "mine" / "claims.csv")
+    status, _, err = typed("figures", "--results", "mine")
     assert status == 0
     again = "all is judged again by: python -m study figures --results mine"
     assert err == f"study: mine/claims.csv is {reason}; {again}\n"
-    claims = records.read_table(toys.folder / "mine" / "claims.csv")
+    claims = records.read_table(house / "mine" / "claims.csv")
     assert list(claims.columns) == list(COLUMNS)
 
 
 @pytest.mark.parametrize("command", [["figures"], ["verify"], ["gallery"], ["paper"]])
-def test_without_results_every_reader_says_what_makes_them(toys, command):
-    line = toys.fails(*command)
+def test_without_results_every_reader_says_what_makes_them(house, typed, command):
+    line = typed.fails(*command)
     assert "python -m study run" in line or "make " in line
-    toys.run("run", "--workers", 1)
+    typed("run")
     if command[0] in ("figures", "verify"):  # the others want the whole study
-        assert toys.run(*command)[0] == 0
+        assert typed(*command)[0] == 0
 
 
 PROFILE = "profile --depth 3 --sigma-w 1 --activation"
@@ -237,15 +189,15 @@ profile --depth 3 | --activation | required
 
 
 @pytest.mark.parametrize("mistake", MISTAKES.strip("\n").splitlines())
-def test_a_mistake_is_one_line_that_says_what_is_allowed_and_writes_nothing(toys, mistake):
+def test_a_mistake_is_one_line_that_says_what_is_allowed_and_writes_nothing(house, typed, mistake):
     command, *words = mistake.split("| ")
-    (toys.folder / "file").write_text("kept")
-    before = files(toys.folder)
-    line = toys.fails(*command.split())
+    (house / "file").write_text("kept")
+    before = files(house)
+    line = typed.fails(*command.split())
     for word in words:
         assert word.rstrip() in line
     assert "did you mean" not in line or line.endswith("?")
-    assert files(toys.folder) == before
+    assert files(house) == before
 
 
 EXTRAS = {

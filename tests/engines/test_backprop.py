@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import witness_arb as witness
 from flint import arb
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import study
@@ -21,6 +21,7 @@ from study.core.columns import LAYER
 from study.engines import recorder
 from study.engines.explicit import GivenLayer
 from study.engines.recorder import Recorder
+from study.runs import identities
 
 NAMES = tuple(TABLE)
 DTYPES = ("float32", "float64")
@@ -99,7 +100,7 @@ def in_range(arrays) -> bool:
 def test_in_range_every_norm_is_that_of_plain_backprop_bit_for_bit(name, batch, dtype):
     rng = np.random.default_rng(len(name) + batch)
     compared = rescaled = 0
-    for depth, factor in itertools.product((1, 7, 40, 200), (0.5, 0.85, 1.0, 1.12)):
+    for depth, factor in itertools.product((1, 7, 40, 200), (0.5, 1.0)):
         widths = [int(n) for n in rng.choice([1, 5, 16, 33], size=2)] + [12] * (depth - 1)
         weights = draw(rng, widths, factor * SCALE[name], dtype)
         biases = [rng.normal(size=W.shape[1]).astype(dtype) / 10 for W in weights]
@@ -121,6 +122,7 @@ def test_in_range_every_norm_is_that_of_plain_backprop_bit_for_bit(name, batch, 
             expected = [gradient_norm(r, delta) for r, delta in zip(rs, deltas, strict=False)]
         got = np.ldexp(df.grad_norm_mantissa, df.grad_norm_exponent)
         assert np.array_equal(got, expected)
+        assert not [wrong for _, wrong in identities.check(df) if wrong]
         for column, arrays in (("log10_delta_norm", deltas), ("log10_signal_norm", rs[1:])):
             with np.errstate(divide="ignore", under="ignore"):
                 logs = [np.log10(math.sqrt(squares(rows).sum())) for rows in arrays]
@@ -345,11 +347,11 @@ def assert_kept(found, allowed, label):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", NAMES)
-def test_accuracy_promise_to_a_depth_of_300(name, dtype):
+def test_accuracy_promise_to_a_depth_of_100(name, dtype):
     rng = np.random.default_rng(21)
     for batch in (1, 3):
-        network = case(rng, name, 300, 8, batch, dtype)
-        assert_kept(*errors(*network, precision=1200), f"{name} {dtype} batch {batch}")
+        network = case(rng, name, 100, 8, batch, dtype)
+        assert_kept(*errors(*network, precision=600), f"{name} {dtype} batch {batch}")
 
 
 @pytest.mark.slow
@@ -367,7 +369,7 @@ def test_accuracy_promise_in_shallow_networks(name, dtype):
     """One layer alone is granted 6 units: phi' and the norm take that many roundings."""
     rng, all_found, all_allowed = np.random.default_rng(41), [], []
     for depth, width in ((1, 1), (1, 4), (2, 1), (3, 4), (5, 8), (12, 3)):
-        for _ in range(60 // depth):
+        for _ in range(24 // depth):
             network = case(rng, name, depth, width, 1, dtype, rng.uniform(0.5, 2))
             found, allowed = errors(*network, precision=400)
             all_found.append(found.max())
@@ -388,8 +390,9 @@ def test_accuracy_promise_with_a_list_of_activations_and_a_kink():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("scale", [0.01, 100.0, 2.0**-7, 2.0**7])
-@pytest.mark.parametrize("name", ["linear", "relu"])
+@pytest.mark.parametrize(
+    ("name", "scale"), [("linear", 0.01), ("relu", 100.0), ("relu", 2.0**-7), ("linear", 2.0**7)]
+)
 def test_norms_of_10_to_the_20000_match_the_closed_form(name, scale, dtype):
     """W = c P, P a permutation, x > 0: every layer has the gradient norm |x| |v| c^(depth-1)."""
     rng, depth, n = np.random.default_rng(0), 10_000, 6
@@ -445,62 +448,6 @@ def test_one_neuron_in_closed_form(W, x, y, kink):
     df = study.backpropagate([[[W]]], [[x]], targets=[[y]], kink=kink)
     norm = math.ldexp(df.grad_norm_mantissa[0], int(df.grad_norm_exponent[0]))
     assert norm == pytest.approx(true, rel=1e-15, abs=0)
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_the_two_factors_telescope(name, dtype):
-    """Their running sum from the output is the decay of dC/dr."""
-    rng = np.random.default_rng(6)
-    depth = 400
-    weights, x, _, c = case(rng, name, depth, 10, 4, dtype)
-    df = study.backpropagate(weights, x, name, cotangent=c)
-    both = (df.log10_derivative_factor + df.log10_weight_factor).to_numpy()
-    start = math.log10(np.linalg.norm(c.astype(float)))
-    above = start + np.append(np.cumsum(both[::-1])[::-1][1:], 0.0)  # log10 |dC/dr^(k+1)|
-    np.testing.assert_allclose(
-        above + df.log10_derivative_factor,
-        df.log10_delta_norm,
-        rtol=1e-12 if dtype == "float64" else 1e-6,
-        atol=1e-11 if dtype == "float64" else 1e-6,
-    )
-
-
-@pytest.mark.parametrize("name", ["relu", "linear", "leaky_relu"])
-def test_euler_identity_weight_times_gradient_is_the_same_in_every_layer(name):
-    """<W^(k), dC/dW^(k)> = <r, dC/dr> for bias-free scale-free networks; with one unit a layer, and
-    one example, the inner product is the product of the norms."""
-    rng, depth = np.random.default_rng(7), 3000
-    weights = draw(rng, [1] * (depth + 1), 1.0)
-    weights = [np.abs(W) for W in weights] if name != "linear" else weights
-    df = study.backpropagate(weights, [[2.0]], name, cotangent=[[3.0]])
-    total = df.log10_grad_norm + df.log10_weight_norm
-    np.testing.assert_allclose(total, total[0], rtol=1e-12)
-    assert total[0] == pytest.approx(df.log10_signal_norm[depth - 1] + math.log10(3), rel=1e-12)
-
-
-def cost(weights, x, name, y):
-    """C of the derivation, in complex numbers."""
-    r = x
-    for W in weights:
-        r = TABLE[name].textbook(r @ W)
-    return 0.5 * ((r - y) ** 2).sum() / len(x)
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("batch", [1, 5])
-def test_a_complex_step_of_the_cost_gives_the_same_gradient_norms(name, batch):
-    rng = np.random.default_rng(8)
-    weights = draw(rng, [3, 4, 2, 5], 1.5)
-    x, y = rng.normal(size=(batch, 3)), rng.normal(size=(batch, 5))
-    df = study.backpropagate(weights, x, name, targets=y)
-    for k, W in enumerate(weights):
-        gradient = np.empty(W.shape)
-        for i, j in np.ndindex(W.shape):
-            stepped = [V.astype(complex) for V in weights]
-            stepped[k][i, j] += 1e-30j
-            gradient[i, j] = cost(stepped, x, name, y).imag / 1e-30
-        assert 10 ** df.log10_grad_norm[k] == pytest.approx(np.linalg.norm(gradient), rel=1e-12)
 
 
 @pytest.mark.parametrize("shape", [(1, 300), (300, 1), (7, 3), (64, 64)])
@@ -573,12 +520,6 @@ def test_a_dead_network_is_dead_and_says_so():
     assert np.isneginf(df.log10_derivative_factor[2])
     assert np.isnan(df.log10_derivative_factor[:2]).all()
     assert np.isnan(df.log10_weight_factor).all()
-
-
-def test_dead_layers_do_not_stop_ten_thousand_others():
-    weights = [np.eye(2)] * 10_000
-    df = study.backpropagate(weights, [[-1.0, -2.0]], "relu", kink=0.0, cotangent=[[1.0, 1.0]])
-    assert (df.status == "dead").all()
 
 
 def test_zero_inputs_have_zero_gradient_in_the_first_layer_alone():
@@ -694,62 +635,49 @@ def test_the_norm_over_a_batch_where_exponents_differ():
 
 W2 = [np.ones((3, 4)), np.ones((4, 2))]
 X = np.ones((5, 3))
-BAD = {
-    "no weights": ({"weights": []}, r"weights has length 0; allowed: at least one"),
-    "weights None": ({"weights": None}, r"weights = None; allowed: a sequence of matrices"),
-    "one matrix": ({"weights": np.ones((3, 4))}, r"weights\[0\] has shape \(4,\); allowed: 2 axes"),
-    "no chain": (
-        {"weights": [W2[0], W2[0]]},
-        r"weights\[1\] has shape \(3, 4\); allowed: \(4, n\)",
-    ),
-    "first": (
-        {"weights": [W2[1]]},
-        r"weights\[0\] has shape \(4, 2\); allowed: \(3, n\), to chain",
-    ),
-    "ragged": ({"weights": [[[1.0], [1.0, 2.0]]]}, r"weights\[0\] = 'a ragged sequence'; allowed"),
-    "width 0": ({"weights": [np.ones((3, 0))]}, r"weights\[0\] has shape \(3, 0\); allowed"),
-    "nan": ({"weights": [W2[0], W2[1] * np.nan]}, r"weights\[1\]\[0, 0\] = nan; allowed: finite"),
-    "inf": ({"weights": [W2[0] * np.inf, W2[1]]}, r"weights\[0\]\[0, 0\] = inf; allowed: finite"),
-    "complex": (
-        {"weights": [W2[0] * 1j, W2[1]]},
-        r"weights\[0\] has dtype complex128; allowed: real",
-    ),
-    "objects": ({"weights": [[[None]]]}, r"weights\[0\] has dtype object; allowed: real"),
-    "too large": (
+BAD = [
+    ({"weights": []}, r"weights has length 0; allowed: at least one"),
+    ({"weights": None}, r"weights = None; allowed: a sequence of matrices"),
+    ({"weights": np.ones((3, 4))}, r"weights\[0\] has shape \(4,\); allowed: 2 axes"),
+    ({"weights": [W2[0], W2[0]]}, r"weights\[1\] has shape \(3, 4\); allowed: \(4, n\)"),
+    ({"weights": [W2[1]]}, r"weights\[0\] has shape \(4, 2\); allowed: \(3, n\), to chain"),
+    ({"weights": [[[1.0], [1.0, 2.0]]]}, r"weights\[0\] = 'a ragged sequence'; allowed"),
+    ({"weights": [np.ones((3, 0))]}, r"weights\[0\] has shape \(3, 0\); allowed"),
+    ({"weights": [W2[0], W2[1] * np.nan]}, r"weights\[1\]\[0, 0\] = nan; allowed: finite"),
+    ({"weights": [W2[0] * np.inf, W2[1]]}, r"weights\[0\]\[0, 0\] = inf; allowed: finite"),
+    ({"weights": [W2[0] * 1j, W2[1]]}, r"weights\[0\] has dtype complex128; allowed: real"),
+    ({"weights": [[[None]]]}, r"weights\[0\] has dtype object; allowed: real"),
+    (
         {"weights": [np.full((3, 4), 1e300), W2[1]], "dtype": "float32"},
         r"weights\[0\]\[0, 0\] = inf; allowed: finite numbers of float32",
     ),
-    "x nan": ({"inputs": X * np.nan}, r"inputs\[0, 0\] = nan; allowed: finite"),
-    "x shape": ({"inputs": np.ones(3)}, r"inputs has shape \(3,\); allowed: 2 axes"),
-    "x empty": ({"inputs": np.ones((0, 3))}, r"inputs has shape \(0, 3\); allowed"),
-    "activation": ({"activation": "swoosh"}, r"activation = 'swoosh'; allowed: relu, sigmoid"),
-    "activations": ({"activation": ["relu", "no"]}, r"activation = 'no'; allowed: relu, sigmoid"),
-    "too few": (
-        {"activation": ["relu"]},
-        r"activation = '1 names'; allowed: one activation, or",
-    ),
-    "activation 3": ({"activation": [3, 4]}, r"activation = 3; allowed: relu, sigmoid"),
-    "no biases": ({"biases": []}, r"biases = '0 vectors'; allowed: one a layer \(2\)"),
-    "biases": ({"biases": [np.ones(4)]}, r"biases = '1 vectors'; allowed: one a layer \(2\)"),
-    "bias size": ({"biases": [np.ones(4), np.ones(3)]}, r"biases\[1\] = '3 units'; allowed: 2, as"),
-    "bias nan": ({"biases": [np.ones(4), [1, np.nan]]}, r"biases\[1\]\[1\] = nan; allowed: finite"),
-    "y shape": ({"targets": np.ones((5, 3))}, r"targets has shape \(5, 3\); allowed: \(5, 2\)"),
-    "y inf": ({"targets": np.full((5, 2), np.inf)}, r"targets\[0, 0\] = inf; allowed: finite"),
-    "c shape": ({"cotangent": np.ones((5, 3))}, r"cotangent has shape \(5, 3\); allowed: \(5, 2\)"),
-    "both": (
+    ({"inputs": X * np.nan}, r"inputs\[0, 0\] = nan; allowed: finite"),
+    ({"inputs": np.ones(3)}, r"inputs has shape \(3,\); allowed: 2 axes"),
+    ({"inputs": np.ones((0, 3))}, r"inputs has shape \(0, 3\); allowed"),
+    ({"activation": "swoosh"}, r"activation = 'swoosh'; allowed: relu, sigmoid"),
+    ({"activation": ["relu", "no"]}, r"activation = 'no'; allowed: relu, sigmoid"),
+    ({"activation": ["relu"]}, r"activation = '1 names'; allowed: one activation, or"),
+    ({"activation": [3, 4]}, r"activation = 3; allowed: relu, sigmoid"),
+    ({"biases": []}, r"biases = '0 vectors'; allowed: one a layer \(2\)"),
+    ({"biases": [np.ones(4)]}, r"biases = '1 vectors'; allowed: one a layer \(2\)"),
+    ({"biases": [np.ones(4), np.ones(3)]}, r"biases\[1\] = '3 units'; allowed: 2, as"),
+    ({"biases": [np.ones(4), [1, np.nan]]}, r"biases\[1\]\[1\] = nan; allowed: finite"),
+    ({"targets": np.ones((5, 3))}, r"targets has shape \(5, 3\); allowed: \(5, 2\)"),
+    ({"targets": np.full((5, 2), np.inf)}, r"targets\[0, 0\] = inf; allowed: finite"),
+    ({"cotangent": np.ones((5, 3))}, r"cotangent has shape \(5, 3\); allowed: \(5, 2\)"),
+    (
         {"targets": np.ones((5, 2)), "cotangent": np.ones((5, 2))},
         r"cotangent = 'given together with targets'; allowed: one of the two",
     ),
-    "kink 2": ({"kink": 2}, r"kink = 2; allowed: a finite number from 0 to 1"),
-    "kink nan": ({"kink": math.nan}, r"kink = nan; allowed: a finite number from 0 to 1"),
-    "kink bool": ({"kink": True}, r"kink = True; allowed: a finite number from 0 to 1"),
-    "dtype": ({"dtype": "float16"}, r"dtype = 'float16'; allowed: float32, float64"),
-}
+    ({"kink": 2}, r"kink = 2; allowed: a finite number from 0 to 1"),
+    ({"kink": math.nan}, r"kink = nan; allowed: a finite number from 0 to 1"),
+    ({"kink": True}, r"kink = True; allowed: a finite number from 0 to 1"),
+    ({"dtype": "float16"}, r"dtype = 'float16'; allowed: float32, float64"),
+]
 
 
-@pytest.mark.parametrize("label", BAD)
-def test_bad_input_names_the_field_the_value_and_what_is_allowed(label):
-    wrong, message = BAD[label]
+@pytest.mark.parametrize(("wrong", "message"), BAD)
+def test_bad_input_names_the_field_the_value_and_what_is_allowed(wrong, message):
     with pytest.raises(ValueError, match=message):
         study.backpropagate(**{"weights": W2, "inputs": X} | wrong)
 
@@ -775,14 +703,3 @@ def test_columns_are_those_of_the_schema():
     df = study.backpropagate(W2, X)
     assert list(df.columns) == list(LAYER)
     assert df.layer.tolist() == [0, 1]
-
-
-@given(st.integers(1, 4), st.integers(1, 40), st.sampled_from(DTYPES))
-@settings(max_examples=30)
-def test_mantissa_and_exponent_are_the_logarithm(batch, depth, dtype):
-    rng = np.random.default_rng(depth)
-    weights, x, _, c = case(rng, "tanh", depth, 5, batch, dtype, 3.0)
-    df = study.backpropagate(weights, x, "tanh", cotangent=c)
-    m, e = df.grad_norm_mantissa, df.grad_norm_exponent
-    assert (((m >= 1) & (m < 2)) | (m == 0)).all()
-    np.testing.assert_allclose(np.log10(m) + e * math.log10(2), df.log10_grad_norm, atol=1e-14)
