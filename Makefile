@@ -9,8 +9,8 @@ export OPENBLAS_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help experiments quick figures laws paper explorer gallery test test-slow test-faults verify
-.PHONY: lint types docs house browser lock bench clean
+.PHONY: help experiments quick figures laws paper explorer gallery test test-slow test-faults
+.PHONY: nightly verify lint types docs house browser lock bench clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -44,10 +44,14 @@ test: .venv/.ready .venv/.torch ## Run the tests (torch autograd is one of the w
 	$(PY) -m pytest -m "not slow" -n auto --dist worksteal
 
 test-slow: .venv/.ready .venv/.torch ## Run the tests that take minutes
-	$(PY) -m pytest -m "slow and not faults"
+	$(PY) -m pytest -m slow -n auto --dist worksteal
 
 test-faults: .venv/.ready .venv/.torch ## Do the bad things, all of them: 100 kills, full disks, damage
 	$(PY) -m pytest -m faults
+
+nightly: .venv/.ready .venv/.torch ## All that takes long: slow tests, faults, a sample of the results again
+	$(PY) -m pytest -m "slow or faults" -n auto --dist worksteal
+	$(PY) -m study verify
 
 verify: .venv/.ready ## Check the results: files, provenance, identities, a sample computed again
 	$(PY) -m study verify

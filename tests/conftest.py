@@ -1,6 +1,9 @@
 """Every test runs with NumPy's floating-point errors raised, underflow included; toys to run."""
 
+import functools
 import importlib
+import math
+import os
 import sys
 
 import hypothesis
@@ -8,6 +11,8 @@ import matplotlib
 import numpy as np
 import pytest
 from toyhouse import TOY, Typed, build, stop_all
+
+from study.core.activations import TABLE
 
 matplotlib.use("Agg")
 # No test depends on the machine being idle.
@@ -51,3 +56,29 @@ def typed(house, monkeypatch, capsys):
     typed = Typed(house, monkeypatch, capsys)
     yield typed
     typed.forget()
+
+
+@pytest.fixture(scope="session")
+def torch():
+    """torch, or a skip; an error where STUDY_WITNESSES=all asks for every witness."""
+    if os.environ.get("STUDY_WITNESSES") == "all":
+        import torch
+    else:
+        torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)
+    return torch
+
+
+@pytest.fixture(scope="session")
+def torch_phi(torch):
+    """From the name of a row to torch's function."""
+    functions = {
+        "linear": lambda z: z,
+        "softplus": lambda z: torch.nn.functional.softplus(z, threshold=700),
+        "erf": lambda z: torch.erf(math.sqrt(math.pi) / 2 * z),
+    }
+    for row in TABLE.values():
+        if row.torch:
+            function = getattr(torch.nn.functional, row.torch)
+            functions.setdefault(row.name, functools.partial(function, **dict(row.parameters)))
+    return functions

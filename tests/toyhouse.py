@@ -237,7 +237,9 @@ def alive(pid):
 
 
 def wait_until(condition):
+    """What the condition returns, once that is true."""
     deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it did not come"
         time.sleep(0.01)
+    return found

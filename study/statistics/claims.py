@@ -155,24 +155,37 @@ def bootstrap_over_seeds(
     >>> bootstrap_over_seeds(frame, lambda f: f["x"].mean()).value
     0.5
     """
+    rows = list(frame.groupby(seed_column, sort=True).indices.values())
+
+    def of_resample(picked: np.ndarray) -> float:
+        sample = frame.take(np.concatenate([rows[k] for k in picked]))
+        sample[seed_column] = np.repeat(np.arange(len(picked)), [len(rows[k]) for k in picked])
+        return statistic(sample)
+
+    return percentile_interval(of_resample, float(statistic(frame)), len(rows), resamples)
+
+
+def percentile_interval(
+    statistic: Callable[[np.ndarray], float], value: float, n: int, resamples: int = 2000
+) -> Estimate:
+    """The interval of `bootstrap_over_seeds`, of a statistic of n places drawn from 0 to n - 1.
+
+    >>> x = np.linspace(0.0, 1.0, 20)
+    >>> percentile_interval(lambda picked: x[picked].mean(), x.mean(), 20).value
+    0.5
+    """
     from scipy.special import ndtr, stdtrit  # as slow to import as pandas
 
-    rows = list(frame.groupby(seed_column, sort=True).indices.values())
-    n = len(rows)
     if n < 2:
-        raise ValueError(f"{seed_column} has {n} different values; allowed: at least 2")
-    draws = np.empty(resamples)
+        raise ValueError(f"seed has {n} different values; allowed: at least 2")
     picks = np.random.default_rng(0).integers(n, size=(resamples, n))
-    for i, picked in enumerate(picks):
-        sample = frame.take(np.concatenate([rows[k] for k in picked]))
-        sample[seed_column] = np.repeat(np.arange(n), [len(rows[k]) for k in picked])
-        draws[i] = statistic(sample)
+    draws = np.array([statistic(picked) for picked in picks])
     if np.isnan(draws).any():
         raise ValueError("statistic is NaN in a resample; allowed: numbers and infinities")
     tail = ndtr(math.sqrt(n / (n - 1)) * stdtrit(n - 1, 0.025))
     # An observed value, not a mean of two: infinities have no mean.
     low, high = np.quantile(draws, [tail, 1 - tail], method="inverted_cdf")
-    return Estimate(float(statistic(frame)), float(low), float(high), n)
+    return Estimate(float(value), float(low), float(high), n)
 
 
 def median_interval(values: np.ndarray, level: float = 0.95) -> Estimate:

@@ -1,9 +1,7 @@
 """The core against four witnesses: plain NumPy, torch, ball arithmetic and closed forms."""
 
-import functools
 import itertools
 import math
-import os
 
 import numpy as np
 import pytest
@@ -138,27 +136,8 @@ def test_in_range_every_norm_is_that_of_plain_backprop_bit_for_bit(name, batch, 
 # --- Torch ---------------------------------------------------------------------------------------
 
 
-def import_torch():
-    """torch, or a skip; an error where STUDY_WITNESSES=all asks for every witness."""
-    if os.environ.get("STUDY_WITNESSES") == "all":
-        import torch
-    else:
-        torch = pytest.importorskip("torch")
-    torch.set_num_threads(1)
-    return torch
-
-
-def torch_norms(torch, weights, x, names, biases, targets, cotangent):
+def torch_norms(torch, phi, weights, x, names, biases, targets, cotangent):
     """Norms of dC/dW^(k) by autograd, in float64; kinks as torch has them."""
-    phi = {
-        "linear": lambda z: z,
-        "softplus": lambda z: torch.nn.functional.softplus(z, threshold=700),
-        "erf": lambda z: torch.erf(math.sqrt(math.pi) / 2 * z),
-    }
-    for row in TABLE.values():
-        if row.torch:
-            function = getattr(torch.nn.functional, row.torch)
-            phi.setdefault(row.name, functools.partial(function, **dict(row.parameters)))
     Ws = [torch.tensor(W, requires_grad=True) for W in weights]
     r = torch.tensor(x)
     for k, (W, name) in enumerate(zip(Ws, names, strict=True)):
@@ -200,7 +179,7 @@ def configuration(rng):
     return weights, x, names, biases, targets, cotangent
 
 
-def test_log10_norms_equal_torch_autograd_to_1e_12_over_200_configurations():
+def test_log10_norms_equal_torch_autograd_to_1e_12_over_200_configurations(torch, torch_phi):
     """Relative, with no absolute tolerance.
 
     A network counts when its gradients are a well-conditioned function of its weights: moving each
@@ -208,15 +187,14 @@ def test_log10_norms_equal_torch_autograd_to_1e_12_over_200_configurations():
     cancelled gradient) rounding alone makes two right answers differ. It also has to be in torch's
     range. Next to norm 1 the logarithm passes 0: there the norm itself must be right to 1e-12.
     """
-    torch = import_torch()
     rng = np.random.default_rng(12)
     compared, tried, worst, deep, wide, dead = 0, 0, 0.0, 0, 0, 0
     while compared < 220:
         tried += 1
         weights, x, *rest = configuration(rng)
-        expected = torch_norms(torch, weights, x, *rest)
+        expected = torch_norms(torch, torch_phi, weights, x, *rest)
         moved = [W * (1 + 2.0**-40 * rng.choice([-1, 1], size=W.shape)) for W in weights]
-        nearby = torch_norms(torch, moved, x, *rest)
+        nearby = torch_norms(torch, torch_phi, moved, x, *rest)
         alive = expected > 0
         if not ((expected[alive] > 1e-250) & (expected[alive] < 1e250)).all():
             continue

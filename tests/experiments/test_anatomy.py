@@ -1,5 +1,6 @@
 """`anatomy`: its measures against plain NumPy and closed forms; verdicts on synthetic frames."""
 
+import functools
 import itertools
 
 import numpy as np
@@ -61,12 +62,17 @@ def test_relu_lets_half_through_and_sigmoid_a_sixteenth_at_most():
     assert df.log10_derivative_factor.max() < -1  # saturated
 
 
+@functools.cache
+def lasting(name, sigma_w, bias):
+    """What the derivative takes of a layer in theory."""
+    return derivative_decades(name, sigma_w, bias, anatomy.DEPTH)[-1]
+
+
 @pytest.mark.parametrize("name", anatomy.SIGMA_B)
 def test_derivative_and_weights_cancel_at_the_critical_scale_and_nowhere_else_in_theory(name):
     for scale in anatomy.SCALES:
         sigma_w = scale * anatomy.CRITICAL[name]
-        derivative = derivative_decades(name, sigma_w, anatomy.SIGMA_B[name], anatomy.DEPTH)[-1]
-        left = derivative + np.log10(sigma_w)
+        left = lasting(name, sigma_w, anatomy.SIGMA_B[name]) + np.log10(sigma_w)
         if scale == 1:
             assert abs(left) < 1e-10
         else:
@@ -83,8 +89,7 @@ def tables(derivative=None, weight=None, noise=1e-4, **columns):
         ("random", "digits"), anatomy.SIGMA_B.items(), anatomy.SCALES, range(8)
     ):
         sigma_w = scale * anatomy.CRITICAL[name]
-        d = derivative_decades(name, sigma_w, bias, anatomy.DEPTH)[-1]
-        d = derivative(inputs, scale) if derivative else d
+        d = derivative(inputs, scale) if derivative else lasting(name, sigma_w, bias)
         w = weight(inputs, scale) if weight else np.log10(sigma_w)
         net = {"inputs": inputs, "activation": name, "scale": scale, "sigma_w": sigma_w}
         net |= {"sigma_b": bias, "seed": seed}

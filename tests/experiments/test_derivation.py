@@ -1,8 +1,6 @@
 """The witnesses against torch, exact fractions and each other; the verdicts of `derivation`."""
 
-import functools
 import itertools
-import os
 from fractions import Fraction
 
 import numpy as np
@@ -31,26 +29,12 @@ def network(seed, widths, batch=3, scale=1.0):
     return weights, rng.normal(size=(batch, widths[0])), rng.normal(size=(batch, widths[-1]))
 
 
-def import_torch():
-    if os.environ.get("STUDY_WITNESSES") == "all":
-        import torch
-    else:
-        torch = pytest.importorskip("torch")
-    torch.set_num_threads(1)
-    return torch
-
-
 @pytest.mark.parametrize("name", TABLE)
-def test_every_witness_has_the_entries_of_torch_autograd(name):
-    torch = import_torch()
-    row = TABLE[name]
-    phi = {"linear": lambda z: z, "erf": lambda z: torch.erf(np.sqrt(np.pi) / 2 * z)}.get(name)
-    if phi is None:
-        phi = functools.partial(getattr(torch.nn.functional, row.torch), **dict(row.parameters))
+def test_every_witness_has_the_entries_of_torch_autograd(torch, torch_phi, name):
     weights, x, y = network(3, [4, 6, 5, 3])
     Ws, r = [torch.tensor(W, requires_grad=True) for W in weights], torch.tensor(x)
     for W in Ws:
-        r = phi(r @ W)
+        r = torch_phi[name](r @ W)
     cost = 0.5 * ((r - torch.tensor(y)) ** 2).sum() / len(x)
     cost.backward()
     true = [W.grad.numpy() for W in Ws]

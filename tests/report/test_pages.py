@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from toyhouse import ROOT, study
+from toyhouse import ROOT
 
 from study.records import tables as records
 from study.report import pages
@@ -296,9 +296,9 @@ def test_what_is_of_nobody_or_of_an_older_study_is_refused(project):
         write_gallery()
 
 
-def test_results_elsewhere_have_their_own_page(house):
-    assert study(house, "run", "--preset", "quick", "--results", "my runs")[0] == 0
-    shown = study(house, "gallery", "--results", "my runs")
+def test_results_elsewhere_have_their_own_page(house, typed):
+    assert typed("run", "--preset", "quick", "--results", "my runs")[0] == 0
+    shown = typed("gallery", "--results", "my runs")
     assert shown[0] == 0, shown
     page = house / "my runs" / "docs" / "gallery.md"
     assert "my runs/docs/gallery.md (1 figure)" in shown[1]
@@ -309,9 +309,8 @@ def test_results_elsewhere_have_their_own_page(house):
     assert not [*broken(page)]
 
     (house / "my runs" / "figures" / "toy.svg").unlink()
-    status, _, complaint = study(house, "gallery", "--results", "my runs")
-    assert status == 2
+    complaint = typed.fails("gallery", "--results", "my runs")
     assert "made by: python -m study figures toy --results 'my runs'" in complaint
-    assert study(house, "figures", "toy", "--results", "my runs")[0] == 0  # as it says
-    assert study(house, "gallery", "--results", "my runs")[0] == 0
+    assert typed("figures", "toy", "--results", "my runs")[0] == 0  # as it says
+    assert typed("gallery", "--results", "my runs")[0] == 0
     assert page.read_text(encoding="utf-8") == text

@@ -4,11 +4,8 @@ A test of a law is a statistic in standard errors, applied to the generator (mus
 a generator spoilt on purpose (must be large): the negative control shows that it could fail.
 """
 
-import hashlib
 import math
-import os
 import shutil
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +16,7 @@ import scipy.linalg
 import scipy.special
 import scipy.stats
 from numba import njit
+from toyhouse import study
 
 from study.sampling import gaussian, kernels
 from study.sampling.gaussian import fill_normal, fill_uniform, haar, key, normal, uniform
@@ -220,42 +218,6 @@ def test_float32_is_the_float64_draw_rounded():
         assert error.std() < 1e-7
 
 
-DIGEST = """
-import hashlib, numpy as np
-from study.sampling import gaussian as g
-out = [draw(g.key(1), 2, 40_003, t) for draw in (g.normal, g.uniform) for t in ("f4", "f8")]
-print(hashlib.sha256(b"".join(x.tobytes() for x in out)).hexdigest())
-"""
-
-
-def python(code, folder, **environment):
-    environment = {"PYTHONPATH": str(folder), "NUMBA_CACHE_DIR": "", **environment}
-    return subprocess.Popen(
-        [sys.executable, "-c", code], env=os.environ | environment, stdout=-1, stderr=-1, text=True
-    )
-
-
-def output(process):
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    return out.split()
-
-
-def test_processors_do_not_matter(tmp_path):
-    """Scalar SSE2 code, and vectors of AVX2 beside FMA, give what this processor gives."""
-    targets = [{"NUMBA_CPU_NAME": "generic", "NUMBA_LOOP_VECTORIZE": "0"}]
-    if "avx2" in kernels.normal32.targetctx.codegen()._get_host_cpu_features():
-        targets.append({"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": ""})
-    root = Path(gaussian.__file__).parents[2]
-    runs = [
-        python(DIGEST, root, NUMBA_CACHE_DIR=str(tmp_path / str(i)), **target)
-        for i, target in enumerate(targets)
-    ]
-    out = [d(key(1), 2, 40_003, t) for d in (normal, uniform) for t in DTYPES]
-    here = hashlib.sha256(b"".join(x.tobytes() for x in out)).hexdigest()
-    assert [output(run) for run in runs] == [[here]] * len(targets)
-
-
 def test_an_optimiser_let_loose_would_be_seen():
     """Negative control: the same source under fastmath gives other bits."""
     source = Path(kernels.__file__).read_text().replace(", cache=True", "")
@@ -288,12 +250,18 @@ def test_import_is_lazy_and_an_unwritable_package_falls_back(tmp_path):
     (package / "__pycache__").touch()  # a file where the cache's folder would be
     for module in (gaussian, kernels):
         shutil.copy(module.__file__, package)
-    homeless = python(FIRST, tmp_path, XDG_CACHE_HOME="/dev/null", HOME="/dev/null")
-    cold = output(python(FIRST, tmp_path, XDG_CACHE_HOME=str(tmp_path)))
-    warm = output(python(FIRST, tmp_path, XDG_CACHE_HOME=str(tmp_path)))
+    places = (
+        {"XDG_CACHE_HOME": "/dev/null", "HOME": "/dev/null"},
+        *[{"XDG_CACHE_HOME": str(tmp_path)}] * 2,
+    )
+    runs = [
+        study(tmp_path, program=("-c", FIRST), path=tmp_path, NUMBA_CACHE_DIR="", **place)
+        for place in places
+    ]
+    homeless, cold, warm = (out.split() for _, out, _ in runs)
     value = str(uniform(key(1), 0, 1, "f4").item())
     # Where numba keeps its cache then is the machine's affair; the numbers are not.
-    assert [output(homeless)[0], cold[0], warm] == [value, value, [value, "1"]]
+    assert [homeless[0], cold[0], warm] == [value, value, [value, "1"]]
 
 
 # --- The transform -------------------------------------------------------------------------------
@@ -398,19 +366,6 @@ def test_moments_to_the_sixth(draw, dtype):
     assert abs(moment_scores(x, draw)).max() < SMALL
     for spoilt in (x * 1.01, x + dtype(0.02), np.clip(x, -1.6, 1.6)):
         assert abs(moment_scores(spoilt, draw)).max() > LARGE
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_distribution_functions(dtype):
-    def p_value(x, law):
-        return scipy.stats.ks_1samp(x, law, method="asymp").pvalue
-
-    flat = scipy.stats.uniform(-math.sqrt(3), 2 * math.sqrt(3)).cdf
-    x, u = normal(KEY, 12, 300_000, dtype), uniform(KEY, 12, 300_000, dtype)
-    assert p_value(x, scipy.special.ndtr) > 1e-4
-    assert p_value(u, flat) > 1e-4
-    assert p_value(x * 1.03, scipy.special.ndtr) < 1e-8
-    assert p_value(u * 0.98, flat) < 1e-8
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
