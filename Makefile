@@ -49,8 +49,8 @@ test-slow: .venv/.ready .venv/.torch ## Run the tests that take minutes
 test-faults: .venv/.ready .venv/.torch ## Do the bad things, all of them: 100 kills, full disks, damage
 	$(PY) -m pytest -m faults
 
-nightly: .venv/.ready .venv/.torch ## All that takes long: slow tests, faults, a sample of the results again
-	$(PY) -m pytest -m "slow or faults" -n auto --dist worksteal
+nightly: .venv/.ready .venv/.torch ## All tests, slow ones too, with more examples; a sample of the results again
+	$(PY) -m pytest --hypothesis-profile=nightly -n auto --dist worksteal
 	$(PY) -m study verify
 
 verify: .venv/.ready ## Check the results: files, provenance, identities, a sample computed again

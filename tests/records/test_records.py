@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from study.core.columns import PROFILE_COLUMNS
@@ -47,7 +47,6 @@ def assert_same_bits(left, right):
 
 
 @given(frames())
-@settings(max_examples=300, deadline=None)
 def test_any_frame_comes_back_bit_for_bit(frame):
     again = records.Table.of(frame).frame()
     assert_same_bits(frame, again)

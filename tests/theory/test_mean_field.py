@@ -5,7 +5,7 @@ import math
 import flint
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from scipy import special
@@ -17,12 +17,6 @@ from study.theory.quadrature import break_points, expectation, pair_expectation
 BIASED = 0.05**0.5
 VARIANCES = (1e-6, 1e-3, 0.1, 1.0, 7.0, 45.6, 500.0)
 NAMES = tuple(TABLE)
-
-
-@pytest.fixture(autouse=True)
-def _strict_floats():
-    with np.errstate(all="raise"):
-        yield
 
 
 def assert_printed(value, text):
@@ -329,7 +323,6 @@ def test_trajectory_survives_the_float_range():
     assert_allclose(gelu.chi[-1], 2.0, rtol=1e-13, atol=0)
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.sampled_from(NAMES), st.floats(0.05, 40), st.one_of(st.just(0.0), st.floats(1e-6, 5)))
 def test_what_holds_for_every_network(name, sigma_w, sigma_b):
     at = theory.mean_field(name, sigma_w, sigma_b)

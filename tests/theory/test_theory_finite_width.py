@@ -6,7 +6,7 @@ import math
 import flint
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from scipy import special
@@ -176,7 +176,6 @@ def test_what_is_certain():
     assert list(rigid.cdf(np.array([0.0, 9.0]))) == [0.0, 1.0]
 
 
-@settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(2, 300), min_size=4, max_size=9))
 def test_what_holds_for_every_network(widths):
     law = finite_width.forward_law(widths)
