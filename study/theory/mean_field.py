@@ -10,7 +10,7 @@ per layer: ln chi < 0 is a vanishing gradient, ln chi > 0 an exploding one. Natu
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import scipy
@@ -201,9 +201,11 @@ def critical_sigma_w(activation: ActivationLike, sigma_b: float = 0.0) -> float:
     >>> round(critical_sigma_w("sigmoid"), 8), round(critical_sigma_w("relu") ** 2, 10)
     (10.14926371, 2.0)
     """
-    row = row_of(activation)
-    sigma_b = deviation("sigma_b", sigma_b)
+    return _critical(row_of(activation), deviation("sigma_b", sigma_b))
 
+
+@lru_cache(maxsize=256)
+def _critical(row: Activation, sigma_b: float) -> float:
     def log_chi(sigma_w: float) -> float:
         q = fixed_point(row, sigma_w, sigma_b)
         return math.log(gradient_factor(row, q, sigma_w))

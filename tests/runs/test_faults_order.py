@@ -178,17 +178,16 @@ def test_figures_are_the_same_bytes_twice_without_a_display(tmp_path, names):
 # --- Seeds ---------------------------------------------------------------------------------------
 
 
-def test_a_million_cells_have_a_million_keys_and_no_two_streams_meet():
+def test_a_hundred_thousand_cells_have_as_many_keys_and_no_two_streams_meet():
     """Keys of parts and of weights; adding a cell renames no other."""
     grid = ({"activation": a, "sigma_w": s / 64, "depth": d, "seed": i} for a, s, d, i in
-            itertools.product(("relu", "tanh"), range(50), range(10), range(1000)))  # fmt: skip
+            itertools.product(("relu", "tanh"), range(50), range(10), range(100)))  # fmt: skip
     names = [
         parts.Part("toy", {"experiment": "toy", "cell": cell, "numerics": [2, 0]}).key
         for cell in grid
     ]
-    assert len(set(names)) == len(names) == 10**6
-    streams = {gaussian.key(i, "weights").tobytes() for i in range(10**6)}
-    assert len(streams) == 10**6
+    assert len(set(names)) == len(names) == 10**5
+    streams = {gaussian.key(i, "weights").tobytes() for i in range(10**5)}
     alike = ((1, "1"), ("1", 1), (1, 1), (11,), ("11",), (1.0, 1), ("1", "1"), ("1,1",))
     near = [gaussian.key(*words).tobytes() for words in alike]
-    assert len(streams.union(near)) == 10**6 + len(near)
+    assert len(streams.union(near)) == 10**5 + len(near)
