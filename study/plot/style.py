@@ -7,11 +7,11 @@ from operator import itemgetter
 
 import matplotlib.pyplot as plt
 import numpy as np
+import scipy
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
-from scipy.optimize import isotonic_regression
 
 from study.core.activations import TABLE
 from study.plot.floats import decades
@@ -99,7 +99,7 @@ def label_ends(ax: Axes, ends: list[tuple[float, str, object]], x: float) -> Non
     gap = 8 / (ax.get_window_extent().height * 72 / ax.figure.dpi)
     gaps = gap * np.arange(len(ends))
     # With the gaps taken off, texts that do not overlap are heights that do not fall.
-    lowest = isotonic_regression(heights - gaps).x
+    lowest = scipy.optimize.isotonic_regression(heights - gaps).x
     placed = np.maximum(np.minimum(lowest, 1 - gaps[-1]), 0.02) + gaps
     for height, (_, text, colour) in zip(placed, ends, strict=True):
         ax.annotate(

@@ -15,7 +15,6 @@ from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pandas as pd
-from scipy.stats import ks_2samp
 
 from study.records.columns import tolerance
 from study.records.tables import Tables
@@ -129,6 +128,8 @@ def compare_chaotic(
     network = [kept[column] for column in settings if _names_network(kept[column])]
     chaotic = moved.groupby(network).transform("any") if network else moved
     tame = [frame[~chaotic].reset_index(drop=True) for frame in (kept, again)]
+    from scipy.stats import ks_2samp  # a second to import, and no other command asks for it
+
     wrong = compare(name, *tame, meanings)
     if wrong:
         return wrong

@@ -70,7 +70,7 @@ def check_one(calm, name, seed):
     return process.returncode
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_killed_at_a_random_time_the_same_command_completes(calm, seed):
     check_one(calm, f"short {seed}", seed)
 
@@ -163,18 +163,16 @@ def test_a_part_that_kills_its_worker_is_retried_then_quarantined(calm, name, so
     assert len(list((house / "build" / "quick" / name / ".parts").glob("*.part"))) == 5
 
 
-@pytest.mark.parametrize("begun", [3, 9])
-def test_two_runs_in_one_folder_one_of_them_killed(calm, begun):
+def test_two_runs_in_one_folder_one_of_them_killed(calm):
     house, expected = calm
-    name = f"two {begun}"
-    first = start(house, *RUN, name)
-    wait_until(lambda: (house / name / "toy" / ".parts" / "lock").exists())
-    second = start(house, *RUN, name)
-    wait_until(lambda: len(stored(house / name)) >= begun)
+    first = start(house, *RUN, "two")
+    wait_until(lambda: (house / "two" / "toy" / ".parts" / "lock").exists())
+    second = start(house, *RUN, "two")
+    wait_until(lambda: len(stored(house / "two")) >= 5)
     first.kill()
     _, err = second.communicate(timeout=SECONDS)
     assert second.returncode == 0, err
-    assert files(house / name) == expected
+    assert files(house / "two") == expected
 
 
 def test_two_presets_in_one_folder_are_never_mixed(calm):
