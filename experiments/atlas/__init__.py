@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 import study
-from experiments.atlas.profiles import expected_norms, middle, shown_layers, told_apart
+from experiments.atlas.profiles import expected_norms, middle, told_apart
 from study.plot.floats import FLOAT32_DECADES
 from study.records.norms import COLUMNS as NORMS
-from study.records.norms import gradient_norms
+from study.records.norms import gradient_norms, thinned
 from study.runs.experiment import Experiment
 from study.statistics.claims import Claim, Estimate, above, below
 from study.statistics.estimators import resampled, worst
@@ -29,7 +29,10 @@ SCALES = {
     "gelu": [0.5, 0.7, 1.0, 1.2, 1.3, 1.4, 1.468011, 1.5, 1.6, 1.8, 2.0, 4.0],
 }
 LAWS = ("gaussian", "orthogonal", "uniform")
-NEAR = 6  # layers near either end of a profile
+CRITICAL = {name: study.theory.critical_sigma_w(name) for name in SCALES}
+SHOWN = 13  # layers of a profile
+MEASURED = ["log10_grad_norm", "derivative", "weights"]  # the latter two summed from the output
+TOGETHER = 5  # seeds, whose frame of all layers fits a small machine's memory
 SEED = 2000
 RECORDED = (1.0, 2.0)  # and the critical scale: of these, the gradient norms of the first seed
 AWAY = 1.2  # a factor of the critical scale
@@ -38,69 +41,69 @@ RIGHT = 2 / 3  # of all guesses
 
 
 def cells(pick: slice, depths: list[int], widths: list[int], seeds: int) -> list[dict]:
-    """An activation, a width and a law a cell; its networks are numbered from ``first`` on."""
-    kinds = [*product(SCALES, widths, LAWS[:2])]
+    """A width and a law a cell, whose networks share its draws and are numbered from ``first``."""
+    kinds = [[name, sigma_w] for name, scales in SCALES.items() for sigma_w in scales[pick]]
+    shared = {"kinds": kinds, "depths": depths, "seeds": [*range(SEED, SEED + seeds)]}
     # Uniform weights are drawn, which takes longest where wide: first, to share out well.
-    kinds += [(name, width, LAWS[2]) for width in widths[::-1] for name in SCALES]
-    rows = []
-    first = 0
-    for activation, width, law in kinds:
-        scales = SCALES[activation][pick]
-        cell = {"activation": activation, "width": width, "weights": law, "first": first}
-        cell |= {"scales": scales, "depths": depths, "seeds": [*range(SEED, SEED + seeds)]}
-        rows.append(cell)
-        first += len(scales) * len(depths)
-    return rows
+    rows = product(reversed(LAWS), sorted(widths, reverse=True))
+    return [
+        {"width": width, "weights": law, "first": place * len(kinds) * len(depths)} | shared
+        for place, (law, width) in enumerate(rows)
+    ]
 
 
 def measure(
-    activation: str,
-    width: int,
-    weights: str,
-    first: int,
-    scales: list[float],
-    depths: list[int],
-    seeds: list[int],
+    width: int, weights: str, first: int, kinds: list[list], depths: list[int], seeds: list[int]
 ) -> dict[str, pd.DataFrame]:
-    """Profile networks of one activation, width and law, and keep what stands for all."""
-    nets = [
-        study.Network(activation, depth, width, sigma_w, weights=weights)
-        for sigma_w in scales
-        for depth in depths
-    ]
-    # For one input dense for uniform weights alone.
-    df = study.profile(nets, seeds)
-    near = [*RECORDED, study.theory.critical_sigma_w(activation)]
-    few = df[(df.seed == SEED) & np.isclose(df.sigma_w.to_numpy()[:, None], near).any(axis=1)]
-    frame = running_factors(df)
-    numbers = range(first, first + len(nets))
-    rows = np.repeat(numbers, [len(seeds) * net.depth for net in nets])
-    networks, layers, ends = [], [], []
-    for (number, df), net in zip(frame.groupby(rows), nets, strict=True):
-        norm, derivative, weight = (
-            df[column].to_numpy().reshape(len(seeds), net.depth)
-            for column in ("log10_grad_norm", "derivative", "weights")
-        )
-        gain = (derivative + weight)[:, 0]
-        network = {"network": number, "activation": activation, "sigma_w": net.sigma_w}
-        network |= {"depth": net.depth, "width": width, "weights": weights}
-        networks.append(network | {"n_seeds": len(seeds), "gain": float(middle(gain)[0])})
-        at = shown_layers(net.depth, NEAR)
-        median, low, high = middle(norm[:, at])
-        of_layers = {"network": number, "layer": at, "median": median, "low": low, "high": high}
-        of_layers["derivative"] = middle(derivative[:, at])[0]
-        of_layers["weight"] = middle(weight[:, at])[0]
-        of_layers["theory"] = expected_norms(net, at)
-        layers.append(pd.DataFrame(of_layers))
-        if net.depth == max(depths):
-            of_seeds = {"network": number, "seed": seeds, "log10_gain": gain}
-            ends.append(pd.DataFrame(of_seeds | {"log10_first_norm": norm[:, 0]}))
-    tables = {
-        "networks": rounded(pd.DataFrame(networks)),
-        "layers": rounded(pd.concat(layers)),
-        "ends": rounded(pd.concat(ends)),
+    """Profile networks of one width and law, and keep what stands for all."""
+    nets = {
+        first + place: study.Network(name, depth, width, sigma_w, weights=weights)
+        for place, ((name, sigma_w), depth) in enumerate(product(kinds, depths))
     }
-    return tables | ({"gradient_norms": gradient_norms(few, 3)} if len(few) else {})
+    shown = []
+    norms = {}
+    for start in range(0, len(seeds), TOGETHER):
+        block = seeds[start : start + TOGETHER]
+        # For one input dense for uniform weights alone.
+        frame = study.profile([*nets.values()], block)
+        numbers = np.repeat([*nets], [len(block) * net.depth for net in nets.values()])
+        if SEED in block:
+            kept = [number for number, net in nets.items() if is_recorded(net)]
+            few = frame[(frame.seed == SEED) & np.isin(numbers, kept)]
+            norms = {"gradient_norms": gradient_norms(few, 3)} if len(few) else {}
+        sums = running_factors(frame).assign(network=numbers)
+        shown.append(thinned(sums, SHOWN)[["network", "seed", "layer", *MEASURED]])
+    shown = pd.concat(shown).sort_values("network", kind="stable")
+    # Of the layer next to the input: the sums of all factors.
+    ends = shown[shown.layer == 0].assign(log10_gain=lambda rows: rows.derivative + rows.weights)
+    networks = pd.DataFrame({"network": [*nets]})
+    for name in ("activation", "sigma_w", "depth", "width", "weights"):
+        networks[name] = [getattr(net, name) for net in nets.values()]
+    networks["n_seeds"] = len(seeds)
+    networks["gain"] = ends.groupby("network").log10_gain.median().to_numpy()
+    deepest = ends[ends.network.isin(networks.network[networks.depth == max(depths)])]
+    deepest = deepest.rename(columns={"log10_grad_norm": "log10_first_norm"})
+    by_network = shown.groupby("network")
+    return {
+        "networks": rounded(networks),
+        "layers": rounded(pd.concat(of_layers(nets[at], rows) for at, rows in by_network)),
+        "ends": rounded(deepest[["network", "seed", "log10_gain", "log10_first_norm"]]),
+    } | norms
+
+
+def is_recorded(net: study.Network) -> bool:
+    """Whether the gradient norms themselves are kept."""
+    return bool(np.isclose(net.sigma_w, [*RECORDED, CRITICAL[net.activation]]).any())
+
+
+def of_layers(net: study.Network, rows: pd.DataFrame) -> pd.DataFrame:
+    """What is known of a network, layer by layer, from its rows seed by seed."""
+    at = rows.layer.unique()
+    median, low, high = middle(rows[MEASURED].to_numpy().reshape(-1, len(at), len(MEASURED)))
+    table = {"network": rows.network.iloc[0], "layer": at}
+    table |= {"median": median[:, 0], "low": low[:, 0], "high": high[:, 0]}
+    table |= {"derivative": median[:, 1], "weight": median[:, 2]}
+    return pd.DataFrame(table | {"theory": expected_norms(net, at)})
 
 
 def rounded(table: pd.DataFrame) -> pd.DataFrame:
@@ -118,7 +121,7 @@ def deepest(tables: dict[str, pd.DataFrame], column: str) -> tuple[pd.DataFrame,
 def sign_right(tables: dict[str, pd.DataFrame]) -> Estimate:
     """The share of networks away from the critical scale whose gradient does as the phase says."""
     networks, gains = deepest(tables, "log10_gain")
-    critical = networks.activation.map(study.theory.critical_sigma_w)
+    critical = networks.activation.map(CRITICAL)
     away = (np.abs(np.log(networks.sigma_w / critical)) > np.log(AWAY)).to_numpy()
     explodes = (networks.sigma_w > critical).to_numpy()[away]
 

@@ -20,21 +20,6 @@ from study.theory.gradient_norms import log10_norms
 from study.theory.moments import KURTOSIS, kurtosis_shift
 
 
-def shown_layers(depth: int, near: int) -> Array:
-    """Layers that stand for all: ``near`` log-spaced distances from either end, and both ends.
-
-    Examples
-    --------
-    >>> shown_layers(1000, 4)
-    array([  0,   1,   8,  63, 500, 936, 991, 998, 999])
-    >>> shown_layers(3, 4)
-    array([0, 1, 2])
-    """
-    away = np.geomspace(1, max(depth // 2, 1), near).round().astype(int)
-    layers = np.concatenate([[0], away, depth - 1 - away[:-1], [depth - 1]])  # one in the middle
-    return np.unique(layers[(layers >= 0) & (layers < depth)])
-
-
 def middle(values: Array) -> tuple[Array, Array, Array]:
     """The median over seeds, and the ends of their middle 80 %: a tenth is left out at either end.
 

@@ -33,6 +33,14 @@ def recorded_layers(depth: int, layers: str | int = "all") -> np.ndarray:
     return np.unique(np.concatenate([near[: layers - half], depth - 1 - near]))
 
 
+def thinned(frame: pd.DataFrame, layers: int) -> pd.DataFrame:
+    """The rows of about so many layers of each network (`recorded_layers`)."""
+    is_kept = np.zeros(len(frame), bool)
+    for depth in frame.depth.unique():
+        is_kept |= (frame.depth == depth) & frame.layer.isin(recorded_layers(int(depth), layers))
+    return frame[is_kept].reset_index(drop=True)
+
+
 def gradient_norms(frame: pd.DataFrame, layers: int) -> pd.DataFrame:
     """The rows of about so many layers of each network (`recorded_layers`), rounded.
 
@@ -43,10 +51,7 @@ def gradient_norms(frame: pd.DataFrame, layers: int) -> pd.DataFrame:
     >>> gradient_norms(df, 3)[["seed", "layer"]].to_numpy().tolist()
     [[0, 0], [0, 50], [0, 99], [1, 0], [1, 50], [1, 99]]
     """
-    is_kept = np.zeros(len(frame), bool)
-    for depth in frame.depth.unique():
-        is_kept |= (frame.depth == depth) & frame.layer.isin(recorded_layers(int(depth), layers))
-    rows = frame[is_kept].reset_index(drop=True)
+    rows = thinned(frame, layers)
     for name in COLUMNS:
         rows[name] = [float(f"{value:.{DIGITS}g}") for value in rows[name]]
     others = [name for name in rows if name not in PROFILE_COLUMNS]

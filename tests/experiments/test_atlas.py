@@ -10,18 +10,9 @@ from verdicts import verdicts
 
 import study
 from experiments import atlas
-from experiments.atlas.profiles import expected_norms, middle, shown_layers, told_apart
+from experiments.atlas.profiles import expected_norms, middle, told_apart
+from study.records.norms import recorded_layers
 from study.statistics.claims import median_interval
-
-
-@pytest.mark.parametrize("depth", [1, 2, 3, 10, 100, 1000, 10000])
-def test_both_ends_are_shown_and_few_between(depth):
-    layers = shown_layers(depth, 7)
-    assert (layers[0], layers[-1]) == (0, depth - 1)
-    assert (np.diff(layers) > 0).all()
-    assert len(layers) <= 15
-    if depth <= 10:
-        assert layers.tolist() == list(range(depth))
 
 
 def test_a_tenth_of_the_seeds_is_left_out_at_either_end_true_zeros_included():
@@ -88,16 +79,16 @@ def test_uniform_weights_move_the_median_by_their_kurtosis_and_gaussian_ones_do_
 @pytest.mark.parametrize("weights", atlas.LAWS)
 def test_measure_keeps_what_a_profile_says(weights):
     cell = next(cell for cell in atlas.experiment.grid["quick"] if cell["weights"] == weights)
-    cell = cell | {"scales": [1.2], "depths": [4, 20]}
+    cell = cell | {"kinds": [["relu", 1.2]], "depths": [4, 20]}
     engine = "dense" if weights == "uniform" else "matrix_free"
     with np.errstate(under="ignore"):
         tables = atlas.measure(**cell)
-        net = study.Network(cell["activation"], 20, cell["width"], 1.2, weights=weights)
+        net = study.Network("relu", 20, cell["width"], 1.2, weights=weights)
         df = study.profile(net, cell["seeds"], engine=engine)
     networks, layers, ends = (tables[name] for name in ("networks", "layers", "ends"))
     assert networks.network.tolist() == [cell["first"], cell["first"] + 1]
     own = layers[layers.network == cell["first"] + 1].set_index("layer")
-    assert own.index.tolist() == shown_layers(20, atlas.NEAR).tolist()
+    assert own.index.tolist() == recorded_layers(20, atlas.SHOWN).tolist()
     by_layer = df.groupby("layer").log10_grad_norm.median()[own.index]
     np.testing.assert_allclose(own["median"], by_layer, rtol=0, atol=0.00501)
     assert (own.low <= own["median"]).all()
@@ -113,9 +104,9 @@ def test_measure_keeps_what_a_profile_says(weights):
 
 def test_a_dead_network_is_a_true_zero():
     """ReLU networks two units wide: most die within thirty layers, and nothing is NaN."""
-    cell = {"activation": "relu", "width": 2, "weights": "gaussian", "first": 0}
+    cell = {"width": 2, "weights": "gaussian", "first": 0, "kinds": [["relu", 2.0]]}
     with np.errstate(under="ignore"):
-        tables = atlas.measure(**cell, scales=[2.0], depths=[30], seeds=[*range(20)])
+        tables = atlas.measure(**cell, depths=[30], seeds=[*range(20)])
     assert 0 < np.isneginf(tables["ends"].log10_gain).sum() <= 20
     assert tables["networks"].gain.tolist() == [-np.inf]
     assert np.isneginf(tables["layers"]["median"]).all()
@@ -125,7 +116,7 @@ def test_a_dead_network_is_a_true_zero():
 
 def test_the_networks_are_numbered_once():
     for cells in atlas.experiment.grid.values():
-        many = [len(cell["scales"]) * len(cell["depths"]) for cell in cells]
+        many = [len(cell["kinds"]) * len(cell["depths"]) for cell in cells]
         firsts = [cell["first"] for cell in cells]
         assert firsts == [0, *np.cumsum(many)[:-1]]
     for activation, scales in atlas.SCALES.items():
