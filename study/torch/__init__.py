@@ -18,8 +18,17 @@ try:
 except ImportError as error:
     raise missing_extra("study.torch", "torch") from error
 
+from study.torch.initialise import INITIALISE_COLUMNS, initialise
 from study.torch.monitor import WATCH_COLUMNS, Watch, watch
 from study.torch.parameters import COLUMNS
 from study.torch.profiler import profile
 
-__all__ = ["COLUMNS", "WATCH_COLUMNS", "Watch", "profile", "watch"]
+__all__ = [
+    "COLUMNS",
+    "INITIALISE_COLUMNS",
+    "WATCH_COLUMNS",
+    "Watch",
+    "initialise",
+    "profile",
+    "watch",
+]

@@ -77,20 +77,13 @@ def profile(
     >>> float(df.plain_grad_norm.max()) > 1
     True
     """
-    _check_profiled(module)
-    if not callable(loss):
-        raise bad("loss", loss, "a callable, output -> scalar tensor")
+    check_profiled(module, loss)
     with contextlib.ExitStack() as stack:
         weights = {p: norm(p) for p in module.parameters() if has_norm(p)}
         stack.enter_context(preserved(module))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
-        with recorded(module) as calls:
-            inputs = copied(inputs)
-            args, kwargs = _arguments(inputs)
-            output = module(*args, **kwargs)
-            cost = loss(output, inputs) if _takes_inputs(loss) else loss(output)
-        _check_cost(cost, inputs, calls)
+        calls, _, cost = forward(module, inputs, loss)
         for device in {p.device.type for p in module.parameters()}:
             stack.enter_context(torch.autocast(device, enabled=False))
         stack.enter_context(torch.no_grad())
@@ -109,8 +102,22 @@ def check_module(module: object) -> None:
             raise bad("module", f"sharded by FSDP: {name!r}", "a module before it is sharded")
 
 
-def _check_profiled(module: object) -> None:
+def forward(module: nn.Module, inputs: object, loss: Callable) -> tuple[Calls, object, Tensor]:
+    """The forward pass on copies of the inputs: what was called, the output, the cost."""
+    with recorded(module) as calls:
+        inputs = copied(inputs)
+        args, kwargs = arguments(inputs)
+        output = module(*args, **kwargs)
+        cost = loss(output, inputs) if _takes_inputs(loss) else loss(output)
+    _check_cost(cost, inputs, calls)
+    return calls, output, cost
+
+
+def check_profiled(module: object, loss: object) -> None:
+    """Raise ValueError unless a pass of the module can be measured."""
     check_module(module)
+    if not callable(loss):
+        raise bad("loss", loss, "a callable, output -> scalar tensor")
     for name, part in module.named_modules():
         if hasattr(part, "_orig_mod") or part._compiled_call_impl is not None:
             raise bad("module", f"compiled: {name!r}", "a module before torch.compile")
@@ -125,7 +132,7 @@ def _check_profiled(module: object) -> None:
         raise bad("module", "all frozen", "a parameter that requires a gradient")
 
 
-def _arguments(inputs: object) -> tuple[tuple, dict]:
+def arguments(inputs: object) -> tuple[tuple, dict]:
     """What the module is called with, by place and by name."""
     if isinstance(inputs, dict):
         return (), inputs

@@ -1,0 +1,469 @@
+"""Weights brought to the scale at which no layer's gradient vanishes or explodes: by measurement.
+
+Every weight matrix has one freedom, its scale; nothing is drawn anew. Two steps use it.
+
+*Balance.* In a plain chain (all of the gradient passes through the layer, and its output goes
+straight into an activation) the layers are set one after another, in one forward pass: what the
+signal gains in a layer, times what the gradient gains on its way back, is 1, and the signal does
+not rise above the input's. This is the critical scale of mean-field theory, found for these
+weights and inputs. Biases there take phi(0) of the activation before out of the sum, b = -phi(0)
+sum W: a sigmoid's 1/2 is as large for every input and would drown the signal.
+
+*Equalisation.* The norms ‖dC/dW‖ of all matrices are a function of all scales. Its Jacobian is
+measured by differences, and Levenberg and Marquardt's method brings the norms together; the output
+keeps its scale, and in chains a decade off for the gradient weighs as ten for the signals.
+
+>>> _ = torch.manual_seed(0)
+>>> layers = [m for _ in range(30) for m in (nn.Linear(16, 16), nn.Sigmoid())]
+>>> df = initialise(nn.Sequential(*layers), torch.randn(8, 16))
+>>> before, after = df.log10_grad_norm_before, df.log10_grad_norm
+>>> bool(before.max() - before.min() > 20), bool(after.max() - after.min() < 2)
+(True, True)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.optimize import brentq
+from torch import Tensor, nn
+
+from study.core.activations import Activation
+from study.torch.autograd import Graph, Point
+from study.torch.hooks import Call, tensors
+from study.torch.norms import has_norm, log10_norm, norm
+from study.torch.parameters import activation_of
+from study.torch.profiler import arguments, check_profiled, forward, profile
+from study.torch.state import copied, preserved
+
+INITIALISE_COLUMNS = {
+    "name": "the weight matrix (two dimensions or more), as named_parameters() has it [-]",
+    "shape": "its shape [-]",
+    "log10_scale": "what it was multiplied with [log10]",
+    "log10_grad_norm_before": "‖dC/dW‖ as it was found; -inf: a true zero [log10]",
+    "log10_grad_norm": "‖dC/dW‖ afterwards [log10]",
+    "log10_output_norm_before": "of its module's output, as it was found [log10]",
+    "log10_output_norm": "of its module's output, afterwards [log10]",
+    "reason": "why its gradient is not that of the others, or what scale cannot mend here; else "
+    "missing [-]",
+}
+"""The frame of `initialise`, in order: meaning, unit last in square brackets."""
+FLAT = 0.3
+"""So many decades between the largest and the smallest gradient need no cure: a factor of 2."""
+GAIN = 0.75
+"""A change is kept if it brings the spread to this share: else it is the weights' own noise."""
+SIGNAL_WEIGHT = 0.1
+"""A decade of the signal in a chain against one of a gradient."""
+DIFFERENCE = 0.01
+"""Step of the differences [log10]: far above rounding, far below where slopes turn."""
+LONGEST = 0.5
+"""Longest step of a scale at once [log10]."""
+JACOBIANS = 2
+ROUNDS = 30
+LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+"""Modules whose rows of weights make one output each."""
+
+
+def initialise(
+    module: nn.Module,
+    inputs: object,
+    loss: Callable | None = None,
+    redraw: torch.Generator | None = None,
+) -> pd.DataFrame:
+    """Rescale the weights of a module, in place, so that gradients are as large in every layer.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        In the mode and the formats it is in. Changed are parameters of two dimensions or more that
+        require a gradient (matrices, kernels, embeddings), each by one positive factor, and the
+        biases of layers in plain chains; nothing else, gains and biases of norms neither.
+    inputs, loss : as for `study.torch.profile`
+        Without a loss the gradient at the output is random, of equal size for every entry.
+    redraw : torch.Generator, optional
+        Draw orthogonal weights from it first; else none is drawn anew.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a weight matrix; columns `INITIALISE_COLUMNS`.
+
+    Raises
+    ------
+    ValueError
+        Naming the field, the value and what is allowed; the module is then as it was.
+
+    Notes
+    -----
+    Where the gradients are within a factor of 2 already, or nothing brings them closer by a
+    quarter, nothing is changed: a second call leaves the weights of the first, bit for bit. It
+    takes about as many passes forward and backward as there are matrices, times ten. ``.grad``,
+    buffers, mode, hooks and random states are left as found.
+    """
+    check_profiled(module, loss or _random_cotangent)
+    loss = loss or _random_cotangent
+    kept = {p: p.detach().clone() for p in module.parameters()}
+    before = profile(module, inputs, loss)
+    weights = {
+        name: p
+        for name, p in module.named_parameters()
+        if p.dim() > 1 and p.requires_grad and has_norm(p)
+    }
+    scales = _Scales(module, inputs, loss, list(weights.values()))
+    try:
+        if redraw is not None:
+            with torch.no_grad():
+                for p in weights.values():
+                    nn.init.orthogonal_(p, generator=redraw)
+        while _improved(scales):
+            pass
+        after = profile(module, inputs, loss)
+    except BaseException:
+        _restore(kept)
+        raise
+    return _report(weights, kept, before, after, scales)
+
+
+class _Scales:
+    """The weights as a function of their scales: what is measured at some, and set."""
+
+    def __init__(self, module: nn.Module, inputs: object, loss: Callable, weights: list[Tensor]):
+        self.module = module
+        self.inputs = inputs
+        self.loss = loss
+        self.weights = weights
+        self.chain: list[nn.Module] = []
+        self.responses = np.zeros((0, len(weights)))
+        """The last Jacobian: of every gradient, every signal of the chain, and the output."""
+        self.look()
+
+    def look(self) -> None:
+        """Measure: gradients, signals of the chain, the output; all of them log10."""
+        with preserved(self.module), torch.inference_mode(False), torch.enable_grad():
+            calls, output, cost = forward(self.module, self.inputs, self.loss)
+            with torch.no_grad():
+                self.gradients = _gradients(cost, self.weights)
+        self.alive = np.isfinite(self.gradients)
+        sizes = [log10_norm(calls[layer].outputs.norms) for layer in self.chain]
+        entries = [_entries(calls[layer].outputs.points[0]) for layer in self.chain]
+        self.signals = np.array(sizes) - np.log10(entries) / 2
+        first = next(tensors(output), None)
+        self.output = 0.0 if first is None else log10_norm([norm(first)])
+
+    @property
+    def spread(self) -> float:
+        """Decades between the largest and the smallest gradient that is not 0."""
+        found = self.gradients[self.alive]
+        return float(np.ptp(found)) if len(found) else 0.0
+
+    def misfits(self, output: float) -> np.ndarray:
+        """What is to become 0: each gradient and signal against the mean, the output's change."""
+        gradients = np.where(self.alive, self.gradients, 0.0)
+        gradients[self.alive] -= self.gradients[self.alive].mean()
+        signals = self.signals - (self.signals.mean() if len(self.signals) else 0.0)
+        return np.array([*gradients, *SIGNAL_WEIGHT * signals, self.output - output])
+
+    def originals(self) -> list[list[tuple[Tensor, Tensor]]]:
+        """What each scale moves, with copies: a weight and, in a chain, the bias beside it."""
+        biases = {layer.weight: layer.bias for layer in self.chain if layer.bias is not None}
+        moved = [[p, biases[p]] if p in biases else [p] for p in self.weights]
+        return [[(x, x.detach().clone()) for x in together] for together in moved]
+
+    def set(self, originals: list[list[tuple[Tensor, Tensor]]], exponents: np.ndarray) -> None:
+        with torch.no_grad():
+            for together, exponent in zip(originals, exponents, strict=True):
+                for x, original in together:
+                    x.copy_(original * 10.0**exponent)
+
+
+def _improved(scales: _Scales) -> bool:
+    """Balance and equalise; keep it, and say so, if the gradients have come closer together."""
+    before = scales.spread
+    if before <= FLAT:
+        return False
+    kept = {p: p.detach().clone() for p in scales.module.parameters()}
+    scales.chain = _balance(scales)
+    scales.look()
+    _equalise(scales)
+    if scales.spread < GAIN * before:
+        return scales.spread > FLAT
+    _restore(kept)
+    scales.look()
+    return False
+
+
+def _balance(scales: _Scales) -> list[nn.Module]:
+    """Set the layers of plain chains, one after another, in one forward pass; return them."""
+    module = scales.module
+    found: dict[nn.Module, tuple[Tensor | None, float]] = {}
+    with preserved(module):
+        with torch.inference_mode(False), torch.enable_grad():
+            calls, _, cost = forward(module, scales.inputs, scales.loss)
+            layers = dict(_chain(calls, Graph(cost)))
+        level: list[float] = []
+        handles = [
+            layer.register_forward_hook(partial(_set_layer, found, level, *activations))
+            for layer, activations in layers.items()
+        ]
+        try:
+            with torch.no_grad():
+                args, kwargs = arguments(copied(scales.inputs))
+                module(*args, **kwargs)
+        finally:
+            for handle in handles:
+                handle.remove()
+    with torch.no_grad():
+        for layer, (bias, factor) in found.items():
+            layer.weight.mul_(factor)
+            if bias is not None:
+                layer.bias.copy_(bias * factor)
+    return list(found)
+
+
+def _chain(
+    calls: dict[nn.Module, Call], graph: Graph
+) -> Iterator[tuple[nn.Module, tuple[Activation, Activation | None]]]:
+    """Layers of plain chains, with the activation after them and, if there is one, before."""
+    narrow = dict(zip(graph.nodes, graph.narrow, strict=True))
+    for layer, call in calls.items():
+        weight = layer._parameters.get("weight")
+        ends = call.outputs.points
+        if not isinstance(layer, LAYERS) or weight is None or not weight.requires_grad:
+            continue
+        if len(ends) != 1 or not narrow.get(ends[0][0]) or not float(weight.detach().norm()):
+            continue
+        after = [activation_of(node) for node in graph.consumers[ends[0]]]
+        before = [activation_of(node) for node, _ in call.inputs.points]
+        if len(after) == 1 and after[0] is not None:
+            yield layer, (after[0], before[0] if before else None)
+
+
+def _set_layer(
+    found: dict[nn.Module, tuple[Tensor | None, float]],
+    level: list[float],
+    after: Activation,
+    before: Activation | None,
+    layer: nn.Module,
+    args: tuple,
+    output: Tensor,
+) -> Tensor:
+    """Find a layer's bias and factor, and go on with the output that it then has.
+
+    level : mean squares of the network's input and of each output so far
+    """
+    bias = None
+    if layer.bias is not None:
+        origin = float(before.phi(np.zeros(1))[0]) if before else 0.0
+        bias = -origin * layer.weight.flatten(1).sum(1)
+        output = output + (bias - layer.bias).reshape(-1, *[1] * (layer.weight.dim() - 2))
+    if not level:
+        level.append(float(args[0].double().square().mean()))
+    z = output.detach().double().flatten().cpu().numpy()
+    signal = float(np.mean(z**2)) / (level[-1] or math.inf)
+    gradient = float(layer.weight.double().square().sum()) / len(layer.weight)
+    if not signal or not math.isfinite(signal):
+        return output
+
+    def product(log_factor: float) -> float:
+        """Log of the gain forward times that backward: it rises with the factor."""
+        slopes = after.derivative(math.exp(log_factor) * z)
+        passed = max(float(np.mean(slopes**2)), 1e-300)
+        return 4 * log_factor + math.log(signal * gradient * passed)
+
+    middle = -math.log(signal * gradient) / 4
+    reach = 1.0
+    while product(middle - reach) > 0 or product(middle + reach) < 0:
+        reach *= 2
+    balanced = math.exp(brentq(product, middle - reach, middle + reach, xtol=1e-9))
+    factor = min(balanced, math.sqrt(level[0] / (signal * level[-1])))
+    level.append(signal * level[-1] * factor**2)
+    found[layer] = bias, factor
+    return output * factor
+
+
+def _equalise(scales: _Scales) -> None:
+    """Levenberg and Marquardt's method; between two Jacobians, Broyden's updates."""
+    originals = scales.originals()
+    here = np.zeros(len(originals))
+    output = scales.output
+    misfits = scales.misfits(output)
+    best = scales.spread, here
+    damping = 0.1
+    fresh = False
+    left = JACOBIANS
+    jacobian = None
+    for _ in range(ROUNDS):
+        if jacobian is None:
+            if not left:
+                break
+            jacobian = _jacobian(scales, originals, here, misfits, output)
+            left -= 1
+            fresh = True
+        normal = jacobian.T @ jacobian + damping * np.eye(len(here))
+        step = -np.linalg.solve(normal, jacobian.T @ misfits)
+        step *= min(1.0, LONGEST / max(np.abs(step).max(), 1e-300))
+        now = misfits @ misfits
+        expected = now - np.sum((misfits + jacobian @ step) ** 2)
+        if expected < 0.01 * now or scales.spread < FLAT / 10:
+            if fresh or scales.spread < FLAT / 10:
+                break
+            jacobian = None
+            continue
+        scales.set(originals, here + step)
+        scales.look()
+        there = scales.misfits(output)
+        gain = (now - there @ there) / expected if np.isfinite(there).all() else -math.inf
+        if math.isfinite(gain):
+            jacobian = jacobian + np.outer(there - misfits - jacobian @ step, step) / (step @ step)
+        if gain > 0.1:
+            here, misfits = here + step, there
+            damping /= 3 if gain > 0.5 else 1
+            best = min(best, (scales.spread, here), key=lambda pair: pair[0])
+        else:
+            damping *= 10
+            jacobian = jacobian if fresh and math.isfinite(gain) else None
+        fresh = False
+    scales.set(originals, best[1])
+    scales.look()
+
+
+def _jacobian(
+    scales: _Scales,
+    originals: list,
+    here: np.ndarray,
+    misfits: np.ndarray,
+    output: float,
+) -> np.ndarray:
+    """How each misfit answers each scale, by differences; 0 where one is not finite."""
+    columns = []
+    for alive, place in zip(scales.alive.copy(), np.eye(len(here)), strict=True):
+        column = np.zeros(len(misfits))
+        if alive:
+            scales.set(originals, here + DIFFERENCE * place)
+            scales.look()
+            column = (scales.misfits(output) - misfits) / DIFFERENCE
+        columns.append(column)
+    scales.responses = np.nan_to_num(np.array(columns).T, nan=0.0, posinf=0.0, neginf=0.0)
+    return scales.responses
+
+
+def _gradients(cost: Tensor, weights: list[Tensor]) -> np.ndarray:
+    """log10 ‖dC/dW‖; -inf where it is zero or the cost does not depend on it."""
+    plain = torch.autograd.grad(cost, weights, retain_graph=True, allow_unused=True)
+    norms = [None if g is None else norm(g) for g in plain]
+    # Far from the ends of its format a plain gradient has lost nothing; else it is taken exactly.
+    for p, found in zip(weights, norms, strict=True):
+        least = torch.finfo(p.dtype).tiny * 2.0**40
+        if found is not None and not least < found[0] * 2.0 ** found[1] < math.inf:
+            exact = Graph(cost).norms(weights, [])
+            norms = [exact.get(id(p)) for p in weights]
+            break
+    return np.array([-math.inf if x is None else log10_norm([x]) for x in norms])
+
+
+def _random_cotangent(output: object) -> Tensor:
+    """A cost that is linear in the output, its gradient random and of norm 1, always the same."""
+    first = next(tensors(output))
+    drawn = torch.randn(first.shape, generator=torch.Generator().manual_seed(0))
+    return (first * (drawn / drawn.norm()).to(first)).sum()
+
+
+def _entries(point: Point) -> int:
+    node, number = point
+    return math.prod(node._input_metadata[number].shape)
+
+
+def _restore(kept: dict[Tensor, Tensor]) -> None:
+    with torch.no_grad():
+        for p, copy in kept.items():
+            if not torch.equal(p, copy):
+                p.copy_(copy)
+
+
+def _report(
+    weights: dict[str, Tensor],
+    kept: dict[Tensor, Tensor],
+    before: pd.DataFrame,
+    after: pd.DataFrame,
+    scales: _Scales,
+) -> pd.DataFrame:
+    before = before.set_index("name")
+    after = after.set_index("name")
+    rows = []
+    for name, p in weights.items():
+        rows.append(
+            {
+                "name": name,
+                "shape": tuple(p.shape),
+                "log10_scale": log10_norm([norm(p)]) - log10_norm([norm(kept[p])]),
+                "log10_grad_norm_before": before.log10_grad_norm[name],
+                "log10_grad_norm": after.log10_grad_norm[name],
+                "log10_output_norm_before": before.log10_output_norm[name],
+                "log10_output_norm": after.log10_output_norm[name],
+                "reason": None,
+            }
+        )
+    df = pd.DataFrame(rows, columns=list(INITIALISE_COLUMNS))
+    reasons = _reasons(scales, after.loc[list(weights)], len(weights))
+    df["reason"] = pd.Series([reasons.get(i) for i in range(len(df))], dtype=object)
+    return df
+
+
+def _reasons(scales: _Scales, after: pd.DataFrame, count: int) -> dict[int, str]:
+    """What is left, matrix by matrix, and why scale does not mend it."""
+    reasons = {}
+    found = scales.gradients[scales.alive]
+    mean = found.mean() if len(found) else 0.0
+    measured = len(scales.responses) > count
+    spared = _unreached(scales, after, count) if measured else {}
+    for i in range(count):
+        off = scales.gradients[i] - mean
+        if not scales.alive[i]:
+            status = after.status.iloc[i]
+            reasons[i] = f"its gradient is {status}: zero times any scale is zero"
+        elif i in spared:
+            reasons[i] = spared[i]
+        elif scales.spread <= FLAT or abs(off) < FLAT / 2 or not measured:
+            continue
+        else:
+            reasons[i] = f"{off:+.2f} decades off the mean: {_obstacle(scales, i, count)}"
+    return reasons
+
+
+def _obstacle(scales: _Scales, i: int, count: int) -> str:
+    """Why a gradient is where it is although every scale was free."""
+    moved_by = scales.responses[i]
+    degree = scales.responses[-1, i]
+    if np.abs(moved_by).max() < 0.05:
+        return "no scale moves it by more than 5 % of its own change"
+    if abs(degree) > 1.5:
+        return f"the output goes with power {degree:.1f} of its scale (homogeneous of that degree)"
+    if scales.chain:
+        width = np.median([len(layer.weight) for layer in scales.chain])
+        ratio = len(scales.chain) / width
+        return (
+            f"depth / width = {ratio:.2g} in the chain, whose products of random matrices scatter; "
+            f"signals there differ by {np.ptp(scales.signals):.1f} decades already, and would more"
+        )
+    return "the scales that move it move others as much"
+
+
+def _unreached(scales: _Scales, after: pd.DataFrame, count: int) -> dict[int, str]:
+    """Where a normalisation undoes every scale: dC/dz grows on, whatever the weights' scales."""
+    gradients = scales.responses[:count]
+    off_own = gradients + np.eye(count) - 1 / count  # centred: each answers its own scale alone
+    alone = (np.abs(off_own).max(axis=0) < 0.1) & (np.abs(scales.responses[-1]) < 0.1)
+    places = np.flatnonzero(alone)
+    deltas = after.log10_delta_norm.to_numpy()[places]
+    if len(places) < 2 or not np.ptp(deltas) > 2 * FLAT:
+        return {}
+    words = (
+        "normalised: its scale moves its own gradient alone; dC/dz, which differs by "
+        f"{np.ptp(deltas):.1f} decades over such layers, it cannot mend"
+    )
+    return dict.fromkeys(places.tolist(), words)

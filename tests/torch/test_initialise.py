@@ -1,0 +1,171 @@
+import math
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+from torch import nn  # noqa: E402
+
+import study.torch  # noqa: E402
+from tests.torch.nets import DOUBLE, ResNet, squares  # noqa: E402
+
+initialise = study.torch.initialise
+
+
+def chain(phi, depth, width=12, seed=0, bias=True):
+    torch.manual_seed(seed)
+    layers = [m for _ in range(depth) for m in (nn.Linear(width, width, bias=bias), phi())]
+    return nn.Sequential(*layers[:-1]).to(DOUBLE), torch.randn(16, width, dtype=DOUBLE)
+
+
+def spread(net, inputs, loss):
+    """Decades between the gradients of the matrices, by plain autograd in float64."""
+    weights = [p for p in net.parameters() if p.dim() > 1]
+    norms = [g.norm().log10() for g in torch.autograd.grad(loss(net(inputs)), weights)]
+    return float(max(norms) - min(norms))
+
+
+class Squared(nn.Module):
+    def forward(self, x):
+        return x.relu() ** 2
+
+
+def kernels():
+    torch.manual_seed(0)
+    layers = [m for _ in range(8) for m in (nn.Conv2d(4, 4, 3, padding=1), nn.ReLU())]
+    net = nn.Sequential(*layers, nn.Flatten(), nn.Linear(144, 3)).to(DOUBLE)
+    return net, torch.randn(4, 4, 6, 6, dtype=DOUBLE)
+
+
+def branches():
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True, norm_first=True)
+    net = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False).to(DOUBLE)
+    with torch.no_grad():
+        net.layers[1].linear2.weight.mul_(30)
+    return net, torch.randn(4, 5, 8, dtype=DOUBLE)
+
+
+@pytest.mark.parametrize(
+    ("case", "found", "left"),
+    [
+        (chain(nn.Sigmoid, 20), 12, 1.5),
+        (chain(nn.ReLU, 24), 6, 0.4),
+        (chain(nn.Tanh, 24), 3, 1.0),
+        (kernels(), 2, 0.4),
+        (branches(), 1, 0.4),
+    ],
+    ids=["sigmoid", "relu", "tanh", "kernels", "branches"],
+)
+def test_gradients_are_brought_together_and_a_second_call_changes_nothing(case, found, left):
+    net, inputs = case
+    assert spread(net, inputs, squares) > found
+    df = initialise(net, inputs, squares)
+    after = spread(net, inputs, squares)
+    assert after < left
+    assert np.ptp(df.log10_grad_norm) == pytest.approx(after, abs=1e-6)
+    assert list(df) == list(study.torch.INITIALISE_COLUMNS)
+    kept = [p.clone() for p in net.parameters()]
+    again = initialise(net, inputs, squares)
+    assert (again.log10_scale == 0).all()
+    assert all(torch.equal(p, q) for p, q in zip(net.parameters(), kept, strict=True))
+
+
+def test_weights_are_rescaled_and_nothing_else_is_touched():
+    net = ResNet().to(DOUBLE)
+    with torch.no_grad():
+        net.head.weight.mul_(1e-3)
+    inputs = torch.randn(4, 1, 8, 8, dtype=DOUBLE)
+    kept = {name: x.clone() for name, x in net.state_dict().items()}
+    grads = {name: torch.ones_like(p) for name, p in net.named_parameters()}
+    for name, p in net.named_parameters():
+        p.grad = grads[name]
+    state = torch.get_rng_state()
+    df = initialise(net, inputs, squares).set_index("name")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert net.training
+    assert not any(m._forward_hooks for m in net.modules())
+    assert all(p.grad is grads[name] for name, p in net.named_parameters())
+    for name, x in net.state_dict().items():
+        expected = kept[name].double() * 10 ** df.log10_scale.get(name, 0.0)
+        torch.testing.assert_close(x.double(), expected, rtol=1e-9, atol=0)
+    assert df.log10_scale.abs().max() > 0.1
+
+
+def test_a_sigmoid_s_half_is_taken_out_of_the_sum():
+    net, inputs = chain(nn.Sigmoid, 6)
+    initialise(net, inputs)
+    for layer in net[2:-1:2]:
+        torch.testing.assert_close(layer.bias, -layer.weight.sum(1) / 2)
+
+
+def test_it_is_said_what_scale_cannot_mend():
+    dead, inputs = chain(nn.ReLU, 4)
+    nn.init.zeros_(dead[-1].weight)
+    reasons = initialise(dead, inputs, squares).reason
+    assert reasons[:3].str.contains("zero times any scale is zero").all()
+
+    torch.manual_seed(0)
+    blocks = [m for _ in range(12) for m in (nn.Linear(16, 16), nn.BatchNorm1d(16), nn.ReLU())]
+    normalised = nn.Sequential(*blocks, nn.Linear(16, 16)).to(DOUBLE)
+    df = initialise(normalised, torch.randn(8, 16, dtype=DOUBLE), squares)
+    assert np.ptp(df.log10_grad_norm) < 0.4
+    assert df.reason[:12].str.contains("dC/dz, which differs by").all()
+
+    powers = nn.Sequential(nn.Linear(6, 6), Squared(), nn.Linear(6, 6), Squared(), nn.Linear(6, 6))
+    df = initialise(powers.to(DOUBLE), torch.randn(8, 6, dtype=DOUBLE), squares)
+    assert np.ptp(df.log10_grad_norm) < 0.3 or df.reason.str.contains("power").any()
+
+
+def test_weights_are_drawn_anew_only_when_asked():
+    net, inputs = chain(nn.ReLU, 4)
+    initialise(net, inputs, redraw=torch.Generator().manual_seed(1))
+    for layer in net[::2]:
+        product = layer.weight @ layer.weight.T
+        torch.testing.assert_close(product, product[0, 0] * torch.eye(12, dtype=DOUBLE))
+
+
+def test_a_gradient_below_the_range_of_float32_is_mended():
+    torch.manual_seed(0)
+    layers = [m for _ in range(44) for m in (nn.Linear(8, 8), nn.Sigmoid())]
+    net, inputs = nn.Sequential(*layers), torch.randn(8, 8)
+    df = initialise(net, inputs, squares)
+    assert np.ptp(df.log10_grad_norm_before) > 30
+    assert np.ptp(df.log10_grad_norm) < 5
+    assert all(float(p.norm()) for p in torch.autograd.grad(squares(net(inputs)), net[0].weight))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"module": nn.Linear(3, 3, device="meta")}, "module = .*on the meta device"),
+        ({"module": torch.jit.trace}, "module = .*a ScriptModule"),
+        ({"module": nn.Linear(3, 3).requires_grad_(False)}, "module = .*all frozen"),
+        ({"inputs": torch.full((2, 3), math.nan)}, "inputs that are finite"),
+        ({"loss": lambda output: output}, "a real scalar tensor"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_bad_input_is_refused_in_one_line(change, said):
+    if change.get("module") is torch.jit.trace:
+        change = {"module": torch.jit.trace(nn.Linear(3, 3), torch.ones(2, 3))}
+    case = {"module": nn.Linear(3, 3), "inputs": torch.ones(2, 3), "loss": squares} | change
+    with pytest.raises(ValueError, match=said) as caught:
+        initialise(**case)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_loss_that_fails_on_the_way_leaves_the_module_as_it_was():
+    net, inputs = chain(nn.Tanh, 12)
+    kept = [p.clone() for p in net.parameters()]
+    calls = []
+
+    def loss(output):
+        calls.append(1)
+        if len(calls) == 9:
+            raise RuntimeError("lost")
+        return squares(output)
+
+    with pytest.raises(RuntimeError, match="lost"):
+        initialise(net, inputs, loss)
+    assert all(torch.equal(p, q) for p, q in zip(net.parameters(), kept, strict=True))
