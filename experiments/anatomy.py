@@ -98,6 +98,24 @@ def sigmoid_takes_more(tables: dict[str, pd.DataFrame]) -> Estimate:
     return mean(twice - half)
 
 
+def explosion(tables: dict[str, pd.DataFrame], scale: float) -> pd.DataFrame:
+    """Level of ‖dC/dW‖ and how it grows towards the input, of networks at a multiple, by seed."""
+    norms = tables["gradient_norms"].query("inputs == 'random' and scale == @scale")
+    wide = norms.pivot(index=["activation", "seed"], columns="layer", values="log10_grad_norm")
+    _, upper, *_, lower, _ = wide.columns  # within the ends, where input and cost still show
+    profile = (wide[upper] - wide[lower]) / (lower - upper)
+    return pd.DataFrame({"level": wide.mean(axis=1), "profile": profile})
+
+
+def relu_less_others(tables: dict[str, pd.DataFrame], column: str) -> Estimate:
+    """What doubling the critical scale adds a layer, ReLU's less the larger of the others'."""
+    added = explosion(tables, 2.0)[column] - explosion(tables, 1.0)[column]
+    wide = added.unstack("activation")
+    if column == "level":
+        wide = wide / DEPTH
+    return mean(wide.relu - wide[["sigmoid", "tanh"]].max(axis=1))
+
+
 def farthest(deviations: pd.DataFrame) -> Estimate:
     """The largest mean over seeds, in absolute value, of any kind of network."""
     return resampled(deviations, lambda rows: np.abs(rows.mean(axis=0)).max())
@@ -120,6 +138,11 @@ def images_beyond_random(tables: dict[str, pd.DataFrame]) -> Estimate:
     wide = growth(tables["networks"].pivot(index="seed", columns=KEYS[:-1]))
     return farthest(wide["digits"] - wide["random"])
 
+
+EXPLOSION = {
+    "level": "the level, the mean over layers of log10 ‖dC/dW‖, gains with depth",
+    "profile": "log10 ‖dC/dW‖ gains towards the input",
+}
 
 CAPTIONS = {
     0.5: "half the critical scale",
@@ -200,6 +223,18 @@ experiment = Experiment(
             "less those at half of it; below 0.",
             threshold=below(0),
             judge=sigmoid_takes_more,
+        ),
+        # The seeds are those that showed it; what is claimed is the answer's word, and the sign.
+        *(
+            Claim(
+                name=f"at equal excess ReLU's gradients explode less, by their {column}",
+                statement="Each from its critical scale to twice that: decades a layer that "
+                f"{added}, ReLU's less the larger of sigmoid's and tanh's; below 0.",
+                threshold=below(0),
+                judge=partial(relu_less_others, column=column),
+                about="C",
+            )
+            for column, added in EXPLOSION.items()
         ),
         Claim(
             name="both factors are mean field's",

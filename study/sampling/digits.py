@@ -60,3 +60,17 @@ def sample(seed: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
     data = digits()
     chosen = np.random.default_rng(seed).choice(len(data.images), batch, replace=False)
     return data.images[chosen], np.eye(10)[data.classes[chosen]]
+
+
+def coarse(count: int, side: int = 7) -> Digits:
+    """The first ``count`` digits in ``side`` x ``side`` pixels, of unit mean square over the set.
+
+    A pixel is the mean of a block. For networks that see all their data at every step.
+
+    >>> coarse(200).images.shape
+    (200, 49)
+    """
+    images, classes = digits()
+    blocks = images[:count].reshape(count, side, 28 // side, side, 28 // side)
+    pixels = blocks.mean(axis=(2, 4)).reshape(count, side**2)
+    return Digits(pixels / np.sqrt(np.mean(pixels**2)), classes[:count])
