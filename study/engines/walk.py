@@ -157,6 +157,32 @@ def chosen_way(e, biased, traits):
     return PLAIN, False
 
 
+@kernel
+def set_scale(k, trunk, traits, up):
+    """The scale of z^(k+1), of |r^(k)|, and how phi is taken there."""
+    scale, e = math.frexp(up.c[min(k, 1), trunk] * math.sqrt(up.square[k, trunk]))
+    e = e + up.power[k, trunk] if scale > 0 else 0
+    way, apart = chosen_way(e, up.sigma_b[trunk] != 0, traits)
+    if not apart:
+        scale, e = math.ldexp(scale, max(e, -2000)), 0
+    up.scale[k, trunk], up.exponent[k, trunk], up.way[k, trunk] = scale, e, way
+
+
+@kernel
+def scaled_bias(k, trunk, up):
+    """sigma_b, the power of two of the scale taken out."""
+    return math.ldexp(up.sigma_b[trunk], max(-up.exponent[k, trunk], -2000))
+
+
+@kernel
+def signals(G, b, k, trunk, traits, up, z, r):
+    """z^(k+1), and r^(k+1) where phi is taken by its slopes."""
+    arguments(up.scale[k, trunk], G, scaled_bias(k, trunk, up), b, z)
+    way = up.way[k, trunk]
+    if way != PLAIN:
+        by_slopes(z, traits.slopes[2 * way - 2], traits.slopes[2 * way - 1], r)
+
+
 def climb(G, b, trunks, first, traits, up):
     """The norms of r^(k+1), layer by layer, from those of r^(k)."""
     layers, seeds, units = G.shape
@@ -167,60 +193,65 @@ def climb(G, b, trunks, first, traits, up):
             if up.lost[trunk]:
                 break
             k = first + layer
-            scale, e = math.frexp(up.c[min(k, 1), trunk] * math.sqrt(up.square[k, trunk]))
-            e = e + up.power[k, trunk] if scale > 0 else 0
-            way, apart = chosen_way(e, up.sigma_b[trunk] != 0, traits)
-            if not apart:
-                scale, e = math.ldexp(scale, max(e, -2000)), 0
-            shift = math.ldexp(up.sigma_b[trunk], max(-e, -2000))
-            up.scale[k, trunk], up.exponent[k, trunk], up.way[k, trunk] = scale, e, way
-            arguments(scale, G[layer, seed], shift, b[layer % len(b), seed], z)
+            set_scale(k, trunk, traits, up)
+            signals(G[layer, seed], b[layer % len(b), seed], k, trunk, traits, up, z, r)
+            way = up.way[k, trunk]
             if way == PLAIN:
                 for i in range(units):
                     r[i] = both(z[i])[0]
-            else:
-                by_slopes(z, traits.slopes[2 * way - 2], traits.slopes[2 * way - 1], r)
             square = dot(r, r, lanes)
-            up.square[k + 1, trunk], up.power[k + 1, trunk] = square, e
-            nothing = square < traits.least and (scale > 0 or shift > 0)
+            up.square[k + 1, trunk], up.power[k + 1, trunk] = square, up.exponent[k, trunk]
+            # A sum of squares that has underflowed is no zero, unless every r is.
+            fed = up.scale[k, trunk] > 0 or scaled_bias(k, trunk, up) > 0
+            nothing = square < traits.least and fed
             up.lost[trunk] = way < 0 or (nothing and (traits.falls or r.any()))
 
 
 def descend(G, H, b, trunks, first, traits, up, down):
     """dC/dr^(k+1) from the layer above's draws H, then dC/dz^(k+1), layer by layer downwards."""
-    layers, seeds, units = G.shape
-    z, lanes = np.empty(units, G.dtype), np.empty(LANES, G.dtype)
-    r, slope = np.empty(units, G.dtype), np.empty(units, G.dtype)
+    z, lanes = np.empty(G.shape[2], G.dtype), np.empty(LANES, G.dtype)
+    r, slope = np.empty(z.size, G.dtype), np.empty(z.size, G.dtype)
     for trunk in range(trunks[0], trunks[1]):
-        seed = trunk % seeds
-        members = down.members[down.first[trunk] : down.first[trunk + 1]]
-        for layer in range(layers - 1, -1, -1):
+        seed = trunk % G.shape[1]
+        for layer in range(len(G) - 1, -1, -1):
             if up.lost[trunk]:
                 break
             k = first + layer
-            scale, e, way = up.scale[k, trunk], up.exponent[k, trunk], up.way[k, trunk]
-            shift = math.ldexp(up.sigma_b[trunk], max(-e, -2000))
-            normals, biases = G[layer, seed], b[layer % len(b), seed]
-            arguments(scale, normals, shift, biases, z)
+            way = up.way[k, trunk]
+            signals(G[layer, seed], b[layer % len(b), seed], k, trunk, traits, up, z, r)
             if way != PLAIN:
-                by_slopes(z, traits.slopes[2 * way - 2], traits.slopes[2 * way - 1], r)
-                limit = traits.limit if way == ASYMPTOTE else -traits.limit
-                arguments(math.ldexp(1.0, limit), normals, 0.0, biases, z)
-            for i in range(units):
+                # phi' is then what it is as far out, or as near 0, as plain numbers go.
+                far = math.ldexp(1.0, traits.limit if way == ASYMPTOTE else -traits.limit)
+                arguments(far, G[layer, seed], 0.0, b[0, seed], z)
+            for i in range(z.size):
                 signal, slope[i] = both(z[i])
                 r[i] = signal if way == PLAIN else r[i]
-            active = 0
-            for i in range(units):
-                active += slope[i] > traits.threshold
-            up.active[k, trunk] = active / units
-            along, norm = dot(H[layer, seed], r, lanes), math.sqrt(up.square[k + 1, trunk])
-            for j in members:
-                dr = down.dr[j]
-                if down.phase[j] == PENDING:
-                    from_above(H[layer, seed], r, along, norm, j, k + 1, down, dr, lanes)
-                if down.phase[j] != ABSENT:
-                    c = up.c[min(k, 1), trunk]
-                    up.lost[trunk] |= through_slope(slope, normals, c, j, k, traits, down, lanes)
+            up.active[k, trunk] = share_above(traits.threshold, slope)
+            draws = H[layer, seed], G[layer, seed]
+            up.lost[trunk] |= passed_down(draws, r, slope, k, trunk, traits, up, down, lanes)
+
+
+@kernel
+def share_above(threshold, slope):
+    count = 0
+    for i in range(slope.size):
+        count += slope[i] > threshold
+    return count / slope.size
+
+
+@kernel
+def passed_down(draws, r, slope, k, trunk, traits, up, down, lanes):
+    """dC/dr^(k+1), then dC/dz^(k+1), of a trunk's networks; whether one of them is lost."""
+    H, G = draws
+    along, norm = dot(H, r, lanes), math.sqrt(up.square[k + 1, trunk])
+    lost = False
+    for j in down.members[down.first[trunk] : down.first[trunk + 1]]:
+        if down.phase[j] == PENDING:
+            from_above(H, r, along, norm, j, k + 1, down, down.dr[j], lanes)
+        if down.phase[j] != ABSENT:
+            c = up.c[min(k, 1), trunk]
+            lost |= through_slope(slope, G, c, j, k, traits, down, lanes)
+    return lost
 
 
 @kernel
