@@ -41,21 +41,28 @@ class Rounded:
     def shape(self) -> tuple[int, ...]:
         return self.value.shape
 
+    def _held(self, value: Array) -> Rounded:
+        """Numbers that are of the format already: to round a matrix costs as much as a product."""
+        held = object.__new__(Rounded)
+        held.value = value
+        held.number = self.number
+        return held
+
     @property
     def mT(self) -> Rounded:  # as NumPy calls it
-        return Rounded(self.value.mT, self.number)
+        return self._held(self.value.mT)
 
     @quietly
     def __matmul__(self, other: Rounded) -> Rounded:
-        return Rounded(self.number.matmul(self.value, other.value), self.number)
+        return self._held(self.number.matmul(self.value, other.value))
 
     @quietly
     def __mul__(self, other: Rounded | Array | float) -> Rounded:
-        return Rounded(self.value * getattr(other, "value", other), self.number)
+        return self._held(self.number.rounded(self.value * getattr(other, "value", other)))
 
     @quietly
     def __sub__(self, other: Rounded | Array | float) -> Rounded:
-        return Rounded(self.value - getattr(other, "value", other), self.number)
+        return self._held(self.number.rounded(self.value - getattr(other, "value", other)))
 
 
 class RoundedActivation:
