@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor
 from pathlib import Path
 
 from study.cli.folders import beside, writable
@@ -15,6 +16,7 @@ from study.report.publish import MORE, Publication
 from study.runs import cluster, sweep
 from study.runs.experiment import discover, load, question
 from study.runs.verify import verify
+from study.runs.workers import Crew
 from study.tools.checks import RESULTS, none_there
 
 
@@ -39,11 +41,10 @@ def run(
     writable("--results", results)
     writable("--figures", folder)
     writable("docs", beside(results, "docs"))
-    own = contextlib.nullcontext((None, cpus()))
     drawn = {}
     with (
         publish.background(results, folder, len(experiments)) as begin,
-        cluster.connect(scheduler) if scheduler else own as (executor, most),
+        _executor(scheduler, workers or cpus()) as (executor, most),
     ):
         for experiment in experiments:
             how = (results, workers or most, executor, progress or None, format)
@@ -52,6 +53,17 @@ def run(
         published = {name: finished() for name, finished in drawn.items()}
     _report(published, results, folder)
     return 0 if len(published) == len(experiments) else 3
+
+
+@contextlib.contextmanager
+def _executor(scheduler: str | None, workers: int) -> Iterator[tuple[Executor, int]]:
+    """Who computes, and how many there are: those of a scheduler, or processes of our own."""
+    if scheduler:
+        with cluster.connect(scheduler) as lent:
+            yield lent
+    else:
+        with Crew(workers) as crew:
+            yield crew, workers
 
 
 def draw(names: list[str], results: Path, figures: Path | None) -> None:

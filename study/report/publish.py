@@ -43,6 +43,10 @@ _METADATA = {
 _STYLE = {"svg.hashsalt": "study", "savefig.dpi": 200}
 
 
+PAINTERS = 2
+"""Processes that draw: one would be the last to end, where all cells are small."""
+
+
 class Publication(NamedTuple):
     """What the tables of an experiment, or of one of `MORE`, amount to."""
 
@@ -69,7 +73,7 @@ def publish_all(names: list[str], results: Path) -> dict[str, Publication]:
     """The same, of several experiments at a time."""
     if len(names) == 1:  # another process would only take its time to start
         return {names[0]: publish(names[0], results)}
-    with pool(2) as processes:
+    with pool(PAINTERS) as processes:
         return dict(zip(names, processes.map(publish, names, repeat(results)), strict=True))
 
 
@@ -82,10 +86,10 @@ def background(results: Path, folder: Path, count: int) -> Iterator[Callable]:
     if count == 1:
         yield lambda name: lambda: save(publish(name, results), folder)
         return
-    with ThreadPoolExecutor(1) as writer, pool(1) as painter:
+    with ThreadPoolExecutor(1) as writer, pool(PAINTERS) as painters:
 
         def begin(name: str) -> Callable[[], Publication]:
-            drawn = painter.submit(publish, name, results)
+            drawn = painters.submit(publish, name, results)
             return writer.submit(lambda: save(drawn.result(), folder)).result
 
         yield begin

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import sys
+import time
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,6 +75,7 @@ def run(
     store = folder / ".parts"
     about = f"{experiment.name} ({preset}):"
     failures = []
+    started = time.monotonic()
     with disk.alone(store):
         missing = [part for part in grid if not _stored(store, part)]
         done = len(grid) - len(missing)
@@ -97,7 +99,7 @@ def run(
                     records.data_dictionary(types, experiment.columns)
                     disk.write_atomic(store / f"{part.key}.part", data)
                 bar.update()
-        took = tqdm.format_interval(bar.format_dict["elapsed"])
+        took = tqdm.format_interval(time.monotonic() - started)
         _say(f"{about} {len(grid) - len(failures)} of {len(grid)} parts done after {took}")
         if failures:
             _say(f"{experiment.name}: tables not written, {len(failures)} of {len(grid)} failed")

@@ -8,10 +8,11 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent import futures
 from concurrent.futures import BrokenExecutor, Executor, Future
 from multiprocessing import connection
+from multiprocessing.context import SpawnContext, SpawnProcess
 
 from study.runs.parts import Part, compute
 
@@ -51,22 +52,58 @@ def _guard() -> None:
     threading.Thread(target=follow, daemon=True).start()
 
 
+class _Spawn(SpawnContext):
+    """Starts processes, and knows which."""
+
+    def __init__(self):
+        super().__init__()
+        self.started = []
+
+    def Process(self, *args, **options):
+        self.started.append(SpawnProcess(*args, **options))
+        return self.started[-1]
+
+
 @contextlib.contextmanager
 def pool(workers: int, executor: Executor | None = None) -> Iterator[Executor]:
     """Lend `executor`, or else processes of our own; none of those outlives the block."""
     if executor is not None:
         yield executor
         return
-    others = set(multiprocessing.active_children())
-    spawn = multiprocessing.get_context("spawn")
+    spawn = _Spawn()
     with environment(**dict.fromkeys(ONE_THREAD, "1")):
         processes = futures.ProcessPoolExecutor(workers, mp_context=spawn, initializer=_guard)
         try:
             yield processes
         finally:
-            for process in set(multiprocessing.active_children()) - others:
+            for process in spawn.started:
                 process.kill()  # an idle worker holds nothing, a busy one is not wanted any more
             processes.shutdown(wait=True, cancel_futures=True)
+
+
+class Crew(Executor):
+    """Processes that serve one sweep after another: to start them costs as much as a small one.
+
+    Made anew once one of them has died.
+    """
+
+    def __init__(self, workers: int):
+        self.workers = workers
+        self.lent = contextlib.ExitStack()
+        self.processes: Executor | None = None
+
+    def submit(self, function: Callable, /, *arguments, **options) -> Future:
+        if self.processes is None:
+            self.processes = self.lent.enter_context(pool(self.workers))
+        try:
+            return self.processes.submit(function, *arguments, **options)
+        except BrokenExecutor:
+            self.shutdown()
+            return self.submit(function, *arguments, **options)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self.processes = None
+        self.lent.close()
 
 
 def _submit(executor: Executor, part: Part) -> Future:
