@@ -1,7 +1,7 @@
 """The bridge to PyTorch: the study's tidy frame for any ``torch.nn.Module``, one row a parameter.
 
-`profile` looks at one forward and backward pass and leaves everything as it was; `watch` goes along
-with a training loop.
+`profile` looks at one forward and backward pass and leaves everything as it was, `over_time` at the
+steps of recurrent modules; `watch` goes along with a training loop.
 
 >>> net = torch.nn.Sequential(*[torch.nn.Linear(8, 8), torch.nn.Sigmoid()] * 100)
 >>> df = profile(net, torch.ones(4, 8), loss=lambda output: output.square().mean())
@@ -18,17 +18,25 @@ try:
 except ImportError as error:
     raise missing_extra("study.torch", "torch") from error
 
+from study.torch.activity import ACTIVITY_COLUMNS
+from study.torch.coordinates import coordinate_check
 from study.torch.initialise import INITIALISE_COLUMNS, initialise
-from study.torch.monitor import WATCH_COLUMNS, Watch, watch
+from study.torch.monitor import Watch, watch
 from study.torch.parameters import COLUMNS
 from study.torch.profiler import profile
+from study.torch.readings import WATCH_COLUMNS
+from study.torch.recurrence import TIME_COLUMNS, over_time
 
 __all__ = [
+    "ACTIVITY_COLUMNS",
     "COLUMNS",
     "INITIALISE_COLUMNS",
+    "TIME_COLUMNS",
     "WATCH_COLUMNS",
     "Watch",
+    "coordinate_check",
     "initialise",
+    "over_time",
     "profile",
     "watch",
 ]

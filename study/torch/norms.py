@@ -13,17 +13,22 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from torch._utils import _flatten_dense_tensors
 
 from study.arithmetic.scaled import log10
+from study.torch.shards import is_shared, local, of_wholes
 
 Norm = tuple[float, int]
 """(length, exponent): length 2^exponent; the length is infinite or NaN where an entry is."""
 ZERO: Norm = (0.0, 0)
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+COMPLEX = (torch.complex32, torch.complex64, torch.complex128)
 LIMITS = {dtype: torch.finfo(dtype).max for dtype in FLOATS}
 """The largest numbers of the formats."""
 PIECE = 2**18
 """So many entries at a time are summed in float32, which is four times faster than in float64."""
+SMALL = 2**14
+"""Tensors of so many entries cost less to copy than to call an operation on."""
 
 
 def entries(x: Tensor) -> Tensor:
@@ -38,8 +43,7 @@ def entries(x: Tensor) -> Tensor:
 
 def has_norm(x: Tensor) -> bool:
     """Whether the entries are numbers: quantised ones, of a byte, mean nothing without a scale."""
-    numbers = x.is_floating_point() or x.is_complex()
-    return numbers and x.element_size() > 1 and not x.is_meta
+    return (x.dtype in FLOATS or x.dtype in COMPLEX) and not x.is_meta
 
 
 def shifted(x: Tensor, exponent: int) -> Tensor:
@@ -98,9 +102,32 @@ def log10_norm(norms: Sequence[Norm]) -> float:
 
 
 def quick_norms(tensors: Sequence[Tensor]) -> np.ndarray:
-    """Frobenius norms, right to 1e-5, in one transfer from the device if all are of usual size."""
-    if not tensors:
-        return np.empty(0)
+    """Frobenius norms, right to 1e-5; of shards, those of the whole, if all processes ask."""
+    shared = any(is_shared(x) for x in tensors)
+    own = [local(x) for x in tensors] if shared else tensors
+    lengths = np.zeros(len(own))
+    small = []
+    large = []
+    for i, x in enumerate(own):
+        copied = x.dtype == torch.float32 and x.is_cpu and 0 < x.numel() <= SMALL
+        (small if copied and x.layout == torch.strided else large).append(i)
+    if small:
+        lengths[small] = _small_norms([own[i] for i in small])
+    if large:
+        lengths[large] = _large_norms([own[i] for i in large])
+    return of_wholes(tensors, lengths) if shared else lengths
+
+
+def _small_norms(tensors: Sequence[Tensor]) -> np.ndarray:
+    """Of float32 on the processor, copied into one row: faster than an operation for each."""
+    row = _flatten_dense_tensors(tensors).detach().numpy()
+    starts = [0, *itertools.accumulate(x.numel() for x in tensors)][:-1]
+    with np.errstate(all="ignore"):
+        return np.sqrt(np.add.reduceat(np.square(row, dtype=np.float64), starts))
+
+
+def _large_norms(tensors: Sequence[Tensor]) -> np.ndarray:
+    """Of any others, in one transfer from the device if all are of usual size."""
     tensors = [entries(x) if x.is_sparse or x.is_complex() else x for x in tensors]
     double = any(x.dtype == torch.float64 for x in tensors)
     pieces = [x.reshape(-1).split(PIECE) if x.numel() > PIECE else (x,) for x in tensors]
@@ -117,3 +144,21 @@ def quick_norms(tensors: Sequence[Tensor]) -> np.ndarray:
         with np.errstate(over="ignore"):
             lengths[i] = np.ldexp(*norm(tensors[i]))
     return lengths
+
+
+def quantiles_of(grads: Sequence[Tensor | None], quantiles: Sequence[float]) -> np.ndarray:
+    """A row a quantile: the least magnitude that a share q of a gradient's entries do not exceed.
+
+    >>> quantiles_of([torch.tensor([3.0, -1.0, 2.0, -4.0]), None], [0.5, 1]).tolist()
+    [[2.0, nan], [4.0, nan]]
+    """
+    found = np.full((len(quantiles), len(grads)), np.nan)
+    for i, grad in enumerate(grads if quantiles else ()):
+        if grad is None or not grad.numel():
+            continue
+        sizes = entries(grad.full_tensor() if is_shared(grad) else grad).abs()
+        zeros = grad.numel() - sizes.numel()  # those that a sparse one does not store
+        for row, q in enumerate(quantiles):
+            place = math.ceil(q * grad.numel()) - zeros
+            found[row, i] = float(sizes.double().kthvalue(place).values) if place > 0 else 0.0
+    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pandas as pd
 import torch
@@ -16,6 +16,7 @@ from study.torch.autograd import Graph
 from study.torch.hooks import Calls, recorded, tensors
 from study.torch.norms import has_norm, norm
 from study.torch.parameters import frame
+from study.torch.shards import is_shared
 from study.torch.state import copied, preserved
 
 
@@ -78,37 +79,61 @@ def profile(
     True
     """
     check_profiled(module, loss)
+    weights = {p: norm(p) for p in module.parameters() if has_norm(p)}
+    with backward_graph(module, inputs, loss) as (calls, graph):
+        return frame(module, weights, calls, graph)
+
+
+@contextlib.contextmanager
+def backward_graph(
+    module: nn.Module, inputs: object, loss: Callable, to_inputs: bool = True
+) -> Iterator[tuple[Calls, Graph]]:
+    """What the modules did in one forward pass, and the graph behind the loss.
+
+    Everything is left as it was found; see `profile` and `forward`.
+    """
     with contextlib.ExitStack() as stack:
-        weights = {p: norm(p) for p in module.parameters() if has_norm(p)}
         stack.enter_context(preserved(module))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
-        calls, _, cost = forward(module, inputs, loss)
+        calls, _, cost = forward(module, inputs, loss, to_inputs)
         for device in {p.device.type for p in module.parameters()}:
             stack.enter_context(torch.autocast(device, enabled=False))
         stack.enter_context(torch.no_grad())
-        return frame(module, weights, calls, Graph(cost))
+        yield calls, Graph(cost)
+
+
+def _cost(loss: Callable, output: object, inputs: object) -> object:
+    if _takes_inputs(loss):
+        return loss(output, inputs)
+    try:
+        return loss(output)
+    except RuntimeError as error:
+        error.add_note("The module is given copies: derivatives by them need loss(output, inputs).")
+        raise
 
 
 def check_module(module: object) -> None:
-    """Raise ValueError unless it is a module whose parameters this process holds."""
+    """Raise ValueError unless it is a module whose parameters can be told apart."""
     if not isinstance(module, nn.Module) or not any(True for _ in module.parameters()):
         raise bad("module", module, "a torch.nn.Module with at least one parameter")
-    for name, p in module.named_parameters():
-        if hasattr(p, "device_mesh"):
-            raise bad("module", f"sharded: {name} is a DTensor", "a module before it is sharded")
     for name, part in module.named_modules():
         if type(part).__name__ == "FullyShardedDataParallel":
             raise bad("module", f"sharded by FSDP: {name!r}", "a module before it is sharded")
 
 
-def forward(module: nn.Module, inputs: object, loss: Callable) -> tuple[Calls, object, Tensor]:
-    """The forward pass on copies of the inputs: what was called, the output, the cost."""
+def forward(
+    module: nn.Module, inputs: object, loss: Callable, to_inputs: bool = True
+) -> tuple[Calls, object, Tensor]:
+    """The forward pass on copies of the inputs: what was called, the output, the cost.
+
+    to_inputs : whether the graph goes on to the inputs, also where the loss does not take them
+    """
     with recorded(module) as calls:
-        inputs = copied(inputs)
+        inputs = copied(inputs, to_inputs or _takes_inputs(loss))
         args, kwargs = arguments(inputs)
         output = module(*args, **kwargs)
-        cost = loss(output, inputs) if _takes_inputs(loss) else loss(output)
+        cost = _cost(loss, output, inputs)
     _check_cost(cost, inputs, calls)
     return calls, output, cost
 
@@ -124,6 +149,8 @@ def check_profiled(module: object, loss: object) -> None:
         if isinstance(part, torch.jit.ScriptModule):
             raise bad("module", f"a ScriptModule: {name!r}", "a module before torch.jit")
     for name, p in module.named_parameters():
+        if is_shared(p):
+            raise bad("module", f"sharded: {name} is a DTensor", "a module before it is sharded")
         if nn.parameter.is_lazy(p):
             raise bad("module", f"lazy, without a shape yet: {name}", "a module that has been run")
         if p.is_meta:

@@ -43,18 +43,19 @@ def preserved(module: nn.Module) -> Iterator[None]:
                         x.copy_(copy)
 
 
-def copied(value: object) -> object:
+def copied(value: object, differentiable: bool = True) -> object:
     """Copies of the tensors in nested tuples, lists and dicts, which may be changed in place.
 
-    They take a gradient, if they can.
+    differentiable : whether they take a gradient, if they can
     """
     if isinstance(value, Tensor):
         x = value.detach()
-        return x.requires_grad_(x.is_floating_point() or x.is_complex()).clone()
+        numbers = x.is_floating_point() or x.is_complex()
+        return x.requires_grad_(numbers and differentiable).clone()
     if isinstance(value, dict):
-        return type(value)((key, copied(part)) for key, part in value.items())
+        return type(value)((key, copied(part, differentiable)) for key, part in value.items())
     if type(value) in (tuple, list):
-        return type(value)(map(copied, value))
+        return type(value)(copied(part, differentiable) for part in value)
     if isinstance(value, tuple):  # a named one, such as a packed sequence
-        return type(value)(*map(copied, value))
+        return type(value)(*(copied(part, differentiable) for part in value))
     return value

@@ -31,7 +31,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 from torch.utils.checkpoint import checkpoint
 
-from study.torch import autograd, norms, profile
+from study.torch import autograd, norms, profile, watch
 from study.torch.parameters import activation_of
 
 # --- The numbers --------------------------------------------------------------------------------
@@ -759,15 +759,12 @@ def test_every_column_has_a_meaning_and_survives_its_csv():
     pd.testing.assert_frame_equal(again, df, check_dtype=False, check_exact=True)
 
 
-@pytest.mark.parametrize("name", ["device_mesh", "FullyShardedDataParallel"])
-def test_sharded_modules_are_named(name):
+@pytest.mark.parametrize("look", [profile, watch])
+def test_sharded_modules_are_named(look):
     net = nn.Linear(4, 2)
-    if name == "device_mesh":
-        net.weight.device_mesh = None
-    else:
-        net.__class__ = type(name, (nn.Linear,), {})
+    net.__class__ = type("FullyShardedDataParallel", (nn.Linear,), {})
     with pytest.raises(ValueError, match=r"module = .*sharded.*allowed: a module before"):
-        profile(net, torch.ones(1, 4), squares)
+        look(net, torch.ones(1, 4), squares)
 
 
 def run_python(code):

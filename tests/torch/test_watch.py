@@ -14,7 +14,7 @@ else:
 from nets import DOUBLE, GPT, cases, next_token, norm, squares, true_norm
 from torch import nn
 
-from study.torch import WATCH_COLUMNS, norms, profile, watch
+from study.torch import WATCH_COLUMNS, activity, monitor, norms, profile, watch
 
 
 def text(size=64):
@@ -184,23 +184,60 @@ def test_errors_of_watch(change, words):
         watch(**{"module": nn.Linear(1, 1), **change})
 
 
-def test_no_fault_ends_a_training_run():
-    """Said once, and kept: a scale that has fallen to 0, and whatever else."""
+def fails(*_, **__):
+    raise RuntimeError("of its own")
+
+
+def test_faults_are_said_once_and_kept():
     net = nn.Linear(1, 1)
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
-    watched = watch(net, optimizer)
+    watched = watch(net)
     with pytest.warns(UserWarning, match=r"study\.torch\.watch: ValueError: scale = 0.*above 0"):
         watched.step(scale=0.0)
-    net.named_parameters = None  # the next fault is another one
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        optimizer.step()
-        later = watch(nn.Linear(1, 1), optimizer)
+        watched.step(scale=-1.0)
+        later = watch(net)
         later.step(scale=math.nan)  # first, where warnings are errors
     assert [step for step, _ in watched.faults] == [1, 2]
-    assert "NoneType" in watched.faults[1][1]
     assert len(later.faults) == 1
     assert len(watched.frame()) == 0
+
+
+@pytest.mark.parametrize(
+    "broken",
+    ["quick_norms", "quantiles_of", "Layout.refresh", "Alarms.look", "Activity.taken", "log",
+     "Watch._keep", "Watch._read", "has_norm", "_statistics", "Watch._listen"],
+)  # fmt: skip
+def test_no_fault_ends_or_changes_a_training_run(broken, monkeypatch):
+    """Each part fails in turn: the weights are those of a run that nobody watched."""
+    results = []
+    for watching in (False, True):
+        torch.manual_seed(3)
+        net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))
+        optimizer = torch.optim.Adam(net.parameters(), lr=0.1)
+        if watching:
+            options = {"quantiles": [0.5], "updates": True, "activations": True}
+            watched = watch(net, optimizer, log=fails if broken == "log" else print, **options)
+            name, _, part = broken.partition(".")
+            owner = activity if name == "_statistics" else monitor
+            if name != "log":
+                target = (getattr(owner, name), part) if part else (owner, name)
+                monkeypatch.setattr(*target, fails)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for _ in range(3):
+                optimizer.zero_grad()
+                net(torch.ones(5, 3)).square().sum().backward()
+                optimizer.step()
+        results.append([p.detach().clone() for p in net.parameters()])
+    for mine, others in zip(*results, strict=True):
+        assert torch.equal(mine, others)
+    assert watched.faults
+    assert all("of its own" in text for _, text in watched.faults)
+    monkeypatch.undo()
+    watched.close()
+    assert not net[0].weight._post_accumulate_grad_hooks
+    assert not net._forward_hooks
 
 
 @pytest.mark.parametrize("named", [False, True])
