@@ -40,7 +40,8 @@ def pullback(
     ----------
     layer : (k, count) -> the k-th layer, of the first so many networks
     depths : layers of each network, in falling order
-    inputs, cotangent : (batch, n) arrays, r^(0) and dC/dr^(depth) of every network
+    inputs, cotangent : (batch, n) arrays, r^(0) and dC/dr^(depth) of every network; the cotangents
+        may be (networks, batch, n)
 
     Examples
     --------
@@ -58,11 +59,11 @@ def pullback(
     for k, count in enumerate(counts):
         steps, r = forward([layer(k, count)], r[:count])
         trace += steps
-    dr = cotangent[None][:0]
+    cotangents = np.broadcast_to(cotangent, (len(depths), *cotangent.shape[-2:]))
+    dr = cotangents[:0]
     exponent = np.zeros(len(depths), np.int64)
     for count in reversed(counts):
-        joining = np.repeat(cotangent[None], count - len(dr), axis=0)
-        (step,) = backward([trace.pop()], np.concatenate([dr, joining]))
+        (step,) = backward([trace.pop()], np.concatenate([dr, cotangents[len(dr) : count]]))
         with np.errstate(under="ignore"):
             rows, shift = normalised(step.dr.reshape(count, -1))
         dr = rows.reshape(step.dr.shape)

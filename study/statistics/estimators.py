@@ -7,7 +7,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from study.statistics.claims import Estimate, median_rank, percentile_interval
+from study.statistics.claims import Estimate, bootstrap_over_seeds, median_rank
+
+NEAR = 0.1
+"""A depth is theory's if it is off by no more than this, over theory's."""
 
 
 def medians(
@@ -68,12 +71,9 @@ def resampled(
     2.0
     """
     values = table.to_numpy()
-    rows = list(table.groupby(level=0, sort=True).indices.values())
-    return percentile_interval(
-        lambda picked: float(statistic(values[np.concatenate([rows[k] for k in picked])])),
-        float(statistic(values)),
-        len(rows),
-        resamples,
+    rows = pd.DataFrame({"seed": table.index, "row": range(len(table))})
+    return bootstrap_over_seeds(
+        rows, lambda f: float(statistic(values[f["row"]])), resamples=resamples
     )
 
 
@@ -89,3 +89,19 @@ def root_mean_square(deviations: pd.DataFrame) -> Estimate:
     1.0
     """
     return resampled(deviations, lambda rows: np.sqrt((rows.mean(axis=0) ** 2).mean()))
+
+
+def near(medians: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Which are within `NEAR` of what is expected, infinite ones included."""
+    return np.isclose(medians, expected, rtol=NEAR, atol=0)
+
+
+def share_near(values: pd.DataFrame, expected: pd.Series) -> Estimate:
+    """The share of columns whose median over seeds, the rows, is `near` what is expected.
+
+    >>> depths = pd.DataFrame({"a": [98.0, 103.0], "b": [50.0, 51.0], "c": [np.inf, np.inf]})
+    >>> round(share_near(depths, pd.Series({"a": 100.0, "b": 100.0, "c": np.inf})).value, 3)
+    0.667
+    """
+    expected = expected[values.columns].to_numpy()
+    return resampled(values, lambda rows: near(np.median(rows, axis=0), expected).mean())
