@@ -33,11 +33,11 @@ def bits(precision: int):
         flint.ctx.prec = before
 
 
-def _pdf(z: arb) -> arb:
+def normal_density(z: arb) -> arb:
     return (-z * z / 2).exp() / (2 * arb.pi()).sqrt()
 
 
-def _cdf(z: arb) -> arb:
+def normal_cdf(z: arb) -> arb:
     return (-z / arb(2).sqrt()).erfc() / 2
 
 
@@ -63,7 +63,7 @@ PHI = {
     "leaky_relu": lambda z: z if z > 0 else LEAKY * z,
     "selu": lambda z: _soft(z, SELU_LAMBDA, SELU_ALPHA),
     "elu": lambda z: _soft(z, fmpq(1), fmpq(1)),
-    "gelu": lambda z: z * _cdf(z),
+    "gelu": lambda z: z * normal_cdf(z),
     "silu": lambda z: z * _logistic(z),
     "softplus": lambda z: z.exp().log1p(),
     "hard_tanh": lambda z: arb(-1) if z < -1 else arb(1) if z > 1 else z,
@@ -82,7 +82,7 @@ SLOPE = {
         else _step(z, SELU_LAMBDA * SELU_ALPHA, SELU_LAMBDA, kink)
     ),
     "elu": lambda z, kink: z.exp() if z < 0 else arb(1),
-    "gelu": lambda z, kink: _cdf(z) + z * _pdf(z),
+    "gelu": lambda z, kink: normal_cdf(z) + z * normal_density(z),
     "silu": lambda z, kink: _logistic(z) * (1 + z * _logistic(-z)),
     "softplus": lambda z, kink: _logistic(z),
     "hard_tanh": lambda z, kink: (
