@@ -180,6 +180,16 @@ profile --depth 3 | --activation | required
 {PROFILE} tanh --sigma-w nan | sigma_w | nan
 {PROFILE} tanh --weights guassian | weights = | did you mean 'gaussian'?
 {PROFILE} tanh --weights levy | weights | levy | gaussian
+{PROFILE} tanh --depth 1000000000 | depth
+{PROFILE} tanh --depth 1{"0" * 400} | depth
+{PROFILE} tanh --width 1000000000 | width
+{PROFILE} tanh --seeds 1000000000000 | seeds
+{PROFILE} tanh --batch 1000000000000 | batch
+{PROFILE} tanh --sigma-w -inf | sigma
+{PROFILE} tanh --sigma-b 1e999 | sigma_b
+{PROFILE} tanh --kink nan | kink
+{PROFILE} __import__('os') | activation
+{PROFILE} tanh --csv /proc/none/x.csv | --csv
 {PROFILE} tanh --dtype float23 | dtype = 'float23' | did you mean 'float32'?
 {PROFILE} tanh --engine matrix-free | engine = | did you mean 'matrix_free'?
 {PROFILE} tanh --csv mine.txt | --csv | mine.txt | .csv

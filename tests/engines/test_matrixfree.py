@@ -12,6 +12,7 @@ from scipy import stats
 
 from study import Network, backpropagate, profile
 from study.arithmetic.scaled import Scaled
+from study.core.activations import TABLE
 from study.core.columns import PROFILE_COLUMNS
 from study.engines import matrix_free as mf
 from study.engines import walk
@@ -20,12 +21,6 @@ from study.engines.march import Data, March
 
 FAMILY = 1e-3
 NETS = {"relu": 2**0.5, "sigmoid": 4.0, "tanh": 1.5, "linear": 1.0}
-PHI = {
-    "relu": (lambda z: np.maximum(z, 0), lambda z: (z >= 0) * 1.0),
-    "sigmoid": (lambda z: 1 / (1 + np.exp(-z)), lambda z: 0.25 / np.cosh(z / 2) ** 2),
-    "tanh": (np.tanh, lambda z: 1 / np.cosh(z) ** 2),
-    "linear": (lambda z: z, np.ones_like),
-}
 LAWS = ("gaussian", "orthogonal")
 SHAPES = [(5, 1), (8, 2), (5, 5), (16, 5), (24, 1)]  # width, batch
 SLOW_SHAPES = [*SHAPES, (64, 1), (5, 2), (16, 2), (16, 9), (16, 16), (64, 5)]
@@ -44,7 +39,7 @@ def examples(width, batch):
 
 def explicit(name, law, width, batch, draws, rng, cost=True, sigma_b=0.0):
     """Plain backprop on explicit weights: features (draws, features), as `features` has them."""
-    phi, slope = PHI[name]
+    row = TABLE[name]
     shape = (draws, width, width)
     random = rng.standard_normal((draws, batch, width))
     r = [np.broadcast_to(examples(width, batch)[0], random.shape) if cost else random]
@@ -56,13 +51,13 @@ def explicit(name, law, width, batch, draws, rng, cost=True, sigma_b=0.0):
             G *= np.sign(right.diagonal(axis1=1, axis2=2))[:, None]
         W.append(NETS[name] * G)
         z.append(r[-1] @ W[-1] + sigma_b * rng.standard_normal((draws, 1, width)))
-        r.append(phi(z[-1]))
+        r.append(row.phi(z[-1]))
     random = rng.standard_normal((draws, batch, width))
     random /= np.linalg.norm(random, axis=(1, 2), keepdims=True)
     dr = r[-1] / batch if cost else random
     grad, delta = [], []
     for k in reversed(range(DEPTH)):
-        d = dr * slope(z[k])
+        d = dr * row.derivative(z[k])
         dr = d @ W[k].mT
         grad.append(np.linalg.norm(r[k].mT @ d, axis=(1, 2)))
         delta.append(np.linalg.norm(d, axis=2))

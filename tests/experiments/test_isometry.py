@@ -101,24 +101,13 @@ def test_the_jacobian_is_that_of_the_dense_engine(law):
     found = jacobian.log10_singular_values(nets, 5, [6])[:, 0]
     for net, own in zip(nets, found, strict=True):
         J, r = np.eye(16), gaussian.normal(gaussian.key(5, "inputs"), 0, (1, 16))
-        phi, slope = {
-            "tanh": (np.tanh, lambda z: 1 - np.tanh(z) ** 2),
-            "relu": (lambda z: np.maximum(z, 0), lambda z: 1.0 * (z > 0)),
-            "sigmoid": (
-                lambda z: 1 / (1 + np.exp(-z)),
-                lambda z: np.exp(-z) / (1 + np.exp(-z)) ** 2,
-            ),
-        }[net.activation]
         for k in range(6):
             key = gaussian.key(5, "weights")
-            W = (
-                gaussian.haar(key, k, 16, 16)
-                if law == "orthogonal"
-                else (gaussian.normal(key, k, (16, 16)) / 4)
-            )
+            G = gaussian.normal(key, k, (16, 16)) / 4
+            W = gaussian.haar(key, k, 16, 16) if law == "orthogonal" else G
             b = gaussian.normal(gaussian.key(5, "biases"), k, (16,))
             z = net.sigma_w * (r @ W) + net.sigma_b * b
-            J, r = J @ (net.sigma_w * W) * slope(z), phi(z)
+            J, r = J @ (net.sigma_w * W) * net.row.derivative(z, 0.0), net.row.phi(z)
         alive = np.isfinite(own)
         values = np.linalg.svd(J, compute_uv=False)
         # The plain ones are good to rounding of the largest.
