@@ -22,7 +22,7 @@ from study.runs.experiment import Experiment
 ROOT = Path(sweep.__file__).parents[2]
 EXTRA = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p and Path(p) != ROOT]
 
-SECONDS = 240
+SECONDS = 600
 """After which something is given up, on a machine however busy."""
 
 TOY = """
@@ -226,7 +226,10 @@ def files(folder):
 
 
 def children(pid):
-    return {child.pid for child in psutil.Process(pid).children()}
+    try:
+        return {child.pid for child in psutil.Process(pid).children()}
+    except psutil.NoSuchProcess:
+        return set()
 
 
 def alive(pid):

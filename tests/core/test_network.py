@@ -9,81 +9,52 @@ from study.tools import checks
 GOOD = {"activation": "relu", "depth": 3, "width": 4, "sigma_w": 1.0}
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("activation", "rleu"),
-        ("activation", None),
-        ("depth", 0),
-        ("depth", -1),
-        ("depth", 2.5),
-        ("depth", True),
-        ("width", 0),
-        ("width", "4"),
-        ("width", None),
-        ("depth", 10**9),
-        ("activation", ["relu"]),
-        ("weights", None),
-        ("dtype", np.float64),
-        ("kink", True),
-        ("sigma_w", -1.0),
-        ("sigma_w", np.nan),
-        ("sigma_w", np.inf),
-        ("sigma_w", "1"),
-        ("sigma_w", True),
-        ("sigma_w", 1e-10),
-        ("sigma_w", 1e7),
-        ("sigma_b", 1e-300),
-        ("sigma_b", None),
-        ("sigma_b", -0.1),
-        ("weights", "cauchy"),
-        ("dtype", "float16"),
-        ("kink", 1.5),
-        ("kink", np.nan),
-    ],
-)
+def cases(of_field):
+    """Pairs of a field and a value that it must not have."""
+    return [(field, value) for field, values in of_field.items() for value in values]
+
+
+BAD_NETWORK = {
+    "activation": ["rleu", None, ["relu"]],
+    "depth": [0, -1, 2.5, True, 10**9],
+    "width": [0, "4", None],
+    "sigma_w": [-1.0, np.nan, np.inf, "1", True, 1e-10, 1e7],
+    "sigma_b": [1e-300, None, -0.1],
+    "weights": ["cauchy", None],
+    "dtype": ["float16", np.float64],
+    "kink": [1.5, np.nan, True],
+}
+
+
+@pytest.mark.parametrize(("field", "value"), cases(BAD_NETWORK))
 def test_network_names_what_is_wrong(field, value):
     with pytest.raises(ValueError, match=rf"{field} = .*allowed: ") as error:
         study.Network(**{**GOOD, field: value})
     assert f"{field} = {value!r}; " in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "field"),
-    [
-        ({"nets": []}, "nets"),
-        ({"nets": "relu"}, "nets"),
-        ({"seeds": []}, "seeds"),
-        ({"seeds": [0, 0]}, "seeds"),
-        ({"seeds": [-1]}, "seeds"),
-        ({"seeds": 3}, "seeds"),
-        ({"seeds": "01"}, "seeds"),
-        ({"seeds": [True]}, "seeds"),
-        ({"seeds": [0.5]}, "seeds"),
-        ({"seeds": [2**64]}, "seeds"),
-        ({"nets": 5}, "nets"),
-        ({"nets": None}, "nets"),
-        ({"nets": [study.Network(**GOOD), "relu"]}, "nets"),
-        ({"batch": True}, "batch"),
-        ({"batch": 1.5}, "batch"),
-        ({"engine": None}, "engine"),
-        ({"inputs": [[1j] * 4]}, "inputs"),
-        ({"inputs": [[1.0], [1.0, 2.0]]}, "inputs"),
-        ({"inputs": np.ones((0, 4))}, "inputs"),
-        ({"inputs": [[1.0] * 4], "targets": [[np.inf]]}, "targets"),
-        ({"inputs": [[1.0] * 4], "targets": [[1.0], [2.0]]}, "targets"),
-        ({"batch": 0}, "batch"),
-        ({"engine": "fast"}, "engine"),
-        ({"inputs": [[np.nan] * 4]}, "inputs"),
-        ({"inputs": [1.0]}, "inputs"),
-        ({"targets": [[1.0]]}, "targets"),
-        ({"inputs": [[1.0] * 4], "targets": [[1.0] * 5]}, "targets"),
-    ],
-)
-def test_profile_names_what_is_wrong(arguments, field):
-    call = {"nets": study.Network(**GOOD), "seeds": [0], **arguments}
+BAD_PROFILE = {
+    "nets": [[], "relu", 5, None, [study.Network(**GOOD), "relu"]],
+    "seeds": [[], [0, 0], [-1], 3, "01", [True], [0.5], [2**64]],
+    "batch": [True, 1.5, 0],
+    "engine": [None, "fast"],
+    "inputs": [[[1j] * 4], [[1.0], [1.0, 2.0]], np.ones((0, 4)), [[np.nan] * 4], [1.0]],
+    "targets": [[[np.inf]], [[1.0], [2.0]], [[1.0] * 5]],
+}
+
+
+@pytest.mark.parametrize(("field", "value"), cases(BAD_PROFILE))
+def test_profile_names_what_is_wrong(field, value):
+    call = {"nets": study.Network(**GOOD), "seeds": [0], field: value}
+    if field == "targets":
+        call["inputs"] = [[1.0] * 4]
     with pytest.raises(ValueError, match=rf"{field}.*allowed: "):
         study.profile(**call)
+
+
+def test_targets_need_inputs():
+    with pytest.raises(ValueError, match=r"targets.*allowed: "):
+        study.profile(study.Network(**GOOD), [0], targets=[[1.0]])
 
 
 def test_a_scale_of_zero_is_allowed_and_makes_a_true_zero():

@@ -21,12 +21,10 @@ import threading
 from pathlib import Path
 
 import pytest
-from toyhouse import EXTRA, ROOT
+from toyhouse import EXTRA, ROOT, SECONDS
 
 PAGES = ROOT / "docs" / "tutorials"
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
-SECONDS = 240
-"""After which a page is given up, on a machine however busy."""
 
 
 def lacks(module):

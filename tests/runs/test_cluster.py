@@ -78,14 +78,16 @@ def dask(house):
 
 @needs_dask
 def test_the_same_bytes_from_a_cluster_one_worker_killed_in_the_middle(house, dask):
-    assert study(house, *RUN, "calm", "--workers", 2)[0] == 0
+    (house / "experiments" / "toy.py").write_text(changed(WAITING))
     first, _ = dask.worker(nanny=False), dask.worker()
     process = start(house, *RUN, "r", "--scheduler", dask.address, "--workers", 2)
     wait_until(lambda: len(stored(house / "r")) >= 2)
     first.kill()
+    assert first.wait() == -signal.SIGKILL
+    (house / "go").touch()
     out, err = process.communicate(timeout=SECONDS)
     assert process.returncode == 0, err
-    assert first.wait() == -signal.SIGKILL
+    assert study(house, *RUN, "calm", "--workers", 2)[0] == 0
     assert files(house / "r") == files(house / "calm")
     assert {p.name: p.read_bytes() for p in stored(house / "r")} == {
         p.name: p.read_bytes() for p in stored(house / "calm")

@@ -8,7 +8,19 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from toyhouse import ROOT, SECONDS, alive, children, files, start, study, wait_until
+from toyhouse import (
+    ROOT,
+    SECONDS,
+    WAITING,
+    alive,
+    changed,
+    children,
+    files,
+    start,
+    stored,
+    study,
+    wait_until,
+)
 
 pytestmark = pytest.mark.faults
 RUN = ("run", "--workers", 2, "--results")
@@ -107,16 +119,18 @@ def test_a_folder_of_somebody_else_is_one_line(house, typed):
 
 def test_a_disk_that_fills_up_in_the_middle_of_a_run(house, mounted):
     disk = mounted(house / "small disk", 'mount -t tmpfs -o size=1m none "$1"')
+    (house / "experiments" / "toy.py").write_text(changed(WAITING))
     process = start(house, *RUN, disk)
-    wait_until(lambda: len(list(disk.rglob("*.part"))) >= 2)
+    wait_until(lambda: len(stored(disk)) >= 2)
     workers = children(process.pid)
     with open(disk / "filler", "wb", buffering=0) as filler, contextlib.suppress(OSError):
         while filler.write(bytes(4096)):
             pass
+    (house / "go").touch()
     out, err = process.communicate(timeout=SECONDS)
     is_one_line(process.returncode, out, err, "No space left on device")
     wait_until(lambda: not any(map(alive, workers)))
-    kept = list(disk.rglob("*.part"))
+    kept = stored(disk)
     assert len(kept) >= 2
     (disk / "filler").unlink()
     code, _, err = study(house, *RUN, disk)
