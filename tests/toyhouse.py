@@ -225,6 +225,14 @@ def files(folder):
     }
 
 
+def flips(data, bits):
+    """The data, each time with one of the bits the other way."""
+    for bit in bits:
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << bit % 8
+        yield bytes(flipped)
+
+
 def children(pid):
     try:
         return {child.pid for child in psutil.Process(pid).children()}

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from toyhouse import flips
 
 from study.core.columns import PROFILE_COLUMNS
 from study.records import disk
@@ -105,10 +106,7 @@ def test_every_prefix_and_every_bit_flip_of_a_table_is_refused(table, ending):
     data = path.read_bytes()
     broken = [data[:n] for n in range(len(data) - 1)]  # the last byte is only the line's end
     if ending == ".csv":
-        for i in range(8 * len(data)):
-            flipped = bytearray(data)
-            flipped[i // 8] ^= 1 << i % 8
-            broken.append(bytes(flipped))
+        broken += flips(data, range(8 * len(data)))
     for content in broken:
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"damaged.*python -m study run toy"):

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pandas as pd
 import pytest
-from toyhouse import Here, run, stored, tables
+from toyhouse import Here, flips, run, stored, tables
 
 from study.records import disk
 from study.records import tables as records
@@ -24,14 +24,6 @@ def small(toy, tmp_path):
     run(toy, tmp_path, executor=Here())
     (path,) = stored(tmp_path)
     return path, sweep.parts(Experiment.of(toy), "quick")[0], tables(tmp_path)
-
-
-def flips(data, bits):
-    """The data, each time with one of the bits the other way."""
-    for bit in bits:
-        flipped = bytearray(data)
-        flipped[bit // 8] ^= 1 << bit % 8
-        yield bytes(flipped)
 
 
 def test_every_prefix_and_a_thousand_flipped_bits_are_computed_again(toy, small, tmp_path, capsys):

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from toyhouse import ROOT, Here, change, run, stored
+from toyhouse import ROOT, Here, change, flips, run, stored
 from toyhouse import study as command
 
 import study
@@ -68,7 +68,7 @@ def test_a_damaged_file_is_named(results, name, fault):
     path = results / name
     data = path.read_bytes()
     middle = len(data) // 2
-    flipped = data[:middle] + bytes([data[middle] ^ 4]) + data[middle + 1 :]
+    (flipped,) = flips(data, [8 * middle + 2])
     broken = {"cut": data[:middle], "flipped": flipped, "empty": b""}
     path.write_bytes(broken.get(fault, b'{"schema": "x", "sha256": 1}'))
     if fault == "gone":
@@ -201,11 +201,10 @@ def test_each_identity_finds_what_breaks_it(profile, column, what):
 def test_a_damaged_part_is_named(results, fault):
     path, other, _ = stored(results)
     data = path.read_bytes()
-    flipped = data[:-3] + bytes([data[-3] ^ 4]) + data[-2:]
+    (flipped,) = flips(data, [8 * len(data) - 22])
     misnamed = other.read_bytes()
-    path.write_bytes(
-        {"cut": data[:-9], "flipped": flipped, "empty": b"", "misnamed": misnamed}[fault]
-    )
+    broken = {"cut": data[:-9], "flipped": flipped, "empty": b"", "misnamed": misnamed}
+    path.write_bytes(broken[fault])
     (check,) = wrong(results, 0)
     assert (check.where, check.what) == (str(path), "part")
     assert "damaged" in check.wrong

@@ -98,32 +98,6 @@ def test_an_entry_is_the_cipher_of_its_own_counter():
     np.testing.assert_array_equal(drawn, pairs32(w[0, ::2].copy(), w[0, 1::2].copy()).ravel())
 
 
-def bit_scores(w):
-    """Each bit's frequency, and that of each bit's equality with its neighbour."""
-    bits = np.unpackbits(w.view(np.uint8), axis=1)
-    both = np.hstack([bits, bits[:, 1:] ^ bits[:, :-1]])
-    return (2 * both.mean(0) - 1) * math.sqrt(len(w))
-
-
-def test_words_are_uniform_bit_by_bit():
-    w = words(layer=0, blocks=100_000)
-    assert abs(bit_scores(w)).max() < SMALL
-    biased = w | (words(layer=1, blocks=100_000) < 0.05 * 2**32).astype(np.uint32)
-    assert abs(bit_scores(biased)).max() > LARGE
-
-
-@pytest.mark.parametrize("neighbour", ["layer", "key bit", "block"])
-def test_neighbouring_counters_and_keys_share_nothing(neighbour):
-    w = words(layer=6, blocks=100_000)
-    flipped = KEY ^ np.array([0, 0, 0, 1], np.uint32)
-    other = {
-        "layer": lambda: words(layer=7, blocks=100_000),
-        "key bit": lambda: words(layer=6, blocks=100_000, key=flipped),
-        "block": lambda: np.roll(w, 1, axis=0),
-    }[neighbour]()
-    assert abs(bit_scores(w ^ other)).max() < SMALL
-
-
 # --- Keys ----------------------------------------------------------------------------------------
 
 
@@ -395,23 +369,6 @@ def test_entries_layers_keys_and_laws_are_uncorrelated(draw):
     radius = np.hypot(x, y)
     assert abs(correlation_scores(x, 0.02 * x + y)[0]) > LARGE
     assert abs(correlation_scores(radius * np.cos(angle), radius * np.cos(2 * angle))[1]) > LARGE
-
-
-@pytest.mark.slow
-def test_a_billion_draws():
-    """Moments to the sixth, and the tails at 4, 5 and 6 sigma, of 10^9 float32 normals."""
-    chunk, chunks, sigmas = 10_000_000, 100, (4, 5, 6)
-    x = np.empty(chunk, np.float32)
-    moments, counts = np.zeros(6), np.zeros(3)
-    for i in range(chunks):
-        fill_normal(KEY, 0, x, start=i * chunk)
-        moments += moment_scores(x, normal) / math.sqrt(chunks)
-        counts += [np.count_nonzero(abs(x) > sigma) for sigma in sigmas]
-    expected = [chunk * chunks * math.erfc(sigma / math.sqrt(2)) for sigma in sigmas]
-    p = 2 * np.minimum(scipy.stats.poisson.cdf(counts, expected), 0.5)
-    p = np.minimum(p, 2 * scipy.stats.poisson.sf(counts - 1, expected))
-    assert abs(moments).max() < SMALL
-    assert p.min() > 1e-4
 
 
 # --- Haar ----------------------------------------------------------------------------------------
