@@ -165,8 +165,10 @@ def items(field: str, value: object, allowed: str) -> list:
     if isinstance(value, (str, bytes)):
         raise bad(field, value, allowed)
     try:
+        if isinstance(value, range):  # whose length nobody has paid for yet
+            check_memory(40 * len(value), **{field: value})
         return list(value)
-    except TypeError:
+    except (TypeError, OverflowError):
         raise bad(field, value, allowed) from None
 
 

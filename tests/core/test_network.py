@@ -35,7 +35,7 @@ def test_network_names_what_is_wrong(field, value):
 
 BAD_PROFILE = {
     "nets": [[], "relu", 5, None, [study.Network(**GOOD), "relu"]],
-    "seeds": [[], [0, 0], [-1], 3, "01", [True], [0.5], [2**64]],
+    "seeds": [[], [0, 0], [-1], 3, "01", [True], [0.5], [2**64], range(10**13), range(10**30)],
     "batch": [True, 1.5, 0],
     "engine": [None, "fast"],
     "inputs": [[[1j] * 4], [[1.0], [1.0, 2.0]], np.ones((0, 4)), [[np.nan] * 4], [1.0]],
