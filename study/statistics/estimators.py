@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from study.statistics.claims import Estimate, bootstrap_over_seeds, median_rank
+from study.statistics.claims import Estimate, median_rank, percentile_interval
 
 NEAR = 0.1
 """A depth is theory's if it is off by no more than this, over theory's."""
@@ -71,9 +71,12 @@ def resampled(
     2.0
     """
     values = table.to_numpy()
-    rows = pd.DataFrame({"seed": table.index, "row": range(len(table))})
-    return bootstrap_over_seeds(
-        rows, lambda f: float(statistic(values[f["row"]])), resamples=resamples
+    rows = list(table.groupby(level=0, sort=True).indices.values())
+    return percentile_interval(
+        lambda picked: float(statistic(values[np.concatenate([rows[k] for k in picked])])),
+        float(statistic(values)),
+        len(rows),
+        resamples,
     )
 
 
