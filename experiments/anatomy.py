@@ -184,7 +184,7 @@ experiment = Experiment(
             "layer; within 0.49 to 0.51.",
             threshold=within(0.49, 0.51),
             judge=partial(mean_of, activation="relu", column="square_passed"),
-            about="A",
+            about="A3",
         ),
         Claim(
             name="ReLU's derivative counts active units",
@@ -192,7 +192,7 @@ experiment = Experiment(
             "square root of the share of active units; within 1 % of a factor.",
             threshold=within(-CLOSE, CLOSE),
             judge=partial(mean_of, activation="relu", column="log10_over_count"),
-            about="A",
+            about="A3",
         ),
         *(
             Claim(
@@ -202,7 +202,7 @@ experiment = Experiment(
                 "of 1.",
                 threshold=within(0.95, 1.05),
                 judge=partial(mean_of, activation=name, column="paid_back"),
-                about="B",
+                about="B1",
             )
             for name, called in CALLED.items()
         ),
@@ -213,7 +213,6 @@ experiment = Experiment(
                 "half and at twice the critical scale, -1 where not; above 0.",
                 threshold=above(0),
                 judge=partial(same_fate, activation=name),
-                about="saying",
             )
             for name, called in CALLED.items()
         ),
@@ -222,7 +221,9 @@ experiment = Experiment(
             statement="Sigmoid: decades per layer of the derivative at twice the critical scale "
             "less those at half of it; below 0.",
             threshold=below(0),
+            negligible=within(-ROUGHLY, ROUGHLY),
             judge=sigmoid_takes_more,
+            about="A2",
         ),
         # The seeds are those that showed it; what is claimed is the answer's word, and the sign.
         *(

@@ -10,7 +10,15 @@ from study.records.norms import COLUMNS as NORMS
 from study.records.norms import gradient_norms
 from study.runs.experiment import Experiment
 from study.sampling import digits
-from study.statistics.claims import Claim, Estimate, above, below, median_interval, within
+from study.statistics.claims import (
+    Claim,
+    Estimate,
+    above,
+    below,
+    confidence,
+    median_interval,
+    within,
+)
 from study.statistics.estimators import medians
 from study.statistics.summaries import gains, running_factors
 
@@ -86,10 +94,10 @@ def deepest(tables: dict, column: str, activation: str, sigma_w: float) -> Estim
 
 
 def images_less_random(tables: dict) -> Estimate:
-    """Two groups of seeds that share nothing: each interval at 97.5 %, so 95 % together."""
+    """Two groups of seeds that share nothing."""
     images = networks_of(tables, "digits", "sigmoid", 1.0)
     random = networks_of(tables, "random", "sigmoid", 1.0, images.depth.max())
-    a, b = (median_interval(rows.rate, level=0.975) for rows in (images, random))
+    a, b = (median_interval(rows.rate, (1 + confidence()) / 2) for rows in (images, random))
     return Estimate(a.value - b.value, a.low - b.high, a.high - b.low, min(a.n, b.n))
 
 
@@ -135,7 +143,7 @@ experiment = Experiment(
                 statement=f"{name} at sigma_w = {sigma_w}: {GAIN}; outside float32's range.",
                 threshold=beyond,
                 judge=partial(deepest, column=DECAY, activation=name.lower(), sigma_w=sigma_w),
-                about="B",
+                about="B2",
             )
             for name, sigma_w, fate, beyond in (
                 ("ReLU", 1, "vanish", below(-38)),
@@ -144,11 +152,12 @@ experiment = Experiment(
             )
         ),
         Claim(
-            name="He initialisation preserves the gradient",
+            name="He initialisation preserves the gradient at any depth",
             statement=f"ReLU at sigma_w = sqrt 2: {GAIN}; within a factor of ten.",
             threshold=within(-1, 1),
             judge=partial(deepest, column=DECAY, activation="relu", sigma_w=2**0.5),
             about="saying",
+            source="He et al. 2015, section 2.2",
         ),
         Claim(
             name="images do not change the rate",

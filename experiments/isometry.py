@@ -142,7 +142,6 @@ experiment = Experiment(
             "the two largest singular values; within a factor of ten.",
             threshold=below(1),
             judge=partial(decades_between, activation="relu", rank=2),
-            about="saying",
         ),
         Claim(
             name="singular values part as Lyapunov exponents say",

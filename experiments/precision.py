@@ -191,7 +191,6 @@ experiment = Experiment(
             f"above {DEEPEST}.",
             threshold=above(DEEPEST),
             judge=partial(of_format, column="depth_lost", format="float64", **SIGMOID),
-            about="saying",
         ),
         Claim(
             name="float64 is deep enough for He-initialised ReLU",
@@ -200,7 +199,6 @@ experiment = Experiment(
             judge=partial(
                 of_format, column="depth_lost", format="float64", activation="relu", sigma_w=HE
             ),
-            about="saying",
         ),
         Claim(
             name="bfloat16 reaches as deep as float32",

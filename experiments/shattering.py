@@ -217,6 +217,7 @@ experiment = Experiment(
             threshold=FACTOR,
             judge=partial(over, kind="relu", depth=8, reference="2^-L"),
             about="saying",
+            source="Balduzzi et al. 2017, theorem 1",
         ),
         Claim(
             name="they follow the mean-field product",
@@ -251,8 +252,10 @@ experiment = Experiment(
             statement="ReLU with skip connections: likeness after 8 layers over that without, on "
             "the same weights.",
             threshold=above(1),
+            negligible=within(1 / 1.1, 1.1),
             judge=partial(over, kind="residual", depth=8, reference="relu"),
             about="saying",
+            source="Balduzzi et al. 2017, theorem 2",
         ),
         Claim(
             name="the weight scale decides on shattering",
@@ -260,7 +263,7 @@ experiment = Experiment(
             "over that at sigma_w = 16, above it; more than tenfold.",
             threshold=above(10),
             judge=partial(over, kind="sigmoid 4", depth=4, reference="sigmoid 16"),
-            about="B",
+            about="B1",
         ),
     ],
     columns={

@@ -62,7 +62,7 @@ def judge(tables):
 
 CLAIMS = [
     Claim(name="finite", statement="What is left after three steps is below a million.",
-          threshold=below(1e6), judge=judge, about="B"),
+          threshold=below(1e6), judge=judge, about="B2"),
     Claim(name="large", statement="What is left after three steps is above a million.",
           threshold=above(1e6), judge=judge),
 ]

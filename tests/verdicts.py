@@ -9,7 +9,8 @@ def verdicts(experiment, tables):
     """The verdict of every claim, by its name."""
     with np.errstate(all="ignore"):
         return {
-            claim.name: verdict(claim.judge(tables), claim.threshold) for claim in experiment.claims
+            claim.name: verdict(claim.judge(tables), claim.threshold, claim.negligible)
+            for claim in experiment.claims
         }
 
 

@@ -219,7 +219,7 @@ experiment = Experiment(
             "down where sigma_w is above it, and shrinks where below; above 0.99.",
             threshold=above(0.99),
             judge=sign_right,
-            about="B",
+            about="B2",
         ),
         Claim(
             name="float32 shows zeros that are none",
@@ -245,7 +245,7 @@ experiment = Experiment(
             judge=spread_ratio,
         ),
         Claim(
-            name="only the variance of the weights counts",
+            name="uniform and Gaussian weights of one variance are hardly told apart",
             statement="How well the decades gained tell a deepest network of uniform weights from "
             "one of Gaussian weights of the same variance: (2P - 1)^2, where P is the chance that "
             "the first gains more; the mean of all pairs of networks, without bias, 0 where only "

@@ -14,7 +14,7 @@ import numpy as np
 
 from study.core.activations import Array
 from study.core.network import Network
-from study.statistics.claims import Estimate
+from study.statistics.claims import Estimate, confidence
 from study.theory.finite_width import weight_gradient_law
 from study.theory.gradient_norms import log10_norms
 from study.theory.moments import KURTOSIS, kurtosis_shift
@@ -56,8 +56,8 @@ def told_apart(ours: Array, theirs: Array) -> Estimate:
 
     Returns
     -------
-    Estimate, with the 95 % interval of the jackknife over seeds, whose variance is on average too
-    large (Efron and Stein 1981)
+    Estimate, with the interval (`confidence`) of the jackknife over seeds, whose variance is
+    on average too large (Efron and Stein 1981)
 
     Examples
     --------
@@ -72,7 +72,7 @@ def told_apart(ours: Array, theirs: Array) -> Estimate:
     larger[np.arange(n), np.arange(n)] = 0
     value = _mean_product(larger)
     without = [_mean_product(np.delete(np.delete(larger, i, 0), i, 1)) for i in range(n)]
-    half = stdtrit(n - 1, 0.975) * np.sqrt((n - 1) * np.var(without))
+    half = stdtrit(n - 1, (1 + confidence()) / 2) * np.sqrt((n - 1) * np.var(without))
     return Estimate(value, float(value - half), float(value + half), n)
 
 

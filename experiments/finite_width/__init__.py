@@ -10,7 +10,7 @@ from experiments.finite_width import ensembles
 from study.records.norms import COLUMNS as NORMS
 from study.records.norms import gradient_norms
 from study.runs.experiment import Experiment
-from study.statistics.claims import Claim, Estimate, above, below, median_interval, within
+from study.statistics.claims import Claim, Estimate, median_interval, within
 from study.statistics.estimators import mean, medians
 from study.theory import finite_width
 
@@ -163,26 +163,11 @@ experiment = Experiment(
     figure=figure,
     claims=[
         Claim(
-            name="the log gradient follows the exact law",
-            statement="All kinds at full depth, each network at its place in its own law: largest "
-            "gap between the measured and the exact distribution; below 0.1.",
-            threshold=below(0.1),
-            judge=lambda tables: ensembles.distance_from_law(np.concatenate(places(tables))),
-        ),
-        Claim(
-            name="no kind of network is an exception",
-            statement="The least p-value of that gap among the kinds, times their number; above "
-            "1e-3, the family-wise false-alarm rate.",
-            threshold=above(1e-3),
-            judge=lambda tables: ensembles.least_p_value(places(tables)),
-        ),
-        Claim(
             name="He initialisation preserves the typical gradient",
             statement="He-ReLU, width 64, deepest networks: decades that the gradient norm gains, "
             "median; within a factor of ten.",
             threshold=within(-1, 1),
             judge=lambda tables: median_interval(he(tables, DEEP)),
-            about="saying",
         ),
         Claim(
             name="He initialisation preserves the mean squared gradient",
@@ -197,7 +182,6 @@ experiment = Experiment(
             "a factor of ten.",
             threshold=within(-1, 1),
             judge=partial(mean_square, which=DEEP),
-            about="saying",
         ),
         Claim(
             name="depth over width alone decides",
@@ -219,7 +203,6 @@ experiment = Experiment(
             "within 10 % of 1.",
             threshold=within(0.9, 1.1),
             judge=partial(beside_law, which=BOTTLENECK, widths=MEAN_WIDTH),
-            about="saying",
         ),
         Claim(
             name="networks are born dead as often as 1 - (1 - 2^-n)^L",

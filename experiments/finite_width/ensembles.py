@@ -12,7 +12,7 @@ from scipy import stats
 from study.core.network import Network
 from study.engines.explicit import backpropagate
 from study.sampling import gaussian
-from study.statistics.claims import Estimate
+from study.statistics.claims import Estimate, confidence
 from study.statistics.estimators import resampled
 from study.statistics.summaries import gains
 from study.theory.finite_width import born_dead
@@ -60,23 +60,6 @@ def gains_of_last(df: pd.DataFrame, layers: Sequence[int]) -> pd.DataFrame:
     return pd.concat(tables)
 
 
-def distance_from_law(places: np.ndarray) -> Estimate:
-    """Kolmogorov and Smirnov's distance of places in a law, with its 95 % band (Massart 1990)."""
-    distance = float(stats.kstest(places, "uniform").statistic)
-    half = np.sqrt(np.log(2 / 0.05) / (2 * len(places)))
-    return Estimate(distance, max(0.0, distance - half), distance + half, len(places))
-
-
-def least_p_value(kinds: Sequence[np.ndarray]) -> Estimate:
-    """The least p-value of any kind's distance, by Massart's bound, times the number of kinds.
-
-    A bound on the probability that right laws of all kinds would have given one distance as large.
-    """
-    squares = [2 * len(places) * distance_from_law(places).value ** 2 for places in kinds]
-    p = min(1.0, 2 * len(kinds) * np.exp(-min(max(squares), 700.0)))  # exp(-700) is a float yet
-    return Estimate(p, p, p, sum(map(len, kinds)))
-
-
 @np.errstate(under="ignore")
 def log10_mean_square(decades: pd.Series) -> Estimate:
     """log10 of the mean over seeds of the square of 10^decades, in or outside the float range.
@@ -94,12 +77,13 @@ def log10_mean_square(decades: pd.Series) -> Estimate:
 def deaths_at_half_life(gains: pd.DataFrame) -> Estimate:
     """ReLU networks dead over those expected, each of them ln 2 x 2^width layers deep.
 
-    Of independent networks, at least so deep; 95 % by the variance of the count.
+    Of independent networks, at least so deep; its interval is by the variance of the count.
     """
     depths = (2.0**gains.width * np.log(2)).round().astype(int)
     chances = np.array([born_dead([n] * d) for n, d in zip(gains.width, depths, strict=True)])
     ratio = float((gains.layers_alive < depths).sum() / chances.sum())
-    half = 1.96 * (chances * (1 - chances)).sum() ** 0.5 / chances.sum()
+    half = stats.norm.ppf((1 + confidence()) / 2) * (chances * (1 - chances)).sum() ** 0.5
+    half /= chances.sum()
     return Estimate(ratio, ratio - half, ratio + half, len(gains))
 
 

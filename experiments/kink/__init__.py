@@ -157,7 +157,7 @@ experiment = Experiment(
             "format's unit roundoff.",
             threshold=below(float(np.finfo("float16").epsneg)),
             judge=largest_difference,
-            about="C",
+            about="C2",
         ),
         Claim(
             name="ReLU'(0) makes no difference in training, float16 sums",
@@ -165,7 +165,7 @@ experiment = Experiment(
             "paired by seed, mean; less than one point.",
             threshold=within(-1, 1),
             judge=training_difference,
-            about="C",
+            about="C2",
         ),
     ],
     columns={

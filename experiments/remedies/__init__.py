@@ -13,7 +13,7 @@ from study.records.norms import COLUMNS as NORMS
 from study.records.norms import gradient_norms
 from study.runs.experiment import Experiment
 from study.sampling.draws import Draws
-from study.statistics.claims import Claim, Estimate, above, below, within
+from study.statistics.claims import Claim, Estimate, above, at_level, below, confidence, within
 from study.statistics.estimators import near, share_near
 from study.statistics.summaries import gains, lost_at, median_lost_at
 
@@ -83,8 +83,9 @@ def depth_kept(tables: dict[str, pd.DataFrame], remedy: str, inputs: str = "rand
 
 def images_over_random(tables: dict[str, pd.DataFrame], remedy: str) -> Estimate:
     """That of images over that of random inputs; the seeds share nothing."""
-    top = depth_kept(tables, remedy, "digits")
-    bottom = depth_kept(tables, remedy)
+    with at_level((1 + confidence()) / 2):  # of two
+        top = depth_kept(tables, remedy, "digits")
+        bottom = depth_kept(tables, remedy)
     ends = top.low / bottom.high, top.high / bottom.low
     return Estimate(top.value / bottom.value, *ends, min(top.n, bottom.n))
 
@@ -111,20 +112,52 @@ def misses(tables: dict[str, pd.DataFrame]) -> set[str]:
 
 
 SAYINGS = {
-    "ReLU solves vanishing gradients": ("relu, PyTorch default", above(100)),
-    "Xavier keeps tanh's gradient": ("tanh, Xavier", above(1000)),
-    "He keeps ReLU's gradient": ("relu, He", above(1000)),
-    "SELU is self-normalising, its gradient too": ("selu, LeCun", above(1000)),
-    "orthogonal weights keep the gradient, sigmoid's too": ("sigmoid, orthogonal", above(100)),
-    "BatchNorm prevents exploding gradients": ("relu, BatchNorm", above(100)),
-    "LayerNorm keeps ReLU's gradient": ("relu, LayerNorm", above(1000)),
-    "residual connections alone keep the gradient": ("relu, residual", above(100)),
-    "branches scaled by 1/√L keep it at any depth": ("relu, residual × 1/√L", above(1000)),
-    "BatchNorm in residual branches keeps it": ("relu, residual BatchNorm", above(1000)),
-    "clipping cures vanishing": (CLIPPED, above(100)),
-    "sigmoid vanishes at any weight scale": ("sigmoid, critical", below(100)),
+    "ReLU solves vanishing gradients": (
+        "relu, PyTorch default",
+        above(100),
+        "Glorot et al. 2011, section 3.1",
+    ),
+    "Xavier keeps tanh's gradient": (
+        "tanh, Xavier",
+        above(1000),
+        "Glorot & Bengio 2010, section 4.2",
+    ),
+    "He keeps ReLU's gradient for 1,000 layers": (
+        "relu, He",
+        above(1000),
+        "He et al. 2015, section 2.2",
+    ),
+    "SELU is self-normalising, its gradient too": (
+        "selu, LeCun",
+        above(1000),
+        "Klambauer et al. 2017, abstract",
+    ),
+    "orthogonal weights keep the gradient, sigmoid's too": ("sigmoid, orthogonal", above(100), ""),
+    "BatchNorm prevents exploding gradients": (
+        "relu, BatchNorm",
+        above(100),
+        "Ioffe & Szegedy 2015, section 3.3",
+    ),
+    "LayerNorm keeps ReLU's gradient": ("relu, LayerNorm", above(1000), ""),
+    "residual connections alone keep the gradient": (
+        "relu, residual",
+        above(100),
+        "He et al. 2016 (identity mappings), section 2",
+    ),
+    "branches scaled by 1/√L keep it at any depth": (
+        "relu, residual × 1/√L",
+        above(1000),
+        "Hayou et al. 2021 (stable ResNet), section 3",
+    ),
+    "BatchNorm in residual branches keeps it": (
+        "relu, residual BatchNorm",
+        above(1000),
+        "De & Smith 2020, section 3",
+    ),
+    "clipping cures vanishing": (CLIPPED, above(100), ""),
+    "sigmoid vanishes at any weight scale": ("sigmoid, critical", below(100), ""),
 }
-"""Sayings, the remedy that each is about and the depth that it means, at the least."""
+"""Claims, the remedy that each is about, the depth that it means, and who says it, if anybody."""
 
 
 def figure(tables: dict[str, pd.DataFrame]):
@@ -169,13 +202,14 @@ experiment = Experiment(
             Claim(
                 name=saying,
                 statement=f"{remedy}: depth at which the median over seeds of |log10| of the "
-                f"gradient's decay first exceeds {DECADES:g}; at least that where the interval has "
-                "no upper end.",
+                f"decay, ‖dC/dr^(0)‖ / ‖dC/dr^(depth)‖, first exceeds {DECADES:g}; at least that "
+                "where the interval has no upper end.",
                 threshold=threshold,
                 judge=partial(depth_kept, remedy=remedy),
-                about="saying",
+                about="saying" if source else "",
+                source=source,
             )
-            for saying, (remedy, threshold) in SAYINGS.items()
+            for saying, (remedy, threshold, source) in SAYINGS.items()
         ),
         Claim(
             name="the depths are theory's",

@@ -61,6 +61,14 @@ def norms(arrays: Sequence[Array]) -> tuple[Array, Array]:
     return norm(*total(squares, exponents, axis=0))
 
 
+def are_finite(arrays: Sequence[Array]) -> Array:
+    """Whether the norm of each network over all arrays is finite; as `norms`, and quicker."""
+    flat = [a.reshape(len(a), -1) for a in arrays]
+    finite = np.isfinite(sum(np.vecdot(a, a) for a in flat))
+    # Squares may overflow where the norm does not.
+    return finite if finite.all() else np.isfinite(norms(arrays)[0])
+
+
 def clip_shares(limit: float, size: tuple[Array, Array]) -> Array:
     """What each network's gradient of norm ``size`` is multiplied by, to be at most the limit."""
     mantissa, exponent = size
@@ -70,36 +78,42 @@ def clip_shares(limit: float, size: tuple[Array, Array]) -> Array:
 # A step reads and writes every parameter once: in NumPy's own calls, one a term, the memory's
 # speed would take more time than the products of a small network.
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _sgd(p, g, memory, rates, shares, moving, grown):
-    for i in np.flatnonzero(moving):
+def _sgd(p, g, memory, rates, shares, grown):
+    for i in range(len(p)):
+        rate = rates[i]
+        share = shares[i]
         for j in range(p.shape[1]):
-            p[i, j] -= rates[i] * (g[i, j] * shares[i])
+            p[i, j] -= rate * (g[i, j] * share)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _momentum(p, g, memory, rates, shares, moving, grown):
-    share = p.dtype.type(MOMENTUM)
-    for i in np.flatnonzero(moving):
+def _momentum(p, g, memory, rates, shares, grown):
+    kept = p.dtype.type(MOMENTUM)
+    for i in range(len(p)):
+        rate = rates[i]
+        share = shares[i]
         for j in range(p.shape[1]):
-            v = share * memory[0, i, j] + g[i, j] * shares[i]
+            v = kept * memory[0, i, j] + g[i, j] * share
             memory[0, i, j] = v
-            p[i, j] -= rates[i] * v
+            p[i, j] -= rate * v
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _adam(p, g, memory, rates, shares, moving, grown):
+def _adam(p, g, memory, rates, shares, grown):
     number = p.dtype.type
     mean_share = number(grown[0])
     square_share = number(grown[1])
-    for i in np.flatnonzero(moving):
+    for i in range(len(p)):
+        rate = rates[i]
+        share = shares[i]
         for j in range(p.shape[1]):
-            slope = g[i, j] * shares[i]
+            slope = g[i, j] * share
             m = number(DECAY) * memory[0, i, j] + number(1 - DECAY) * slope
             s = number(SQUARE_DECAY) * memory[1, i, j] + number(1 - SQUARE_DECAY) * (slope * slope)
             memory[0, i, j] = m
             memory[1, i, j] = s
             size = np.sqrt(s / square_share) + number(EPSILON)
-            p[i, j] -= rates[i] * ((m / mean_share) / size)
+            p[i, j] -= rate * ((m / mean_share) / size)
 
 
 OPTIMISERS = {"sgd": (_sgd, 0), "momentum": (_momentum, 1), "adam": (_adam, 2)}
@@ -115,14 +129,13 @@ class Descent:
         self.memory = [np.zeros((count, *p.shape), p.dtype) for p in self.parameters]
         self.t = 0
 
-    def step(self, gradients: Sequence[Array], rates: Array, shares: Array, moving: Array) -> None:
+    def step(self, gradients: Sequence[Array], rates: Array, shares: Array) -> None:
         """Move the parameters, in place.
 
         Parameters
         ----------
         gradients : of each parameter, networks leading
         rates, shares : (networks,) learning rates, and factors of the gradients
-        moving : (networks,) which of them move; the others stay as they are
         """
         self.t += 1
         number = self.parameters[0].dtype
@@ -131,4 +144,9 @@ class Descent:
         # Shares of the means' final size that Adam's have grown to, from 0.
         grown = (1 - DECAY**self.t, 1 - SQUARE_DECAY**self.t)
         for p, g, memory in zip(self.parameters, gradients, self.memory, strict=True):
-            self.move(p, g.reshape(p.shape), memory, rates, shares, moving, grown)
+            self.move(p, g.reshape(p.shape), memory, rates, shares, grown)
+
+    def resume(self, other: Descent, networks: Array) -> None:
+        """Go on as another would have with some of its networks."""
+        self.t = other.t
+        self.memory = [memory[:, networks] for memory in other.memory]

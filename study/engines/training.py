@@ -14,6 +14,7 @@ import itertools
 import math
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -21,10 +22,10 @@ import pandas as pd
 
 from study.arithmetic.scaled import log10
 from study.core.activations import Activation
-from study.core.backprop import backward, forward, weight_gradient
-from study.core.blocks import Dense
+from study.core.backprop import Layer, backward, forward
 from study.engines.explicit import activation_rows, backpropagate
-from study.engines.optimisers import COSTS, OPTIMISERS, Descent, clip_shares, norms
+from study.engines.learned import Learned, LearnedBottom, learned
+from study.engines.optimisers import COSTS, OPTIMISERS, Descent, are_finite, clip_shares, norms
 from study.engines.weights import CORES, one_blas_thread
 from study.sampling import gaussian
 from study.tools import Array
@@ -36,6 +37,8 @@ Data = tuple[Array, Array]
 LOGGED = ["network", "step", "loss", "accuracy", "log10_weight_norm"]
 """What is logged of a network."""
 
+WINDOW = 50
+"""Steps over which a loss is averaged, to be compared with a goal."""
 BLOCK_BYTES = 2**22
 """Weights of the networks that are walked together; with gradients and memory thrice as much."""
 
@@ -44,15 +47,16 @@ class Course(NamedTuple):
     """What happened to the networks, in the order in which they were given; see `train`."""
 
     networks: pd.DataFrame
-    """One row a network: network, status ("ok" or "diverged"), steps (how many it took)."""
+    """One row a network: network, status ("ok" or "diverged"), steps (how many it took: fewer than
+    all where it diverged or reached the goal)."""
     log: pd.DataFrame
     """One row a logged step and network: network, step, loss (of the batch), accuracy (on the held
-    out) and log10_weight_norm (Frobenius norm, all layers together). A diverged network's last row
-    is the step that failed: no loss, no accuracy."""
+    out) and log10_weight_norm (Frobenius norm, all layers together). The last row of a network that
+    stops is of that step, which, where it diverged, has no loss and no accuracy."""
     layers: pd.DataFrame
     """One row a layered step, network and layer: network, step, the columns of `backpropagate`."""
     losses: Array
-    """(steps, networks), of each step's batch; NaN from divergence on."""
+    """(steps, networks), of each step's batch; NaN once a network has stopped."""
     weights: list[Array]
     """Of a diverged network, the last it had; biases likewise."""
     biases: list[Array]
@@ -93,6 +97,8 @@ def train(
     held_out: Data | None = None,
     logged: Collection[int] = (),
     layered: Collection[int] = (),
+    goal: float = -math.inf,
+    build: Callable[..., list[Layer]] | None = None,
 ) -> Course:
     """Train a stack of networks, in the format of their weights.
 
@@ -113,6 +119,12 @@ def train(
     held_out : inputs and int classes on which accuracy is taken
     logged, layered : steps, 0 .. steps
         Before which loss, accuracy and weight norm are recorded; and every layer's gradient norm.
+        With steps that are layered, those of a network that stops early are, too.
+    goal : a network whose loss, mean over `WINDOW` steps, is at most that takes no further step
+    build : callable, weights (biases) -> layers, optional
+        Of another network than a chain of dense layers: a list of `study.engines.learned`'s and of
+        `study.core.blocks.Residual` of them, which have the weights in their order. It may be
+        called with some of the networks. ``activation`` and ``kink`` are then its own affair.
 
     Examples
     --------
@@ -131,22 +143,25 @@ def train(
     _check_count("rates", rates, len(weights[0]))
     rows = activation_rows(activation, depth)
     _check_count("biases", biases, depth if len(biases) else 0)
+    own = partial(built_norms, build=build) if build else None
     task = _Task(
+        np.asarray(rates),
         batch,
         steps,
+        build or partial(chain, rows=rows, kink=kink),
         COSTS[one_of("cost", cost, COSTS)],
         one_of("optimiser", optimiser, OPTIMISERS),
         clip,
+        goal,
         held_out,
         frozenset(logged),
         frozenset(layered),
+        own or partial(chain_norms, rows=rows, kink=kink),
     )
-    moved = [np.array(W) for W in weights]
-    shifts = [np.array(b) for b in biases]
+    moved = [np.array(p) for p in (*weights, *biases)]
 
-    def descend(networks: slice) -> Course:
-        block = [[p[networks] for p in parameters] for parameters in (moved, shifts)]
-        return _Block(networks, *block, rows, kink).descend(task, np.asarray(rates)[networks])
+    def descend(networks: Array) -> Course:
+        return _descend(task, networks, moved, depth)
 
     with one_blas_thread(), ThreadPoolExecutor(CORES) as pool:
         courses = list(pool.map(descend, _blocks(weights)))
@@ -155,17 +170,17 @@ def train(
         _step_by_step([course.log for course in courses]),
         _step_by_step([course.layers for course in courses]),
         np.concatenate([course.losses for course in courses], axis=1),
-        moved,
-        shifts,
+        moved[:depth],
+        moved[depth:],
     )
 
 
-def _blocks(weights: Sequence[Array]) -> list[slice]:
+def _blocks(weights: Sequence[Array]) -> list[Array]:
     """Networks that are walked together: what a core's share of the cache holds."""
     count = len(weights[0])
     size = BLOCK_BYTES // sum(W[0].nbytes for W in weights)
     size = max(1, min(size, -(-count // CORES)))
-    return [slice(first, min(first + size, count)) for first in range(0, count, size)]
+    return [np.arange(first, min(first + size, count)) for first in range(0, count, size)]
 
 
 def _step_by_step(frames: list[pd.DataFrame]) -> pd.DataFrame:
@@ -178,119 +193,207 @@ def _step_by_step(frames: list[pd.DataFrame]) -> pd.DataFrame:
 class _Task(NamedTuple):
     """What all networks are trained for; see `train`."""
 
+    rates: Array
     batch: Callable[[int], Data]
     steps: int
+    build: Callable[..., list[Layer]]
     cost: Callable
     optimiser: str
     clip: float
+    goal: float
     held_out: Data | None
     logged: frozenset[int]
     layered: frozenset[int]
+    norms: Callable[..., pd.DataFrame]
 
 
-class _Bottom(Dense):
-    """The layer next to the input, whose dC/dr^(0) nobody asks for."""
+class _Look(NamedTuple):
+    """What is seen of networks before a step."""
 
-    def down(self, delta: Array, r: Array, z: Array) -> None:
-        return None
+    inputs: Array
+    loss: Array
+    dr: Array
+    """dC/dr of the output."""
+    gradients: list[Array]
+    """Of every weight, then of every bias."""
 
 
 class _Block:
-    """Networks that are trained side by side; their arrays are views of all networks'."""
+    """Networks that are trained side by side; weights, then biases, are its parameters."""
 
-    def __init__(
-        self,
-        networks: slice,
-        weights: list[Array],
-        biases: list[Array],
-        rows: list[Activation],
-        kink: float,
-    ):
+    def __init__(self, task: _Task, networks: Array, parameters: list[Array], depth: int):
+        self.task = task
         self.networks = networks
-        self.weights = weights
-        self.biases = biases
-        self.rows = rows
-        self.kink = kink
-        shifts = [b[:, None] for b in biases] or [None] * len(weights)
-        kinds = [_Bottom] + [Dense] * (len(weights) - 1)
-        parts = zip(kinds, weights, rows, shifts, strict=True)
-        self.layers = [kind(W, row, b, kink) for kind, W, row, b in parts]
+        self.parameters = parameters
+        self.depth = depth
+        self.layers = task.build(parameters[:depth], parameters[depth:])
+        self.learned = [*learned(self.layers)]
+        self.descent = Descent(task.optimiser, parameters)
 
-    def descend(self, task: _Task, rates: Array) -> Course:
-        """Train as the task says, in place."""
-        count = len(rates)
-        network = np.arange(self.networks.start, self.networks.stop)
-        descent = Descent(task.optimiser, [*self.weights, *self.biases])
-        alive = np.full(count, True)
-        taken = np.full(count, task.steps)
-        losses = np.full((task.steps + 1, count), np.nan)
-        log = []
-        layers = []
-        with np.errstate(all="ignore"):  # what a plain run loses is data
-            for step in range(task.steps + 1):
-                inputs, targets = (self.part(a, 2) for a in task.batch(step))
-                loss, dr, gradients = self.gradients(inputs, targets, task.cost)
-                size = norms(gradients)
-                lost = alive & ~(np.isfinite(loss) & np.isfinite(size[0]))
-                alive &= ~lost
-                taken[lost] = step
-                losses[step] = np.where(alive, loss, np.nan)
-                shown = alive | lost if step in task.logged else lost
-                if shown.any():
-                    accuracy = np.where(alive, self.accuracy(task.held_out), np.nan)
-                    columns = {"network": network, "step": step, "loss": losses[step]}
-                    columns["accuracy"] = accuracy
-                    columns["log10_weight_norm"] = log10(*norms(self.weights))
-                    log.append(pd.DataFrame(columns)[shown])
-                if step in task.layered:
-                    layers += [self.layer_rows(i, step, inputs, dr) for i in np.flatnonzero(alive)]
-                if step == task.steps or not alive.any():
-                    break
-                descent.step(gradients, rates, clip_shares(task.clip, size), alive)
-        status = np.where(alive, "ok", "diverged")
-        networks = pd.DataFrame({"network": network, "status": status, "steps": taken})
-        none = pd.DataFrame(columns=LOGGED)
-        return Course(
-            networks,
-            pd.concat(log, ignore_index=True) if log else none,
-            pd.concat(layers, ignore_index=True) if layers else none[["step", "network"]],
-            losses[:-1],
-            self.weights,
-            self.biases,
-        )
+    def of(self, here: Array) -> _Block:
+        """Some of the networks; they go on as they would have."""
+        parameters = [p[here] for p in self.parameters]
+        block = _Block(self.task, self.networks[here], parameters, self.depth)
+        block.descent.resume(self.descent, here)
+        return block
+
+    def look(self, step: int) -> _Look:
+        inputs, targets = (self.part(a, 2) for a in self.task.batch(step))
+        trace, r = forward(self.layers, inputs)
+        loss, dr = self.task.cost(r, targets)
+        for _ in backward(trace, dr):
+            pass  # what is wanted, each layer has left
+        gradients = [layer.gradient for layer in self.learned]
+        gradients += [layer.shift for layer in self.learned if layer.b is not None]
+        return _Look(inputs, loss, dr, gradients)
 
     def part(self, a: Array, axes: int) -> Array:
         """The block's own, of arrays that are stacked: that have more axes than shared ones."""
         return a[self.networks] if a.ndim > axes else a
 
-    def gradients(self, inputs: Array, targets: Array, cost: Callable) -> tuple[Array, Array, list]:
-        """The cost, dC/dr of the output and the gradient of every parameter."""
-        trace, r = forward(self.layers, inputs)
-        loss, dr = cost(r, targets)
-        weights = []
-        biases = []
-        for step in backward(trace, dr):
-            weights.append(weight_gradient(step.r, step.delta))
-            if self.biases:
-                biases.append(step.delta.sum(axis=1))
-        return loss, dr, weights[::-1] + biases[::-1]
+    def move(self, gradients: list[Array]) -> None:
+        shares = np.ones(len(self.networks))
+        if self.task.clip < math.inf:
+            shares = clip_shares(self.task.clip, norms(gradients))
+        self.descent.step(gradients, self.task.rates[self.networks], shares)
 
-    def accuracy(self, held_out: Data | None) -> Array | float:
-        if held_out is None:
+    def accuracy(self) -> Array | float:
+        if self.task.held_out is None:
             return math.nan
-        _, r = forward(self.layers, self.part(held_out[0], 2))
-        return (r.argmax(axis=-1) == self.part(held_out[1], 1)).mean(axis=-1)
+        inputs, classes = self.task.held_out
+        _, r = forward(self.layers, self.part(inputs, 2))
+        return (r.argmax(axis=-1) == self.part(classes, 1)).mean(axis=-1)
 
-    def layer_rows(self, i: int, step: int, inputs: Array, dr: Array) -> pd.DataFrame:
-        frame = backpropagate(
-            [W[i] for W in self.weights],
-            inputs if inputs.ndim == 2 else inputs[i],
-            activation=self.rows,
-            biases=[b[i] for b in self.biases] or None,
-            cotangent=dr[i],
-            kink=self.kink,
+    def log_rows(self, step: int, loss: Array) -> pd.DataFrame:
+        """Of every network, one without a loss being lost."""
+        columns = {"network": self.networks, "step": step, "loss": loss}
+        columns["accuracy"] = np.where(np.isnan(loss), np.nan, self.accuracy())
+        columns["log10_weight_norm"] = log10(*norms(self.parameters[: self.depth]))
+        return pd.DataFrame(columns)
+
+    def layer_rows(self, i: int, step: int, look: _Look) -> pd.DataFrame:
+        own = [p[i] for p in self.parameters]
+        inputs = look.inputs if look.inputs.ndim == 2 else look.inputs[i]
+        frame = self.task.norms(own[: self.depth], own[self.depth :], inputs, look.dr[i])
+        return frame.assign(network=self.networks[i], step=step)
+
+
+class _Record:
+    """What is kept of the networks of a block on their way."""
+
+    def __init__(self, task: _Task, networks: Array):
+        self.task = task
+        self.networks = networks
+        self.losses = np.full((task.steps + 1, len(networks)), np.nan)
+        self.status = np.full(len(networks), "ok", object)
+        self.taken = np.full(len(networks), task.steps)
+        self.log: list[pd.DataFrame] = []
+        self.layers: list[pd.DataFrame] = []
+
+    def take(self, block: _Block, step: int, look: _Look) -> Array:
+        """Keep what is to be kept before a step; which networks go on?"""
+        here = np.searchsorted(self.networks, block.networks)
+        is_lost = ~(np.isfinite(look.loss) & are_finite(look.gradients))
+        loss = np.where(is_lost, np.nan, look.loss)
+        self.losses[step, here] = loss
+        goes_on = ~(is_lost | self._has_reached(here, step))
+        self.taken[here[~goes_on]] = step
+        self.status[here[is_lost]] = "diverged"
+        is_shown = ~goes_on if step not in self.task.logged else np.full(len(here), True)
+        if is_shown.any():
+            self.log.append(block.log_rows(step, loss)[is_shown])
+        if self.task.layered:
+            is_seen = ~is_lost & (~goes_on | (step in self.task.layered))
+            self.layers += [block.layer_rows(i, step, look) for i in np.flatnonzero(is_seen)]
+        return goes_on
+
+    def _has_reached(self, here: Array, step: int) -> Array:
+        if step < WINDOW - 1:
+            return np.full(len(here), False)
+        return self.losses[step - WINDOW + 1 : step + 1, here].mean(axis=0) <= self.task.goal
+
+    def course(self) -> Course:
+        columns = {"network": self.networks, "status": self.status, "steps": self.taken}
+        none = pd.DataFrame(columns=LOGGED)
+        return Course(
+            pd.DataFrame(columns),
+            pd.concat(self.log, ignore_index=True) if self.log else none,
+            pd.concat(self.layers, ignore_index=True) if self.layers else none[["step", "network"]],
+            self.losses[:-1],
+            [],
+            [],
         )
-        return frame.assign(network=self.networks.start + i, step=step)
+
+
+def _descend(task: _Task, networks: Array, parameters: list[Array], depth: int) -> Course:
+    """Train some of the networks, whose parameters are changed in place."""
+    whole = [p[networks] for p in parameters]
+    record = _Record(task, networks)
+    block = _Block(task, networks, whole, depth)
+    with np.errstate(all="ignore"):  # what a plain run loses is data
+        for step in range(task.steps + 1):
+            look = block.look(step)
+            goes_on = record.take(block, step, look)
+            gradients = look.gradients
+            if step == task.steps or not goes_on.any():
+                break
+            if not goes_on.all():
+                _put(parameters, block)
+                gradients = [g[goes_on] for g in gradients]
+                block = block.of(goes_on)
+            block.move(gradients)
+    _put(parameters, block)
+    return record.course()
+
+
+def _put(parameters: list[Array], block: _Block) -> None:
+    for p, own in zip(parameters, block.parameters, strict=True):
+        p[block.networks] = own
+
+
+def chain(
+    weights: Sequence[Array], biases: Sequence[Array], rows: Sequence[Activation], kink: float
+) -> list[Layer]:
+    """The layers of a network without branches or normalisation."""
+    shifts = [b[:, None] for b in biases] or [None] * len(weights)
+    kinds = [LearnedBottom] + [Learned] * (len(weights) - 1)
+    parts = zip(kinds, weights, rows, shifts, strict=True)
+    return [kind(W, row, b, kink) for kind, W, row, b in parts]
+
+
+def chain_norms(
+    weights: list[Array],
+    biases: list[Array],
+    inputs: Array,
+    dr: Array,
+    rows: Sequence[Activation],
+    kink: float,
+) -> pd.DataFrame:
+    """The frame of such a network, of any depth."""
+    return backpropagate(weights, inputs, rows, biases or None, cotangent=dr, kink=kink)
+
+
+def built_norms(
+    weights: list[Array],
+    biases: list[Array],
+    inputs: Array,
+    dr: Array,
+    build: Callable[..., list[Layer]],
+) -> pd.DataFrame:
+    """Norms of every weight matrix and its gradient in other networks, in float64."""
+    parameters = [[p[None].astype(float) for p in given] for given in (weights, biases)]
+    layers = build(*parameters)
+    trace, _ = forward(layers, inputs.astype(float))
+    for _ in backward(trace, dr[None].astype(float)):
+        pass
+    matrices = [*learned(layers)]
+    return pd.DataFrame(
+        {
+            "layer": range(len(matrices)),
+            "log10_grad_norm": [log10(*norms([layer.gradient]))[0] for layer in matrices],
+            "log10_weight_norm": [log10(*norms([layer.W]))[0] for layer in matrices],
+        }
+    )
 
 
 def _check_count(field: str, values: Sequence, wanted: int) -> None:

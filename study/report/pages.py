@@ -6,6 +6,7 @@ Nothing is measured, judged or drawn here, and no number is typed.
 from __future__ import annotations
 
 import html
+import math
 import os
 import re
 import tomllib
@@ -20,13 +21,13 @@ from study.records import tables as records
 from study.records.disk import alone, write_atomic
 from study.runs.experiment import discover, load, published, question
 from study.runs.sweep import read_results
-from study.statistics.claims import COLUMNS
+from study.statistics.claims import COLUMNS, VERDICTS
 from study.tools.checks import made_by, none_there
 
 _FOLDER = Path(__file__).parent / "templates"
 _WORDS = tomllib.loads((_FOLDER / "words.toml").read_text(encoding="utf-8"))
 DERIVATION: dict[str, str] = _WORDS["derivation"]
-"""The three claims that were made with the derivation of backpropagation."""
+"""The claims that were made with the derivation of backpropagation, by letter and number."""
 REMEASURED: dict[str, str] = _WORDS["remeasured"]
 """Experiments whose claims no page repeats, and what it says instead."""
 OWN_PAGES: dict[str, str] = _WORDS["own_pages"]
@@ -57,13 +58,20 @@ def tally(claims: pd.DataFrame) -> str:
     '2 supported, 1 refuted'
     """
     counts = claims["verdict"].value_counts()
-    verdicts = [v for v in ("supported", "refuted", "inconclusive") if v in counts]
+    verdicts = [v for v in VERDICTS if v in counts]
     return ", ".join(f"{counts[v]} {v}" for v in verdicts) or "none judged"
 
 
 def interval(row: Any) -> str:
     """The estimate of a claim, a row of the table, and its interval."""
+    if math.isnan(row.estimate):
+        return "none"
     return f"{row.estimate:.4g} [{row.low:.4g}, {row.high:.4g}]"
+
+
+def true_if(row: Any) -> str:
+    """Where a claim, a row of the table, is true, and where nothing would matter."""
+    return "; negligible ".join(words for words in (row.threshold, row.negligible) if words)
 
 
 def escaped(words: str) -> str:
@@ -81,7 +89,9 @@ def fill(template: str, **parts: Any) -> str:
         loader=FileSystemLoader(_FOLDER), undefined=StrictUndefined, keep_trailing_newline=True
     )
     environment.filters["md"] = escaped
-    return environment.get_template(template).render(interval=interval, tally=tally, **parts)
+    return environment.get_template(template).render(
+        interval=interval, tally=tally, true_if=true_if, **parts
+    )
 
 
 def write(page: Path, text: str) -> None:

@@ -23,12 +23,12 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FIGURES = sorted(path for path in (ROOT / "figures").iterdir() if path.suffix in ENDINGS)
 STEMS = sorted({path.stem for path in FIGURES})
 ROWS = [
-    ("kink", "A", "supported"),
-    ("kink", "B", "refuted"),
-    ("precision", "B", "inconclusive"),
+    ("kink", "A1", "supported"),
+    ("kink", "B2", "refuted"),
+    ("precision", "B2", "inconclusive"),
     ("precision", "saying", "refuted"),
     ("precision", "", "supported"),
-    ("training", "C", "supported"),
+    ("training", "C1", "supported"),
 ]
 
 
@@ -39,7 +39,10 @@ def table(rows=ROWS):
     return claims.assign(
         claim=[f"claim {i}" for i in number],
         statement=[f"Statement {i}: a | b, q* < 2." for i in number],
+        source=["A. Nobody 2020" if row == "saying" else "" for row in claims.about],
         threshold=[f"below {i + 0.125}" for i in number],
+        negligible=["" if i else "within -1 to 1" for i in number],
+        level=0.95,
         estimate=number + 0.0625,
         low=-np.inf,
         high=number + 0.1875,
@@ -126,12 +129,12 @@ def test_every_claim_is_under_its_experiment_and_under_what_it_is_about(findings
     page = sections(findings(table()))
     headings = {letter: f"{letter}. {text}" for letter, text in pages.DERIVATION.items()}
     assert set(ABOUT) == {"", "saying", *pages.DERIVATION}
-    for about, count in (("A", 1), ("B", 2), ("C", 0)):
+    for about, count in (("A1", 1), ("B2", 2), ("C1", 0)):
         assert len(rows_of(page[headings[about]])) == count
-    assert "No experiment in the table bears on this claim." in page[headings["C"]]
+    assert "No experiment in the table bears on this claim." in page[headings["C1"]]
     assert len(rows_of(page["Popular sayings"])) == 1
     assert "1 claim: 1 refuted." in page["Popular sayings"]
-    assert "2 claims: 1 refuted, 1 inconclusive." in page[headings["B"]]
+    assert "2 claims: 1 refuted, 1 inconclusive." in page[headings["B2"]]
     assert len(rows_of(page["kink"])) == 2
     assert len(rows_of(page["precision"])) == 3
     assert "**5 claims: 2 supported, 2 refuted, 1 inconclusive.**" in page["What the study found"]
@@ -161,7 +164,9 @@ def test_a_row_says_all_that_its_claim_does_and_markdown_reads_none_of_it(findin
     assert cells == [
         "**refuted**", "claim 1", statement, "1.062 [-inf, 1.188]", "below 1.125", "101",
     ]  # fmt: skip
-    assert "[claim 1](#kink)" in rows_of(page["B. " + pages.DERIVATION["B"]])[0]
+    assert "| below 0.125; negligible within -1 to 1 |" in page["kink"]
+    assert "q\\* \\< 2. Said by A. Nobody 2020. |" in page["Popular sayings"]
+    assert "[claim 1](#kink)" in rows_of(page["B2. " + pages.DERIVATION["B2"]])[0]
 
 
 @pytest.mark.parametrize("column", ["estimate", "high", "n_seeds"])
@@ -224,9 +229,10 @@ def test_the_verdicts_are_those_of_the_table():
     found = []
     for name, text in sources(committed()).items():
         for verdict, claim, estimate, threshold in re.findall(
-            r"^\| \*\*(\w+)\*\* \| (.*) \| (.*) \| (.*) \|$", text, flags=re.M
+            r"^\| \*\*([\w ]+)\*\* \| (.*) \| (.*) \| (.*) \|$", text, flags=re.M
         ):
             numbers = [float(x) for x in re.findall(r"[-\w.+]+", estimate)]
+            threshold = threshold.partition("; negligible")[0]
             found.append((name, re.sub(r"\\(.)", r"\1", claim), threshold, verdict, *numbers))
     columns = ["experiment", "claim", "threshold", "verdict", "estimate", "low", "high"]
     expected = [

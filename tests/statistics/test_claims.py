@@ -15,6 +15,7 @@ from study.statistics.claims import (
     below,
     bootstrap_over_seeds,
     judge_all,
+    median_interval,
     verdict,
     within,
 )
@@ -137,8 +138,63 @@ def test_judging_an_experiment_goes_both_ways():
     assert table["threshold"].tolist() == ["below 0", "above 0"]
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.1, 0.4, "negligible"),  # certain, and too small
+        (-0.4, -0.1, "negligible"),  # the other way
+        (-0.4, 0.4, "negligible"),
+        (0.1, 0.6, "supported"),
+        (-0.6, 0.6, "inconclusive"),
+        (0.6, 0.9, "supported"),
+        (-0.9, -0.6, "refuted"),
+    ],
+)
+def test_an_effect_that_would_not_matter_is_negligible(low, high, expected):
+    estimate = Estimate((low + high) / 2, low, high, 20)
+    assert verdict(estimate, above(0), negligible=within(-0.5, 0.5)) == expected
+
+
+@pytest.mark.parametrize("learned", [0.0, 0.49])
+def test_of_networks_that_did_not_train_nothing_else_is_said(learned):
+    assert verdict(Estimate(math.nan, -1, 1, 10, learned), above(0)) == "did not train"
+    assert verdict(Estimate(2, 1, 3, 10, learned), above(0)) == "did not train"
+    assert verdict(Estimate(2, 1, 3, 10, learned=0.5), above(0)) == "supported"
+    with pytest.raises(ValueError, match="estimate = 'nan"):
+        Estimate(math.nan, -1, 1, 10)
+
+
+def levels(*values):
+    """What the claims that medians of 40 seeds are above 0 come to; by the level of each."""
+    claims = [
+        claim(str(i), "…", above(0), lambda tables, x=x: median_interval(tables["t"].x + x))
+        for i, x in enumerate(values)
+    ]
+    frame = pd.DataFrame({"x": np.random.default_rng(0).normal(size=40)})
+    table = judge_all(SimpleNamespace(name="toy", claims=claims), {"t": frame})
+    return table.level.round(6).tolist(), table.verdict.tolist()
+
+
+def test_the_claims_of_an_experiment_share_an_error_as_holm_has_it():
+    assert levels(9.0) == ([0.95], ["supported"])
+    assert levels(9.0, -9.0, 0.0) == (
+        [round(1 - 0.05 / 3, 6)] * 2 + [0.95],
+        ["supported", "refuted", "inconclusive"],
+    )
+    assert levels(0.0, 0.0) == ([0.975] * 2, ["inconclusive"] * 2)
+
+
+def test_a_claim_alone_is_decided_that_is_not_among_many():
+    edge = -median_interval(np.random.default_rng(0).normal(size=40)).low + 1e-6
+    assert levels(edge) == ([0.95], ["supported"])
+    assert levels(edge, *[0.0] * 9)[1][0] == "inconclusive"
+
+
 def test_a_claim_needs_a_threshold_and_is_about_something_that_the_study_knows():
-    assert claim("A", "…", below(0.0), about="saying").about == "saying"
+    assert claim("A", "…", below(0.0), about="saying", source="B 2000").about == "saying"
+    for about, source in (("saying", ""), ("A1", "B 2000")):
+        with pytest.raises(ValueError, match=r"source of claim 'A' = "):
+            claim("A", "…", below(0.0), about=about, source=source)
     with pytest.raises(ValueError, match=r"about of claim 'A' = 'D'; allowed: "):
         claim("A", "…", below(0.0), about="D")
     with pytest.raises(ValueError, match=r"threshold of claim 'A' = 0\.25"):
