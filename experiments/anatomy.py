@@ -233,7 +233,7 @@ experiment = Experiment(
                 f"{added}, ReLU's less the larger of sigmoid's and tanh's; below 0.",
                 threshold=below(0),
                 judge=partial(relu_less_others, column=column),
-                about="C",
+                about="C1",
             )
             for column, added in EXPLOSION.items()
         ),

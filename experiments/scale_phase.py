@@ -209,7 +209,7 @@ experiment = Experiment(
             "0.",
             threshold=below(0),
             judge=relu_less_others,
-            about="C",
+            about="C1",
         ),
         Claim(
             name="growth follows chi",
