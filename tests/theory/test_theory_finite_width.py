@@ -213,6 +213,3 @@ def test_drift_and_spread_are_the_leading_order():
         drift, spread = moments.drift_and_spread(activation, weights)
         assert_allclose(np.multiply(kind(n), n), (-drift, spread), rtol=1e-5)
     assert moments.drift_and_spread("linear", "orthogonal") == (0, 0)
-
-
-# --- The words of the boundary -------------------------------------------------------------
