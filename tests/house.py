@@ -32,14 +32,15 @@ LAYOUT = {
 }  # fmt: skip
 
 
-def files(folder: str) -> list[Path]:
-    """The Python files of a folder."""
-    return sorted((ROOT / folder).rglob("*.py"))
+def sources(*folders: str) -> dict[Path, str]:
+    """The Python files of some folders."""
+    paths = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+    return {path: path.read_text(encoding="utf-8") for path in paths}
 
 
-def lines(paths: list[Path]) -> int:
-    """Their lines, all of them."""
-    return sum(len(path.read_text(encoding="utf-8").splitlines()) for path in paths)
+def lines(*folders: str) -> int:
+    """All lines of their files."""
+    return sum(len(text.splitlines()) for text in sources(*folders).values())
 
 
 def docstring_lines(tree: ast.Module) -> set[int]:
@@ -63,51 +64,37 @@ def tokens(text: str, docstrings: set[int]) -> tuple[Counter, int]:
     return of_line, comments
 
 
-def functions(tree: ast.Module, code: Counter) -> list[tuple[int, int, str]]:
-    """Code lines and locals of each function, and its name."""
-    found = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            size = sum(node.lineno <= line <= node.end_lineno for line in code)
-            names = {
-                part.id
-                for part in ast.walk(node)
-                if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)
-            }
-            found.append((size, len(names), node.name))
-    return found
-
-
 def measured() -> tuple[dict[str, float], dict[str, str]]:
     """Every number, and where the largest of its kind is."""
     code = count = comments = 0
     longest = crowded = (0, "")
-    for path in [path for folder in PRODUCT for path in files(folder)]:
-        text = path.read_text(encoding="utf-8")
+    for path, text in sources(*PRODUCT).items():
         tree = ast.parse(text)
         of_line, remarks = tokens(text, docstring_lines(tree))
         code += len(of_line)
         count += sum(of_line.values())
         comments += remarks
-        for size, names, name in functions(tree, of_line):
-            where = f"{path.relative_to(ROOT)}: {name}"
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            where = f"{path.relative_to(ROOT)}: {node.name}"
+            size = sum(node.lineno <= line <= node.end_lineno for line in of_line)
+            names = {part.id for part in ast.walk(node)
+                     if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}  # fmt: skip
             longest = max(longest, (size, where))
-            crowded = max(crowded, (names, where))
+            crowded = max(crowded, (len(names), where))
     numbers = {
-        "product lines": sum(lines(files(folder)) for folder in PRODUCT),
-        "test lines": lines(files("tests")),
-        "core lines": lines(files("study/core")),
+        "product lines": lines(*PRODUCT),
+        "test lines": lines("tests"),
+        "core lines": lines("study/core"),
         "tokens a code line": count / code,
         "comments a 100 code lines": 100 * comments / code,
         "code lines of the longest function": longest[0],
         "most locals of a function": crowded[0],
         "modules flat in study": len([*(ROOT / "study").glob("*.py")]),
     }
-    places = {
-        "code lines of the longest function": longest[1],
-        "most locals of a function": crowded[1],
-    }
-    return numbers, places
+    longest_of = "code lines of the longest function"
+    return numbers, {longest_of: longest[1], "most locals of a function": crowded[1]}
 
 
 def main() -> int:
