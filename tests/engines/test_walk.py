@@ -12,8 +12,8 @@ from study.engines import walk
 from study.engines.march import Data
 
 NAMES = [*TABLE, "gelu(tanh)"]
-SINGLE = ["relu", "tanh", "hard_tanh", "gelu"]
-"""Of these float32 is tried every day, too: each function and format takes seconds to compile."""
+DAILY = ["relu", "sigmoid", "tanh", "hard_tanh", "gelu"]
+"""The others at night: each function and format takes seconds to compile."""
 DTYPES = ["float32", "float64"]
 TOLERANCE = {"float32": 2e-4, "float64": 1e-12}
 both_formats = pytest.mark.parametrize("dtype", DTYPES)
@@ -38,13 +38,10 @@ def alike(df, told, tolerance):
     np.testing.assert_allclose(df.active_fraction, told.active_fraction, atol=0.02)
 
 
+@both_formats
 @pytest.mark.parametrize(
-    ("name", "dtype"),
-    [
-        *((name, "float64") for name in NAMES),
-        *((name, "float32") for name in SINGLE),
-        *(pytest.param(n, "float32", marks=pytest.mark.slow) for n in NAMES if n not in SINGLE),
-    ],
+    "name",
+    [name if name in DAILY else pytest.param(name, marks=pytest.mark.slow) for name in NAMES],
 )
 def test_frames_are_those_of_the_generic_walk(monkeypatch, name, dtype):
     """Also where signals die, leave the range, and where depths share a forward pass."""
@@ -72,8 +69,7 @@ def test_wide_networks_and_one_not_served(monkeypatch, dtype):
 @pytest.mark.parametrize("size", [0.0, 1e-30, 1.0, 1e30])
 def test_inputs_of_any_size_and_a_smaller_output(monkeypatch, dtype, size):
     rng = np.random.default_rng(0)
-    names = TABLE if dtype == "float64" else SINGLE
-    nets = [Network(name, n, 9, 1.2, dtype=dtype, kink=0.5) for name in names for n in (1, 5)]
+    nets = [Network(name, n, 9, 1.2, dtype=dtype, kink=0.5) for name in DAILY for n in (1, 5)]
     for n_in in (4, 20):
         data = {"inputs": size * rng.standard_normal((1, n_in))}
         for targets in ({}, {"targets": rng.standard_normal((1, 4))}):
@@ -146,10 +142,19 @@ def test_exponentials_are_right_to_units_in_the_last_place(name, units, dtype):
     np.testing.assert_array_equal(told[:3], getattr(np, name)(ends)[:3])
 
 
-def test_a_program_is_written_for_every_row_and_for_no_other_function():
-    for name in NAMES:
-        for dtype in map(np.dtype, DTYPES):
-            assert compiled.program(activation(name), 0.5, dtype)
+@both_formats
+@pytest.mark.parametrize("name", NAMES)
+def test_the_program_of_a_row_is_phi_and_its_derivative(name, dtype):
+    row, dtype = activation(name), np.dtype(dtype)
+    function, _ = compiled.compiled(compiled.program(row, 0.5, dtype), dtype)
+    z = np.array([-30, -3.1, -3, -1, -0.5, 0, 0.5, 1, 3, 3.1, 6, 30], dtype)
+    with np.errstate(all="ignore"):
+        pairs = np.array([function.py_func(x) for x in z])
+        expected = np.stack([row.phi(z), row.derivative(z, 0.5)], axis=1)
+        np.testing.assert_allclose(pairs, expected, rtol=2e4 * np.finfo(dtype).eps, atol=1e-30)
+
+
+def test_no_program_is_written_for_another_function():
     for function in (
         np.sin,
         lambda z: np.where(z.sum() > 0, z, z),
