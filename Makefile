@@ -41,7 +41,7 @@ docs: .venv/.docs .venv/.torch ## Build the site into build/docs, without a warn
 	$(PY) docs/links.py build/docs
 
 test: .venv/.ready .venv/.torch ## Run the tests (torch autograd is one of the witnesses)
-	$(PY) -m pytest -m "not slow" -n auto --dist worksteal
+	$(PY) -m pytest -n auto --dist worksteal
 
 test-slow: .venv/.ready .venv/.torch ## Run the tests that take minutes
 	$(PY) -m pytest -m slow -n auto --dist worksteal
@@ -50,7 +50,7 @@ test-faults: .venv/.ready .venv/.torch ## Do the bad things, all of them: 100 ki
 	$(PY) -m pytest -m faults
 
 nightly: .venv/.ready .venv/.torch ## All tests, slow ones too, with more examples; a sample of the results again
-	$(PY) -m pytest --hypothesis-profile=nightly -n auto --dist worksteal
+	$(PY) -m pytest -m "" --hypothesis-profile=nightly -n auto --dist worksteal
 	$(PY) -m study verify
 
 verify: .venv/.ready ## Check the results: files, provenance, identities, a sample computed again
