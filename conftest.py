@@ -1,5 +1,15 @@
-"""Without PyTorch the modules that need it are not collected."""
+"""Without PyTorch its modules are not collected; each example has figures of its own."""
 
 import importlib.util
+import sys
+
+import pytest
 
 collect_ignore = [] if importlib.util.find_spec("torch") else ["study/torch"]
+
+
+@pytest.fixture(autouse=True)
+def figures_are_closed():
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")

@@ -11,6 +11,7 @@ network whose weights you have; `theory` knows what to expect, `plot` draws any 
 """
 
 import pkgutil
+from typing import Any
 
 __version__ = "0.1.0"
 _PLACES = {
@@ -25,7 +26,7 @@ _PLACES = {
 __all__ = [name for name in _PLACES if name != "torch"]  # an extra, which * must not ask for
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     # Imported at first use: `python -m study --help` needs neither pandas nor numba.
     if name not in _PLACES:
         raise AttributeError(f"module 'study' has no attribute {name!r}")

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -90,6 +91,15 @@ EXPONENTIALS = {
     np.dtype(np.float32): _exponentials(np.float32, np.int32, terms=7, high_bits=12),
     np.dtype(np.float64): _exponentials(np.float64, np.int64, terms=14, high_bits=33),
 }
+
+
+class Language(NamedTuple):
+    """How a program is written: NumPy's and SciPy's functions for one number, and numbers."""
+
+    lines: Mapping[str, str]
+    number: str
+
+
 LINES = {
     "add": "{} + {}",
     "subtract": "{} - {}",
@@ -119,14 +129,36 @@ LINES = {
     "ndtr": "real(ndtr(float64({})))",
     "erfcx": "real(erfcx(float64({})))",
 }
-"""How NumPy's and SciPy's functions are written for one number."""
+PYTHON = Language(LINES, "real({!r})")
+_CHOICES = {
+    "absolute": "Math.abs({})",
+    "maximum": "{0} >= {1} ? {0} : {1}",
+    "minimum": "{0} <= {1} ? {0} : {1}",
+    "where": "{0} ? {1} : {2}",
+    "clip": "{0} < {1} ? {1} : {0} > {2} ? {2} : {0}",
+    "ones_like": "1 + 0 * {}",
+    "full_like": "{1} + 0 * {0}",
+    "cast": "{} ? 1 : 0",
+}
+_CALLS = {name: f"Math.{name}({{}})" for name in ("exp", "expm1", "tanh", "log1p")}
+_CALLS |= {name: f"{name}({{}})" for name in ("erf", "ndtr", "erfcx")}
+JAVASCRIPT = Language({**LINES, **_CHOICES, **_CALLS}, "({!r})")
+"""The explorer's script has erf, ndtr and erfcx."""
 
 
 class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
     """Stands for an array of a float dtype; what is done to it becomes lines of ``program``."""
 
-    def __init__(self, name: str, program: dict[str, str], dtype: np.dtype, truth: bool = False):
+    def __init__(
+        self,
+        name: str,
+        program: dict[str, str],
+        dtype: np.dtype,
+        truth: bool = False,
+        language: Language = PYTHON,
+    ):
         self.name = name
+        self.language = language
         self.program = program
         """Expression -> the variable that holds it: what is found twice is computed once."""
         self.dtype = dtype
@@ -150,11 +182,12 @@ class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
         return self._line("cast", [self]) if self.truth else self
 
     def _line(self, name: str, inputs) -> Symbol:
-        texts = [x.name if isinstance(x, Symbol) else f"real({float(x)!r})" for x in inputs]
-        expression = LINES[name].format(*texts)
+        lines, number = self.language
+        texts = [x.name if isinstance(x, Symbol) else number.format(float(x)) for x in inputs]
+        expression = lines[name].format(*texts)
         variable = self.program.setdefault(expression, f"v{len(self.program)}")
         truth = name.startswith(("less", "greater", "equal"))
-        return Symbol(variable, self.program, self.dtype, truth)
+        return Symbol(variable, self.program, self.dtype, truth, self.language)
 
 
 def program(row: Activation, kink: float, dtype: np.dtype) -> str | None:
@@ -176,6 +209,18 @@ def program(row: Activation, kink: float, dtype: np.dtype) -> str | None:
         return "\n".join(["def both(z):", *body, f"    return {phi.name}, {slope.name}"])
     except Exception:  # whatever a user's function does to what is no array
         return None
+
+
+def javascript(function: Callable[[Any], Any]) -> str:
+    """The source of a function of one number, from one of arrays.
+
+    >>> javascript(lambda z: np.maximum(z, 0) / 6)
+    '(z) => { const v0 = z >= (0.0) ? z : (0.0); const v1 = v0 / (6.0); return v1; }'
+    """
+    lines: dict[str, str] = {}
+    result = function(Symbol("z", lines, np.dtype(np.float64), language=JAVASCRIPT))
+    body = [f"const {variable} = {expression};" for expression, variable in lines.items()]
+    return " ".join(["(z) => {", *body, f"return {result.name}; }}"])
 
 
 def compiled(source: str, dtype: np.dtype) -> tuple[Callable, str]:

@@ -135,7 +135,9 @@ def _ticks(low: float, high: float) -> np.ndarray:
     return step * np.arange(math.ceil(low / step), math.floor(high / step) + 1)
 
 
-def _draw(figure: Any, x: Sequence, y: Sequence, symbol: str, colour: str, joined=True) -> None:
+def _draw(
+    figure: Any, x: Sequence, y: Sequence, symbol: str, colour: str, joined: bool = True
+) -> None:
     """Add the points that are finite."""
     points = pd.Series(np.asarray(y, float), x)
     points = points[np.isfinite(points)]

@@ -10,17 +10,6 @@ decay |z| and prefactor 1 / (1 + e)^2: the textbook's s (1 - s) is exactly 0 fro
 right to a few units in the last place everywhere. A row without decay has phi' as its prefactor.
 
 At a kink, phi' is ``(1 - kink) * left slope + kink * right slope``: ReLU'(0) = kink.
-
->>> import numpy as np
->>> float(activation("sigmoid").derivative(np.array([40.0]))[0])     # s (1 - s) would print 0
-4.248354255291589e-18
->>> activation("relu").derivative(np.array([-1.0, 0.0, 1.0]), kink=0.5)
-array([0. , 0.5, 1. ])
->>> activation("leaky_relu(0.2)").derivative(np.array([-1.0, 2.0]))
-array([0.2, 1. ])
->>> cube = activation(lambda z: z**3, name="cube")                   # its derivative is found
->>> cube.derivative(np.array([2.0]))
-array([12.])
 """
 
 from __future__ import annotations
@@ -29,7 +18,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy
@@ -57,11 +46,15 @@ PLAIN = Look()
 
 @dataclass(frozen=True, eq=False)
 class Activation:
-    """One row; its functions take and return arrays of one float dtype, elementwise."""
+    """One row; its functions take and return arrays of one float dtype, elementwise.
+
+    >>> activation("selu").slopes_at_infinity
+    (0.0, 1.0507009873554805)
+    """
 
     name: str
     phi: Callable[[Array], Array]
-    prefactor: Callable[[Array, Array | None, float], Array]
+    prefactor: Callable[[Array, Any, float], Array]
     """(z, e, kink) -> phi'(z) / e, where e = exp(-decay(z)), or None when there is no decay."""
     formula: Callable
     """(z, functions) -> phi(z) as a textbook has it, for complex numbers or balls."""
@@ -138,7 +131,7 @@ class Activation:
         return all(np.array_equal(self.phi(a * z), a * self.phi(z)) for a in (2.0**-9, 8.0))
 
 
-def _ramp(name: str, low: float, high: float, **about) -> Activation:
+def _ramp(name: str, low: float, high: float, **about: Any) -> Activation:
     """z from ``low`` to ``high``, constant beyond."""
 
     def slope(z: Array, e: None, kink: float) -> Array:
@@ -146,7 +139,7 @@ def _ramp(name: str, low: float, high: float, **about) -> Activation:
         right = steps(z, 1, 0, kink, at=high)
         return np.where(z < (low + high) / 2, left, right)
 
-    def formula(z, f):
+    def formula(z: Any, f: Any) -> Any:
         rising = functools.partial(
             f.choose, at=high, below=lambda z: z, above=lambda z: 0 * z + high
         )
@@ -162,7 +155,7 @@ def _ramp(name: str, low: float, high: float, **about) -> Activation:
     )
 
 
-def _hardswish_gate(f) -> Callable:
+def _hardswish_gate(f: Any) -> Callable:
     return lambda z: f.choose(z, 3, lambda z: (z + 3) / 6, lambda z: 0 * z + 1)
 
 
@@ -387,7 +380,7 @@ ALIASES = {
 _HINTS = {"prelu": "; its slope is trained, for one slope write 'leaky_relu(0.25)'"}
 
 
-def activation(kind: str | Activation | Callable, **about) -> Activation:
+def activation(kind: str | Activation | Callable, **about: Any) -> Activation:
     """The row of an activation.
 
     Parameters
@@ -403,6 +396,17 @@ def activation(kind: str | Activation | Callable, **about) -> Activation:
     ------
     ValueError
         For an unknown name, or a function that is no elementwise function of arrays.
+
+    Examples
+    --------
+    >>> float(activation("sigmoid").derivative(np.array([40.0]))[0])     # s (1 - s) would print 0
+    4.248354255291589e-18
+    >>> activation("relu").derivative(np.array([-1.0, 0.0]), kink=0.5)
+    array([0. , 0.5])
+    >>> activation("leaky_relu(0.2)").derivative(np.array([-1.0, 2.0]))
+    array([0.2, 1. ])
+    >>> activation(lambda z: z**3, name="cube").derivative(np.array([2.0]))      # it is found
+    array([12.])
     """
     if isinstance(kind, Activation) and not about:
         return kind
@@ -422,7 +426,7 @@ def activation(kind: str | Activation | Callable, **about) -> Activation:
 
 def _of_function(
     function: Callable,
-    name: str | None = None,
+    name: str = "",
     derivative: Callable | None = None,
     kinks: Sequence[float] = (),
     look: Look = PLAIN,

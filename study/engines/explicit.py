@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,7 +44,7 @@ class GivenLayer(RecordedLayer):
     square: float | None = None
     """The sum of squares of ``self.W``, once that is in range."""
 
-    def __init__(self, W: Array, b: Array | None, *about: object):
+    def __init__(self, W: Array, b: Array | None, *about: Any):
         super().__init__(*about)
         self.W = W
         self.b = b
@@ -162,17 +163,15 @@ def backpropagate(
     return frame(record.columns(every, one, one, norms[:, None]))
 
 
-def _walk(
-    layers: list[GivenLayer], r: Scaled, target: Array | None, direction: Array | None
-) -> None:
+def _walk(layers: list[GivenLayer], r: Scaled, target: Array | None, direction: Any) -> None:
     """One pass up and one down, taken in by the layers' record."""
     record = layers[0].record
     trace, r = recorded_forward(layers, r)
     dr = Scaled(direction[None], 0) if target is None else cost_gradient(r, target)
     dr = settle(dr.mantissa, dr.exponent)
     record.upstream.put(len(layers), dr)
-    for step in backward(trace, dr):
-        record.put(step.layer.k, step, EVERY)
+    for k, step in zip(reversed(range(len(layers))), backward(trace, dr), strict=True):
+        record.put(k, step, EVERY)
 
 
 def _dtype(dtype: str | None, weights: list) -> np.dtype:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -155,7 +155,8 @@ class Together(NamedTuple):
         depth = max(depths)
         size = np.dtype(first.dtype).itemsize
         rows = len(self.nets) * batch
-        recorded = sum(depths if layers == "all" else (min(layers, d) for d in depths))
+        most = depth if isinstance(layers, str) else layers
+        recorded = sum(min(most, d) for d in depths)
         frame = 8 * len(PROFILE_COLUMNS) * seeds * recorded
         squares = 8 * depth * (8 * rows + (first.width if self.engine == "dense" else 0))
         # r and z of the layers that are kept, and the copies of a layer being walked
@@ -180,7 +181,7 @@ def _engine(asked: str, law: str, width: int, batch: int) -> str:
     return "matrix_free" if faster else "dense"
 
 
-def _data(batch: int, inputs, targets, nets: list[Network], dtype: np.dtype) -> Data:
+def _data(batch: int, inputs: Any, targets: Any, nets: list[Network], dtype: np.dtype) -> Data:
     """Inputs and targets in ``dtype``, if they fit one another and every network."""
     if inputs is None:
         if targets is not None:

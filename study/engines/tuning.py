@@ -62,11 +62,11 @@ def tuned_rate(losses: Callable[[Array, int], Sequence[float]], few: int, many: 
     first = tried(HALF_DECADES, few)
     while (place := _beyond(first)) is not None:
         first |= tried([place], few)
-    finalists = sorted(sorted(first), key=first.get)[:FINALISTS]
+    finalists = sorted(sorted(first), key=first.__getitem__)[:FINALISTS]
     last = tried(finalists, many)
     while (place := _beyond(last)) is not None:
         last |= tried([place], many)
-    best = min(last, key=last.get)
+    best = min(last, key=last.__getitem__)
     enclosed = {best - 1, best + 1} <= set(last) and math.isfinite(last[best])
     rates = {rate_of(place): loss for place, loss in last.items()}
     return Tuned(rate_of(best), last[best], enclosed, rates)
@@ -74,7 +74,7 @@ def tuned_rate(losses: Callable[[Array, int], Sequence[float]], few: int, many: 
 
 def _beyond(tried: dict[int, float]) -> int | None:
     """A neighbour of the best that has not been tried, if there is one within the limits."""
-    best = min(sorted(tried), key=tried.get)
+    best = min(sorted(tried), key=tried.__getitem__)
     for place in (best - 1, best + 1):
         if place not in tried and LIMITS[0] <= place <= LIMITS[1]:
             return place

@@ -14,6 +14,7 @@ returns matplotlib axes, or a seaborn grid where ``col`` or ``row`` is given.
 """
 
 import importlib
+from typing import Any
 
 _HOME = {
     "words": ("depth", "factors", "profile", "spectrum", "training"),
@@ -27,7 +28,7 @@ _MODULES = {name: f"{__name__}.{module}" for module, names in _HOME.items() for 
 __all__ = list(_MODULES)
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     # seaborn takes 1.6 s to import, which those who want the float ranges need not wait for.
     if name in _MODULES:
         return getattr(importlib.import_module(_MODULES[name]), name)

@@ -34,8 +34,8 @@ def profile(net: dict) -> dict:
     """log10_grad_norm layer by layer: mean field, with the width's own drift where it is known."""
     layers = places(0, net["depth"] - 1)
     law = net.get("weights", "gaussian")
-    network = [net[name] for name in ("activation", "sigma_w", "sigma_b", "depth", "width")]
-    norms = log10_norms(*network, layers, law if law in KURTOSIS else None)
+    network = {name: net[name] for name in ("activation", "sigma_w", "sigma_b", "depth", "width")}
+    norms = log10_norms(**network, layers=layers, weights=law if law in KURTOSIS else None)
     return {"layer": layers, "log10_grad_norm": norms}
 
 

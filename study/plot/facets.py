@@ -27,7 +27,10 @@ def facets(
         return ax, [(ax, {})]
     if ax is not None:
         raise ValueError("ax is not allowed with col or row; allowed: one of the two")
-    orders = {"col_order": in_order(col, df), "row_order": in_order(row, df)}
+    orders = {
+        "col_order": in_order(col, df) if col else None,
+        "row_order": in_order(row, df) if row else None,
+    }
     with mpl.rc_context({"figure.constrained_layout.use": False}):  # seaborn lays out on its own
         grid = sns.FacetGrid(df[names].drop_duplicates(), col=col, row=row, despine=False, **orders)
     grid.figure.set_size_inches(WIDTH, height * len(grid.axes) + 0.2)
@@ -36,7 +39,7 @@ def facets(
     for key, panel in grid.axes_dict.items():
         where = dict(zip(names, key if len(names) == 2 else (key,), strict=True))
         title = ", ".join(called(name, value) for name, value in where.items())
-        panel.set_title(title, color=COLOURS.get(where.get("activation"), "black"))
+        panel.set_title(title, color=COLOURS.get(str(where.get("activation")), "black"))
         panels.append((panel, where))
     return grid, panels
 
@@ -57,10 +60,8 @@ def label_axes(drawn: Axes | sns.FacetGrid, x: str, y: str) -> None:
         drawn.set(xlabel=axis_name(x), ylabel=axis_name(y))
 
 
-def in_order(column: str | None, df: pd.DataFrame) -> list | None:
+def in_order(column: str, df: pd.DataFrame) -> list:
     """The values of a column in the order of its panels and colours: numbers by size."""
-    if column is None:
-        return None
     there = list(df[column].unique())
     if column == "activation":
         order = [*COLOURS, *there]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,8 +35,8 @@ def need(df: pd.DataFrame, names: Sequence[str], of: str = "") -> None:
 def mixed(df: pd.DataFrame, by: Sequence[str], axes: Sequence[str]) -> list[str]:
     """The columns that tell networks apart which one curve would hold."""
     # A frame of torch has a row a parameter: activations and formats may change along its layers.
-    names = ("parameter", "step") if "name" in df else VARIED
-    names = [name for name in names if name in df and name not in (*by, *axes)]
+    varied = ["parameter", "step"] if "name" in df else VARIED
+    names = [name for name in varied if name in df and name not in (*by, *axes)]
     others = [name for name in names if df[name].nunique() > 1]
     by = [name for name in (*by, *axes[:1]) if name in df]
     if not others or not by:
@@ -48,7 +49,7 @@ def reduced(
     df: pd.DataFrame,
     axes: Sequence[str],
     value: str,
-    look: Mapping[str, object],
+    look: Mapping[str, Any],
     interval: tuple[str, str] | None = None,
 ) -> pd.DataFrame:
     """What is drawn: a row for each of the axes and mapped columns, with value, low and high.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -44,7 +45,7 @@ def curves(
     palette: object = None,
     height: float = 2.0,
     ax: Axes | None = None,
-    **line,
+    **line: Any,
 ) -> Axes | sns.FacetGrid:
     """Draw y against x: marks at the median over seeds with its 95 % interval, theory as lines.
 
@@ -68,6 +69,12 @@ def curves(
     Returns
     -------
     matplotlib Axes, or a seaborn FacetGrid with col or row; what cannot be drawn raises ValueError.
+
+    Examples
+    --------
+    >>> df = pd.DataFrame({"width": [8, 8, 64, 64], "seed": [0, 1] * 2, "gain": [1, 2, 3, 5]})
+    >>> curves(df, "width", "gain", log="x").get_xscale()
+    'log'
     """
     points = reduced(df, [x], y, {"hue": hue, "style": style, "col": col, "row": row}, interval)
     colours = colours_of(hue, df, palette)
@@ -100,7 +107,8 @@ def curves(
         if floats:  # once all panels have their say in limits that they share
             for panel, _ in panels:
                 shade_float_ranges(panel)
-        panel.figure.draw_without_rendering()  # the layout, which the labels need
+        figure: Any = panel.figure
+        figure.draw_without_rendering()  # the layout, which the labels need
         if hue is not None and not legend:
             for panel, where in panels:
                 _name_curves(panel, rows_of(points, where), x, hue, colours)
@@ -109,7 +117,7 @@ def curves(
 
 def _look(hue: str | None, style: str | None, colours: dict) -> dict:
     """What seaborn is told of the medians: a mark a value of style, or else of hue."""
-    look = {"markeredgewidth": 0}
+    look: dict[str, Any] = {"markeredgewidth": 0}
     if hue is not None:
         look |= {"hue": hue, "hue_order": list(colours), "palette": colours}
     if style not in (None, hue):
@@ -132,8 +140,8 @@ def _medians(ax: Axes, points: pd.DataFrame, x: str, legend: bool, line: dict) -
     sns.lineplot(
         finite, x=x, y="value", estimator=None, errorbar=None, ax=ax, legend=legend, **line
     )
-    if legend:
-        for text in ax.get_legend().get_texts():
+    if legend and (shown := ax.get_legend()):
+        for text in shown.get_texts():
             text.set_text(NAMES.get(text.get_text(), text.get_text()))
 
 

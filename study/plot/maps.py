@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,7 +26,7 @@ def phase(
     x: str = "sigma_w",
     y: str = "depth",
     theory: bool | None = None,
-    **layout,
+    **layout: Any,
 ) -> Axes | sns.FacetGrid:
     """Draw a map of what the gradient gains or loses, a square a network.
 
@@ -39,6 +40,12 @@ def phase(
     theory : draw where mean field has chi = 1 (solid) and, with depth as y, where the gradient
         changes by 3 decades (dashed) and leaves float32 (dotted)
     **layout : col, row, height, ax; they and what is returned are those of `study.plot.curves`
+
+    Examples
+    --------
+    >>> import study
+    >>> nets = [study.Network("tanh", depth, 32, s) for depth in (5, 10) for s in (0.5, 1.0, 2.0)]
+    >>> ax = study.plot.phase(study.profile(nets, range(3)))
     """
     df = read(df)
     if value == "decades" and value not in df:
@@ -49,7 +56,7 @@ def phase(
             only = points[axis].iloc[0]
             raise ValueError(f"column {axis!r} has one value, {only}; allowed: at least two")
     low, high = FLOAT32_DECADES
-    look = {"cmap": DECADES, "vmin": low, "vmax": high, "rasterized": True}
+    look: dict[str, Any] = {"cmap": DECADES, "vmin": low, "vmax": high, "rasterized": True}
     with house_style():
         drawn, panels = facets(df, **layout)
         for panel, where in panels:
@@ -94,7 +101,11 @@ def _theory(ax: Axes, df: pd.DataFrame, x: str, y: str) -> None:
 
 
 def table(cells: pd.DataFrame, form: str, ax: Axes) -> Axes:
-    """Draw a frame as a table, darker where a number is above 0; ``form`` is "{:.2g} %", say."""
+    """Draw a frame as a table, darker where a number is above 0; ``form`` is "{:.2g} %", say.
+
+    >>> shares = pd.DataFrame({"relu": [0.0, 3.5]}, index=["float32", "float16"])
+    >>> ax = table(shares, "{:.2g} %", sns.FacetGrid(shares).ax)
+    """
     with house_style():
         look = {"cmap": "Oranges", "vmax": 3, "cbar": False, "linewidths": 1}
         sns.heatmap(cells > 0, annot=cells.map(form.format), fmt="", ax=ax, **look)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -22,7 +24,7 @@ def dots(
     log: bool = False,
     legend: bool = True,
     palette: object = None,
-    **layout,
+    **layout: Any,
 ) -> Axes | sns.FacetGrid:
     """Draw the median of x over seeds, with its 95 % interval, in a row for each value of y.
 
@@ -36,6 +38,12 @@ def dots(
     theory : DataFrame with x, y and the mapped columns; drawn as upright strokes
     **layout : col, row, height, ax; they and the rest, and what is returned, are as in
         `study.plot.curves`
+
+    Examples
+    --------
+    >>> df = pd.DataFrame({"activation": ["relu", "tanh"], "seed": [0, 0], "decades": [-1.5, 0.5]})
+    >>> [label.get_text() for label in dots(df, "decades", "activation").get_yticklabels()]
+    ['ReLU', 'tanh']
     """
     plain = hue is None and y != "activation"  # the row says it all
     hue = hue or y
@@ -53,8 +61,8 @@ def dots(
                 level_dots = inside[inside[hue] == level]
                 heights = level_dots[y].map(places).to_numpy(float)
                 panel.hlines(heights, level_dots["low"], level_dots["high"], color=colour, lw=0.9)
-                look = {"color": colour, "mew": 0, "ms": 4, "label": called(hue, level)}
-                panel.plot(level_dots["value"], heights, marks[level], **look)
+                look: dict[str, Any] = {"color": colour, "label": called(hue, level)}
+                panel.plot(level_dots["value"], heights, marks[level], mew=0, ms=4, **look)
             if theory is not None:
                 law = rows_of(theory, where)
                 panel.plot(law[x], law[y].map(places), "|", color="black", ms=8, mew=0.9, zorder=1)

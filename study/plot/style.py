@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from operator import itemgetter
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -56,8 +57,13 @@ def house_style() -> AbstractContextManager:
     return plt.style.context(["default", "study.plot.paper"])
 
 
-def panels(rows: int, columns: int, height: float, **shared) -> tuple[Figure, np.ndarray]:
-    """A grid of panels laid out without overlap, ``height`` inches high and as wide as the text."""
+def panels(rows: int, columns: int, height: float, **shared: Any) -> tuple[Figure, np.ndarray]:
+    """A grid of panels laid out without overlap, ``height`` inches high and as wide as the text.
+
+    >>> figure, axes = panels(1, 2, 2.5, sharey=True)
+    >>> axes.shape
+    (1, 2)
+    """
     with house_style():
         return plt.subplots(rows, columns, figsize=(WIDTH, height), squeeze=False, **shared)
 

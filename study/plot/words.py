@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
 
 from study.plot import expected
 from study.plot.frames import FACTORS, ROLES, decades, need, read
@@ -12,8 +15,13 @@ from study.plot.lines import curves
 from study.plot.rows import dots
 from study.statistics.summaries import NETWORK, VARIED
 
+Theory: TypeAlias = bool | pd.DataFrame | None
+Drawn: TypeAlias = Axes | sns.FacetGrid
 
-def profile(df: pd.DataFrame | str | Path, y: str = "log10_grad_norm", theory=None, **look):
+
+def profile(
+    df: pd.DataFrame | str | Path, y: str = "log10_grad_norm", theory: Theory = None, **look: Any
+) -> Drawn:
     """Draw a norm against layer: median over seeds, its 95 % interval as a band or bars.
 
     Parameters
@@ -40,7 +48,9 @@ def profile(df: pd.DataFrame | str | Path, y: str = "log10_grad_norm", theory=No
     return curves(df, "layer", y, theory=theory, **{"floats": True} | look)
 
 
-def depth(df: pd.DataFrame | str | Path, y: str = "decades", theory=None, **look):
+def depth(
+    df: pd.DataFrame | str | Path, y: str = "decades", theory: Theory = None, **look: Any
+) -> Drawn:
     """Draw what reaches the input against depth.
 
     Parameters
@@ -50,6 +60,13 @@ def depth(df: pd.DataFrame | str | Path, y: str = "decades", theory=None, **look
         column, of a frame with layers that of layer 0
     theory : True draws the decades that theory expects; or a DataFrame of lines
     **look : hue, style, col, row and the rest of `study.plot.curves`
+
+    Examples
+    --------
+    >>> import study
+    >>> nets = [study.Network(name, depth, 32) for name in ("relu", "tanh") for depth in (5, 10)]
+    >>> study.plot.depth(study.profile(nets, range(3)), hue="activation").get_xlabel()
+    'depth (layers)'
     """
     df = read(df)
     if y == "decades" and y not in df:
@@ -68,7 +85,9 @@ def depth(df: pd.DataFrame | str | Path, y: str = "decades", theory=None, **look
     return curves(df, "depth", y, theory=theory, **{"floats": True} | look)
 
 
-def factors(df: pd.DataFrame | str | Path, per: str = "layer", theory=None, **look):
+def factors(
+    df: pd.DataFrame | str | Path, per: str = "layer", theory: Theory = None, **look: Any
+) -> Drawn:
     """Draw what the derivative did to the gradient, what the weights did, and both.
 
     Parameters
@@ -78,6 +97,12 @@ def factors(df: pd.DataFrame | str | Path, per: str = "layer", theory=None, **lo
         a value of ``y`` (by default activation)
     theory : True draws mean field's 1/2 log10 E phi'^2 and log10 sigma_w
     **look : the rest of `study.plot.curves` or `study.plot.dots`; the hue is the factor
+
+    Examples
+    --------
+    >>> import study
+    >>> df = study.profile(study.Network("sigmoid", 20, 32, sigma_w=1.0), range(3))
+    >>> ax = study.plot.factors(df, theory=True)
     """
     if per not in ("layer", "network"):
         raise ValueError(f"per = {per!r}; allowed: layer, network")
@@ -106,13 +131,19 @@ def _by_factor(df: pd.DataFrame, mapped: list[str], per: str) -> pd.DataFrame:
     return pd.concat(frames).groupby(keys, sort=False, as_index=False).decades_a_layer.mean()
 
 
-def spectrum(df: pd.DataFrame | str | Path, x: str = "rank", **look):
+def spectrum(df: pd.DataFrame | str | Path, x: str = "rank", **look: Any) -> Drawn:
     """Draw the singular values of a Jacobian, as log10, by rank, or against depth with x="depth".
 
     Parameters
     ----------
     df : columns log10_s_1, log10_s_2, ..., or rank and log10_singular_value
     **look : theory as a DataFrame of lines, and the rest of `study.plot.curves`
+
+    Examples
+    --------
+    >>> df = pd.DataFrame({"depth": [10], "seed": [0], "log10_s_1": [0.2], "log10_s_2": [-1.5]})
+    >>> spectrum(df).get_xlabel()
+    'rank $k$'
     """
     df = read(df)
     y = "log10_singular_value"
@@ -124,7 +155,7 @@ def spectrum(df: pd.DataFrame | str | Path, x: str = "rank", **look):
     return curves(df, x, y, **look)
 
 
-def training(df: pd.DataFrame | str | Path, y: str = "loss", **look):
+def training(df: pd.DataFrame | str | Path, y: str = "loss", **look: Any) -> Drawn:
     """Draw loss, accuracy or a norm against the step of training.
 
     Parameters
@@ -132,6 +163,12 @@ def training(df: pd.DataFrame | str | Path, y: str = "loss", **look):
     df : columns step and y: a log of `study.engines.training`, a frame of `study.torch.watch`
     y : the column drawn
     **look : hue, style, col, row and the rest of `study.plot.curves`
+
+    Examples
+    --------
+    >>> df = pd.DataFrame({"step": [0, 10, 20], "loss": [2.3, 1.1, 0.6]})
+    >>> training(df, log="y").get_yscale()
+    'log'
     """
     return curves(read(df), "step", y, **look)
 

@@ -30,7 +30,8 @@ def _explained(name: str, meanings: Mapping[str, str | Column]) -> Column | None
     """What a column holds: as an experiment says, of any type, or as all frames have it."""
     column = meanings.get(name) or PROFILE_COLUMNS.get(name)
     if isinstance(column, str):
-        words, unit = re.fullmatch(r"(?s)(.*?)(?:\s*\[([^\[\]]*)\])?", column).groups()
+        found = re.fullmatch(r"(?s)(.*?)(?:\s*\[([^\[\]]*)\])?", column)
+        words, unit = found.groups() if found else (column, "")
         return Column("", unit or "", words)
     return column
 

@@ -26,7 +26,7 @@ def recorded_layers(depth: int, layers: str | int = "all") -> np.ndarray:
     >>> recorded_layers(1000, 7).tolist()
     [0, 7, 62, 500, 937, 992, 999]
     """
-    if layers == "all" or layers >= depth:
+    if isinstance(layers, str) or layers >= depth:  # "all"
         return np.arange(depth)
     half = (layers + 1) // 2
     near = np.geomspace(1, depth / 2, half).round().astype(int) - 1

@@ -206,6 +206,10 @@ def read_table(path: Path) -> pd.DataFrame:
 
     FileNotFoundError where one of its two files is missing, ValueError where it is damaged: the
     checksum, the columns or a value do not agree. The message names the command that makes it.
+
+    >>> read_table("results/none/a.csv")                # doctest: +IGNORE_EXCEPTION_DETAIL
+    Traceback (most recent call last):
+    FileNotFoundError: results/none/a.csv is missing
     """
     path = Path(path)
     about = read_about(path)

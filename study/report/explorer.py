@@ -1,7 +1,8 @@
 """The explorer: one page, opened offline, that shows every network of the atlas layer by layer.
 
-Tables, charts in Vega-Lite, template, style and script in one file. The script chooses rows of the
-tables and compares them with the ranges of floats; it computes no other number.
+Tables, charts in Vega-Lite, template, style and script in one file. One script chooses rows of the
+tables and compares them with the ranges of floats. Another simulates networks: its activations are
+written from the rows of the study's table, by the tracing that compiles them.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.colors import to_hex
 
 from study import theory
+from study.arithmetic.compiled import javascript
+from study.core.activations import TABLE, Activation
 from study.plot.floats import decades
 from study.plot.style import COLOURS, DECADES, NAMES
 from study.records import tables as records
@@ -64,6 +68,7 @@ def build(results: Path, folder: Path) -> str:
         "explorer.html",
         colours=_INK,
         library=vega().javascript_bundle("window.vegaEmbed = vegaEmbed;"),
+        activations={name: _scripted(row) for name, row in TABLE.items()},
         settings=json.dumps(settings, ensure_ascii=False, sort_keys=True).replace("</", "<\\/"),
         links={name: Path(os.path.relpath(p, folder)).as_posix() for name, p in paths.items()},
         csv={name: path.read_text(encoding="utf-8") for name, path in paths.items()},
@@ -79,10 +84,25 @@ def vega() -> Any:
     return vl_convert
 
 
+def _scripted(row: Activation) -> dict[str, str]:
+    """An activation in JavaScript: phi, phi' and what is needed beyond the float range."""
+    traits = {
+        "zero": row.slopes_at_zero,
+        "infinity": row.slopes_at_infinity,
+        "scaleFree": row.scale_free,
+        "throughZero": bool(row.phi(np.zeros(1)) == 0),
+    }
+    return {
+        "phi": javascript(row.phi),
+        "slope": javascript(row.derivative),
+        "traits": json.dumps(traits),
+    }
+
+
 def _settings(networks: pd.DataFrame, dictionary: pd.DataFrame) -> dict[str, Any]:
     """What the script needs beside the tables."""
     activations = {}
-    for name in networks["activation"].unique():
+    for name in TABLE:
         critical = theory.critical_sigma_w(name)
         activations[name] = {"name": NAMES[name], "colour": COLOURS[name], "critical": critical}
     largest = 10 ** math.ceil(math.log10(networks["gain"].abs().max()))

@@ -217,7 +217,8 @@ def _claims(path: Path) -> pd.DataFrame:
 def _summary(name: str, results: Path) -> str:
     """What the page of an experiment's own says in a sentence."""
     experiment = load(name)
-    return experiment.page(read_results(results, name, experiment.version)).summary
+    page = experiment.page
+    return page(read_results(results, name, experiment.version)).summary if page else ""
 
 
 def _caption(figure: Path) -> str:

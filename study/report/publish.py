@@ -109,7 +109,7 @@ def _drawn(name: str, draw: Callable[[Mapping], Any], tables: Mapping) -> dict[s
         figures = draw(tables)
     if not isinstance(figures, dict):
         figures = {"": figures}
-    files = {}
+    files: dict[str, bytes] = {}
     for ending, figure in figures.items():
         if not figure.get_label():
             figure.set_label(_caption(inspect.getdoc(draw) or "", ending, set(figures)))

@@ -70,6 +70,9 @@ class Experiment:
     name, module : given by `load`
 
     ValueError names the field that breaks the contract, its value and what is allowed.
+
+    >>> load("depth_decay").question
+    'How much of the gradient reaches the input, by activation, weight scale and depth?'
     """
 
     question: str
@@ -152,6 +155,9 @@ def discover() -> list[str]:
     """Return the names of all experiments, those that the package calls `FIRST` ahead.
 
     None is imported.
+
+    >>> "depth_decay" in discover()
+    True
     """
     package = importlib.import_module(PACKAGE)
     modules = pkgutil.iter_modules(package.__path__)
@@ -165,21 +171,27 @@ def _source(name: str) -> Path:
     if name not in known:
         allowed = f"{', '.join(known)}{nearest(name, known)}"
         raise ValueError(f"experiment {name!r} is unknown; allowed: {allowed}")
-    return Path(importlib.util.find_spec(f"{PACKAGE}.{name}").origin)
+    spec = importlib.util.find_spec(f"{PACKAGE}.{name}")
+    return Path(str(spec and spec.origin))
 
 
 def question(name: str) -> str:
     """Return the question of an experiment, read from its source without importing it."""
     # To import all experiments takes seconds, and one that is broken would hide the others.
     for node in ast.walk(ast.parse(_source(name).read_text(encoding="utf-8"))):
-        is_question = isinstance(node, ast.keyword) and node.arg == "question"
-        if is_question and isinstance(node.value, ast.Constant):
-            return node.value.value
+        if not isinstance(node, ast.keyword) or node.arg != "question":
+            continue
+        if isinstance(node.value, ast.Constant):
+            return str(node.value.value)
     raise ValueError(f"{PACKAGE}.{name}: question is missing; allowed: Experiment(question='...')")
 
 
 def load(name: str) -> Experiment:
-    """Import an experiment; ValueError when there is none, or it breaks the contract."""
+    """Import an experiment; ValueError when there is none, or it breaks the contract.
+
+    >>> load("depth_decay").version >= 0
+    True
+    """
     _source(name)
     try:
         module = importlib.import_module(f"{PACKAGE}.{name}")

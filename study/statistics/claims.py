@@ -80,10 +80,13 @@ def at_level(level: float) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number from data, its confidence interval, which may be infinite, and independent seeds.
+    """A number from data, its interval, which may be infinite, and how many seeds gave it.
 
     ``learned`` is the share of the networks behind it that learned, where it is about what training
     does; below `LEARNED` the number may be NaN.
+
+    >>> Estimate(0.5, low=0.4, high=0.6, n=20).n
+    20
     """
 
     value: float
@@ -102,7 +105,11 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Threshold:
-    """The values for which a claim is true: those from `low` to `high`."""
+    """The values for which a claim is true: those from `low` to `high`.
+
+    >>> str(within(-1, 1))
+    'within -1 to 1'
+    """
 
     low: float = -math.inf
     high: float = math.inf
@@ -122,12 +129,20 @@ class Threshold:
 
 
 def below(limit: float) -> Threshold:
-    """The claim is true of values below `limit`."""
+    """The claim is true of values below `limit`.
+
+    >>> str(below(-38))
+    'below -38'
+    """
     return Threshold(high=limit)
 
 
 def above(limit: float) -> Threshold:
-    """The claim is true of values above `limit`."""
+    """The claim is true of values above `limit`.
+
+    >>> str(above(38))
+    'above 38'
+    """
     return Threshold(low=limit)
 
 
@@ -171,6 +186,17 @@ class Claim:
         popular saying as its holders would put it, so that "refuted" contradicts them
     source : who says it and where, of a saying
     negligible : values too near to no effect to matter, if the threshold is not such a size itself
+
+    Examples
+    --------
+    >>> claim = Claim(
+    ...     name="the gradient vanishes",
+    ...     statement="Median decades that it gains; beyond float32.",
+    ...     threshold=below(-38),
+    ...     judge=lambda tables: bootstrap_over_seeds(
+    ...         tables["gains"], lambda df: df["decades"].median()
+    ...     ),
+    ... )
     """
 
     name: str

@@ -164,14 +164,14 @@ def lost_at(depths: Sequence[float], decades: Sequence[float], limit: float) -> 
     >>> lost_at([1, 2, 4, 8], [1, 2, 4, 8], 3.0), lost_at([1, 2, 4, 8], [0, 0, 1, 1], 3.0)
     ((3.0, False), (8.0, True))
     """
-    depths = np.append(0.0, depths)
-    decades = np.append(0.0, decades)
-    lost = decades > limit
+    x = np.append(0.0, depths)
+    y = np.append(0.0, decades)
+    lost = y > limit
     if not lost.any():
-        return float(depths[-1]), True
+        return float(x[-1]), True
     k = int(np.argmax(lost))
-    share = (limit - decades[k - 1]) / (decades[k] - decades[k - 1])  # 0 where all is lost at once
-    return float(depths[k - 1] + share * (depths[k] - depths[k - 1])), False
+    share = (limit - y[k - 1]) / (y[k] - y[k - 1])  # 0 where all is lost at once
+    return float(x[k - 1] + share * (x[k] - x[k - 1])), False
 
 
 def median_lost_at(decays: pd.DataFrame, limit: float) -> Estimate:

@@ -171,8 +171,8 @@ def drift_and_spread(
             f"activation = {row.name!r}, sigma_w = {sigma_w}, sigma_b = {sigma_b}: q_star = {q}; "
             "allowed: a fixed point between 0 and inf, at which q comes to rest"
         )
-    q = np.array([q])
-    law = _solved(q, _averages(row, q, sw2, sb2), excess, 0.0, _at_rest, _at_rest)
+    at_rest = np.array([q])
+    law = _solved(at_rest, _averages(row, at_rest, sw2, sb2), excess, 0.0, _at_rest, _at_rest)
     return Spread(-float(law.gain_shift[0]), float(law.gain_variance[0]))
 
 

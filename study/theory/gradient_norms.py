@@ -30,7 +30,7 @@ def log10_norms(
     sigma_b: float,
     depth: int,
     width: int,
-    layers: Sequence[int],
+    layers: Sequence[int] | Array,
     weights: str | None = None,
 ) -> Array:
     """The mean of log10 ||dC/dW^(k)|| for each k of `layers`, from 0, next to the input.
@@ -67,8 +67,8 @@ def log10_norms(
         share = np.exp(np.minimum(log_signal + log_sw2 - np.log(law.q[layers]), 0))
     shift = law.length_shift[layers] / share
     shift -= (1 - share) * law.length_variance[layers] / share**2 / 2
-    log_gain = [law.gain(width, int(k)).mean for k in layers]
-    return (log_square + shift / width + log_gain) / math.log(100)
+    gains = [law.gain(width, int(k)).mean for k in layers]
+    return (log_square + shift / width + gains) / math.log(100)
 
 
 def _log_square(row: Activation, log_sw2: float, path: Trajectory, k: int) -> float:
@@ -83,7 +83,7 @@ def _log_square(row: Activation, log_sw2: float, path: Trajectory, k: int) -> fl
 
 
 def gradient_decades(
-    activation: ActivationLike, sigma_w: float, depth: int, width: int, down: Sequence[int]
+    activation: ActivationLike, sigma_w: float, depth: int, width: int, down: Sequence[int] | Array
 ) -> Array:
     """log10 of ||dC/dr^(depth - d)|| / ||dC/dr^(depth)|| for each d of `down`. No bias.
 

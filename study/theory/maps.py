@@ -140,7 +140,7 @@ def trajectory(
         q[k:] = variance_map(row, q[k - 1], sigma_w, sigma_b)
         if q[k] == q[k - 1] or math.isclose(q[k], q[k - 1], rel_tol=1e-15):
             break  # it has arrived
-    return Trajectory(q, gradient_factor(row, q, sigma_w))
+    return Trajectory(q, np.asarray(gradient_factor(row, q, sigma_w)))
 
 
 def deviation(field: str, value: float) -> float:

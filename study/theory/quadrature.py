@@ -22,6 +22,7 @@ _LEGENDRE = np.polynomial.legendre.legvander(_NODES, 19) * (np.arange(20) + 0.5)
 _TAIL = _WEIGHTS[:, None] * _LEGENDRE[:, -3:]
 # In standard deviations. Beyond 10 a polynomial of degree 4 has less than 1e-18 of its moment.
 _LADDER = np.array([-10.0, -6.5, -4.0, -2.0, 0.0, 2.0, 4.0, 6.5, 10.0])
+Floats = Sequence[float] | Array
 _BLOCK = 128  # standard deviations at once: a few MB of nodes
 _MOST_PANELS = 2000
 
@@ -85,7 +86,7 @@ def panels(cuts: Array) -> tuple[Array, Array]:
     return nodes.reshape(shape), (half * _WEIGHTS).reshape(shape)
 
 
-def gaussian_nodes(mean: float | Array, std: Array, breaks: Array) -> tuple[Array, Array]:
+def gaussian_nodes(mean: float | Array, std: float | Array, breaks: Array) -> tuple[Array, Array]:
     """Nodes x and probability weights of N(mean, std^2), along a new last axis."""
     mean = np.asarray(mean)[..., None]
     std = np.asarray(std)[..., None]
@@ -97,9 +98,7 @@ def gaussian_nodes(mean: float | Array, std: Array, breaks: Array) -> tuple[Arra
     return mean + std * z, weights * np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)
 
 
-def expectation(
-    f: Callable[[Array], Array], std: float | Array, breaks: Sequence[float] = (0.0,)
-) -> Array:
+def expectation(f: Callable[[Array], Array], std: float | Array, breaks: Floats = (0.0,)) -> Array:
     """E f(x) for x normal of mean 0, in the shape of ``std``, which may be 0.
 
     f takes an array and returns one of its shape, or several along a new first axis. It grows no
@@ -123,8 +122,8 @@ def pair_expectation(
     f: Callable[[Array, Array], Array],
     std: float,
     gap: float,
-    breaks: Sequence[float] = (0.0,),
-    kinks: Sequence[float] = (0.0,),
+    breaks: Floats = (0.0,),
+    kinks: Floats = (0.0,),
 ) -> float:
     """E f(u1, u2) for centred normals of one standard deviation and correlation 1 - gap.
 

@@ -10,6 +10,7 @@ import operator
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -126,7 +127,7 @@ def bad(field: str, value: object, allowed: str) -> ValueError:
     return ValueError(f"{field} = {value!r}; allowed: {allowed}")
 
 
-def integer(field: str, value: object, low: int, high: int | None = None) -> int:
+def integer(field: str, value: Any, low: int, high: int | None = None) -> int:
     """``value`` as an int within [low, high]; booleans and fractions are refused."""
     allowed = f"an integer >= {low}" if high is None else f"an integer from {low} to {high}"
     try:
@@ -138,7 +139,7 @@ def integer(field: str, value: object, low: int, high: int | None = None) -> int
     return number
 
 
-def real(field: str, value: object, low: float, high: float) -> float:
+def real(field: str, value: Any, low: float, high: float) -> float:
     """``value`` as a finite float within [low, high]."""
     allowed = f"a finite number from {low:g} to {high:g}"
     if isinstance(value, (bool, np.bool_, str)):
@@ -160,7 +161,7 @@ def sigma(field: str, value: object) -> float:
     return number
 
 
-def items(field: str, value: object, allowed: str) -> list:
+def items(field: str, value: Any, allowed: str) -> list:
     """``value`` as a list, if it can be gone through and is no text."""
     if isinstance(value, (str, bytes)):
         raise bad(field, value, allowed)

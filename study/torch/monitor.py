@@ -134,7 +134,15 @@ class Reading(NamedTuple):
 
 
 class Watch:
-    """What `watch` returns."""
+    """What `watch` returns: a context that records at each step of the optimiser, or when asked to.
+
+    >>> net = torch.nn.Linear(4, 1)
+    >>> watched = watch(net)
+    >>> net(torch.ones(2, 4)).sum().backward()
+    >>> watched.step()
+    >>> len(watched.frame())                                   # a weight and a bias
+    2
+    """
 
     quantiles: tuple[float, ...] = ()
 

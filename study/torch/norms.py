@@ -85,7 +85,7 @@ def norm_of_sum(parts: Sequence[tuple[Tensor, int]]) -> Norm:
     return length, exponent + top if length else 0
 
 
-def normalised(lengths: np.ndarray, exponents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def normalised(lengths: np.ndarray, exponents: np.ndarray | int) -> tuple[np.ndarray, np.ndarray]:
     """lengths 2^exponents with lengths that are 0 or in [1, 2), or not finite."""
     mantissas, shifts = np.frexp(lengths)
     ordinary = np.isfinite(mantissas) & (mantissas != 0)

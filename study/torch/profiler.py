@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pandas as pd
 import torch
@@ -21,7 +22,7 @@ from study.torch.state import copied, preserved
 
 
 def profile(
-    module: nn.Module, inputs: object, loss: Callable[[object], Tensor] | Callable
+    module: nn.Module, inputs: Any, loss: Callable[..., Tensor]
 ) -> pd.DataFrame:
     """Gradient norms of any module of torch, parameter by parameter, at any depth.
 
@@ -86,7 +87,7 @@ def profile(
 
 @contextlib.contextmanager
 def backward_graph(
-    module: nn.Module, inputs: object, loss: Callable, to_inputs: bool = True
+    module: nn.Module, inputs: Any, loss: Callable, to_inputs: bool = True
 ) -> Iterator[tuple[Calls, Graph]]:
     """What the modules did in one forward pass, and the graph behind the loss.
 
@@ -103,7 +104,7 @@ def backward_graph(
         yield calls, Graph(cost)
 
 
-def _cost(loss: Callable, output: object, inputs: object) -> object:
+def _cost(loss: Callable, output: object, inputs: Any) -> object:
     if _takes_inputs(loss):
         return loss(output, inputs)
     try:
@@ -113,7 +114,7 @@ def _cost(loss: Callable, output: object, inputs: object) -> object:
         raise
 
 
-def check_module(module: object) -> None:
+def check_module(module: Any) -> None:
     """Raise ValueError unless it is a module whose parameters can be told apart."""
     if not isinstance(module, nn.Module) or not any(True for _ in module.parameters()):
         raise bad("module", module, "a torch.nn.Module with at least one parameter")
@@ -123,7 +124,7 @@ def check_module(module: object) -> None:
 
 
 def forward(
-    module: nn.Module, inputs: object, loss: Callable, to_inputs: bool = True
+    module: nn.Module, inputs: Any, loss: Callable, to_inputs: bool = True
 ) -> tuple[Calls, object, Tensor]:
     """The forward pass on copies of the inputs: what was called, the output, the cost.
 
@@ -138,7 +139,7 @@ def forward(
     return calls, output, cost
 
 
-def check_profiled(module: object, loss: object) -> None:
+def check_profiled(module: Any, loss: object) -> None:
     """Raise ValueError unless a pass of the module can be measured."""
     check_module(module)
     if not callable(loss):
@@ -159,7 +160,7 @@ def check_profiled(module: object, loss: object) -> None:
         raise bad("module", "all frozen", "a parameter that requires a gradient")
 
 
-def arguments(inputs: object) -> tuple[tuple, dict]:
+def arguments(inputs: Any) -> tuple[tuple, dict]:
     """What the module is called with, by place and by name."""
     if isinstance(inputs, dict):
         return (), inputs
@@ -180,7 +181,7 @@ def _takes_inputs(loss: Callable) -> bool:
     return sum(p.kind in places and p.default is p.empty for p in parameters) == 2
 
 
-def _check_cost(cost: object, inputs: object, calls: Calls) -> None:
+def _check_cost(cost: object, inputs: Any, calls: Calls) -> None:
     if not isinstance(cost, Tensor) or cost.numel() != 1 or not cost.is_floating_point():
         shown = f"a tensor of shape {tuple(cost.shape)}" if isinstance(cost, Tensor) else cost
         raise bad("loss(output)", shown, "a real scalar tensor")

@@ -9,9 +9,12 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from toyhouse import ROOT, wait_until
 
+import study
 from study.cli import main
+from study.core.activations import TABLE
 from study.records import tables as records
 
 if os.environ.get("STUDY_WITNESSES") != "all":  # where nothing may be skipped, nothing is
@@ -307,7 +310,16 @@ def test_the_keyboard_is_enough(opened, tables):
     active.send_keys(Keys.ENTER)
     assert_shows(browser, tables, target)
     tab_to("download")
-    assert seen[:7] == ["activation", "sigma_w", "depth", "width", "weights", "phase", "source"]
+    assert seen[:8] == [
+        "tab-atlas",
+        "activation",
+        "sigma_w",
+        "depth",
+        "width",
+        "weights",
+        "phase",
+        "source",
+    ]
 
 
 def test_the_download_has_the_rows_shown(opened, tables, tmp_path):
@@ -328,6 +340,125 @@ def test_the_download_has_the_rows_shown(opened, tables, tmp_path):
     assert first.startswith(f"lines {lines.index(kept[0]) + 2:,} to")
 
 
+# --- Networks simulated in the page ---------------------------------------------------------------
+
+
+def test_every_activation_of_the_table_is_the_same_function_in_the_page(opened):
+    browser = opened()
+    z = np.concatenate([np.linspace(-40, 40, 801), [-1e-9, 0.0, 1e-9]])
+    script = "const [name, z] = arguments, row = explorer.rows[name];"
+    script += "return [z.map(row.phi), z.map(row.slope)]"
+    for name, row in TABLE.items():
+        found = browser.execute_script(script, name, z.tolist())
+        with np.errstate(under="ignore"):
+            both = row.phi(z), row.derivative(z)
+        for values, expected in zip(found, both, strict=True):
+            # gelu' and its like have zeros, next to which nothing keeps relative digits
+            np.testing.assert_allclose(values, expected, rtol=1e-11, atol=1e-14, err_msg=name)
+
+
+SIMULATED = """
+const [net, seeds] = arguments;
+return Array.from({ length: seeds }, (_, seed) => {
+  const { norm, derivative, weight } = explorer.simulated(net, seed);
+  return [norm[0], norm.at(-1), derivative[0], weight[0]];
+});
+"""
+
+
+@pytest.mark.parametrize(
+    ("activation", "sigma_w", "sigma_b"),
+    [("relu", 1.5, 0.0), ("sigmoid", 8.0, 0.5), ("gelu", 90.0, 1.0), ("tanh", 0.01, 0.0)],
+)
+def test_a_simulated_network_has_the_law_of_the_engine(opened, activation, sigma_w, sigma_b):
+    """So far from 1 that gelu and tanh are taken by their slopes; 5 % of sigma_w would be seen."""
+    browser = opened()
+    net = {"activation": activation, "sigma_w": sigma_w, "sigma_b": sigma_b}
+    shape = {"depth": 16, "width": 24}
+    df = study.profile(study.Network(**net, **shape), seeds=range(600))
+    layers = [df[df.layer == k].log10_grad_norm for k in (0, 15)]
+    sums = df.groupby("seed")[["log10_derivative_factor", "log10_weight_factor"]].sum()
+    expected = [*layers, *(sums[name] for name in sums)]
+    found = np.array(browser.execute_script(SIMULATED, net | shape, 600)).T
+    for ours, theirs in zip(found, expected, strict=True):
+        assert stats.ks_2samp(ours, theirs).pvalue > 1e-4
+    wrong = browser.execute_script(SIMULATED, net | shape | {"sigma_w": 1.05 * sigma_w}, 600)
+    if activation != "sigmoid":  # near its critical scale its gain hardly knows its scale
+        assert stats.ks_2samp(np.array(wrong)[:, 0], expected[0]).pvalue < 1e-8
+
+
+def test_the_mean_field_of_the_page_is_that_of_the_theory(opened):
+    browser = opened()
+    for name, sigma_w, sigma_b in (("relu", 2.0, 0.0), ("sigmoid", 1.0, 0.3), ("mish", 1.5, 0.1)):
+        net = {"activation": name, "sigma_w": sigma_w, "sigma_b": sigma_b}
+        net |= {"depth": 200, "width": 100}
+        found = browser.execute_script("return explorer.meanField(arguments[0])", net)
+        layers = np.array([0, 100, 199])
+        expected = study.theory.gradient_norms.log10_norms(name, sigma_w, sigma_b, 200, 100, layers)
+        np.testing.assert_allclose(np.array(found)[layers], expected, atol=0.02)
+
+
+def test_a_choice_is_simulated_and_drawn_beside_the_atlas(opened, tables):
+    browser = opened()
+    browser.find_element(By.ID, "tab-simulate").click()
+    done = "return document.getElementById('simulated').dataset.done"
+    wait_until(lambda: browser.execute_script(done))
+    words = browser.find_element(By.ID, "simulated").text
+    assert "300 layers of 64 units" in words
+    assert "20 of 20 seeds" in words
+    read = "return explorer.shownViews['simulated-profile'].data(arguments[0])"
+    net = network(
+        tables, activation="relu", sigma_w=2**0.5, depth=300, width=64, weights="gaussian"
+    )
+    low, rows = (pd.DataFrame(browser.execute_script(read, name)) for name in ("beside", "rows"))
+    atlas = tables[1][tables[1].network == net.network]
+    assert low["low"].tolist() == atlas["low"].tolist()
+    inside = np.interp(rows["layer"], atlas.layer, atlas["median"])
+    assert np.abs(rows["median"] - inside).max() < 1.5
+    box = browser.find_element(By.CSS_SELECTOR, "#simulation [name=depth]")
+    box.clear()
+    box.send_keys("5000")
+    complaint = "depth = 5000; allowed: an integer from 1 to 1000"
+    wait_until(lambda: browser.find_element(By.ID, "simulated").text == complaint)
+
+
+# --- A table of one's own -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("activation", "sigma_w", "diagnosis"),
+    [
+        ("sigmoid", 1.0, r"^The profile is off.*falls by 0\.6. decades a layer.*is the first bad"),
+        ("relu", 0.5, r"^The level is off, not the profile.*derivative changes it by −0\.15"),
+        ("tanh", 1.0, r"^The gradient is healthy"),
+    ],
+)
+def test_a_frame_of_ones_own_is_drawn_and_diagnosed(
+    opened, tmp_path, activation, sigma_w, diagnosis
+):
+    path = tmp_path / "mine.csv"
+    df = study.profile(study.Network(activation, 30, 256, sigma_w), seeds=range(3))
+    df.to_csv(path)
+    browser = opened()
+    browser.find_element(By.ID, "tab-yours").click()
+    browser.find_element(By.ID, "file").send_keys(str(path))
+    words = wait_until(lambda: browser.find_element(By.ID, "diagnosis").text)
+    assert re.search(diagnosis, words)
+    drawn = "return explorer.shownViews['own-profile']?.data('rows').map((row) => row.median)"
+    medians = df.groupby("layer").log10_grad_norm.median()
+    np.testing.assert_allclose(wait_until(lambda: browser.execute_script(drawn)), medians, rtol=1e-9)
+
+
+def test_a_table_of_something_else_is_refused_by_name(opened, tmp_path):
+    path = tmp_path / "other.csv"
+    path.write_text("depth,loss\n1,2\n")
+    browser = opened()
+    browser.find_element(By.ID, "tab-yours").click()
+    browser.find_element(By.ID, "file").send_keys(str(path))
+    words = wait_until(lambda: browser.find_element(By.ID, "diagnosis").text)
+    assert words.startswith("The file has the columns depth, loss; needed are layer and log10")
+
+
 def test_it_fits_a_phone(opened, tables):
     browser = opened()
     phone = {"width": 360, "height": 780, "deviceScaleFactor": 2, "mobile": True}
@@ -345,5 +476,8 @@ def test_it_fits_a_phone(opened, tables):
             assert 250 < svg.size["width"] <= 340
         choose(browser, "depth", "1000")
         assert_shows(browser, tables, network(tables, **explorer.FIRST | {"depth": 1000}))
+        for tab in ("simulate", "yours"):
+            browser.find_element(By.ID, f"tab-{tab}").click()
+            assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -168,8 +168,12 @@ function content(net) {
   const { colour } = about(net);
   const width = element("phase").clientWidth / scalesOf(net.activation).length;
   const shown = rows.map(drawn);
+  const beside = [{ layer: rows[0].layer, low: bottom, high: bottom }];  // nothing is
   return {
-    profile: { signals: { colour, bottom, top }, data: { zones: zones(bottom, top), rows: shown } },
+    profile: {
+      signals: { colour, bottom, top },
+      data: { zones: zones(bottom, top), rows: shown, beside },
+    },
     formats: { signals: {}, data: { shown: cells(rows) } },
     factors: { signals: { colour }, data: { rows: shown } },
     phase: {
@@ -383,7 +387,7 @@ element("download").addEventListener("click", () => {
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 });
 window.addEventListener("hashchange", () => show(adopt(fromHash())));
-window.addEventListener("resize", () => draw(state));
+window.addEventListener("resize", () => element("atlas").hidden || draw(state));
 
 element("seeds").textContent = networks.rows[0].n_seeds;
 for (const [name, meaning] of settings.meanings) {
