@@ -99,7 +99,7 @@ def _experiments(command: Add) -> None:
 
     add = command(
         "run", "results:run",
-        "Run experiments: sweeps, tables, figures, verdicts. Resumes by itself.",
+        "Run experiments, and write tables, figures and verdicts. A stopped run goes on.",
     )  # fmt: skip
     add("names", nargs="*", metavar="NAME", help="experiments; default: all")
     add("--preset", choices=("quick", "paper"), default="paper", help=_DEFAULT)
@@ -112,8 +112,8 @@ def _experiments(command: Add) -> None:
         "--scheduler", metavar="URL",
         help="compute on the workers of a Dask scheduler, tcp://host:port or tls://host:port",
     )  # fmt: skip
-    add("--progress", action="store_true", help="show it also where no terminal is")
-    words = f"what tables are kept as; {_DEFAULT}"
+    add("--progress", action="store_true", help="show progress even if the output is no terminal")
+    words = f"the format of the tables; {_DEFAULT}"
     add("--format", choices=("csv", "parquet"), default="csv", help=words)
     add("--figures", **_FIGURES)
 
@@ -128,36 +128,45 @@ def _experiments(command: Add) -> None:
 def _pages(command: Add) -> None:
     words = "Draw a table of gradient norms: a CSV of the study, or of your own."
     add = command("plot", "plot:plot", words)
-    add("table", type=Path, metavar="FILE", help="a CSV or Parquet, a row a layer or network")
+    add(
+        "table",
+        type=Path,
+        metavar="FILE",
+        help="a CSV or Parquet with a row for each layer or network",
+    )
     kinds = ("profile", "depth", "phase", "factors")
-    add("--kind", choices=kinds, default="profile", help=f"of the picture; {_DEFAULT}")
-    add("--y", metavar="COLUMN", help="what is drawn; default: that of the kind")
-    for role in ("hue", "style", "col", "row"):
-        add(f"--{role}", metavar="COLUMN", help="tells networks apart")
+    add("--kind", choices=kinds, default="profile", help=f"what to draw; {_DEFAULT}")
+    add("--y", metavar="COLUMN", help="the column drawn; default: that of the kind")
+    for role, by in (("hue", "colour"), ("style", "mark"), ("col", "column"), ("row", "row")):
+        add(f"--{role}", metavar="COLUMN", help=f"gives each value of COLUMN a {by} of its own")
     add("--where", metavar="CONDITION", help="the rows drawn, for example 'depth == 100'")
     add("--theory", action="store_true", help="draw what theory expects")
     add("--save", type=Path, required=True, metavar="FILE", help="ends in .png, .svg, .pdf")
 
     for name, function, words in (
-        ("paper", "press", "Press the paper from the CSVs and the figures alone."),
+        ("paper", "press", "Set paper.pdf from the CSVs and the figures alone."),
         (
             "explorer",
             "explore",
             "Write the explorer, a page that opens offline, from the atlas's CSVs alone.",
         ),
-        ("gallery", "show", "Write the page of all figures: question, claims, tables, commands."),
+        (
+            "gallery",
+            "show",
+            "Write the page of all figures, with their questions, claims and tables.",
+        ),
     ):
         add = command(name, f"results:{function}", words)
         add("--results", **_RESULTS)
         if name != "gallery":
             add("--figures", **_FIGURES)
 
-    words = "Check results: files, provenance, identities, a sample again."
+    words = "Check results: are the files whole, and do a sample and all identities hold?"
     add = command("verify", "results:check", words)
     add("--results", **_RESULTS)
     words = "cells of each experiment that are computed again"
     add("--recompute", **_AMOUNT, default=2, metavar="N", help=f"{words}; {_DEFAULT}")
-    add("--seed", **_AMOUNT, default=0, metavar="S", help=f"chooses them; {_DEFAULT}")
+    add("--seed", **_AMOUNT, default=0, metavar="S", help=f"chooses those cells; {_DEFAULT}")
 
 
 def _profile(command: Add) -> None:
@@ -168,22 +177,33 @@ def _profile(command: Add) -> None:
     sigma = _number(
         lambda word: word if word == "critical" else float(word), "a number or critical"
     )
-    words = "Var W = S^2 / fan_in; critical: nothing vanishes or explodes"
-    add("--activation", required=True, metavar="PHI", help="for example relu")
-    add("--depth", type=whole, required=True, metavar="N", help="weight matrices")
-    add("--width", type=whole, default=256, metavar="N", help=f"units a layer; {_DEFAULT}")
+    words = "Var W = S^2 / fan_in; or the word critical: the scale at which chi = 1"
+    add(
+        "--activation",
+        required=True,
+        metavar="PHI",
+        help="its name, for example relu, gelu(tanh) or leaky_relu(0.2)",
+    )
+    add("--depth", type=whole, required=True, metavar="N", help="number of weight matrices")
+    add("--width", type=whole, default=256, metavar="N", help=f"units in each layer; {_DEFAULT}")
     add("--sigma-w", type=sigma, required=True, metavar="S", help=words)
     add("--sigma-b", type=real, default=0.0, metavar="S", help=f"Var b = S^2; {_DEFAULT}")
     laws = f"gaussian, uniform or orthogonal; {_DEFAULT}"
     add("--weights", default="gaussian", metavar="LAW", help=laws)
     types = f"float32 or float64; {_DEFAULT}"
     add("--dtype", default="float64", metavar="TYPE", help=types)
-    add("--kink", type=real, default=1.0, metavar="K", help=f"phi' at a kink; {_DEFAULT}")
-    add("--seeds", **_COUNT, default=10, metavar="N", help=f"networks drawn; {_DEFAULT}")
-    add("--batch", **_COUNT, default=1, metavar="B", help=f"examples; {_DEFAULT}")
+    add("--kink", type=real, default=1.0, metavar="K", help=f"ReLU'(0); {_DEFAULT}")
+    add(
+        "--seeds",
+        **_COUNT,
+        default=10,
+        metavar="N",
+        help=f"how many networks are drawn; {_DEFAULT}",
+    )
+    add("--batch", **_COUNT, default=1, metavar="B", help=f"how many random inputs; {_DEFAULT}")
     words = f"auto, dense or matrix_free; {_DEFAULT}"
     add("--engine", default="auto", metavar="NAME", help=words)
-    words = "where the rows go (.csv), and what they are (the .json beside it); default: a file in"
+    words = "the file of the rows, beside which a .json says what they are; default: a file in"
     words += " build/profile, named for the network"
     add("--csv", type=Path, metavar="FILE", help=words)
 

@@ -32,7 +32,7 @@ class Spread(NamedTuple):
 
 
 def excess_kurtosis(kurtosis: float) -> float:
-    """Over the normal law's 3.
+    """How far a kurtosis exceeds the normal law's, which is 3.
 
     >>> round(excess_kurtosis(9 / 5), 12)    # of the uniform law
     -1.2

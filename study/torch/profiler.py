@@ -21,9 +21,7 @@ from study.torch.shards import is_shared
 from study.torch.state import copied, preserved
 
 
-def profile(
-    module: nn.Module, inputs: Any, loss: Callable[..., Tensor]
-) -> pd.DataFrame:
+def profile(module: nn.Module, inputs: Any, loss: Callable[..., Tensor]) -> pd.DataFrame:
     """Gradient norms of any module of torch, parameter by parameter, at any depth.
 
     Parameters
