@@ -104,6 +104,13 @@ def initialise(
     quarter, nothing is changed: a second call leaves the weights of the first, bit for bit. It
     takes about as many passes forward and backward as there are matrices, times ten. ``.grad``,
     buffers, mode, hooks and random states are left as found.
+
+    Examples
+    --------
+    >>> _ = torch.manual_seed(0)
+    >>> net = nn.Sequential(nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 1))
+    >>> len(initialise(net, torch.randn(32, 16)))                           # its two matrices
+    2
     """
     check_profiled(module, loss or _random_cotangent)
     loss = loss or _random_cotangent
