@@ -310,7 +310,7 @@ def judge_all(experiment: Any, tables: Mapping[str, pd.DataFrame]) -> pd.DataFra
     """
     import pandas as pd  # half a second, which `study list` need not wait for
 
-    rows = {}
+    rows: dict[str, Any] = {}
     undecided = list(experiment.claims)
     while undecided:
         with at_level(1 - ERROR / len(undecided)):
