@@ -25,7 +25,7 @@ from numpy.polynomial.polynomial import polyval
 
 from study.theory.maps import ActivationLike, positive, row_of
 from study.tools.checks import bad, integer, items, one_of, real
-from study.tools.elementary import Array
+from study.tools.elementary import Array, root
 
 # Coefficients of 1 / x^(2k+1) in ln Gamma and of 1 / x^(2k) in the digamma function.
 _STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360)
@@ -138,9 +138,7 @@ class NormLaw:
         if self.variance == 0:
             return self.log_expectation
         low, high = (end + self.log_expectation for end in self._support)
-        return scipy.optimize.brentq(
-            lambda x: self.cdf(x) - p, low, high, xtol=1e-13 * (high - low)
-        )
+        return root(lambda x: self.cdf(x) - p, low, high, 1e-13 * (high - low))
 
     @property
     def median(self) -> float:

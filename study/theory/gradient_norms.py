@@ -7,10 +7,10 @@ that gradient on its way down from the output. Norms are not squared; logarithms
 
 import functools
 import math
+import statistics
 from collections.abc import Sequence
 
 import numpy as np
-import scipy
 
 from study.core.activations import Activation
 from study.theory.finite_width import backward_law, exact_slopes, forward_law
@@ -164,4 +164,4 @@ def largest_of(count: int) -> float:
     >>> round(largest_of(1), 3), round(largest_of(64), 2)
     (0.674, 2.55)
     """
-    return float(scipy.special.ndtri((1 + 0.5 ** (1 / count)) / 2))
+    return statistics.NormalDist().inv_cdf((1 + 0.5 ** (1 / count)) / 2)

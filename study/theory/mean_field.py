@@ -27,7 +27,7 @@ from study.theory.maps import (
     row_of,
     variance_map,
 )
-from study.tools.elementary import Array
+from study.tools.elementary import Array, root
 
 CRITICAL = 1e-9
 """A network is critical where ``|ln chi|`` is at most this: 1e-5 over 10,000 layers."""
@@ -101,7 +101,7 @@ class MeanField:
         low = 0.5
         while excess(low) < 0:
             low /= 8
-        return scipy.optimize.brentq(excess, low, min(8 * low, 1.0), xtol=1e-14 * low)
+        return root(excess, low, min(8 * low, 1.0), 1e-14 * low)
 
     @cached_property
     def xi_c(self) -> float:
@@ -177,7 +177,7 @@ def fixed_point(row: Activation, sigma_w: float, sigma_b: float) -> float:
     bracket = _crossing(headway, grid)
     if bracket is None:
         return limit
-    return math.exp(scipy.optimize.brentq(headway, *bracket, xtol=1e-15, rtol=1e-15))
+    return math.exp(root(headway, *bracket, 1e-15))
 
 
 def _crossing(headway: Callable, grid: Array) -> tuple[float, float] | None:
@@ -227,9 +227,9 @@ def _critical(row: Activation, sigma_b: float) -> float:
     while log_chi(high) <= 0:
         low = high
         high = 1.1 * low
-    crossing = scipy.optimize.brentq(log_chi, low, high, xtol=1e-13)
+    crossing = root(log_chi, low, high, 1e-13)
     while log_chi(crossing * (1 - 1e-9)) > 0:  # chi only touches 1 here, from above
-        crossing = scipy.optimize.brentq(log_chi, low, crossing * (1 - 1e-9), xtol=1e-13)
+        crossing = root(log_chi, low, crossing * (1 - 1e-9), 1e-13)
     return crossing
 
 

@@ -29,7 +29,7 @@ from study.theory.finite_width import active_units
 from study.theory.maps import ActivationLike, positive, row_of
 from study.theory.quadrature import break_points, gaussian_nodes
 from study.tools.checks import integer, one_of
-from study.tools.elementary import Array
+from study.tools.elementary import Array, root
 
 TRACY_WIDOM_MEAN = -1.2065335745820
 """Of the largest eigenvalue of real matrices (Tracy and Widom 1996; digits: Bornemann 2010)."""
@@ -100,9 +100,7 @@ class Spectrum:
         def slope(log_gap: float) -> float:
             return self._log_eigenvalue(pole - math.exp(log_gap))[1]
 
-        return pole - math.exp(
-            scipy.optimize.brentq(slope, math.log(1e-13), math.log(100), xtol=1e-14)
-        )
+        return pole - math.exp(root(slope, math.log(1e-13), math.log(100), 1e-14))
 
     def _log_eigenvalue(self, log_y: float) -> tuple[float, float, float, float]:
         """ln lambda(y), its first two derivatives by ln y, and that of z."""

@@ -156,3 +156,28 @@ class Complex:
         """below(z) where Re z < at, above(z) elsewhere; neither is asked beyond its side."""
         right = np.real(z) >= at
         return np.where(right, above(np.where(right, z, at)), below(np.where(right, at, z)))
+
+
+def root(function: Callable[[float], float], low: float, high: float, tolerance: float) -> float:
+    """Where a continuous function changes its sign between two numbers (Dowell & Jarratt 1971).
+
+    By regula falsi, an end that stays counting half (Illinois). It is here, as scipy.optimize takes
+    0.4 s to import, a third of what the first command takes.
+
+    >>> root(lambda x: x * x - 2, 0.0, 2.0, 1e-15) == 2**0.5
+    True
+    """
+    other, latest = function(low), function(high)
+    while latest != 0 and other != 0 and abs(high - low) > tolerance:
+        guess = high - latest * (high - low) / (latest - other)
+        if not min(low, high) < guess < max(low, high):  # also where an end is infinite
+            guess = (low + high) / 2
+            if guess in (low, high):
+                break
+        value = function(guess)
+        if (value > 0) == (latest > 0):
+            other /= 2
+        else:
+            low, other = high, latest
+        high, latest = guess, value
+    return low if other == 0 else high
