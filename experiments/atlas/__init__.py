@@ -4,7 +4,7 @@ The tables hold medians over all seeds. ``gradient_norms`` holds the norms thems
 at the critical scale, 1 and 2 (of every depth, width and law), in three layers.
 """
 
-from itertools import product
+from itertools import chain, product
 
 import numpy as np
 import pandas as pd
@@ -41,15 +41,18 @@ RIGHT = 2 / 3  # of all guesses
 
 
 def cells(pick: slice, depths: list[int], widths: list[int], seeds: int) -> list[dict]:
-    """A width and a law a cell, whose networks share its draws and are numbered from ``first``."""
-    kinds = [[name, sigma_w] for name, scales in SCALES.items() for sigma_w in scales[pick]]
-    shared = {"kinds": kinds, "depths": depths, "seeds": [*range(SEED, SEED + seeds)]}
-    # Uniform weights are drawn, which takes longest where wide: first, to share out well.
-    rows = product(reversed(LAWS), sorted(widths, reverse=True))
-    return [
-        {"width": width, "weights": law, "first": place * len(kinds) * len(depths)} | shared
-        for place, (law, width) in enumerate(rows)
-    ]
+    """Networks of a width and a law a cell, of one activation, numbered from ``first`` on."""
+    kinds = [[[name, sigma_w] for sigma_w in scales[pick]] for name, scales in SCALES.items()]
+    # Uniform weights are drawn, once for all activations: what takes longest comes first.
+    groups = [(width, LAWS[2], [*chain(*kinds)]) for width in widths[::-1]]
+    groups += product(widths[::-1], LAWS[:2], kinds)
+    rows = []
+    first = 0
+    for width, law, group in groups:
+        cell = {"width": width, "weights": law, "first": first, "kinds": group}
+        rows.append(cell | {"depths": depths, "seeds": [*range(SEED, SEED + seeds)]})
+        first += len(group) * len(depths)
+    return rows
 
 
 def measure(
