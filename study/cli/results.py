@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Executor
+from collections.abc import Mapping
 from pathlib import Path
 
 from study.cli.folders import beside, writable
@@ -16,7 +14,7 @@ from study.report.publish import MORE, Publication
 from study.runs import cluster, sweep
 from study.runs.experiment import discover, load, question
 from study.runs.verify import verify
-from study.runs.workers import Crew
+from study.runs.workers import crew
 from study.tools.checks import RESULTS, none_there
 
 
@@ -44,7 +42,7 @@ def run(
     drawn = {}
     with (
         publish.background(results, folder, len(experiments)) as begin,
-        _executor(scheduler, workers or cpus()) as (executor, most),
+        cluster.connect(scheduler) if scheduler else crew(workers or cpus()) as (executor, most),
     ):
         for experiment in experiments:
             how = (results, workers or most, executor, progress or None, format)
@@ -53,17 +51,6 @@ def run(
         published = {name: finished() for name, finished in drawn.items()}
     _report(published, results, folder)
     return 0 if len(published) == len(experiments) else 3
-
-
-@contextlib.contextmanager
-def _executor(scheduler: str | None, workers: int) -> Iterator[tuple[Executor, int]]:
-    """Who computes, and how many there are: those of a scheduler, or processes of our own."""
-    if scheduler:
-        with cluster.connect(scheduler) as lent:
-            yield lent
-    else:
-        with Crew(workers) as crew:
-            yield crew, workers
 
 
 def draw(names: list[str], results: Path, figures: Path | None) -> None:

@@ -106,6 +106,13 @@ class Crew(Executor):
         self.lent.close()
 
 
+@contextlib.contextmanager
+def crew(workers: int) -> Iterator[tuple[Executor, int]]:
+    """Lend a `Crew`, as `study.runs.cluster.connect` lends another's, and say how many they are."""
+    with Crew(workers) as processes:
+        yield processes, workers
+
+
 def _submit(executor: Executor, part: Part) -> Future:
     # A worker that this starts is born deaf to interrupts too, until its _guard is up.
     held = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
