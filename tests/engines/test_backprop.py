@@ -347,7 +347,7 @@ def test_accuracy_promise_in_shallow_networks(name, dtype):
     """One layer alone is granted 6 units: phi' and the norm take that many roundings."""
     rng, all_found, all_allowed = np.random.default_rng(41), [], []
     for depth, width in ((1, 1), (1, 4), (2, 1), (3, 4), (5, 8), (12, 3)):
-        for _ in range(24 // depth):
+        for _ in range(60 // depth):
             network = case(rng, name, depth, width, 1, dtype, rng.uniform(0.5, 2))
             found, allowed = errors(*network, precision=400)
             all_found.append(found.max())
