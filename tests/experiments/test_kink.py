@@ -5,10 +5,11 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import pytest
-from verdicts import verdicts
+from verdicts import named, verdicts
 
 import study.sampling.digits
 from experiments import kink
+from experiments.kink import chance
 from experiments.kink.choices import apart, descend, differences, with_kink, zeros
 from study.arithmetic.rounded import FORMATS, Rounded, rounded_layers
 from study.core.backprop import forward, weight_gradient
@@ -56,15 +57,49 @@ def test_black_pixels_give_no_zero_and_their_weights_learn_nothing(name):
     assert differences(trace, dr, kink.KINKS) == (0.0, 0.0)
 
 
-@pytest.mark.parametrize(("change", "verdict"), [(0, "supported"), (1, "refuted")])
-def test_each_claim_can_be_supported_and_refuted(change, verdict):
+@pytest.mark.parametrize("change", [0, 1])
+def test_each_claim_can_be_supported_and_refuted(change):
     keys = ["situation", "format", "seed", "kink"]
     rows = pd.DataFrame(product(kink.SITUATIONS, FORMATS, range(12), kink.KINKS), columns=keys)
     rows["gradient_difference"] = 0.5 * change
     rows["accuracy"] = 90 - 2.0 * change * (rows.kink == 0.0)
     training = rows[rows.situation == "dead layer"]
-    found = verdicts(kink.experiment, {"initialisation": rows, "training": training})
-    assert set(found.values()) == {verdict}
+    chances = pd.DataFrame(product(chance.NETWORKS, range(10)), columns=["network", "seed"])
+    chances = chances.assign(preactivations=10**8, zeros=1000 * change)
+    kinds = product(chance.RATES, chance.BANDS, [0.0, 1.0], range(10))
+    bands = pd.DataFrame(kinds, columns=["optimiser", "band", "kink", "seed"])
+    bands["accuracy"] = 90 - 2.0 * change * (bands.kink == 0.0)
+    bands["preactivations"] = 10**6
+    tables = {"initialisation": rows, "training": training, "chance": chances, "bands": bands}
+    found = verdicts(kink.experiment, tables)
+    met = {"float32 meets ReLU's kink by chance", "a training run of this size would meet the kink"}
+    assert named(found, "supported") == (met if change else set(found) - met)
+    assert named(found, "refuted") == (set(found) - met if change else met)
+
+
+def test_zeros_are_counted_and_float32_has_none_in_a_pass():
+    for name in chance.NETWORKS:
+        found = chance.counted(name, 0, 1).iloc[0]
+        assert found.preactivations == chance.EXAMPLES * chance.WIDTH * chance.DEPTH
+        assert found.zeros == 0
+    assert chance.share(24, 10**9).low < 2.4e-8 < chance.share(24, 10**9).high
+
+
+def test_a_band_of_no_width_is_relu_and_a_wide_one_decides():
+    z = np.array([-0.5, -0.0, 0.25, 2.0], np.float32)
+    plain, wide = chance.widened(0.0), chance.widened(0.5)
+    assert plain.derivative(z, 0.0).tolist() == [0, 0, 1, 1]
+    assert wide.derivative(z, 0.0).tolist() == [0, 0, 0, 1]
+    assert wide.derivative(z, 1.0).tolist() == [1, 1, 1, 1]
+    assert wide.phi(z).tolist() == [0, 0, 0.25, 2]
+
+
+def test_runs_part_where_they_meet_the_band_alone():
+    df = chance.with_bands("sgd", [0, 1], 30)
+    exact = df[df.band == 0]
+    assert (exact.met == 0).all()
+    assert exact.groupby("seed").accuracy.nunique().eq(1).all()
+    assert df[df.band == max(chance.BANDS)].met.between(1e-4, 0.1).all()
 
 
 def test_training_pairs_the_runs():
