@@ -93,10 +93,10 @@ def grown_beside(tables: dict, optimiser: str) -> Estimate:
     return median_of(relu - np.minimum(*others), *kinds)
 
 
-def from_start(tables: dict, start: str, column: str, activation: str = "relu") -> Estimate:
-    """A column, momentum, of runs from a start less those from the critical scale, by seed."""
+def from_start(tables: dict, start: str, activation: str) -> Estimate:
+    """Accuracy, momentum, of runs from a start less those from the critical scale, by seed."""
     ours, plain = (runs(tables, activation, "momentum", at) for at in (start, "critical"))
-    return median_of(ours[column] - plain[column], ours, plain)
+    return median_of(ours.accuracy - plain.accuracy, ours, plain)
 
 
 def imbalance(tables: dict, activation: str) -> Estimate:
@@ -198,9 +198,7 @@ experiment = Experiment(
                 statement=f"{called}, momentum, twice the critical scale less the critical one: "
                 "held-out accuracy after training, by seed; at least two points less.",
                 threshold=below(POORER),
-                judge=partial(
-                    from_start, start="twice critical", column="accuracy", activation=name
-                ),
+                judge=partial(from_start, start="twice critical", activation=name),
                 about="C1",
             )
             for name, called in CALLED.items()
@@ -211,7 +209,7 @@ experiment = Experiment(
                 statement=f"ReLU, momentum, layers {start}, less the same network as drawn: "
                 "held-out accuracy after training, by seed; at least two points less.",
                 threshold=below(POORER),
-                judge=partial(from_start, start=start, column="accuracy"),
+                judge=partial(from_start, start=start, activation="relu"),
                 about="C1",
             )
             for start in SAME
