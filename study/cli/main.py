@@ -170,6 +170,11 @@ def _pages(command: Add) -> None:
 
 
 def _profile(command: Add) -> None:
+    words = "Explain a module of PyTorch: where its gradient goes, why, and what would mend it."
+    add = command("explain", "explain:explain", words)
+    words = "PKG.MODULE:FUNCTION that returns module, inputs[, loss]"
+    add("factory", metavar="FACTORY", help=words)
+
     words = "Profile one network: what its gradients do, layer by layer."
     add = command("profile", "profile:profile", words)
     whole = _number(int, "a whole number")

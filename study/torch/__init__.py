@@ -20,6 +20,7 @@ except ImportError as error:
 
 from study.torch.activity import ACTIVITY_COLUMNS
 from study.torch.coordinates import coordinate_check
+from study.torch.explain import EXPLAIN_COLUMNS, Explanation, explain
 from study.torch.initialise import INITIALISE_COLUMNS, initialise
 from study.torch.monitor import Watch, watch
 from study.torch.parameters import COLUMNS
@@ -30,11 +31,14 @@ from study.torch.recurrence import TIME_COLUMNS, over_time
 __all__ = [
     "ACTIVITY_COLUMNS",
     "COLUMNS",
+    "EXPLAIN_COLUMNS",
     "INITIALISE_COLUMNS",
     "TIME_COLUMNS",
     "WATCH_COLUMNS",
+    "Explanation",
     "Watch",
     "coordinate_check",
+    "explain",
     "initialise",
     "over_time",
     "profile",

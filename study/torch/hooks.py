@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -58,13 +58,13 @@ class Calls(dict[nn.Module, Call]):
 
 
 @contextlib.contextmanager
-def recorded(module: nn.Module) -> Iterator[Calls]:
-    """Fill in what is called meanwhile."""
+def recorded(module: nn.Module, only: Collection[nn.Module] | None = None) -> Iterator[Calls]:
+    """Fill in what is called meanwhile, of all modules with parameters or of some."""
     calls = Calls()
     handles = []
     try:
         for name, part in module.named_modules():
-            if any(True for _ in part.parameters()):
+            if part in only if only is not None else any(True for _ in part.parameters()):
                 handles.append(part.register_forward_pre_hook(calls.enter, with_kwargs=True))
                 handles.append(part.register_forward_hook(partial(calls.leave, name)))
         yield calls

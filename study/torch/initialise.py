@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from study.core.activations import Activation
 from study.torch.autograd import Graph, Point
 from study.torch.hooks import Call, tensors
-from study.torch.norms import has_norm, log10_norm, norm
+from study.torch.norms import ZERO, has_norm, log10_norm, norm, quick_norms
 from study.torch.parameters import activation_of
 from study.torch.profiler import arguments, check_profiled, forward, profile
 from study.torch.state import copied, preserved
@@ -112,8 +112,8 @@ def initialise(
     >>> len(initialise(net, torch.randn(32, 16)))                           # its two matrices
     2
     """
-    check_profiled(module, loss or _random_cotangent)
-    loss = loss or _random_cotangent
+    check_profiled(module, loss or random_cotangent)
+    loss = loss or random_cotangent
     kept = {p: p.detach().clone() for p in module.parameters()}
     before = profile(module, inputs, loss)
     weights = {
@@ -152,7 +152,7 @@ class _Scales:
     def look(self) -> None:
         """Measure: gradients, signals of the chain, the output; all of them log10."""
         with preserved(self.module), torch.inference_mode(False), torch.enable_grad():
-            calls, output, cost = forward(self.module, self.inputs, self.loss)
+            calls, output, cost = forward(self.module, self.inputs, self.loss, only=self.chain)
             with torch.no_grad():
                 self.gradients = _gradients(cost, self.weights)
         self.alive = np.isfinite(self.gradients)
@@ -362,18 +362,21 @@ def _jacobian(
 def _gradients(cost: Tensor, weights: list[Tensor]) -> np.ndarray:
     """log10 ‖dC/dW‖; -inf where it is zero or the cost does not depend on it."""
     plain = torch.autograd.grad(cost, weights, retain_graph=True, allow_unused=True)
-    norms = [None if g is None else norm(g) for g in plain]
+    norms = quick_norms(
+        [
+            torch.zeros(1, dtype=p.dtype) if g is None else g
+            for p, g in zip(weights, plain, strict=True)
+        ]
+    )
+    least = np.array([torch.finfo(p.dtype).tiny for p in weights]) * 2.0**40
     # Far from the ends of its format a plain gradient has lost nothing; else it is taken exactly.
-    for p, found in zip(weights, norms, strict=True):
-        least = torch.finfo(p.dtype).tiny * 2.0**40
-        if found is not None and not least < found[0] * 2.0 ** found[1] < math.inf:
-            exact = Graph(cost).norms(weights, [])
-            norms = [exact.get(id(p)) for p in weights]
-            break
-    return np.array([-math.inf if x is None else log10_norm([x]) for x in norms])
+    if (np.isfinite(norms) & (norms > least)).all():
+        return np.log10(norms)
+    exact = Graph(cost).norms(weights, [])
+    return np.array([log10_norm([exact.get(id(p), ZERO)]) for p in weights])
 
 
-def _random_cotangent(output: object) -> Tensor:
+def random_cotangent(output: object) -> Tensor:
     """A cost that is linear in the output, its gradient random and of norm 1, always the same."""
     first = next(tensors(output))
     drawn = torch.randn(first.shape, generator=torch.Generator().manual_seed(0))

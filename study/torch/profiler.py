@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import pandas as pd
@@ -122,13 +122,18 @@ def check_module(module: Any) -> None:
 
 
 def forward(
-    module: nn.Module, inputs: Any, loss: Callable, to_inputs: bool = True
+    module: nn.Module,
+    inputs: Any,
+    loss: Callable,
+    to_inputs: bool = True,
+    only: Collection[nn.Module] | None = None,
 ) -> tuple[Calls, object, Tensor]:
     """The forward pass on copies of the inputs: what was called, the output, the cost.
 
     to_inputs : whether the graph goes on to the inputs, also where the loss does not take them
+    only : the modules that are recorded; default: all with parameters
     """
-    with recorded(module) as calls:
+    with recorded(module, only) as calls:
         inputs = copied(inputs, to_inputs or _takes_inputs(loss))
         args, kwargs = arguments(inputs)
         output = module(*args, **kwargs)
