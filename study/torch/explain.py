@@ -12,6 +12,7 @@ Gradient
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -300,7 +301,7 @@ def _formats(case: _Case) -> list[tuple[str, float, float, str]]:
     rows = [(words, before, _lost(wide), "measured")]
     room = math.log2(torch.finfo(torch.float16).max) - case.norms.max() / math.log10(2)
     for power in range(math.floor(room) - 1, 0, -2):  # as GradScaler does, down to no overflow
-        scaled = _Case.of(case.module, case.inputs, _Scaled(case.loss, 2.0**power))
+        scaled = _Case.of(case.module, case.inputs, _times(case.loss, 2.0**power))
         if not scaled.matrices.plain_status.isin(["overflow", "nan"]).any():
             words = f"a loss scale of 2^{power} (torch.amp.GradScaler)"
             return [*rows, (words, before, _lost(scaled), "measured")]
@@ -311,15 +312,14 @@ def _lost(case: _Case) -> float:
     return float(case.matrices.plain_status.isin(["underflow", "overflow"]).sum())
 
 
-@dataclass(frozen=True)
-class _Scaled:
+def _times(loss: Callable, factor: float) -> Callable:
     """A loss times a factor, in float32, as a gradient scaler has it."""
 
-    loss: Callable
-    factor: float
+    @functools.wraps(loss)  # what arguments it takes is read from its signature
+    def scaled(*given: object) -> Tensor:
+        return loss(*given).float() * factor
 
-    def __call__(self, output: object) -> Tensor:
-        return self.loss(output).float() * self.factor
+    return scaled
 
 
 def _widened(value: object) -> object:
