@@ -1,3 +1,4 @@
+import copy
 import math
 
 import numpy as np
@@ -169,3 +170,17 @@ def test_a_loss_that_fails_on_the_way_leaves_the_module_as_it_was():
     with pytest.raises(RuntimeError, match="lost"):
         initialise(net, inputs, loss)
     assert all(torch.equal(p, q) for p, q in zip(net.parameters(), kept, strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("phi", [nn.Sigmoid, nn.ReLU, nn.Tanh, nn.GELU])
+def test_gradients_lie_closer_together_than_after_anyinit(phi):
+    anyinit = pytest.importorskip("anyinit")
+    net, inputs = chain(phi, 30, 32)
+    theirs = []
+    for mode in ("analytic", "empirical"):
+        other = copy.deepcopy(net)
+        anyinit.initialize(other, mode, inputs, seed=0)
+        theirs.append(spread(other, inputs, squares))
+    initialise(net, inputs, squares)
+    assert spread(net, inputs, squares) < min(theirs)
