@@ -144,7 +144,10 @@ class _Scales:
         self.inputs = inputs
         self.loss = loss
         self.weights = weights
-        self.chain: list[nn.Module] = []
+        with preserved(module), torch.inference_mode(False), torch.enable_grad():
+            calls, _, cost = forward(module, inputs, loss)
+            self.layers = dict(_chain(calls, Graph(cost)))
+        self.chain = list(self.layers)
         self.responses = np.zeros((0, len(weights)))
         """The last Jacobian: of every gradient, every signal of the chain, and the output."""
         self.look()
@@ -163,10 +166,11 @@ class _Scales:
         self.output = 0.0 if first is None else log10_norm([norm(first)])
 
     @property
-    def spread(self) -> float:
-        """Decades between the largest and the smallest gradient that is not 0."""
+    def off(self) -> float:
+        """Decades between gradients that are not 0, or between a chain's signals, weighted."""
         found = self.gradients[self.alive]
-        return float(np.ptp(found)) if len(found) else 0.0
+        signals = SIGNAL_WEIGHT * np.ptp(self.signals) if self.chain else 0.0
+        return float(max(np.ptp(found), signals)) if len(found) else 0.0
 
     def misfits(self, output: float) -> np.ndarray:
         """What is to become 0: each gradient and signal against the mean, the output's change."""
@@ -189,47 +193,41 @@ class _Scales:
 
 
 def _improved(scales: _Scales) -> bool:
-    """Balance and equalise; keep it, and say so, if the gradients have come closer together."""
-    before = scales.spread
+    """Balance and equalise; keep it, and say so, if it brings gradients and signals together."""
+    before = scales.off
     if before <= FLAT:
         return False
     kept = {p: p.detach().clone() for p in scales.module.parameters()}
-    scales.chain = _balance(scales)
+    _balance(scales)
     scales.look()
     _equalise(scales)
-    if scales.spread < GAIN * before:
-        return scales.spread > FLAT
+    if scales.off < GAIN * before:
+        return scales.off > FLAT
     _restore(kept)
     scales.look()
     return False
 
 
-def _balance(scales: _Scales) -> list[nn.Module]:
-    """Set the layers of plain chains, one after another, in one forward pass; return them."""
-    module = scales.module
+def _balance(scales: _Scales) -> None:
+    """Set the layers of plain chains, one after another, in one forward pass."""
     found: dict[nn.Module, tuple[Tensor | None, float]] = {}
-    with preserved(module):
-        with torch.inference_mode(False), torch.enable_grad():
-            calls, _, cost = forward(module, scales.inputs, scales.loss)
-            layers = dict(_chain(calls, Graph(cost)))
-        level: list[float] = []
-        handles = [
-            layer.register_forward_hook(partial(_set_layer, found, level, *activations))
-            for layer, activations in layers.items()
-        ]
-        try:
-            with torch.no_grad():
-                args, kwargs = arguments(copied(scales.inputs))
-                module(*args, **kwargs)
-        finally:
-            for handle in handles:
-                handle.remove()
+    level: list[float] = []
+    handles = [
+        layer.register_forward_hook(partial(_set_layer, found, level, *activations))
+        for layer, activations in scales.layers.items()
+    ]
+    try:
+        with preserved(scales.module), torch.no_grad():
+            args, kwargs = arguments(copied(scales.inputs))
+            scales.module(*args, **kwargs)
+    finally:
+        for handle in handles:
+            handle.remove()
     with torch.no_grad():
         for layer, (bias, factor) in found.items():
             layer.weight.mul_(factor)
             if bias is not None:
                 layer.bias.copy_(bias * factor)
-    return list(found)
 
 
 def _chain(
@@ -299,7 +297,7 @@ def _equalise(scales: _Scales) -> None:
     here = np.zeros(len(originals))
     output = scales.output
     misfits = scales.misfits(output)
-    best = scales.spread, here
+    best = scales.off, here
     damping = 0.1
     fresh = False
     left = JACOBIANS
@@ -316,8 +314,8 @@ def _equalise(scales: _Scales) -> None:
         step *= min(1.0, LONGEST / max(np.abs(step).max(), 1e-300))
         now = misfits @ misfits
         expected = now - np.sum((misfits + jacobian @ step) ** 2)
-        if expected < 0.01 * now or scales.spread < FLAT / 10:
-            if fresh or scales.spread < FLAT / 10:
+        if expected < 0.01 * now or scales.off < FLAT / 10:
+            if fresh or scales.off < FLAT / 10:
                 break
             jacobian = None
             continue
@@ -330,7 +328,7 @@ def _equalise(scales: _Scales) -> None:
         if gain > 0.1:
             here, misfits = here + step, there
             damping /= 3 if gain > 0.5 else 1
-            best = min(best, (scales.spread, here), key=lambda pair: pair[0])
+            best = min(best, (scales.off, here), key=lambda pair: pair[0])
         else:
             damping *= 10
             jacobian = jacobian if fresh and math.isfinite(gain) else None
@@ -438,7 +436,7 @@ def _reasons(scales: _Scales, after: pd.DataFrame, count: int) -> dict[int, str]
             reasons[i] = f"its gradient is {status}: zero times any scale is zero"
         elif i in spared:
             reasons[i] = spared[i]
-        elif scales.spread <= FLAT or abs(off) < FLAT / 2 or not measured:
+        elif scales.off <= FLAT or abs(off) < FLAT / 2 or not measured:
             continue
         else:
             reasons[i] = f"{off:+.2f} decades off the mean: {_obstacle(scales, i, count)}"

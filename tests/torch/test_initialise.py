@@ -100,6 +100,18 @@ def test_a_sigmoid_s_half_is_taken_out_of_the_sum():
         torch.testing.assert_close(layer.bias, -layer.weight.sum(1) / 2)
 
 
+def test_the_level_of_a_flat_profile_is_mended():
+    net, inputs = chain(nn.ReLU, 16, width=64, bias=False)
+    with torch.no_grad():
+        for layer in net[::2]:
+            nn.init.orthogonal_(layer.weight).mul_(0.3)
+    df = initialise(net, inputs, squares)
+    assert np.ptp(df.log10_output_norm_before) > 8
+    assert np.ptp(df.log10_output_norm) < 1
+    assert df.log10_grad_norm_before.max() < -8
+    assert df.log10_grad_norm.min() > -3
+
+
 def test_it_is_said_what_scale_cannot_mend():
     dead, inputs = chain(nn.ReLU, 4)
     nn.init.zeros_(dead[-1].weight)
