@@ -1,13 +1,4 @@
-"""Why a module's gradient vanishes or explodes, and what would mend it, tried on a copy.
-
->>> _ = torch.manual_seed(0)
->>> layers = [m for _ in range(30) for m in (nn.Linear(16, 16), nn.Sigmoid())]
->>> found = explain(nn.Sequential(*layers), torch.randn(8, 16), lambda r: r.square().sum())
->>> list(found.frame.cause.unique())
-['activation']
->>> print(str(found).partition(":")[0])
-Gradient
-"""
+"""Why a module's gradient vanishes or explodes, and what would mend it, tried on a copy."""
 
 from __future__ import annotations
 
@@ -58,7 +49,13 @@ RESIDUAL = math.log10(math.e) / 2
 
 @dataclass(frozen=True)
 class Explanation:
-    """What `explain` found: ``text`` in words, ``frame`` with a row a remedy."""
+    """What `explain` found: ``text`` in words, ``frame`` with a row a remedy.
+
+    Examples
+    --------
+    >>> print(Explanation("Nothing to mend.", pd.DataFrame(columns=list(EXPLAIN_COLUMNS))))
+    Nothing to mend.
+    """
 
     text: str
     frame: pd.DataFrame
@@ -141,6 +138,16 @@ def explain(module: nn.Module, inputs: object, loss: Callable | None = None) -> 
     the activation where its derivative loses more than half a layer and more than the weights do.
     What is left to depth and to width is what no single layer shows. Remedies are tried on a deep
     copy; the module and the random states are left as found.
+
+    Examples
+    --------
+    >>> _ = torch.manual_seed(0)
+    >>> layers = [m for _ in range(12) for m in (nn.Linear(16, 16), nn.Sigmoid())]
+    >>> found = explain(nn.Sequential(*layers), torch.randn(8, 16), lambda r: r.square().sum())
+    >>> list(found.frame.cause.unique())
+    ['activation']
+    >>> print(str(found).splitlines()[0])  # doctest: +ELLIPSIS
+    Gradient: ‖dC/dW‖ is 10^-... at 0.weight (first) and 10^... at 22.weight (last of 12 ...
     """
     case = _Case.of(module, inputs, loss or random_cotangent)
     fault = _format_fault(case) or _zero_fault(case) or _decay_fault(case)
