@@ -13,6 +13,7 @@ import pandas as pd
 
 import study
 from experiments.relu_against_sigmoid import trained
+from study.engines.arms import Arm
 from study.records.norms import COLUMNS as NORMS
 from study.records.norms import gradient_norms
 from study.runs.experiment import Experiment
@@ -85,7 +86,7 @@ def measure_trained(
     seeds: list[int],
 ) -> dict[str, pd.DataFrame]:
     """One kind of network: its rate tuned, then its seeds trained."""
-    arm = trained.Arm(activation, sigma_w, depth, is_rescaled)
+    arm = Arm(activation, sigma_w, depth, "output rescaled" if is_rescaled else "none")
     return {"trained": trained.outcomes(arm, steps, few, many, tuning_seeds, seeds)}
 
 

@@ -1,27 +1,16 @@
 """Networks of one width that learn to tell 5,000 MNIST digits, each arm at a rate of its own.
 
-Float32, no biases, softmax and cross-entropy, batches of 32, momentum 0.9. The rate of an arm is
-found by `study.engines.tuning` on two seeds; other seeds are judged.
+Arms are those of `study.engines.arms`; the rate of each is tuned on two seeds, others are judged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 
-from study.core.backprop import forward
-from study.core.blocks import Dense
-from study.engines.training import Course, gaussian_weights, train
-from study.engines.tuning import Tuned, tuned_rate
-from study.sampling import digits, gaussian
+from study.engines.arms import CHANCE, GOAL, HELD_OUT, Arm, last_loss
+from study.engines.training import WINDOW
 from study.tools import Array
-
-WIDTH, BATCH, TRAIN, HELD_OUT = 64, 32, 4000, 1000
-CHANCE = 0.1
-GOAL = 0.5  # nats: most digits are told right
-WINDOW = 50  # steps over which the loss of a batch is averaged
 
 COLUMNS = {
     "output": "as drawn: sigma_w = 1; rescaled: its weights times one number a network, so that "
@@ -45,68 +34,6 @@ COLUMNS = {
 """Columns of `outcomes`."""
 
 
-class Arm:
-    """One kind of network: what all its seeds share."""
-
-    def __init__(self, activation: str, sigma_w: float, depth: int, is_rescaled: bool):
-        self.activation = activation
-        self.sigma_w = sigma_w
-        self.depth = depth
-        self.is_rescaled = is_rescaled
-        self.kinds = [activation] * (depth - 1) + ["linear"]
-        data = digits.digits()
-        self.images = data.images.astype(np.float32)
-        self.classes = data.classes
-        self.one_hot = np.eye(10, dtype=np.float32)[data.classes]
-
-    def start(self, seeds: Sequence[int]) -> tuple[list[Array], Array]:
-        """Weights of a network a seed, and by how much their outputs were rescaled."""
-        keys = [gaussian.key(seed, "training") for seed in seeds]
-        widths = [self.images.shape[1], *[WIDTH] * (self.depth - 1), 10]
-        weights = gaussian_weights(keys, widths, [self.sigma_w] * len(seeds), "float32")
-        scale = np.ones(len(seeds), np.float32)
-        if self.is_rescaled:
-            layers = [Dense(W, kind) for W, kind in zip(weights, self.kinds, strict=True)]
-            _, outputs = forward(layers, self.images[:TRAIN:10])
-            scale = 1 / np.sqrt(np.mean(outputs**2, axis=(1, 2)))
-            weights[-1] *= scale[:, None, None]
-        return weights, scale
-
-    def course(self, seeds: Sequence[int], rates: Sequence[float], steps: int) -> Course:
-        """Train a network for each seed and rate, on batches that the seed names."""
-        weights, _ = self.start(seeds)
-        draws = [np.random.default_rng([seed, 1]) for seed in seeds]
-        picked = np.stack([rng.integers(TRAIN, size=(steps + 1, BATCH)) for rng in draws])
-        held_out = slice(TRAIN, TRAIN + HELD_OUT)
-        return train(
-            weights,
-            rates,
-            lambda step: (self.images[picked[:, step]], self.one_hot[picked[:, step]]),
-            steps,
-            self.kinds,
-            optimiser="momentum",
-            held_out=(self.images[held_out], self.classes[held_out]),
-            logged=[steps],
-            layered=[0, steps],
-        )
-
-    def tuned(self, seeds: Sequence[int], few: int, many: int) -> Tuned:
-        """The rate at which the median seed's loss is lowest."""
-
-        def losses(rates: Array, steps: int) -> Array:
-            repeated = np.repeat(rates, len(seeds))
-            course = self.course([*seeds] * len(rates), repeated, steps)
-            return np.median(last_loss(course).reshape(len(rates), len(seeds)), axis=1)
-
-        return tuned_rate(losses, few, many)
-
-
-def last_loss(course: Course, end: int | None = None) -> Array:
-    """Mean loss of the `WINDOW` batches before a step; inf where a network diverged."""
-    loss = course.losses[:end][-WINDOW:].mean(axis=0)
-    return np.where(np.isnan(loss), np.inf, loss)
-
-
 def steps_to_goal(losses: Array) -> Array:
     """Steps, (networks,), until the running mean of the loss is at most the goal; inf if never."""
     sums = np.cumsum(np.vstack([np.zeros(losses.shape[1]), losses]), axis=0)
@@ -120,7 +47,7 @@ def outcomes(
 ) -> pd.DataFrame:
     """Tune an arm, train its seeds at that rate, and say what became of them: a row a seed."""
     tuned = arm.tuned(tuning_seeds, few, many)
-    course = arm.course(seeds, [tuned.rate] * len(seeds), steps)
+    course = arm.course(seeds, [tuned.rate] * len(seeds), steps, layered=[0, steps])
     hidden = course.layers[course.layers.layer < max(1, arm.depth - 1)]
     spread = hidden.groupby(["step", "network"]).log10_grad_norm.agg(_spread)
     spread = spread.unstack(0).reindex(range(len(seeds)), columns=[0, steps]).astype(float)
@@ -129,7 +56,7 @@ def outcomes(
         {
             "activation": arm.activation,
             "sigma_w": arm.sigma_w,
-            "output": "rescaled" if arm.is_rescaled else "as drawn",
+            "output": "as drawn" if arm.remedy == "none" else "rescaled",
             "depth": arm.depth,
             "seed": seeds,
             "log10_output_scale": np.log10(arm.start(seeds)[1].astype(float)),

@@ -1,95 +1,229 @@
-"""Which networks gradient descent trains, on real digits, and where it takes their weights.
+"""How deep a network can be trained, from which weight scale, and what remedies change.
 
-No claim rests on it: 150 steps at three rates do not show what longer training would.
-``gradient_norms`` holds the norms of the first seed at the rates that were chosen: five layers,
-before training, half way (up to 50 layers) and after.
+Every kind of network has a learning rate of its own, found by halving among nine rates in four
+decades, and more until the best is enclosed, on two seeds that judge nothing. A network that has
+learned stops. All have one budget. A cell is one arm, of some minutes at most, so that a run that
+is killed loses no more.
 """
+
+from functools import partial
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 import study
-from experiments.training import trainability
-from experiments.training.trainability import CRITICAL, METHODS, NET, RATES
+from experiments.training import networks
+from experiments.training.networks import measure
+from study.engines.arms import REMEDIES
 from study.records.norms import COLUMNS as NORMS
 from study.runs.experiment import Experiment
+from study.statistics.claims import (
+    Claim,
+    Estimate,
+    above,
+    below,
+    confidence,
+    median_interval,
+    within,
+)
 
-SHALLOW, DEEP = 10, 50  # layers
-SHARES = {
-    "relu": [0.5, 0.5**0.5, 1, 1.25, 2],
-    "tanh": [0.5, 0.8, 1, 1.25, 2],
-    "sigmoid": [1 / CRITICAL["sigmoid"], 0.5, 1, 1.25, 2],
-}
+ACTIVATIONS = ["relu", "tanh", "sigmoid"]
+CALLED = {"relu": "ReLU", "tanh": "tanh", "sigmoid": "sigmoid"}
+CRITICAL = {name: round(study.theory.critical_sigma_w(name), 9) for name in ACTIVATIONS}
+SHARES = [0.5, 0.8, 1.0, 1.25, 2.0]
 """Of the critical sigma_w."""
+DEEPEST = 300
+"""Layers, at critical scales alone."""
+REMEDIED = 60
+"""Layers of the networks that are helped."""
+HELPED = {"relu": "ReLU", "sigmoid": "sigmoid"}
+HELP = [remedy for remedy in REMEDIES if remedy not in ("none", "output rescaled")]
+FIRST_JUDGED = 200  # seeds below it choose the learning rates
 
 
-def cells(seeds: int, steps: int, depths: list[int], every: int) -> list[dict]:
-    """A network and seed a cell, at every scale; other methods start from two of them."""
-    rows = []
-    for method in METHODS:
-        for depth in depths if method == "momentum" else [SHALLOW]:
-            for name in CRITICAL:
-                shares = SHARES[name][::every] if method == "momentum" else [1, 2]
-                scales = [round(share * CRITICAL[name], 9) for share in shares]
-                cell = {"activation": name, "method": method, "depth": depth}
-                rows += [
-                    cell | {"seed": seed, "steps": steps, "scales": scales} for seed in range(seeds)
-                ]
-    return rows
-
-
-def measure(
-    activation: str, method: str, depth: int, seed: int, steps: int, scales: list[float]
-) -> dict[str, pd.DataFrame]:
-    """Train a network a scale and rate, all from the same unit weights and on the same batches."""
-    rows = [
-        (activation, method, depth, sigma_w, seed, rate)
-        for sigma_w in scales
-        for rate in RATES[method][activation]
+def cells(
+    steps: int, seeds: int, shares: list[float], depths: list[int], remedied: int
+) -> list[dict]:
+    """An arm a cell, those that take longest first."""
+    task = {"steps": steps, "few": steps // 20, "many": steps // 4, "tuning_seeds": [0, 1]}
+    task["seeds"] = [*range(FIRST_JUDGED, FIRST_JUDGED + seeds)]
+    arms = []
+    for depth in depths:
+        for name in ACTIVATIONS:
+            for share in shares if depth < DEEPEST else [1.0]:
+                arms.append((depth, name, share, "none"))
+    for name in HELPED:
+        arms += [(remedied, name, 1.0, remedy) for remedy in ["none", *HELP]]
+    return [
+        {"activation": name, "sigma_w": round(share * CRITICAL[name], 9), "share": share}
+        | {"remedy": remedy, "depth": depth, "is_followed": share == 1.0}
+        | task
+        for depth, name, share, remedy in sorted(arms, key=lambda arm: -arm[0])
     ]
-    nets = pd.DataFrame(rows, columns=NET)
-    layered = [0, steps // 2, steps] if depth <= DEEP else [0, steps]
-    course = trainability.train_on_digits(nets, steps, layered)
-    return trainability.outcomes(nets, course)
 
 
-def figure(tables: dict[str, pd.DataFrame]):
-    """What descent makes of networks at the critical scale, and of weights that start too large.
+def arm(
+    tables: dict, activation: str, depth: int, share: float = 1.0, remedy: str = "none"
+) -> pd.DataFrame:
+    """The networks of an arm, by seed."""
+    rows = tables["networks"]
+    rows = rows[(rows.activation == activation) & (rows.depth == depth) & (rows.share == share)]
+    return rows[rows.remedy == remedy].set_index("seed")
 
-    Loss against step at two depths and held-out accuracy against depth, momentum, at the rate with
-    the lowest training loss. Right: decades that the norm of all weights grows from twice the
-    critical scale, gradients clipped. Marks: median over seeds with its 95 % interval, or their
-    range below six seeds; MNIST digits. A run that diverged has no loss.
-    """
-    course = tables["course"].drop(columns="rate")  # chosen for each seed
-    networks = tables["networks"].drop(columns="rate")
-    figure, [axes] = study.plot.panels(1, 4, 2.2)
-    critical = np.isclose(course.sigma_w, course.activation.map(CRITICAL))
-    slow = course[critical & (course.method == "momentum")]
-    for ax, depth in zip(axes, (SHALLOW, DEEP), strict=False):
-        study.plot.training(slow[slow.depth == depth], hue="activation", ylim=(0, 3), ax=ax)
-        ax.set_title(f"{depth} layers")
-    best = networks[networks.chosen & (networks.method == "momentum")]
-    best = best[np.isclose(best.sigma_w, best.activation.map(CRITICAL))]
-    study.plot.curves(best, "depth", "accuracy", hue="activation", log="x", ylim=(0, 1), ax=axes[2])
-    axes[2].set_title("critical scale")
-    growth = trainability.weight_growth(course[course.depth == SHALLOW])
-    large = growth[(growth.start == "twice critical") & (growth.method == "clipped")]
-    study.plot.curves(
-        large, "step", "value", hue="activation", interval=("low", "high"), ax=axes[3]
-    )
-    axes[3].set(title=f"twice critical, {SHALLOW} layers", ylabel="decades the weights grow")
+
+def learning(tables: dict, **which) -> Estimate:
+    """Share of an arm's networks that learned, with its exact interval (Clopper & Pearson 1934)."""
+    has_learned = arm(tables, **which).outcome == "learned"
+    count = int(has_learned.sum())
+    ends = stats.binomtest(count, len(has_learned)).proportion_ci(confidence())
+    return Estimate(count / len(has_learned), ends.low, ends.high, len(has_learned))
+
+
+def quicker(tables: dict, depth: int) -> Estimate:
+    """log10 of the steps to the goal, ReLU's over tanh's, by seed."""
+    relu, tanh = (arm(tables, name, depth).steps_to_goal for name in ("relu", "tanh"))
+    learned = float(np.isfinite(relu + tanh).mean())
+    ratio = np.log10(relu / tanh)[np.isfinite(relu + tanh)]
+    if not len(ratio):
+        return Estimate(np.nan, -np.inf, np.inf, len(relu), learned)
+    found = median_interval(ratio)
+    return Estimate(found.value, found.low, found.high, found.n, learned)
+
+
+def dead_after(tables: dict, **which) -> Estimate:
+    """Share of units that no image activates after training, median over seeds."""
+    rows = arm(tables, **which)
+    found = median_interval(rows.dead_after)
+    learned = float((rows.outcome == "learned").mean())
+    return Estimate(found.value, found.low, found.high, found.n, learned)
+
+
+def draw_learning(course: pd.DataFrame):
+    """Loss and accuracy against step, a column a depth."""
+    plain = course[course.remedy == "none"].drop(columns=["sigma_w", "share", "remedy"])
+    depths = sorted(plain.depth.unique())[:4]
+    figure, axes = study.plot.panels(2, len(depths), 3.6, sharex=True, sharey="row")
+    for column, depth in zip(axes.T, depths, strict=True):
+        rows = plain[plain.depth == depth].drop(columns="depth")
+        study.plot.curves(rows, "step", "loss", hue="activation", ylim=(0, 2.6), ax=column[0])
+        study.plot.curves(rows, "step", "accuracy", hue="activation", ylim=(0, 1), ax=column[1])
+        column[0].set_title(f"{depth} layers")
     return figure
 
 
+def draw_scale(rows: pd.DataFrame):
+    """Accuracy against depth, a panel a weight scale."""
+    plain = rows[(rows.remedy == "none") & rows.share.isin([0.5, 1.0, 2.0])]
+    names = {0.5: "half critical", 1.0: "critical", 2.0: "twice critical"}
+    plain = plain.assign(scale=plain.share.map(names)).drop(columns=["sigma_w", "share", "rate"])
+    figure, [axes] = study.plot.panels(1, 3, 2.2, sharey=True)
+    for ax, name in zip(axes, names.values(), strict=True):
+        shown = plain[plain.scale == name].drop(columns="scale")
+        study.plot.curves(shown, "depth", "accuracy", hue="activation", log="x", ylim=(0, 1), ax=ax)
+        ax.set_title(name)
+    return figure
+
+
+def draw_remedies(rows: pd.DataFrame):
+    """Accuracy of each remedy."""
+    helped = rows[rows.depth == rows[rows.remedy != "none"].depth.max()]
+    helped = helped.drop(columns=["sigma_w", "share", "rate"])
+    figure, [[ax]] = study.plot.panels(1, 1, 2.2)
+    study.plot.dots(helped, "accuracy", "remedy", hue="activation", ax=ax)
+    return figure
+
+
+def figure(tables: dict[str, pd.DataFrame]) -> dict:
+    """What gradient descent makes of deep networks, each kind at its own learning rate.
+
+    MNIST digits, width 64, momentum 0.9, float32. Marks: median over seeds with its 95 % interval.
+
+    learning: loss and held-out accuracy against step, each activation at its critical weight scale.
+    A network stops when it has learned (0.5 nats), and so does its curve; others go on to the end
+    of the budget.
+
+    scale: held-out accuracy at the end against depth, for three weight scales. Chance is 0.1.
+
+    remedies: held-out accuracy at the end of networks of 60 layers at the critical scale, helped
+    in different ways.
+    """
+    return {
+        "learning": draw_learning(tables["course"]),
+        "scale": draw_scale(tables["networks"]),
+        "remedies": draw_remedies(tables["networks"]),
+    }
+
+
+LEARNS = "share of seeds that learn within the budget, exact interval; above one half"
+WHOSE = {
+    ("sigmoid", "BatchNorm"): "Ioffe & Szegedy 2015, section 4.2",
+    ("relu", "residual"): "He et al. 2016 (deep residual learning), section 4",
+}
+"""Sayings among the remedies."""
+
 experiment = Experiment(
-    question="How deep a network can be trained, from which weight scale, and where do weights go?",
+    question="How deep a network can be trained, from which weight scale, and what helps?",
     grid={
-        "quick": cells(2, 100, [SHALLOW, DEEP], 2),
-        "paper": cells(5, 150, [5, SHALLOW, 20, DEEP, 100, 300], 1),
+        "quick": cells(60, 2, [0.5, 1.0, 2.0], [10, 30, 100], REMEDIED),
+        "paper": cells(1200, 10, SHARES, [10, 30, 100, DEEPEST], REMEDIED),
     },
     measure=measure,
     figure=figure,
-    columns=trainability.OUTCOMES | NORMS,
-    version=1,
+    claims=[
+        *(
+            Claim(
+                name=f"{CALLED[name]} of {depth} layers learns at its critical scale",
+                statement=f"{CALLED[name]}, sigma_w = {CRITICAL[name]:.4g}: {LEARNS}.",
+                threshold=above(0.5),
+                judge=partial(learning, activation=name, depth=depth),
+                about="A4" if name == "relu" else "",
+            )
+            for name, depth in (("relu", 30), ("relu", 100), ("tanh", 100), ("sigmoid", 30))
+        ),
+        *(
+            Claim(
+                name=f"weights of {word} the scale keep {CALLED[name]} of 30 layers from learning",
+                statement=f"{CALLED[name]} at {word} its critical scale: share of seeds that learn "
+                "within the budget, exact interval; below one half.",
+                threshold=below(0.5),
+                judge=partial(learning, activation=name, depth=30, share=share),
+                about="B1" if name == "relu" else "B2",
+            )
+            for name in ("relu", "tanh")
+            for word, share in (("half", 0.5), ("twice", 2.0))
+        ),
+        Claim(
+            name="ReLU learns several times as fast as tanh",
+            statement="10 layers, each at its critical scale: log10 of the steps to the goal, "
+            "ReLU's over tanh's, by seed; less than half of them.",
+            threshold=below(-np.log10(2)),
+            negligible=within(-np.log10(1.1), np.log10(1.1)),
+            judge=partial(quicker, depth=10),
+            about="saying",
+            source="Krizhevsky et al. 2012, section 3.1",
+        ),
+        Claim(
+            name="few ReLU units are dead after training",
+            statement="He-initialised ReLU, 10 layers: share of hidden units that no training "
+            "image activates at the end; below a tenth.",
+            threshold=below(0.1),
+            judge=partial(dead_after, activation="relu", depth=10),
+            about="A3",
+        ),
+        *(
+            Claim(
+                name=f"{REMEDIED} layers of {called} learn with this remedy: {remedy}",
+                statement=f"{called} at its critical scale: {LEARNS}.",
+                threshold=above(0.5),
+                judge=partial(learning, activation=name, depth=REMEDIED, remedy=remedy),
+                about="saying" if (name, remedy) in WHOSE else "",
+                source=WHOSE.get((name, remedy), ""),
+            )
+            for name, called in HELPED.items()
+            for remedy in HELP
+        ),
+    ],
+    columns=networks.COLUMNS | NORMS,
+    version=2,
 )

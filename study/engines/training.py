@@ -39,7 +39,7 @@ LOGGED = ["network", "step", "loss", "accuracy", "log10_weight_norm"]
 
 WINDOW = 50
 """Steps over which a loss is averaged, to be compared with a goal."""
-BLOCK_BYTES = 2**22
+BLOCK_BYTES = 2**24
 """Weights of the networks that are walked together; with gradients and memory thrice as much."""
 
 
@@ -294,7 +294,7 @@ class _Record:
         """Keep what is to be kept before a step; which networks go on?"""
         here = np.searchsorted(self.networks, block.networks)
         is_lost = ~(np.isfinite(look.loss) & are_finite(look.gradients))
-        loss = np.where(is_lost, np.nan, look.loss)
+        loss = np.where(is_lost, np.nan, look.loss.astype(float))
         self.losses[step, here] = loss
         goes_on = ~(is_lost | self._has_reached(here, step))
         self.taken[here[~goes_on]] = step

@@ -52,7 +52,7 @@ def gradient_norms(frame: pd.DataFrame, layers: int) -> pd.DataFrame:
     [[0, 0], [0, 50], [0, 99], [1, 0], [1, 50], [1, 99]]
     """
     rows = thinned(frame, layers)
-    for name in COLUMNS:
+    for name in COLUMNS.keys() & {*rows}:
         rows[name] = [float(f"{value:.{DIGITS}g}") for value in rows[name]]
     others = [name for name in rows if name not in PROFILE_COLUMNS]
     return rows[[*others, *[name for name in PROFILE_COLUMNS if name in rows]]]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import subprocess
 import sys
 import time
 from concurrent.futures import Executor
@@ -134,6 +135,23 @@ def configuration(experiment: Experiment, preset: str, grid: list[Part]) -> Json
     }
 
 
+def design(experiment: Experiment) -> str:
+    """The commit that an experiment's question, grid and claims were last changed with.
+
+    "" where there is none, or they have been changed since.
+    """
+    source = Path(sys.modules[experiment.module].__file__)
+    source = source.parent if source.name == "__init__.py" else source
+    git = ["git", "-C", source.parent]
+    try:
+        asked = {"capture_output": True, "text": True, "check": True}
+        changed = subprocess.run([*git, "status", "--porcelain", "--", source], **asked).stdout
+        commit = subprocess.run([*git, "log", "-1", "--format=%H", "--", source], **asked).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return "" if changed else commit.strip()
+
+
 def _write_tables(
     experiment: Experiment, preset: str, grid: list[Part], folder: Path, kind: str = "csv"
 ) -> None:
@@ -161,6 +179,7 @@ def _write_tables(
             texts[name].append(table.csv[len(header) :])
             rows[name][place] = table.rows
     provenance = {"configuration": configuration(experiment, preset, grid), "versions": versions}
+    provenance["design"] = design(experiment)
     meanings = Table.of(records.data_dictionary(types, experiment.columns))
     files = records.files_of(folder / "data_dictionary.csv", meanings, provenance)
     for name, text in texts.items():

@@ -9,6 +9,7 @@ from experiments import relu_against_sigmoid
 from experiments.relu_against_sigmoid import trained
 from study.core.backprop import forward
 from study.core.blocks import Dense
+from study.engines import arms
 from study.statistics.summaries import profile_and_level
 
 
@@ -45,14 +46,14 @@ def test_a_true_zero_has_a_level_and_no_profile():
 
 
 def test_rescaled_outputs_have_unit_size_and_nothing_else_is_touched():
-    arm = trained.Arm("relu", 1.0, 6, is_rescaled=True)
+    arm = arms.Arm("relu", 1.0, 6, "output rescaled")
     weights, scale = arm.start([5, 6])
-    plain, _ = trained.Arm("relu", 1.0, 6, is_rescaled=False).start([5, 6])
+    plain, _ = arms.Arm("relu", 1.0, 6).start([5, 6])
     for W, same in zip(weights[:-1], plain[:-1], strict=True):
         assert np.array_equal(W, same)
     np.testing.assert_allclose(weights[-1], plain[-1] * scale[:, None, None], rtol=1e-6)
     layers = [Dense(W, kind) for W, kind in zip(weights, arm.kinds, strict=True)]
-    _, outputs = forward(layers, arm.images[: trained.TRAIN : 10])
+    _, outputs = forward(layers, arm.images[: arms.TRAIN : 10])
     np.testing.assert_allclose(np.mean(outputs**2, axis=(1, 2)), 1, rtol=1e-4)
 
 
@@ -68,7 +69,7 @@ def test_steps_to_the_goal_are_those_of_the_running_mean():
 def test_seeds_of_an_arm_differ_and_judged_ones_did_not_tune():
     cell = next(c for c in relu_against_sigmoid.experiment.grid["paper"] if c["table"] == "trained")
     assert not set(cell["tuning_seeds"]) & set(cell["seeds"])
-    arm = trained.Arm("tanh", 1.0, 2, is_rescaled=False)
+    arm = arms.Arm("tanh", 1.0, 2)
     course = arm.course([100, 101, 100], [0.1, 0.1, 0.1], 5)
     assert np.array_equal(course.losses[:, 0], course.losses[:, 2])
     assert not np.array_equal(course.losses[:, 0], course.losses[:, 1])

@@ -1,0 +1,159 @@
+"""Arms of a comparison by training: one kind of network that learns to tell MNIST digits.
+
+Networks of one width in float32, no biases, softmax and cross-entropy, batches of 32, momentum 0.9.
+An arm's learning rate is tuned on seeds of its own; other seeds are judged.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from study.arithmetic.activations import ACTIVE_SHARE
+from study.core.activations import activation
+from study.core.backprop import Layer, forward
+from study.core.blocks import BATCH as OVER_BATCH
+from study.core.blocks import UNITS, Dense, Residual
+from study.engines.learned import Learned, LearnedBottom, LearnedLinear, LearnedNormalised
+from study.engines.training import WINDOW, Course, gaussian_weights, train
+from study.engines.tuning import Tuned, tuned_rate
+from study.sampling import digits, gaussian
+from study.tools import Array
+from study.tools.checks import one_of
+
+WIDTH, BATCH, TRAIN, HELD_OUT = 64, 32, 4000, 1000
+CHANCE = 0.1
+GOAL = 0.5
+"""Nats: most digits are told right."""
+NORMALISED = {"BatchNorm": OVER_BATCH, "LayerNorm": UNITS}
+REMEDIES = ("none", "output rescaled", "layers rescaled", "orthogonal", "residual", *NORMALISED)
+"""What is done to a network beside sigma_w; see `Arm`."""
+
+
+class Arm:
+    """One kind of network: what all its seeds share.
+
+    Parameters
+    ----------
+    activation, sigma_w : of the hidden layers; the output layer has sigma_w = 1
+    depth : weight matrices, those of residual branches included
+    remedy : none; output rescaled: the last weights times one number a network, so that outputs
+        have unit mean square before training; layers rescaled: each layer's, so that its z have
+        (Mishkin & Matas 2016); orthogonal: Haar weights of that sigma_w; residual: r + alpha phi(r
+        W) V with alpha = 1/sqrt(number of blocks), of sigma_w both; BatchNorm or LayerNorm, without
+        gain or shift, of every hidden layer
+    """
+
+    def __init__(self, activation: str, sigma_w: float, depth: int, remedy: str = "none"):
+        self.activation = activation
+        self.sigma_w = sigma_w
+        self.depth = depth
+        self.remedy = one_of("remedy", remedy, REMEDIES)
+        self.kinds = [activation] * (depth - 1) + ["linear"]
+        data = digits.digits()
+        self.images = data.images.astype(np.float32)
+        self.classes = data.classes
+        self.one_hot = np.eye(10, dtype=np.float32)[data.classes]
+
+    def start(self, seeds: Sequence[int]) -> tuple[list[Array], Array]:
+        """Weights of a network a seed, and by how much their outputs were rescaled."""
+        keys = [gaussian.key(seed, "training") for seed in seeds]
+        widths = [self.images.shape[1], *[WIDTH] * (self.depth - 1), 10]
+        weights = gaussian_weights(keys, widths, [self.sigma_w] * len(seeds), "float32")
+        scale = np.ones(len(seeds), np.float32)
+        images = self.images[:TRAIN:10]
+        if self.remedy == "orthogonal":
+            for k in range(1, self.depth - 1):
+                frames = [gaussian.haar(key, k, WIDTH, WIDTH, np.float32) for key in keys]
+                weights[k] = np.float32(self.sigma_w) * np.stack(frames)
+        if self.remedy == "output rescaled":
+            layers = [Dense(W, kind) for W, kind in zip(weights, self.kinds, strict=True)]
+            _, outputs = forward(layers, images)
+            scale = 1 / np.sqrt(np.mean(outputs**2, axis=(1, 2)))
+            weights[-1] *= scale[:, None, None]
+        if self.remedy == "layers rescaled":
+            r = images
+            for W, kind in zip(weights, self.kinds, strict=True):
+                layer = Dense(W, kind)
+                W /= np.sqrt(np.mean(layer.up(r) ** 2, axis=(1, 2), keepdims=True))
+                r = layer.phi(layer.up(r))
+        return weights, scale
+
+    def layers(self, weights: Sequence[Array], biases: Sequence[Array] = ()) -> list[Layer]:
+        """The network that has these weights, stacked."""
+        bottom = LearnedBottom(weights[0], self.activation)
+        top = Learned(weights[-1], "linear")
+        if self.remedy in NORMALISED:
+            axis = NORMALISED[self.remedy]
+            hidden = [LearnedNormalised(W, self.activation, axis) for W in weights[:-1]]
+            return [*hidden, top]
+        if self.remedy == "residual":
+            blocks = (self.depth - 2) // 2
+            alpha = 1 / math.sqrt(blocks)
+            pairs = zip(weights[1:-1:2], weights[2:-1:2], strict=True)
+            branches = [
+                Residual([Learned(W, self.activation), LearnedLinear(V, alpha)]) for W, V in pairs
+            ]
+            return [bottom, *branches, top]
+        hidden = [Learned(W, self.activation) for W in weights[1:-1]]
+        return [bottom, *hidden, top]
+
+    def course(
+        self,
+        seeds: Sequence[int],
+        rates: Sequence[float],
+        steps: int,
+        goal: float = -math.inf,
+        logged: Sequence[int] = (),
+        layered: Sequence[int] = (),
+    ) -> Course:
+        """Train a network for each seed and rate, on batches that the seed names; see `train`."""
+        weights, _ = self.start(seeds)
+        draws = [np.random.default_rng([seed, 1]) for seed in seeds]
+        picked = np.stack([rng.integers(TRAIN, size=(steps + 1, BATCH)) for rng in draws])
+        held_out = slice(TRAIN, TRAIN + HELD_OUT)
+        return train(
+            weights,
+            rates,
+            lambda step: (self.images[picked[:, step]], self.one_hot[picked[:, step]]),
+            steps,
+            self.kinds,
+            optimiser="momentum",
+            held_out=(self.images[held_out], self.classes[held_out]),
+            logged=[*logged, steps],
+            layered=layered,
+            goal=goal,
+            build=self.layers if self.remedy in (*NORMALISED, "residual") else None,
+        )
+
+    def tuned(self, seeds: Sequence[int], few: int, many: int) -> Tuned:
+        """The rate at which the median seed's loss is lowest."""
+
+        def losses(rates: Array, steps: int) -> Array:
+            repeated = np.repeat(rates, len(seeds))
+            course = self.course([*seeds] * len(rates), repeated, steps)
+            return np.median(last_loss(course).reshape(len(rates), len(seeds)), axis=1)
+
+        return tuned_rate(losses, few, many)
+
+    def dead(self, weights: Sequence[Array]) -> Array:
+        """Share of each network's hidden units that no image of the training set activates."""
+        row = activation(self.activation)
+        r = self.images[:TRAIN]
+        shares = []
+        for layer in self.layers(weights)[:-1]:
+            z = layer.up(r)
+            inner = z.trace[0].z if isinstance(layer, Residual) else z
+            slope = row.derivative(getattr(inner, "x", inner), 0.0)
+            is_dead = slope.max(axis=-2) <= ACTIVE_SHARE * row.max_slope
+            shares.append(is_dead.mean(axis=-1))
+            r = layer.phi(z)
+        return np.mean(shares, axis=0)
+
+
+def last_loss(course: Course, end: int | None = None) -> Array:
+    """Mean loss of the `WINDOW` batches before a step; inf where a network diverged."""
+    loss = course.losses[:end][-WINDOW:].mean(axis=0)
+    return np.where(np.isnan(loss), np.inf, loss)
