@@ -102,7 +102,7 @@ def dead_after(tables: dict, **which) -> Estimate:
 def draw_learning(course: pd.DataFrame):
     """Loss and accuracy against step, a column a depth."""
     plain = course[course.remedy == "none"].drop(columns=["sigma_w", "share", "remedy"])
-    depths = sorted(plain.depth.unique())[:4]
+    depths = sorted(plain.depth[plain.activation == "tanh"].unique())
     figure, axes = study.plot.panels(2, len(depths), 3.6, sharex=True, sharey="row")
     for column, depth in zip(axes.T, depths, strict=True):
         rows = plain[plain.depth == depth].drop(columns="depth")

@@ -1,6 +1,9 @@
 """A sweep resumes, refuses what cannot work before any work, and its tables say what they are."""
 
 import os
+import subprocess
+import sys
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -23,6 +26,7 @@ def test_a_sweep_gives_tables_a_dictionary_and_what_they_are(toy, tmp_path, caps
     assert about["configuration"]["cells"] == toy.GRID["quick"]
     assert about["configuration"]["preset"] == "quick"
     assert (about["rows"], about["versions"]) == (12, [records.versions()])
+    assert about["design"] == ""  # of no commit
     for content in tables(tmp_path).values():
         assert str(tmp_path).encode() not in content
         assert os.uname().nodename.encode() not in content
@@ -181,6 +185,31 @@ def test_tables_are_kept_as_parquet_if_asked_and_as_csv_again(toy, tmp_path):
         sweep.read_results(tmp_path, "toy")
     run(toy, tmp_path, executor=Here())
     assert tables(tmp_path) == before
+
+
+def test_the_design_is_the_commit_that_changed_the_experiment_last_and_none_if_it_is_changed(
+    tmp_path, monkeypatch
+):
+    def git(*words):
+        who = ["-c", "user.name=A", "-c", "user.email=a@b"]
+        done = subprocess.run(["git", "-C", tmp_path, *who, *words], capture_output=True, text=True)
+        return done.stdout.strip()
+
+    module = SimpleNamespace(__file__=str(tmp_path / "asked.py"))
+    monkeypatch.setitem(sys.modules, "asked", module)
+    (tmp_path / "asked.py").write_text("1")
+    asked = SimpleNamespace(module="asked")
+    assert sweep.design(asked) == ""
+    git("init")
+    git("add", "asked.py")
+    git("commit", "-m", "asked")
+    commit = git("rev-parse", "HEAD")
+    (tmp_path / "other.py").write_text("2")
+    git("add", "other.py")
+    git("commit", "-m", "other")
+    assert sweep.design(asked) == commit != git("rev-parse", "HEAD")
+    (tmp_path / "asked.py").write_text("3")
+    assert sweep.design(asked) == ""
 
 
 def test_no_verdict_on_training_is_published():

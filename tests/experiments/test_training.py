@@ -1,0 +1,77 @@
+"""What became of trained networks is told apart, and verdicts go both ways."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from verdicts import named, verdicts
+
+from experiments import training
+from experiments.training import networks
+
+
+def table(steps):
+    """Networks of every arm that a claim asks for, by the steps that each takes to the goal."""
+    arms = training.experiment.grid["paper"]
+    rows = [
+        {k: a[k] for k in ("activation", "depth", "share", "remedy")} | {"seed": seed}
+        for a in arms
+        for seed in a["seeds"]
+    ]
+    df = pd.DataFrame(rows)
+    to_goal = df.apply(steps, axis=1)
+    outcome = np.where(np.isfinite(to_goal), "learned", "stuck")
+    return {"networks": df.assign(steps_to_goal=to_goal, outcome=outcome, dead_after=0.01)}
+
+
+def test_where_all_learn_and_where_none_does():
+    fast = verdicts(training.experiment, table(lambda r: 100.0 if r.activation == "relu" else 300))
+    kept = {name for name in fast if "from learning" in name}
+    assert named(fast, "refuted") == kept
+    assert named(fast, "supported") == set(fast) - kept
+    stuck = verdicts(training.experiment, table(lambda r: np.inf))
+    assert named(stuck, "supported") == kept
+    of_learned = {
+        "ReLU learns several times as fast as tanh",
+        "few ReLU units are dead after training",
+    }
+    assert named(stuck, "did not train") == of_learned
+
+
+def test_a_small_difference_of_speed_is_negligible():
+    found = verdicts(training.experiment, table(lambda r: 300.0))
+    assert found["ReLU learns several times as fast as tanh"] == "negligible"
+
+
+def test_judged_seeds_did_not_tune_and_all_have_one_budget():
+    for cells in training.experiment.grid.values():
+        assert len({cell["steps"] for cell in cells}) == 1
+        assert not any({*cell["seeds"]} & {*cell["tuning_seeds"]} for cell in cells)
+    assert len(training.experiment.grid["paper"][0]["seeds"]) == 10
+
+
+@pytest.fixture(scope="module")
+def tables():
+    cell = training.experiment.grid["quick"][-1] | {"depth": 3, "activation": "tanh", "steps": 90}
+    return training.measure(**cell | {"sigma_w": 1.0, "share": 1.0, "is_followed": True})
+
+
+def test_an_arm_is_followed_along_training(tables):
+    rows = tables["networks"]
+    assert set(rows.outcome) <= {"learned", "falling", "stuck", "dead", "diverged"}
+    assert (np.isfinite(rows.steps_to_goal) == (rows.outcome == "learned")).all()
+    norms = tables["gradient_norms"]
+    assert norms.step.unique().tolist() == [0, 9, rows.steps[0]]
+    np.testing.assert_allclose(
+        norms.log10_relative_update,
+        np.log10(norms.rate) + norms.log10_grad_norm - norms.log10_weight_norm,
+        rtol=1e-8,
+    )
+    assert tables["course"].groupby("seed").step.max().tolist() == rows.steps.tolist()
+
+
+def test_outcomes_are_told_apart():
+    steps = 300
+    falls = np.linspace(2.3, 0.6, steps)
+    losses = np.stack([falls, np.full(steps, 2.3), np.where(np.arange(steps) < 9, 1, np.nan)], 1)
+    assert networks.mean_loss(losses[:, 0], steps) == pytest.approx(falls[-49:].mean())
+    assert networks.mean_loss(losses[:, 2], 9) == np.inf
