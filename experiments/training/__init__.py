@@ -33,8 +33,8 @@ CALLED = {"relu": "ReLU", "tanh": "tanh", "sigmoid": "sigmoid"}
 CRITICAL = {name: round(study.theory.critical_sigma_w(name), 9) for name in ACTIVATIONS}
 SHARES = [0.5, 0.8, 1.0, 1.25, 2.0]
 """Of the critical sigma_w."""
-DEEPEST = 300
-"""Layers, at critical scales alone."""
+DEEP_SHARES = {100: [0.5, 1.0, 2.0]}
+"""By depth, where they are fewer; deeper yet, the critical scale alone."""
 REMEDIED = 60
 """Layers of the networks that are helped."""
 HELPED = {"relu": "ReLU", "sigmoid": "sigmoid"}
@@ -51,7 +51,7 @@ def cells(
     arms = []
     for depth in depths:
         for name in ACTIVATIONS:
-            for share in shares if depth < DEEPEST else [1.0]:
+            for share in shares if depth < 100 else DEEP_SHARES.get(depth, [1.0]):
                 arms.append((depth, name, share, "none"))
     for name in HELPED:
         arms += [(remedied, name, 1.0, remedy) for remedy in ["none", *HELP]]
@@ -166,7 +166,7 @@ experiment = Experiment(
     question="How deep a network can be trained, from which weight scale, and what helps?",
     grid={
         "quick": cells(60, 2, [0.5, 1.0, 2.0], [10, 30, 100], REMEDIED),
-        "paper": cells(1200, 10, SHARES, [10, 30, 100, DEEPEST], REMEDIED),
+        "paper": cells(1200, 10, SHARES, [10, 30, 100, 300], REMEDIED),
     },
     measure=measure,
     figure=figure,
