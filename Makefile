@@ -46,6 +46,9 @@ test: .venv/.ready .venv/.torch ## Run the tests (torch autograd is one of the w
 test-slow: .venv/.ready .venv/.torch ## Run the tests that take minutes
 	$(PY) -m pytest -m slow -n auto --dist worksteal
 
+test-bridges: .venv-bridges/.ready ## Test the recipes for Lightning, transformers, W&B and others
+	STUDY_WITNESSES=all .venv-bridges/bin/python -m pytest -m '' tests/torch/test_bridges.py
+
 test-faults: .venv/.ready .venv/.torch ## Do the bad things, all of them: 100 kills, full disks, damage
 	$(PY) -m pytest -m faults
 
@@ -83,7 +86,7 @@ lock: ## Pin the dependencies again (needs uv)
 	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements-docs.lock
 
 clean: ## Remove the environment and caches; results and figures stay
-	rm -rf .venv build .pytest_cache .ruff_cache .hypothesis .mypy_cache
+	rm -rf .venv .venv-bridges build .pytest_cache .ruff_cache .hypothesis .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.ready: requirements.lock
@@ -99,4 +102,13 @@ clean: ## Remove the environment and caches; results and figures stay
 # torch comes in many builds, so it is pinned by version and not in the lock.
 .venv/.torch: .venv/.ready
 	$(PY) -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	@touch $@
+
+# On top of .venv, whose packages it sees: torch is not installed twice.
+.venv-bridges/.ready: .venv/.torch
+	$(PY) -m venv .venv-bridges
+	$(PY) -c 'import site; print(site.getsitepackages()[0])' \
+	  > $$(.venv-bridges/bin/python -c 'import site; print(site.getsitepackages()[0])')/base.pth
+	.venv-bridges/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 \
+	  lightning==2.6.6 transformers==5.24.0 accelerate==1.15.0 tensorboard==2.21.0 wandb==0.31.0
 	@touch $@

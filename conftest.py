@@ -1,4 +1,4 @@
-"""Without PyTorch its modules are not collected; each example has figures of its own."""
+"""Modules whose libraries are missing are not collected; each example has figures of its own."""
 
 import importlib.util
 import sys
@@ -6,6 +6,11 @@ import sys
 import pytest
 
 collect_ignore = [] if importlib.util.find_spec("torch") else ["study/torch"]
+collect_ignore += [
+    f"study/torch/{name}.py"
+    for name in ("lightning", "transformers")
+    if not importlib.util.find_spec(name)
+]
 
 
 @pytest.fixture(autouse=True)

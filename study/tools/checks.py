@@ -25,9 +25,11 @@ EXTRAS = {
     "cluster": "distributed",
     "data": "mlxtend",
     "explorer": "vl-convert-python",
+    "lightning": "lightning",
     "paper": "typst",
     "parquet": "pyarrow",
     "torch": "torch",
+    "transformers": "transformers accelerate",
 }
 """The packages of each extra. No message names this project's own distribution, so that nobody
 installs a stranger's package of a like name."""

@@ -276,7 +276,10 @@ class Watch:
         return args, {**kwargs, "closure": recorded}
 
     def _after_step(self, *_: object) -> None:
-        self._tell()
+        if self._newest:
+            self._tell()
+        if not self._ears and not self._is_due():  # the least that a step can take
+            return
         with self._guarded():
             if self._missed == (len(self._ears) == 1):
                 self._stop_listening()
