@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -131,6 +131,9 @@ def backpropagate(
     ...                                  kink=k).log10_grad_norm[0], 12)) for k in (0, 0.5, 1)]
     [0.0, 1.5, 3.0]
     """
+    if isinstance(weights, Mapping) or hasattr(weights, "parameters"):
+        allowed = "a sequence of matrices; study.torch.profile takes modules"
+        raise bad("weights", type(weights).__name__, allowed)
     weights = items("weights", weights, "a sequence of matrices")
     if not weights:
         raise ValueError("weights has length 0; allowed: at least one matrix")

@@ -46,6 +46,10 @@ class Activity:
             for name, part in module.named_modules()
         ]
 
+    def __getstate__(self) -> dict[str, object]:
+        """A copy of the module, in memory or on disk, is not watched."""
+        return {"_is_due": _never}
+
     def _look(self, name: str, module: nn.Module, args: tuple, output: object) -> None:
         if not self._is_due() or not torch.is_grad_enabled():
             return
@@ -59,6 +63,10 @@ class Activity:
         seen = {name: calls for name, calls in self._seen.items() if calls}
         self._seen.clear()
         return {name: _pooled(calls) for name, calls in seen.items()}
+
+
+def _never() -> bool:
+    return False
 
 
 def _statistics(x: Tensor) -> Tensor:

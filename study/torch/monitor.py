@@ -354,9 +354,9 @@ class Watch:
         parameters = self._layout.parameters
         numbers = [i for i, p in enumerate(parameters) if has_norm(p)]
         now, lengths = self._read(scale, *(parameters[i] for i in numbers))
-        if before and not now.only_scaled(before):  # by a backward pass that was not heard of
+        if before and not self._missed and not now.only_scaled(before):
             before = None
-            self._missed = True
+            self._missed = True  # a backward pass: hear of all from now on
         weight = np.full(len(parameters), np.nan)
         weight[numbers] = lengths
         limits = [LIMITS.get(p.dtype, math.inf) for p in parameters]

@@ -147,6 +147,9 @@ def test_weights_as_torch_stores_them_are_noticed_by_the_study():
     df = study.backpropagate([W.T for W in stored], x, "tanh", biases, cotangent=np.ones((4, 8)))
     net(torch.ones(4, 6)).sum().backward()
     np.testing.assert_allclose(10**df.log10_grad_norm, [norm(W.grad) for W in stored], rtol=1e-5)
+    for given in (net, net.state_dict()):
+        with pytest.raises(ValueError, match=r"weights = .*; study\.torch\.profile takes modules"):
+            study.backpropagate(given, x)
     with pytest.raises(ValueError, match=r"inputs = 'a masked array'; allowed: an array without"):
         study.backpropagate([W.T for W in stored], np.ma.masked_array(x))
 
@@ -452,6 +455,9 @@ def test_a_loss_may_take_derivatives_by_the_inputs():
         return squares(slope) + squares(output)
 
     df = profile(net, x, loss)
+    with pytest.raises(RuntimeError) as raised:  # by what is outside: these are copies
+        profile(net, x, lambda output: loss(output, x.requires_grad_(True)))
+    assert "derivatives by them need loss(output, inputs)" in raised.value.__notes__[0]
     x.requires_grad_(True)
     loss(net(x), x).backward()
     grads = [0.0 if p.grad is None else norm(p.grad) for p in net.parameters()]

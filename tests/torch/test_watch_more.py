@@ -1,5 +1,7 @@
 """What a watch sees beside norms: totals, quantiles, updates, activations, alarms."""
 
+import copy
+import io
 import math
 import os
 import warnings
@@ -201,6 +203,37 @@ def test_activations_are_described_module_by_module():
         assert row.near_zero_share == pytest.approx(float(near), abs=0.02)
     relu = df.query("name == '1' and step == 0").near_zero_share.item()
     assert 0.3 < relu < 0.7
+
+
+def test_a_module_that_is_watched_can_be_copied_and_saved():
+    net, x = mlp(torch.float32)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    file = io.BytesIO()
+    with watch(net, optimizer, activations=True, log=lambda *_: None) as watched:
+        again = copy.deepcopy(net)
+        torch.save(net, file)
+        file.seek(0)
+        for module in (again, torch.load(file, weights_only=False)):
+            squares(module(x)).backward()
+        assert not watched._activity.taken()
+        squares(net(x)).backward()
+        optimizer.step()
+    assert len(watched.activations()) == 9
+
+
+def test_parameters_that_are_clipped_apart_have_their_total_before():
+    net, x = mlp(torch.float32)
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-3)
+    totals = []
+    with watch(net, optimizer) as watched:
+        for _ in range(3):
+            optimizer.zero_grad()
+            squares(net(x)).backward()
+            totals.append(float(nn.utils.get_total_norm([p.grad for p in net.parameters()])))
+            nn.utils.clip_grad_norm_(net[0].parameters(), 0.1)
+            optimizer.step()
+    seen = 10 ** watched.frame().groupby("step").log10_total_norm.first()
+    np.testing.assert_allclose(seen[1:], totals[1:], rtol=1e-5)
 
 
 def test_the_coordinate_check_tells_a_parametrisation_that_grows_with_width():
