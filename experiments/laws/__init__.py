@@ -1,10 +1,10 @@
 """The laws of the field, side by side: what papers state, held against networks.
 
-What a law says stands in ``laws.toml``; how it is measured, under its name in the ``MEASURES`` of a
-module beside it; ``law`` says how it is judged. What cannot fail, an identity or a bound, is a test
-and no law, and neither is the square root of another law.
+What a law says stands in ``laws.toml``; what theory expects and how it is measured, under its name
+in the ``LAWS`` of a module beside it; ``law`` says how it is judged. What cannot fail, an identity
+or a bound, is a test and no law, and neither is the square root of another law.
 
->>> LAWS["tanh chaos"]["statement"]
+>>> TEXTS["tanh chaos"]["statement"]
 'Tanh is chaotic above sigma_w = 1: the gradient explodes by chi'
 """
 
@@ -15,21 +15,32 @@ import pandas as pd
 
 from experiments.laws import blocks, finite_width, jacobians, mean_field, precision
 from experiments.laws.figure import figure
-from experiments.laws.law import COLUMNS, judged
+from experiments.laws.law import COLUMNS, ESTIMATES, TABLE, critical_score
 from experiments.laws.page import page
 from study.runs.experiment import Experiment
 
 _GROUPS = (finite_width, mean_field, jacobians, blocks, precision)
-MEASURES = {name: measure for group in _GROUPS for name, measure in group.MEASURES.items()}
+LAWS = {name: law for group in _GROUPS for name, law in group.LAWS.items()}
 
-LAWS = tomllib.loads(resources.files(__name__).joinpath("laws.toml").read_text("utf-8"))
+TEXTS = tomllib.loads(resources.files(__name__).joinpath("laws.toml").read_text("utf-8"))
 """What each law says, by its name, in the order of the table."""
+
+TESTS = sum(law.tests for law in LAWS.values())
+CRITICAL = critical_score(TESTS)
 
 
 def measure(law: str, more: int) -> dict[str, pd.DataFrame]:
     """Measure and judge a law, on ``more`` times as many networks as in the quick preset."""
-    row = {"law": law, "popular_reading": ""} | LAWS[law] | judged(MEASURES[law](more))
-    return {"laws": pd.DataFrame([row], columns=list(COLUMNS))}
+    text = {"popular_reading": "", "of": "width"} | TEXTS[law]
+    sizes = f"{text.pop('of')} {', '.join(map(str, LAWS[law].sizes))}"
+    estimates = LAWS[law].estimates(more).assign(law=law)
+    networks = int(estimates["freedom"].sum()) + len(estimates)
+    row = {"law": law, "sizes": sizes, "networks": networks} | text
+    row |= LAWS[law].judged(estimates, CRITICAL)
+    return {
+        "laws": pd.DataFrame([row], columns=TABLE),
+        "estimates": estimates[ESTIMATES],
+    }
 
 
 def cells(more: int) -> list[dict[str, str | int]]:
@@ -39,9 +50,10 @@ def cells(more: int) -> list[dict[str, str | int]]:
 
 experiment = Experiment(
     question="Do networks obey the laws of the field, and would a wrong law be noticed?",
-    grid={"quick": cells(1), "paper": cells(6)},
+    grid={"quick": cells(1), "paper": cells(8)},
     measure=measure,
     figure=figure,
     page=page,
     columns=COLUMNS,
+    version=1,
 )

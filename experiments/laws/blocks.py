@@ -1,83 +1,70 @@
 """Laws of normalised and of residual networks: Yang, De and Smith, Zhang, Balduzzi.
 
 For ReLU in residual branches the means E of squared growths are exact at any width, and where coins
-are tossed for the masks, as Balduzzi et al. assume, those of overlaps as well: tolerances are 0.
-Elsewhere the theory is that of infinite width, and tolerances hold the finite width's shift as it
-was found on other seeds, relative: with batch normalisation from -0.2 B/n (linear, B = 8) to 0.06
-B/n (smooth activations), with layer normalisation 1/n, in residual tanh networks twice 0.7/n.
+are tossed for the masks, as Balduzzi et al. assume, those of overlaps as well. Elsewhere the theory
+is that of infinite width, and what is averaged are logarithms.
 """
 
 import math
-from functools import partial
-from typing import NamedTuple
+from collections.abc import Callable
 
 import numpy as np
+from scipy.special import digamma
 
-from experiments.laws.law import OFF, Finding, mean_of
-from experiments.laws.walks import HE, input_gradient, log_squares, over_seeds
+from experiments.laws.law import OFF, Law
+from experiments.laws.walks import (
+    HE,
+    Weights,
+    gradients,
+    growths,
+    input_gradient,
+    log_square,
+    side_by_side,
+)
 from study.core.activations import activation as activation_row
 from study.core.backprop import backward, forward, weight_gradient
 from study.core.blocks import BATCH, UNITS, Dense, Linear, Normalised, Residual
-from study.sampling import gaussian
 from study.theory.blocks import (
-    Shattering,
     batch_norm_factor,
     branch_scales,
     first_step,
     growth,
     independent_shattering,
     layer_norm_factor,
-    linear_batch_factor,
     normalised_shattering,
     shattering,
 )
+from study.theory.finite_width import active_units
+from study.theory.two_inputs import shattering_offset
 
-WIDTH = 128
-EXAMPLES = 32
-
-
-def _pair(key: int, k: int, n: int) -> np.ndarray:
-    """W and V of a block at sigma_w = 1, the k-th draw."""
-    return gaussian.normal(key, k, (2, n, n)) / math.sqrt(n)
-
+NARROW = (32, 64, 128)
 
 # --- Normalised layers ---------------------------------------------------------------------------
 
-TOP = 14
+LAYERS = 12
+TOP = 10
 BOTTOM = 4
-LAYERS = 16
 
 
-class Kind(NamedTuple):
-    """Networks r -> phi(norm(r W)) of 16 layers, and how many in the quick preset."""
+def _normalised(activation: str, batch: int = 16, axis: int = BATCH, networks: int = 150) -> Law:
+    """ln of the factor of the squared gradient per layer from r^(10) back to r^(4)."""
 
-    activation: str
-    batch: int = 16
-    n: int = 256
-    axis: int = BATCH
-    networks: int = 60
+    def measure(n: int, seeds: range) -> np.ndarray:
+        def of_some(weights: Weights) -> np.ndarray:
+            r, dr = weights.normal(batch, n), weights.normal(batch, n)
+            layers = [Normalised(weights(n, n), activation, axis) for _ in range(LAYERS)]
+            logs = [log_square(below) for below in gradients(layers, r, dr)][::-1]
+            return (logs[BOTTOM] - logs[TOP]) / (TOP - BOTTOM)
 
+        return side_by_side("normalised", batch * n, seeds, of_some)
 
-@over_seeds
-def _factors(seed: int, kind: Kind) -> float:
-    """Of the squared gradient per layer from r^(14) back to r^(4), away from both ends."""
-    key = gaussian.key(seed, "normalised")
-    n = kind.n
-    weights = [gaussian.normal(key, k, (n, n)) / math.sqrt(n) for k in range(LAYERS)]
-    layers = [Normalised(W, kind.activation, kind.axis) for W in weights]
-    r, dr = gaussian.normal(key, LAYERS, (2, kind.batch, n))
-    gradients, _ = log_squares(layers, r, dr)
-    return math.exp((gradients[BOTTOM] - gradients[TOP]) / (TOP - BOTTOM))
-
-
-def _normalised(kind: Kind, factor: int, wrong: float | None = None) -> Finding:
-    if kind.axis == BATCH:
-        expected = batch_norm_factor(kind.activation, kind.batch)
-        relative = 0.2 * kind.batch / kind.n
-    else:
-        expected = layer_norm_factor(kind.activation)
-        relative = 2 / kind.n
-    return mean_of(_factors(kind.networks * factor, kind), expected, wrong, relative=relative)
+    factor = (
+        batch_norm_factor(activation, batch) if axis == BATCH else layer_norm_factor(activation)
+    )
+    limit = math.log(factor)
+    off = OFF if abs(limit) < OFF else None
+    sizes = (64, 128, 256)
+    return Law(measure=measure, sizes=sizes, networks=networks, limit=limit, off=off)
 
 
 # --- How signal and gradient grow in residual networks -------------------------------------------
@@ -86,88 +73,87 @@ GRADIENT = 0
 SIGNAL = 1
 
 
-@over_seeds
-def _growths(
-    seed: int, schedule: str, depth: int, activation: str = "relu", sigma_w: float = HE
-) -> np.ndarray:
-    """ln of what the squared gradient and the signal grow by in the first l blocks, (2, depth + 1).
-
-    A network is walked by 32 examples with a cotangent each; these are of their sum of squares.
-    """
-    key = gaussian.key(seed, "residual")
-    x, dr = gaussian.normal(key, 0, (2, EXAMPLES, WIDTH))
-    x /= np.sqrt(np.mean(x**2, axis=1, keepdims=True))
-    blocks = []
-    for k, scale in enumerate(branch_scales(schedule, depth)):
-        W, V = _pair(key, 1 + k, WIDTH)
-        blocks.append(Residual([Dense(sigma_w * W, activation), Linear(V, scale)]))
-    gradients, signals = log_squares(blocks, x, dr)
-    return np.stack([gradients[0] - gradients, signals - signals[0]])
+def _blocks(
+    weights: Weights, n: int, scales: np.ndarray, activation: str = "relu", sigma_w: float = HE
+) -> list[Residual]:
+    """x + scale V phi(W x)."""
+    return [
+        Residual([Dense(weights(n, n, sigma_w), activation), Linear(weights(n, n, scale))])
+        for scale in scales
+    ]
 
 
-def _expected(schedule: str, depth: int) -> float:
-    """E of the squared gradient's growth in a He-ReLU network, which is that of the signal."""
-    return math.exp(growth(branch_scales(schedule, depth)).log_gradient[-1])
+def _relu(what: int, schedule: str, depth: int, networks: int = 500) -> Law:
+    """E of what the squared gradient, or the squared signal, grows by in He-ReLU blocks."""
+    scales = branch_scales(schedule, depth)
+    expected = math.exp(growth(scales).log_gradient[-1])
+
+    def measure(n: int, seeds: range) -> np.ndarray:
+        def of_some(weights: Weights) -> np.ndarray:
+            x, dr = weights.normal(1, n), weights.normal(1, n)
+            return np.exp(growths(_blocks(weights, n, scales), x, dr)[what])
+
+        return side_by_side("residual", n, seeds, of_some)
+
+    return Law(measure=measure, sizes=NARROW, networks=networks, exact=lambda n: expected)
 
 
-def _relu(
-    what: int, schedule: str, depth: int, networks: int, factor: int, wrong: float | None = None
-) -> Finding:
-    growths = _growths(networks * factor, schedule, depth)[:, what, -1]
-    return mean_of(np.exp(growths), _expected(schedule, depth), wrong)
+TANH_BLOCKS = 160
 
 
-def _tanh(factor: int) -> Finding:
-    growths = _growths(40 * factor, "undamped", 160, "tanh", 1.0)[:, GRADIENT]
-    logs = growth(branch_scales("undamped", 160), "tanh", sigma_w=1.0).log_gradient
-    return mean_of(growths[:, -1], logs[-1], relative=1.5 / WIDTH)
+def _tanh_growths(n: int, seeds: range) -> np.ndarray:
+    """ln of what the squared gradient grows by in the first 40 blocks and in all 160."""
+
+    def of_some(weights: Weights) -> np.ndarray:
+        x, dr = weights.normal(1, n), weights.normal(1, n)
+        x /= np.sqrt(np.mean(x**2, axis=-1, keepdims=True))
+        layers = _blocks(weights, n, np.ones(TANH_BLOCKS), "tanh", 1.0)
+        logs = [log_square(below) for below in gradients(layers, x, dr)]
+        return np.transpose([logs[-1] - logs[TANH_BLOCKS - 41], logs[-1] - log_square(dr)])
+
+    return side_by_side("residual tanh", n, seeds, of_some)
 
 
-def _tanh_root(factor: int) -> Finding:
-    growths = _growths(40 * factor, "undamped", 160, "tanh", 1.0)[:, GRADIENT]
-    tanh = growth(branch_scales("undamped", 160), "tanh", sigma_w=1.0).log_gradient
-    relu = growth(branch_scales("undamped", 160)).log_gradient
-    ratios = growths[:, 160] / growths[:, 40]
-    return mean_of(ratios, tanh[159] / tanh[39], relu[159] / relu[39], relative=0.02)
-
+TANH_LOGS = growth(branch_scales("undamped", TANH_BLOCKS), "tanh", sigma_w=1.0).log_gradient
 
 # --- The first step of gradient descent ----------------------------------------------------------
 
+ETA = 1e-9
 
-@over_seeds
-def moved(seed: int, depth: int, scale: float, eta: float) -> float:
+
+def moved(n: int, seeds: range, depth: int, scale: float, eta: float = ETA) -> np.ndarray:
     """How far one step of gradient descent moves the output, over eta ||x||^2 ||dC/dr^(L)||.
 
     C = ||r^(L) - y||^2 / 2; every V is 0 at first, and all weights take the step.
     """
-    key = gaussian.key(seed, "first step")
-    x, y = gaussian.normal(key, 0, (2, 1, WIDTH))
-    size = scale * math.sqrt(2 / WIDTH)
-    blocks = []
-    for k in range(depth):
-        W = size * gaussian.normal(key, 1 + k, (WIDTH, WIDTH))
-        blocks.append(Residual([Dense(W, "relu"), Linear(np.zeros((WIDTH, WIDTH)))]))
-    trace, before = forward(blocks, x)
-    dr = before - y
-    stepped = []
-    for block in backward(trace, dr):
-        first, last = block.z.trace
-        # The gradient of W is 0 where V is; a block's phi is the identity, so its delta is V's.
-        V = -eta * weight_gradient(last.r, block.delta)
-        stepped.append(Residual([first.layer, Linear(V)]))
-    _, after = forward(stepped[::-1], x)
-    return np.linalg.norm(after - before) / (eta * np.vdot(x, x) * np.linalg.norm(dr))
 
+    def of_some(weights: Weights) -> np.ndarray:
+        x, y = weights.normal(1, n), weights.normal(1, n)
+        size = scale * math.sqrt(2 / n)
+        zero = np.zeros((len(x), n, n))
+        layers = [
+            Residual([Dense(size * weights.normal(n, n), "relu"), Linear(zero)])
+            for _ in range(depth)
+        ]
+        trace, before = forward(layers, x)
+        dr = before - y
+        stepped = []
+        for block in backward(trace, dr):
+            first, last = block.z.trace
+            # The gradient of W is 0 where V is; a block's phi is the identity: its delta is V's.
+            V = -eta * weight_gradient(last.r, block.delta)
+            stepped.append(Residual([first.layer, Linear(V)]))
+        _, after = forward(stepped[::-1], x)
+        move = np.sqrt(np.exp(log_square(after - before) - log_square(dr)))
+        return move / (eta * np.exp(log_square(x)))
 
-def _step(scale: float, eta: float, wrong: float, tolerance: float, factor: int) -> Finding:
-    expected = first_step(64, scale)
-    return mean_of(moved(20 * factor, 64, scale, eta), expected, wrong, relative=tolerance)
+    return side_by_side("first step", depth * n**2, seeds, of_some)
 
 
 # --- Shattered gradients -------------------------------------------------------------------------
 
 # What is measured is tr(J1 J2') / n of two inputs: the mean inner product <g1, g2> of their
-# gradients over cotangents common to both.
+# gradients under a cotangent common to both.
 
 
 class Tossed(Dense):
@@ -181,136 +167,165 @@ class Tossed(Dense):
         return self.mask
 
 
-@over_seeds
-def _overlaps(
-    seed: int, n: int, depth: int, coins: bool, schedule: str | None = None
-) -> tuple[float, float]:
-    """tr(J1 J1') / n and tr(J1 J2') / n of orthogonal inputs in a He-ReLU network.
+def overlaps(
+    n: int, seeds: range, depth: int, coins: bool, scales: np.ndarray | None = None
+) -> np.ndarray:
+    """<g1, g1> and <g1, g2> of orthogonal inputs in a He-ReLU network, a row a network.
 
-    ``schedule`` makes the layers residual blocks with these branch scales.
+    ``scales`` are branch scales: the layers are then residual blocks.
     """
-    key = gaussian.key(seed, "shattered")
-    tosses = gaussian.normal(key, 1, (depth, 2, 1, n))
-    layers = []
-    for k in range(depth):
-        W, V = _pair(key, 2 + k, n)
-        layer = Tossed(HE * W, tosses[k]) if coins else Dense(HE * W, "relu")
-        if schedule is not None:
-            layer = Residual([layer, Linear(V, branch_scales(schedule, depth)[k])])
-        layers.append(layer)
-    x = gaussian.normal(key, 0, (2, n))
-    x[1] -= np.vdot(x[0], x[1]) / np.vdot(x[0], x[0]) * x[0]
-    x /= np.linalg.norm(x, axis=1, keepdims=True)
-    J = input_gradient(layers, x[:, None], np.stack([np.eye(n)] * 2))
-    return np.vdot(J[0], J[0]) / n, np.vdot(J[0], J[1]) / n
+
+    def of_some(weights: Weights) -> np.ndarray:
+        layers = []
+        for k in range(depth):
+            W = weights(n, n, HE)
+            layer = Tossed(W, weights.normal(2, n)) if coins else Dense(W, "relu")
+            if scales is not None:
+                layer = Residual([layer, Linear(weights(n, n, scales[k]))])
+            layers.append(layer)
+        x = weights.normal(2, n)
+        x /= np.linalg.norm(x, axis=-1, keepdims=True)
+        first, second = x[:, :1], x[:, 1:]
+        second -= np.vecdot(first, second)[..., None] * first
+        second /= np.linalg.norm(second, axis=-1, keepdims=True)
+        u = weights.normal(1, n)
+        u /= np.linalg.norm(u, axis=-1, keepdims=True)
+        g = input_gradient(layers, x, np.repeat(u, 2, axis=1))
+        return np.transpose([np.vecdot(g[:, 0], g[:, 0]), np.vecdot(g[:, 0], g[:, 1])])
+
+    return side_by_side("shattered", 2 * n, seeds, of_some)
 
 
-def _laws(depth: int, schedule: str | None = None) -> tuple[Shattering, Shattering]:
-    """By coin-tossed masks, and by those of orthogonal inputs."""
+def _by_coins(depth: int, schedule: str | None, column: int, networks: int) -> Law:
     scales = None if schedule is None else branch_scales(schedule, depth)
-    return independent_shattering(depth, scales), shattering(depth, scales)
-
-
-def _by_coins(networks: int, factor: int, schedule: str | None = None) -> Finding:
-    covariances = _overlaps(networks * factor, 128, 4, True, schedule)[:, 1]
-    coins, angles = _laws(4, schedule)
-    return mean_of(covariances, coins.covariance[-1], angles.covariance[-1])
-
-
-def _by_angles(factor: int) -> Finding:
-    covariances = _overlaps(100 * factor, 256, 8, False)[:, 1]
-    coins, angles = _laws(8)
-    expected = angles.covariance[-1]
-    return mean_of(covariances, expected, coins.covariance[-1], relative=10 * 8 / 256)
-
-
-def _residual_variance(factor: int) -> Finding:
-    variances = _overlaps(150 * factor, 128, 4, True, "undamped")[:, 0]
-    coins, _ = _laws(4, "undamped")
-    expected = math.exp(coins.log_variance[-1])
-    return mean_of(variances, expected, OFF**4 * expected)
-
-
-def _scaled_branches(factor: int) -> Finding:
-    covariances = _overlaps(60 * factor, 128, 16, True, "1/sqrt(l)")[:, 1]
-    coins, angles = _laws(16, "1/sqrt(l)")
-    correlations = covariances / math.exp(coins.log_variance[-1])
-    return mean_of(correlations, coins.correlation[-1], angles.correlation[-1])
-
-
-DEPTH = 40
-
-
-@over_seeds
-def _branches(seed: int, n: int) -> np.ndarray:
-    """ln of the mean of <g1, g1> and of <g1, g2> over pairs of a batch.
-
-    x + V relu(BN(W x)) with Var V = 2/n; the gradients of each example's output by its own input,
-    the batch's statistics held fixed, under 8 cotangents that all examples have in common.
-    """
-    key = gaussian.key(seed, "normalised branches")
-    blocks = []
-    for k in range(DEPTH):
-        W, V = _pair(key, 2 + k, n)
-        blocks.append(Residual([Normalised(W, "relu", BATCH, frozen=True), Linear(HE * V)]))
-    cotangents = gaussian.normal(key, 1, (8, 1, n))
-    dr = np.broadcast_to(cotangents, (8, EXAMPLES, n))
-    g = input_gradient(blocks, gaussian.normal(key, 0, (EXAMPLES, n)), dr)
-    squares = np.sum(g**2) / EXAMPLES
-    # Pairs of different examples: what the square of the sum has beyond the squares.
-    sums = np.sum(g.sum(axis=1) ** 2) / EXAMPLES
-    pairs = (sums - squares) / (EXAMPLES - 1)
-    return np.log(np.array([squares, pairs]) / np.sum(cotangents**2))
-
-
-BY_BATCH = normalised_shattering(DEPTH, EXAMPLES)
-BY_ROOT_LAYER, _ = _laws(DEPTH, "1/sqrt(l)")
-
-
-def _branch_growth(factor: int) -> Finding:
-    logs = _branches(20 * factor, 256)[:, 0]
-    wrong = BY_ROOT_LAYER.log_variance[-1]
-    return mean_of(logs, BY_BATCH.log_variance[-1], wrong, tolerance=0.05)
-
-
-def _branch_correlation(factor: int) -> Finding:
-    squares, pairs = _branches(20 * factor, 256).T
-    expected, wrong = (
-        (law.log_covariance - law.log_variance)[-1] for law in (BY_BATCH, BY_ROOT_LAYER)
+    law = independent_shattering(depth, scales)
+    expected = (math.exp(law.log_variance[-1]), law.covariance[-1])[column]
+    return Law(
+        measure=lambda n, seeds: overlaps(n, seeds, depth, True, scales)[:, column],
+        sizes=NARROW,
+        networks=networks,
+        exact=lambda n: expected,
     )
-    return mean_of(pairs - squares, expected, wrong, tolerance=0.05)
 
 
-MEASURES = {
-    "batch norm relu": partial(_normalised, Kind("relu", batch=64, n=512, networks=20)),
-    "batch norm small batch": partial(_normalised, Kind("relu"), wrong=batch_norm_factor("relu")),
-    "batch norm linear": partial(_normalised, Kind("linear", batch=8)),
-    "batch norm tanh": partial(_normalised, Kind("tanh")),
-    "batch norm sigmoid": partial(_normalised, Kind("sigmoid"), wrong=linear_batch_factor(16)),
-    "batch norm selu": partial(_normalised, Kind("selu")),
-    "layer norm relu": partial(_normalised, Kind("relu", n=128, axis=UNITS, networks=160)),
-    "layer norm tanh": partial(_normalised, Kind("tanh", n=128, axis=UNITS, networks=80)),
-    "undamped signal": partial(
-        _relu, SIGNAL, "undamped", 6, 160, wrong=OFF**6 * _expected("undamped", 6)
+def _angles(n: int, seeds: range) -> np.ndarray:
+    """ln of the growth of sin^2 of a small angle between two inputs through 20 He-ReLU layers.
+
+    The second row is the tangent d of the first, r; sin^2 is |d|^2 / |r|^2 off its part along r.
+    """
+
+    def sine(x: np.ndarray) -> np.ndarray:
+        r, d = x.swapaxes(0, 1)
+        square = np.vecdot(r, r)
+        return np.log(np.vecdot(d, d) / square - (np.vecdot(r, d) / square) ** 2)
+
+    def of_some(weights: Weights) -> np.ndarray:
+        x = weights.normal(2, n)
+        first = sine(x)
+        for _ in range(20):
+            z = x @ weights(n, n, HE)
+            x = z * (z[:, :1] > 0)
+        return sine(x) - first
+
+    return side_by_side("angles", 2 * n, seeds, of_some)
+
+
+def _angle_drift(n: int) -> float:
+    """Of chi^2 of B - 1 over one of B degrees of freedom a layer, B the number of active units."""
+    units, p = active_units(n)
+    enough = units > 1
+    drift = digamma((units[enough] - 1) / 2) - digamma(units[enough] / 2)
+    return float(20 * (p[enough] @ drift) / p[enough].sum())
+
+
+EXAMPLES = 32
+BY_BATCH = normalised_shattering(40, EXAMPLES)
+
+
+def _branches(n: int, seeds: range) -> np.ndarray:
+    """ln of the mean of <g1, g1> and of <g1, g2> over pairs of a batch, a row a network.
+
+    x + V relu(BN(W x)) with Var V = 2/n, 40 blocks; the gradients of each example's output by its
+    own input, the batch's statistics held fixed, under a cotangent that all have in common.
+    """
+
+    def of_some(weights: Weights) -> np.ndarray:
+        blocks = [
+            Residual(
+                [Normalised(weights(n, n), "relu", BATCH, frozen=True), Linear(weights(n, n, HE))]
+            )
+            for _ in range(40)
+        ]
+        x, u = weights.normal(EXAMPLES, n), weights.normal(1, n)
+        g = input_gradient(blocks, x, np.repeat(u, EXAMPLES, axis=1))
+        squares = np.sum(g**2, axis=(1, 2)) / EXAMPLES
+        # Pairs of different examples: what the square of the sum has beyond the squares.
+        sums = np.sum(g.sum(axis=1) ** 2, axis=1) / EXAMPLES
+        pairs = (sums - squares) / (EXAMPLES - 1)
+        return np.transpose(np.log([squares, pairs]) - log_square(u))
+
+    return side_by_side("normalised branches", EXAMPLES * n, seeds, of_some)
+
+
+def _of_branches(of: Callable[[np.ndarray], np.ndarray], limit: float) -> Law:
+    return Law(
+        measure=lambda n, seeds: of(_branches(n, seeds)),
+        sizes=(64, 128, 256),
+        networks=20,
+        limit=limit,
+    )
+
+
+LAWS = {
+    "batch norm relu": _normalised("relu", 32),
+    "batch norm small batch": _normalised("relu"),
+    "batch norm linear": _normalised("linear", 8),
+    "batch norm tanh": _normalised("tanh"),
+    "batch norm sigmoid": _normalised("sigmoid"),
+    "batch norm selu": _normalised("selu"),
+    "layer norm relu": _normalised("relu", 4, UNITS, 1000),
+    "layer norm tanh": _normalised("tanh", 4, UNITS, 1000),
+    "undamped signal": _relu(SIGNAL, "undamped", 6),
+    "undamped gradient": _relu(GRADIENT, "undamped", 6),
+    "scaled by root depth": _relu(GRADIENT, "1/sqrt(L)", 30),
+    "scaled by depth": _relu(GRADIENT, "1/L", 10),
+    "scaled by root layer": _relu(GRADIENT, "1/sqrt(l)", 30),
+    "summable branches": _relu(SIGNAL, "1/l", 20),
+    "residual tanh": Law(
+        measure=lambda n, seeds: _tanh_growths(n, seeds)[:, 1],
+        sizes=(64, 128, 256),
+        networks=40,
+        limit=float(TANH_LOGS[-1]),
     ),
-    "undamped gradient": partial(
-        _relu, GRADIENT, "undamped", 6, 160, wrong=OFF**6 * _expected("undamped", 6)
+    "residual tanh root": Law(
+        measure=lambda n, seeds: np.divide(*_tanh_growths(n, seeds).T[::-1]),
+        sizes=(64, 128, 256),
+        networks=40,
+        limit=float(TANH_LOGS[-1] / TANH_LOGS[39]),
     ),
-    "scaled by root depth": partial(_relu, GRADIENT, "1/sqrt(L)", 60, 60),
-    "scaled by depth": partial(_relu, GRADIENT, "1/L", 10, 80, wrong=1.0),
-    "scaled by root layer": partial(
-        _relu, GRADIENT, "1/sqrt(l)", 60, 80, wrong=_expected("1/sqrt(l)", 60) ** OFF
+    "unscaled step": Law(
+        measure=lambda n, seeds: moved(n, seeds, 16, 1.0),
+        sizes=(16, 32, 64),
+        networks=60,
+        exact=lambda n: first_step(16),
     ),
-    "summable branches": partial(_relu, SIGNAL, "1/l", 20, 120),
-    "residual tanh": _tanh,
-    "residual tanh root": _tanh_root,
-    "fixup step": partial(_step, 64**-0.5, 1e-5, first_step(64), 0.01),
-    "unscaled step": partial(_step, 1.0, 1e-6, first_step(1), 0.02),
-    "shattered by coins": partial(_by_coins, 250),
-    "shattered by angles": _by_angles,
-    "residual covariance": partial(_by_coins, 150, schedule="undamped"),
-    "residual variance": _residual_variance,
-    "scaled branches correlation": _scaled_branches,
-    "normalised branches growth": _branch_growth,
-    "normalised branches correlation": _branch_correlation,
+    "shattered by coins": _by_coins(4, None, 1, 5000),
+    "shattered by angles": Law(
+        measure=lambda n, seeds: overlaps(n, seeds, 4, False)[:, 1],
+        sizes=(64, 128, 256),
+        networks=6000,
+        limit=float(shattering(4).covariance[-1]),
+        offset=shattering_offset(4),
+    ),
+    "angles close": Law(measure=_angles, sizes=(16, 32, 64), networks=1000, exact=_angle_drift),
+    "residual covariance": _by_coins(4, "undamped", 1, 1000),
+    "residual variance": _by_coins(4, "undamped", 0, 1000),
+    "scaled branches correlation": _by_coins(16, "1/sqrt(l)", 1, 1000),
+    "normalised branches growth": _of_branches(
+        lambda logs: logs[:, 0], float(BY_BATCH.log_variance[-1])
+    ),
+    "normalised branches correlation": _of_branches(
+        lambda logs: logs[:, 1] - logs[:, 0],
+        float(BY_BATCH.log_covariance[-1] - BY_BATCH.log_variance[-1]),
+    ),
 }

@@ -5,31 +5,42 @@ import pandas as pd
 from scipy import stats
 
 import study
-from experiments.laws.law import FALSE_ALARM
 
 NAMED = 3.0
-"""Standard errors, beyond which a law is named."""
+"""Scores beyond which a law is named."""
+
+SCORES = {
+    "z": ("the number, exact or extrapolated", "#0072B2"),
+    "offset_z": ("the offset's c, where theory knows it", "#D55E00"),
+    "misfit": ("what the extrapolation leaves", "#BBBBBB"),
+}
+"""Columns of the table that a law that holds draws from the standard normal law."""
+
+
+def scores(table: pd.DataFrame) -> pd.DataFrame:
+    """Every score of the table, with its law: law, column and score."""
+    long = table.melt("law", list(SCORES), "column", "score")
+    return long[long["score"].notna() & (long["score"] != 0)]
 
 
 def figure(tables: dict[str, pd.DataFrame]):
-    """How far the laws' numbers are from what networks have, in standard errors.
+    """How far the laws' numbers are from what networks have, as normal scores.
 
-    Left: expected less measured, of the laws whose measurement has a statistical interval, with the
-    standard normal law that they would follow if all held exactly at the size measured. Right: the
-    laws that are off by more than 3 standard errors. Most are laws of a limit, of infinite width or
-    depth, whose offset at finite size is resolved; the table states the tolerance of each.
+    Measured less expected, of every test of every law; the line is the standard normal law that all
+    would follow if all laws hold. Laws beyond 3 are named.
     """
-    chance = tables["laws"].query("random")
-    errors = (chance.high - chance.low) / (2 * stats.norm.isf(FALSE_ALARM / 2))
-    chance = chance.assign(z=(chance.expected - chance.measured) / errors)
-    figure, [[left, right]] = study.plot.panels(1, 2, 3.0)
-    reach = np.ceil(chance.z.abs().max())
-    left.hist(chance.z, np.arange(-reach, reach + 1, 0.5), color="#0072B2", alpha=0.5)
-    at = np.linspace(-4, 4, 99)
-    left.plot(at, 0.5 * len(chance) * stats.norm.pdf(at), color="black", lw=1.1)
-    left.set(xlabel="expected less measured (standard errors)", ylabel="laws")
-    off = chance[chance.z.abs() > NAMED].sort_values("z")
-    if len(off):
-        study.plot.dots(off, "z", "law", ax=right)
-        right.set_xlabel(left.get_xlabel())
+    all_scores = scores(tables["laws"])
+    figure, [[ax]] = study.plot.panels(1, 1, 3.0)
+    reach = max(4.0, np.ceil(all_scores["score"].abs().max()))
+    bins = np.arange(-reach, reach + 0.5, 0.5)
+    groups = [all_scores["score"][all_scores["column"] == name] for name in SCORES]
+    labels, colours = zip(*SCORES.values(), strict=True)
+    ax.hist(groups, bins, color=colours, label=labels, stacked=True, alpha=0.7)
+    at = np.linspace(-reach, reach, 199)
+    ax.plot(at, 0.5 * len(all_scores) * stats.norm.pdf(at), color="black", lw=1.1)
+    ax.set(xlabel="measured less expected (normal score)", ylabel="tests")
+    far = all_scores[all_scores["score"].abs() > NAMED].sort_values("score")
+    for height, row in enumerate(far.itertuples()):
+        ax.annotate(row.law, (row.score, 1.5 + 2 * height), ha="center", fontsize=6)
+    ax.legend(frameon=False, fontsize=6)
     return figure

@@ -1,173 +1,171 @@
 """Laws of finite width: Hanin and Nica, Hanin and Rolnick, He, Lu, Glorot; Euler; summary law.
 
-The theory is exact for scale-free activations, at any widths and depth: tolerances are 0 but where
-the text says so. For others it is of first order in 1/n, with what the next order may add as
-tolerance: `Gain.mean_error` and `Gain.variance_error`.
+The theory is exact for scale-free activations, at any widths and depth. For others it is of first
+order in 1/n: the limit of n/L times the variance of ln G. Its drift is the offset of the slopes of
+ln G (``mean_field``).
 """
 
 import itertools
 import math
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Sequence
 
 import numpy as np
+from scipy.special import logsumexp
 
-from experiments.laws.law import OFF, Finding, mean_of, median_of, share_of, variance_of
+from experiments.laws.law import OFF, Law
 from experiments.laws.walks import (
     BIAS,
     HE,
+    Weights,
     chains,
     exact_law,
     first_order,
-    input_gradient,
+    growths,
     log_chi,
     log_gains,
-    log_squares,
-    over_seeds,
+    side_by_side,
 )
 from study import theory
 from study.core.blocks import Dense
 from study.core.network import Network
-from study.sampling import gaussian
-from study.theory.finite_width import (
-    NormLaw,
-    backward_law,
-    born_dead,
-    forward_law,
-    weight_gradient_law,
-)
-from study.theory.fluctuations import drift_and_spread, independent_layers
-from study.theory.moments import KURTOSIS, kurtosis_shift
-from study.theory.moments import drift_and_spread as scale_free
+from study.engines.profile import profile
+from study.statistics.extrapolation import deviations
+from study.theory.finite_width import backward_law, born_dead, forward_law
+from study.theory.moments import drift_and_spread
 
-JUDGES = {"mean": mean_of, "median": median_of, "variance": variance_of}
-"""Of what the theory's law and the sample have each."""
+Statistic = Callable[[int, range], np.ndarray]
+
+
+def mean(of: Callable[[int], Network], per_layer: bool = False) -> Statistic:
+    """ln G of each network of a kind, of a width."""
+
+    def values(n: int, seeds: range) -> np.ndarray:
+        net = of(n)
+        return log_gains(net, seeds) / (net.depth if per_layer else 1)
+
+    return values
+
+
+def variance(of: Callable[[int], Network]) -> Statistic:
+    """n / L of the variance of ln G."""
+    return lambda n, seeds: n / of(n).depth * deviations(log_gains(of(n), seeds))
+
 
 # --- Equal widths --------------------------------------------------------------------------------
 
-NARROW = Network("relu", 100, 32, HE)
-LONG = Network("relu", 1000, 100, HE)
-XAVIER_RELU = Network("relu", 60, 256, 1.0)
-LINEAR = Network("linear", 100, 64, 1.0)
-ORTHOGONAL = Network("relu", 100, 64, HE, weights="orthogonal")
+
+def kind(activation: str, depth: int, sigma_w: float, sigma_b: float = 0.0, **more) -> Callable:
+    """Networks of a kind, by width."""
+    return lambda n: Network(activation, depth, n, sigma_w, sigma_b, **more)
 
 
-def _gain(
-    moment: str, net: Network, networks: int, factor: int, wrong: float, scale: float = 1.0
-) -> Finding:
-    """A moment of ln G times a scale, and that of its exact law."""
-    logs = scale * log_gains(net, networks * factor)
-    expected = getattr(exact_law(net), moment) * scale ** (2 if moment == "variance" else 1)
-    return JUDGES[moment](logs, expected, wrong)
+RELU = kind("relu", 50, HE)
+LINEAR = kind("linear", 50, 1.0)
+ORTHOGONAL = kind("relu", 50, HE, weights="orthogonal")
+NARROW = (16, 32, 64)
 
 
-def _length(moment: str, factor: int, wrong: float) -> Finding:
-    """Of ln of the growth of the squared length through 50 layers."""
-    signals = chains(Network("relu", 51, 100, HE), 500 * factor).signals
-    expected = getattr(forward_law([100] * 51), moment)
-    return JUDGES[moment](signals[:, -1] - signals[:, 0], expected, wrong)
+def exact_mean(of: Callable[[int], Network], networks: int = 1000) -> Law:
+    """The mean of ln G of scale-free networks, at any width."""
+    exact = lambda n: exact_law(of(n)).mean  # noqa: E731
+    return Law(measure=mean(of), sizes=NARROW, networks=networks, exact=exact)
 
 
-def _born_dead(factor: int) -> Finding:
-    count = 1000 * factor
-    dead = int(chains(Network("relu", depth=20, width=5), count).dead.sum())
-    return share_of(dead, count, born_dead([5] * 20), born_dead([5] * 14))
+def exact_variance(of: Callable[[int], Network]) -> Law:
+    """n / L of its variance."""
+    exact = lambda n: n / of(n).depth * exact_law(of(n)).variance  # noqa: E731
+    return Law(measure=variance(of), sizes=NARROW, networks=2000, exact=exact)
 
 
-@over_seeds
-def _uniform_gains(seed: int, networks: int, n: int, depth: int) -> np.ndarray:
-    """ln G of He-ReLU networks with uniform weights, walked side by side."""
-    key = gaussian.key(seed, "uniform weights")
-    r, dr = gaussian.normal(key, 0, (2, networks, 1, n), np.float32)
-    scale = np.float32(HE / math.sqrt(n))
-    layers = [
-        Dense(gaussian.uniform(key, k + 1, (networks, n, n), np.float32) * scale, "relu")
-        for k in range(depth)
-    ]
-    below = input_gradient(layers, r, dr)
-    return np.log(np.vecdot(below, below) / np.vecdot(dr, dr), dtype=float)[:, 0]
+def _lengths(n: int, seeds: range) -> np.ndarray:
+    """ln of the growth of the squared length through 50 layers."""
+    signals = chains(Network("relu", 51, n, HE), seeds).signals
+    return signals[:, -1] - signals[:, 0]
 
 
-def _uniform_weights(factor: int) -> Finding:
-    normal = backward_law([32] * 51).mean
-    shift = kurtosis_shift([32] * 51, "relu", KURTOSIS["uniform"]).mean
-    logs = _uniform_gains(40 * factor, 200, 32, 50).ravel()
-    return mean_of(logs, normal + shift, normal, tolerance=0.1 * shift)
+def _dead(n: int, seeds: range) -> np.ndarray:
+    """Whether the gradient is truly zero, in 2^n layers."""
+    frame = profile(Network("relu", 2**n, n), seeds=seeds, layers=2)
+    return (frame["status"].to_numpy()[:: 2 if n else 1] == "dead").astype(float)
 
 
 # --- Unequal widths ------------------------------------------------------------------------------
 
-BOTTLENECKS = (100,) + ((100,) * 9 + (10,)) * 5
-ALTERNATING = (25,) + (100, 25) * 25
-TAPERING = (512, 256, 128, 64, 32, 16)
-NARROWING = math.log(TAPERING[0] / TAPERING[-1])
+
+def bottlenecks(n: int) -> list[int]:
+    """Nine wide layers, then one of a tenth of their width, five times."""
+    return [10 * n] + ([10 * n] * 9 + [n]) * 5
+
+
+def alternating(n: int) -> list[int]:
+    """Narrow layers and layers of four times their width in turn."""
+    return [n] + [4 * n, n] * 25
+
+
+def tapering(n: int) -> list[int]:
+    """Each layer half as wide as the one before."""
+    return [2**k * n for k in range(5, -1, -1)]
+
 
 # Var W = 2 / (n_in + n_out) is sigma_w^2 / n_in with this, as each layer halves the width.
-XAVIER = math.sqrt(2 * TAPERING[0] / (TAPERING[0] + TAPERING[1]))
+XAVIER = math.sqrt(2 / (1 + 1 / 2))
 
 
-@over_seeds
 def _growth(
-    seed: int, widths: tuple[int, ...], activation: str, sigma_w: float
-) -> tuple[float, float]:
+    n: int, seeds: range, of: Callable, activation: str, sigma_w: float
+) -> tuple[np.ndarray, np.ndarray]:
     """ln of the growth of the squared gradient down, and of the squared signal up."""
-    key = gaussian.key(seed, "unequal widths")
-    layers = [
-        Dense(gaussian.normal(key, k, shape) * (sigma_w / math.sqrt(shape[0])), activation)
-        for k, shape in enumerate(itertools.pairwise(widths))
-    ]
-    r = gaussian.normal(key, len(widths), (1, widths[0]))
-    dr = gaussian.normal(key, len(widths) + 1, (1, widths[-1]))
-    gradients, signals = log_squares(layers, r, dr)
-    return gradients[0] - gradients[-1], signals[-1] - signals[0]
+    widths = of(n)
+
+    def of_some(weights: Weights) -> np.ndarray:
+        r = weights.normal(1, widths[0])
+        dr = weights.normal(1, widths[-1])
+        pairs = itertools.pairwise(widths)
+        layers = [Dense(weights(*pair, scale=sigma_w), activation) for pair in pairs]
+        return np.transpose(growths(layers, r, dr))
+
+    return side_by_side("unequal widths", max(widths), seeds, of_some).T
 
 
-def _unequal(moment: str, widths: tuple[int, ...], factor: int) -> Finding:
-    """A moment of ln G; wrong: as many layers, all of the arithmetic mean width."""
-    down = _growth(400 * factor, widths, "relu", HE)[:, 0]
-    alive = down[np.isfinite(down)]  # the theory does not speak of those that are born dead
-    alike = [widths[0]] + [round(np.mean(widths[1:]))] * (len(widths) - 1)
-    expected = getattr(backward_law(widths), moment)
-    return JUDGES[moment](alive, expected, getattr(backward_law(alike), moment))
+def _unequal(statistic: Callable, moment: str, of: Callable, networks: int) -> Law:
+    """A moment of ln G of the living: the theory does not speak of those that are born dead."""
+
+    def measure(n: int, seeds: range) -> np.ndarray:
+        down, _ = _growth(n, seeds, of, "relu", HE)
+        return statistic(down[np.isfinite(down)])
+
+    return Law(
+        measure=measure,
+        sizes=(5, 10, 20),
+        networks=networks,
+        exact=lambda n: getattr(backward_law(of(n)), moment),
+    )
 
 
-def _compromise(column: int, exact: NormLaw, per_unit: float, factor: int) -> Finding:
-    """Of mean squares, not of lengths; wrong: they keep their size."""
-    values = _growth(200 * factor, TAPERING, "linear", XAVIER)[:, column]
-    wrong = exact.mean - exact.log_expectation
-    return mean_of(values + per_unit, exact.mean + per_unit, wrong)
+def _compromise(law: Callable, column: int, per_unit: float) -> Law:
+    """Of mean squares, not of lengths."""
+    return Law(
+        measure=lambda n, seeds: _growth(n, seeds, tapering, "linear", XAVIER)[column] + per_unit,
+        sizes=(4, 8, 16),
+        networks=800,
+        exact=lambda n: law(tapering(n), "linear", sigma_w=XAVIER).mean + per_unit,
+    )
 
 
 # --- The summary law, ln G = L ln chi + N(-a L/n, c L/n), of every kind of activation -------------
 
-N_OVER_L = 128 / 100
-RELU_LAW = scale_free("relu")
+TANH_CRITICAL = ("tanh", theory.critical_sigma_w("tanh", BIAS), BIAS)
+TANH_CHAOTIC = ("tanh", 1.5)
+SELU = ("selu", 1.0)
+SIGMOID_CRITICAL = ("sigmoid", theory.critical_sigma_w("sigmoid"))
 
 
-TANH_CRITICAL = Network("tanh", 100, 128, theory.critical_sigma_w("tanh", BIAS), BIAS)
-TANH_CHAOTIC = Network("tanh", 100, 128, 1.5)
-SELU = Network("selu", 100, 128, 1.0)
-SIGMOID = Network("sigmoid", 100, 128, 4.0)
-SIGMOID_CRITICAL = Network("sigmoid", 100, 128, theory.critical_sigma_w("sigmoid"))
-
-
-def _drift(net: Network, factor: int, wrong: float | None = None) -> Finding:
-    """a: n/L of what the mean of ln G is short of the sum of ln chi; wrong: c/2."""
-    exact = first_order(net)
-    values = (exact.log_chi - log_gains(net, 2500 * factor)) * N_OVER_L
-    expected = (exact.log_chi - exact.mean) * N_OVER_L
-    if wrong is None:
-        wrong = drift_and_spread(net.activation, net.sigma_w, net.sigma_b).spread / 2
-    return mean_of(values, expected, wrong, exact.mean_error * N_OVER_L)
-
-
-def _spread(net: Network, factor: int, wrong: float | None = None) -> Finding:
-    """c: n/L of the variance of ln G; wrong: that of independent layers."""
-    exact = first_order(net)
-    values = log_gains(net, 2500 * factor) * math.sqrt(N_OVER_L)
-    if wrong is None:
-        wrong = independent_layers(net.activation, net.sigma_w, net.sigma_b).spread
-    return variance_of(values, exact.variance * N_OVER_L, wrong, exact.variance_error * N_OVER_L)
+def _spread(activation: str, *scales: float, sizes: Sequence[int] = (32, 64, 128)) -> Law:
+    """c: n/L of the variance of ln G."""
+    of = kind(activation, 10, *scales)
+    return Law(
+        measure=variance(of), sizes=sizes, networks=8000, limit=first_order(of(1)).variance / 10
+    )
 
 
 # --- Where weight gradients vanish ---------------------------------------------------------------
@@ -177,70 +175,101 @@ def _spread(net: Network, factor: int, wrong: float | None = None) -> Finding:
 # settled is not homogeneous: its weight gradients fall or grow by chi per layer towards the input.
 
 
-def _vanishes_uniformly(factor: int) -> Finding:
-    norms = chains(Network("relu", 50, 128, 1.0), 100 * factor).weight_gradients
-    first = weight_gradient_law([128] * 51, 1, sigma_w=1.0).mean
-    last = weight_gradient_law([128] * 51, 48, sigma_w=1.0).mean
-    return mean_of((norms[:, 48] - norms[:, 1]) / 47, (last - first) / 47, -log_chi("relu", 1.0))
+def _profile(of: Callable, first: int) -> Statistic:
+    """Slope of ln ||dC/dW^(k)||^2 by k, from a layer to the last but one."""
+
+    def values(n: int, seeds: range) -> np.ndarray:
+        logs = chains(of(n), seeds).weight_gradients
+        return (logs[:, -2] - logs[:, first]) / (of(n).depth - 2 - first)
+
+    return values
 
 
-def _towards_input(net: Network, factor: int) -> Finding:
-    """Slope of ln ||dC/dW^(k)||^2 by k, from layer 10 to the last but one."""
-    logs = chains(net, 60 * factor).weight_gradients
-    slopes = (logs[:, -2] - logs[:, 10]) / (net.depth - 12)
-    return mean_of(slopes, -log_chi(net.activation, net.sigma_w), tolerance=8 / net.width)
+def _towards_input(of: Callable) -> Law:
+    net = of(1)
+    limit = -log_chi(net.activation, net.sigma_w)
+    return Law(measure=_profile(of, 10), sizes=(128, 256, 512), networks=100, limit=limit)
 
 
-MEASURES = {
-    "log gradient mean": partial(
-        _gain, "mean", NARROW, 1500, wrong=exact_law(replace(NARROW, width=64)).mean
+# --- The neural tangent kernel at one input, the sum of ||dC/dW^(k)||^2 ---------------------------
+
+
+def kernel(of: Callable) -> Statistic:
+    """ln of the kernel over n, for an input of mean square 1 and a cotangent of norm 1."""
+    return lambda n, seeds: logsumexp(chains(of(n), seeds).weight_gradients, axis=1) - math.log(n)
+
+
+def _kernel_spread() -> Law:
+    """n / L of the variance of ln of the kernel of a He-ReLU network.
+
+    E ||dC/dW^(j)||^2 ||dC/dW^(k)||^2 over the means' product is 1 + (5 (L - 1) + 5 - 4 |j - k|) / n
+    to first order: layers below or above both give 5, as Hanin and Nica have it; those between
+    only 1, as one of the two signals is met by the other's gradient.
+    """
+    depth = 5
+    apart = np.abs(np.subtract.outer(np.arange(depth), np.arange(depth)))
+    of = kind("relu", depth, HE)
+    return Law(
+        measure=lambda n, seeds: n / depth * deviations(kernel(of)(n, seeds)),
+        sizes=(64, 128, 256),
+        networks=8000,
+        limit=float(5 - 4 * apart.mean() / depth),
+    )
+
+
+LAWS = {
+    "log gradient mean": exact_mean(RELU),
+    "log gradient variance": exact_variance(RELU),
+    "typical gradient vanishes": exact_mean(lambda n: Network("relu", 10 * n, n, HE), 200),
+    "xavier halves": Law(
+        measure=mean(kind("relu", 60, 1.0), per_layer=True),
+        sizes=(64, 128, 256),
+        networks=100,
+        limit=log_chi("relu", 1.0),
+        offset=-drift_and_spread("relu").drift,
     ),
-    "log gradient variance": partial(
-        _gain,
-        "variance",
-        NARROW,
-        1500,
-        wrong=exact_law(replace(NARROW, weights="orthogonal")).variance,
+    "typical length falls": Law(
+        measure=_lengths,
+        sizes=NARROW,
+        networks=1000,
+        exact=lambda n: forward_law([n] * 51).mean,
     ),
-    "typical gradient vanishes": partial(
-        _gain, "median", LONG, 150, wrong=1000 * log_chi("relu", HE)
+    "lengths spread": Law(
+        measure=lambda n, seeds: deviations(_lengths(n, seeds)),
+        sizes=NARROW,
+        networks=2000,
+        exact=lambda n: forward_law([n] * 51).variance,
     ),
-    "xavier halves": partial(
-        _gain, "mean", XAVIER_RELU, 100, wrong=OFF * log_chi("relu", 1.0), scale=1 / 60
+    "born dead": Law(
+        measure=_dead, sizes=(3, 4, 6), networks=1000, exact=lambda n: born_dead([n] * 2**n)
     ),
-    "typical length falls": partial(_length, "median", wrong=50 * log_chi("relu", HE)),
-    "lengths spread": partial(
-        _length, "variance", wrong=forward_law([100] * 51, "linear", sigma_w=1.0).variance
+    "relu vanishes uniformly": Law(
+        measure=_profile(kind("relu", 50, 1.0), 1),
+        sizes=(32, 64, 128),
+        networks=200,
+        exact=lambda n: 0.0,
+        off=-OFF * log_chi("relu", 1.0),
     ),
-    "born dead": _born_dead,
-    "relu vanishes uniformly": _vanishes_uniformly,
-    "uniform weights": _uniform_weights,
-    "sum of reciprocal widths": partial(_unequal, "mean", BOTTLENECKS),
-    "bottlenecks spread": partial(_unequal, "variance", BOTTLENECKS),
-    "equal beta drift": partial(_unequal, "mean", ALTERNATING),
-    "equal beta spread": partial(_unequal, "variance", ALTERNATING),
-    "compromise forward": partial(
-        _compromise, 1, forward_law(TAPERING, "linear", sigma_w=XAVIER), NARROWING
+    "sum of reciprocal widths": _unequal(np.asarray, "mean", bottlenecks, 1000),
+    "bottlenecks spread": _unequal(deviations, "variance", bottlenecks, 2000),
+    "equal beta drift": _unequal(np.asarray, "mean", alternating, 1000),
+    "equal beta spread": _unequal(deviations, "variance", alternating, 2000),
+    "compromise forward": _compromise(forward_law, 1, math.log(32)),
+    "compromise backward": _compromise(backward_law, 0, -math.log(32)),
+    "spread linear": exact_variance(LINEAR),
+    "spread orthogonal relu": exact_variance(ORTHOGONAL),
+    "drift orthogonal relu": exact_mean(ORTHOGONAL),
+    "spread tanh critical": _spread(*TANH_CRITICAL),
+    "spread tanh chaotic": _spread(*TANH_CHAOTIC),
+    "spread selu": _spread(*SELU),
+    "spread sigmoid critical": _spread(*SIGMOID_CRITICAL, sizes=(128, 256, 512)),
+    "ntk mean": Law(
+        measure=lambda n, seeds: np.exp(kernel(kind("relu", 10, HE))(n, seeds)),
+        sizes=(32, 64, 128),
+        networks=2000,
+        exact=lambda n: 10 / 2,
     ),
-    "compromise backward": partial(
-        _compromise, 0, backward_law(TAPERING, "linear", sigma_w=XAVIER), -NARROWING
-    ),
-    "spread linear": partial(_gain, "variance", LINEAR, 1000, wrong=RELU_LAW.spread, scale=0.8),
-    "spread orthogonal relu": partial(
-        _gain, "variance", ORTHOGONAL, 500, wrong=RELU_LAW.spread, scale=0.8
-    ),
-    "drift orthogonal relu": partial(
-        _gain, "mean", ORTHOGONAL, 500, wrong=RELU_LAW.drift, scale=-0.64
-    ),
-    "drift tanh critical": partial(_drift, TANH_CRITICAL, wrong=RELU_LAW.drift),
-    "spread tanh critical": partial(_spread, TANH_CRITICAL),
-    "drift tanh chaotic": partial(_drift, TANH_CHAOTIC),
-    "spread tanh chaotic": partial(_spread, TANH_CHAOTIC),
-    "drift selu": partial(_drift, SELU),
-    "spread selu": partial(_spread, SELU),
-    "drift sigmoid": partial(_drift, SIGMOID, wrong=scale_free("linear").drift),
-    "drift sigmoid critical": partial(_drift, SIGMOID_CRITICAL, wrong=RELU_LAW.drift),
-    "spread sigmoid critical": partial(_spread, SIGMOID_CRITICAL, wrong=RELU_LAW.spread),
-    "sigmoid vanishes towards input": partial(_towards_input, Network("sigmoid", 40, 256, 1.0)),
-    "tanh explodes towards input": partial(_towards_input, Network("tanh", 60, 1024, 2.0)),
+    "ntk spread": _kernel_spread(),
+    "sigmoid vanishes towards input": _towards_input(kind("sigmoid", 40, 1.0)),
+    "tanh explodes towards input": _towards_input(kind("tanh", 60, 2.0)),
 }

@@ -5,22 +5,15 @@ output; products without activation are re-orthonormalised where they outgrow th
 """
 
 import math
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+from numpy.linalg import eigvalsh
 
-from experiments.laws.law import FIRST_SEED, OFF, Finding, every, mean_of, seeds
-from experiments.laws.walks import (
-    SQUARE,
-    chains,
-    exact_law,
-    input_gradient,
-    log_chi,
-    log_square,
-    over_seeds,
-)
-from study import theory
+from experiments.laws.finite_width import kind
+from experiments.laws.law import OFF, Law
+from experiments.laws.mean_field import slope
+from experiments.laws.walks import SQUARE, input_gradient, log_gains, log_square
 from study.core.blocks import Dense
 from study.core.network import Network
 from study.engines.profile import profile
@@ -52,147 +45,145 @@ def _at_length(activation: str, q: float) -> tuple[float, float]:
 
 
 class Kind(NamedTuple):
-    """Four layers of width 256 whose pre-activations have the variance q."""
+    """Four layers whose pre-activations have the variance q."""
 
     activation: str
     weights: str
     q: float = 1.0
 
-    def theory(self, depth: int = 4) -> Spectrum:
+    def theory(self) -> Spectrum:
         """The spectrum at infinite width."""
-        return spectrum(self.activation, depth, self.weights, self.q)
+        return spectrum(self.activation, 4, self.weights, self.q)
+
+    def gram(self, n: int, seed: int) -> np.ndarray:
+        """J'J over the mean of its eigenvalues, the squared singular values."""
+        sigma_w, sigma_b = _at_length(self.activation, self.q)
+        z = _input(seed, (5, n))
+        layers = [
+            Dense(sigma_w * _matrix(seed, k, n, self.weights), self.activation, b=sigma_b * z[k])
+            for k in range(4)
+        ]
+        J = input_gradient(layers, layers[0].phi(math.sqrt(self.q) * z[4:]), np.eye(n)).T
+        return J.T @ J / np.mean(np.sum(J**2, axis=0))
 
 
 RELU = Kind("relu", "gaussian")
 RELU_ORTHOGONAL = Kind("relu", "orthogonal")
 HARD_TANH = Kind("hard_tanh", "orthogonal", 0.2)
 ERF = Kind("erf", "orthogonal", 0.1)
+SIZES = (32, 64, 128)
+BENT = {"sizes": (*SIZES, 256), "powers": (1, 2)}
+"""Of wide spectra, which depend more on width."""
 
 
-@over_seeds
-def _squares(seed: int, kind: Kind) -> np.ndarray:
-    """Squared singular values over their mean."""
-    sigma_w, sigma_b = _at_length(kind.activation, kind.q)
-    z = _input(seed, (5, 256))
-    layers = [
-        Dense(sigma_w * _matrix(seed, k, 256, kind.weights), kind.activation, b=sigma_b * z[k])
-        for k in range(4)
-    ]
-    J = input_gradient(layers, layers[0].phi(math.sqrt(kind.q) * z[4:]), np.eye(256)).T
-    squares = np.linalg.eigvalsh(J.T @ J)
-    # Directions that are lost come out as rounding errors, negative or tiny.
-    return np.maximum(squares, 1e-30) / squares.mean()
+def _spread(of: Kind, **fit) -> Law:
+    """Var / mean^2 of the squared singular values."""
+    return Law(
+        measure=lambda n, seeds: np.array([np.sum(of.gram(n, s) ** 2) / n - 1 for s in seeds]),
+        networks=500,
+        limit=of.theory().normalised_variance,
+        **{"sizes": SIZES} | fit,
+    )
 
 
-def _spread(kind: Kind, wrong: Kind, factor: int) -> Finding:
-    """Var / mean^2 of the squared singular values; tolerance 6 L/n, relative, and 2 %."""
-    values = _squares(60 * factor, kind).var(axis=1)
-    expected = kind.theory().normalised_variance
-    wrong = wrong.theory().normalised_variance
-    return mean_of(values, expected, wrong, relative=0.02 + 6 * 4 / 256)
-
-
-def _largest(kind: Kind, edge: float, wrong: float, factor: int) -> Finding:
+def _largest(of: Kind) -> Law:
     """Mean of ln of the largest s^2 over the mean of s^2.
 
-    Tolerance L/n, the size of what is left beyond Tracy and Widom's n^(-2/3).
+    At finite width it is short of the edge by Tracy and Widom's law, as n^(-2/3).
     """
-    logs = np.log(_squares(60 * factor, kind).max(axis=1))
-    return mean_of(logs, math.log(edge), math.log(wrong), tolerance=4 / 256)
+    edge = of.theory()
+    return Law(
+        measure=lambda n, seeds: np.log([eigvalsh(of.gram(n, s))[-1] for s in seeds]),
+        sizes=SIZES,
+        networks=500,
+        limit=math.log(edge.largest),
+        offset=math.log(edge.largest_at(1) / edge.largest),
+        powers=(2 / 3, 1),
+    )
 
 
 # --- Long products -------------------------------------------------------------------------------
 
 
-@over_seeds
-def _exponents(seed: int) -> np.ndarray:
-    """Lyapunov exponents of 400 Gaussian matrices of width 50 by QR steps."""
-    Q = np.eye(50)
-    total = np.zeros(50)
-    for k in range(400):
-        Q, R = np.linalg.qr(_matrix(seed, k, 50).T @ Q)
-        total += np.log(np.abs(R.diagonal()))
-    return total / 400
+def _middle_exponent(n: int, seeds: range) -> np.ndarray:
+    """The one after the n/2 largest Lyapunov exponents of Gaussian matrices, by 20 QR steps."""
+    key = gaussian.key(seeds.start, "exponents")
+    Q = np.broadcast_to(np.eye(n), (len(seeds), n, n))
+    total = 0.0
+    for k in range(20):
+        W = gaussian.normal(key, k, (len(seeds), n, n)) / math.sqrt(n)
+        Q, R = np.linalg.qr(W @ Q)
+        total = total + np.log(np.abs(R[:, n // 2, n // 2]))
+    return total / 20
 
 
-def _lyapunov(k: int, factor: int, wrong: float | None = None) -> Finding:
-    exponents = _exponents(24 * factor)[:, k]
-    return mean_of(exponents, lyapunov_spectrum(50).exponents[k], wrong)
+def _top_exponent(n: int, seeds: range) -> np.ndarray:
+    """Half of ln G per layer: what becomes of a single direction."""
+    return log_gains(Network("linear", 100, n, 1.0), seeds) / 200
 
 
 SMALL_Q = 1e-4
 SIGMA_W, SIGMA_B = _at_length("tanh", SMALL_Q)
 
 
-def _isometric(factor: int, weights: str) -> np.ndarray:
-    """ln G over 10,000 layers of tanh on the critical line at q* = 1e-4."""
-    net = Network("tanh", 10_000, 48, SIGMA_W, SIGMA_B, weights)
-    inputs = _input(FIRST_SEED, (1, 48))
+def _isometric(n: int, seeds: range) -> np.ndarray:
+    """ln G over 10,000 layers of orthogonal tanh on the critical line at q* = 1e-4."""
+    net = Network("tanh", 10_000, n, SIGMA_W, SIGMA_B, "orthogonal")
+    inputs = _input(seeds.start, (1, n))
     inputs *= math.sqrt((SMALL_Q - SIGMA_B**2) / SIGMA_W**2 / np.mean(inputs**2))
-    frame = profile(net, seeds=seeds(20 * factor), inputs=inputs)
+    frame = profile(net, seeds=seeds, inputs=inputs, layers=2)
     return SQUARE * gains(frame).log10_gain.to_numpy()
-
-
-def _ten_thousand_orthogonal(factor: int) -> Finding:
-    expected, wrong = (
-        10_000 * math.log(gradient_factor("tanh", SMALL_Q, sigma_w))
-        for sigma_w in (SIGMA_W, 1.001 * SIGMA_W)
-    )
-    return every(_isometric(factor, "orthogonal"), expected, wrong, tolerance=0.5)
-
-
-def _ten_thousand_gaussian(factor: int) -> Finding:
-    expected = exact_law(Network("linear", 10_000, 48, 1.0)).mean
-    wrong = 10_000 * log_chi("linear", 1.0)
-    return mean_of(_isometric(factor, "gaussian"), expected, wrong, relative=0.05)
 
 
 # --- Where the norms of matrices do not decide ---------------------------------------------------
 
 
-@over_seeds
-def _beyond_radius(seed: int, steps: int) -> float:
+def _beyond_radius(steps: int, seeds: range) -> np.ndarray:
     """Growth of ln ||dC/dr|| per step of a recurrent network, less ln of the spectral radius."""
-    W = 0.7 * _matrix(seed, 0, 100)  # rho(W) < 1: the signal stays where tanh is linear
-    x, u = _input(seed, (2, 1, 100))
-    below = input_gradient([Dense(W, "tanh")] * steps, 1e-3 * x, u)
-    radius = np.abs(np.linalg.eigvals(W)).max()
-    return (log_square(below) - log_square(u)) / (2 * steps) - math.log(radius)
+
+    def excess(seed: int) -> float:
+        W = 0.7 * _matrix(seed, 0, 64)  # rho(W) < 1: the signal stays where tanh is linear
+        x, u = _input(seed, (2, 1, 64))
+        below = input_gradient([Dense(W, "tanh")] * steps, 1e-3 * x, u)
+        radius = np.abs(np.linalg.eigvals(W)).max()
+        return (log_square(below) - log_square(u)) / (2 * steps) - math.log(radius)
+
+    return np.array([excess(seed) for seed in seeds])
 
 
-def _tied_weights(factor: int) -> Finding:
-    wrong = math.log(spectrum("linear", 1).largest) / 2
-    slopes = _beyond_radius(10 * factor, 600)
-    return every(slopes, 0.0, wrong, tolerance=2 * math.log(100) / 600)
-
-
-def _above_the_bound(factor: int) -> Finding:
-    steps = chains(Network("tanh", depth=60, width=512, sigma_w=0.8), 40 * factor).gains[:, 10:]
-    expected = np.log(theory.trajectory("tanh", 0.8, 0.0, 60).chi[10:]).mean()
-    return mean_of(steps.mean(axis=1), expected, 2 * math.log(1.6), tolerance=8 / 512)
-
-
-MEASURES = {
-    "spectrum relu gaussian": partial(_spread, RELU, RELU_ORTHOGONAL),
-    "largest relu gaussian": partial(
-        _largest, RELU, RELU.theory().largest_at(256), RELU.theory().largest
+LAWS = {
+    "spectrum relu gaussian": _spread(RELU, **BENT),
+    "largest relu gaussian": _largest(RELU),
+    "spectrum relu orthogonal": _spread(RELU_ORTHOGONAL, **BENT),
+    "largest relu orthogonal": _largest(RELU_ORTHOGONAL),
+    "spectrum hard tanh": _spread(HARD_TANH),
+    "spectrum erf": _spread(ERF),
+    "lyapunov middle": Law(
+        measure=_middle_exponent,
+        sizes=(8, 16, 32),
+        networks=250,
+        exact=lambda n: lyapunov_spectrum(n).exponents[n // 2],
     ),
-    "spectrum relu orthogonal": partial(_spread, RELU_ORTHOGONAL, Kind("linear", "orthogonal")),
-    "largest relu orthogonal": partial(
-        _largest,
-        RELU_ORTHOGONAL,
-        RELU_ORTHOGONAL.theory().largest_at(256),
-        RELU_ORTHOGONAL.theory(depth=5).largest_at(256),
+    "lyapunov top": Law(
+        measure=_top_exponent,
+        sizes=(8, 16, 32),
+        networks=1500,
+        exact=lambda n: lyapunov_spectrum(n).exponents[0],
     ),
-    "spectrum hard tanh": partial(_spread, HARD_TANH, HARD_TANH._replace(weights="gaussian")),
-    "largest singular value": partial(
-        _largest, HARD_TANH, HARD_TANH.theory().largest, OFF * HARD_TANH.theory().largest
+    "ten thousand layers": Law(
+        measure=_isometric,
+        sizes=(16, 32, 64, 128),
+        networks=4,
+        limit=0.0,
+        powers=(1, 2),
+        off=10_000 * math.log(gradient_factor("tanh", SMALL_Q, 1.001 * SIGMA_W)),
     ),
-    "spectrum erf": partial(_spread, ERF, ERF._replace(q=0.15)),
-    "lyapunov middle": partial(_lyapunov, 25),
-    "lyapunov top": partial(_lyapunov, 0, wrong=log_chi("linear", 1.0) / 2),
-    "ten thousand layers": _ten_thousand_orthogonal,
-    "ten thousand gaussian layers": _ten_thousand_gaussian,
-    "tied weights": _tied_weights,
-    "vanishing above the bound": _above_the_bound,
+    "tied weights": Law(
+        measure=_beyond_radius,
+        sizes=(100, 200, 400),
+        networks=25,
+        limit=0.0,
+        off=OFF * math.log(spectrum("linear", 1).largest) / 2,
+    ),
+    "vanishing above the bound": slope(kind("tanh", 60, 0.8)),
 }

@@ -1,150 +1,167 @@
-"""A law: what a paper says, the number that theory expects, and how it is held against networks.
+"""A law: what theory expects, how it is measured at several sizes, and what is said of it.
 
-Each law names, before anything is measured, its regime, its tolerance and a WRONG number that the
-same statistic must be able to tell from the right one: a test that cannot fail says nothing. It
-agrees if the interval of the measurement, widened by the tolerance, holds the expected number; the
-tolerance is 0 where the law is exact at the width and depth measured.
+Some laws hold at every size: they are tested at each of three, by chi^2 together, and are "exact".
+The others hold in a limit, of infinite width or depth: what is measured is extrapolated to it
+(``study.statistics.extrapolation``). The limit is compared with theory; so is the coefficient c of
+the offset c / n that networks of finite size have, where theory knows it. No tolerance anywhere.
 
-Intervals have the level 1 - `FALSE_ALARM`, so that the family of all laws raises a false alarm
-with at most the sum of these (Bonferroni, whatever the dependence between laws). Independent are
-the networks of different seeds alone: each value below is one seed's. Squared norms are heavy
-tailed, so their logarithms are averaged, or medians taken.
+Each has a negative control: the same measurement held against a number that is 5 % off, which it
+must exclude. All tests of all laws together raise a false alarm with probability `FALSE_ALARM` at
+most (Bonferroni). Independent are networks alone, and those of different sizes share no draws.
 """
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy import special
 
-from study.statistics.claims import Estimate, median_interval
+from study.statistics.extrapolation import Mean, extrapolated, joint, mean_of
 
-FALSE_ALARM = 5e-6
-"""Probability that a law that holds is said to disagree."""
+FALSE_ALARM = 1e-3
+"""Probability that any law that holds is said to disagree."""
 
-OFF = 1.05
-"""The factor of the usual wrong number."""
+OFF = 0.05
+"""How far off the number of a control is, over the number."""
 
 FIRST_SEED = 10_000
-"""The first seed of the table: rows were designed on seeds from 0, and are judged on fresh ones."""
+"""The first seed of the table: rows were designed on seeds below, and are judged on fresh ones."""
+
+_SPAN = 10**7  # seeds of one size
+
+Measure = Callable[[int, range], np.ndarray]
+"""Of a size and seeds: one value a network, or independent ones; their mean is the statistic."""
 
 
-def seeds(count: int) -> range:
-    """The first ``count`` seeds that judge."""
-    return range(FIRST_SEED, FIRST_SEED + count)
+@dataclass(frozen=True, kw_only=True)
+class Law:
+    """A law of the limit, or, with ``exact``, of every size.
+
+    Attributes
+    ----------
+    measure, sizes, networks : networks at each size, in the quick preset
+    limit, offset : what theory expects at infinite size, and of c, if it knows
+    exact : what theory expects at each size instead
+    powers : of 1 / size in the fit
+    off : how far off the control's number is, if not 5 %; of numbers that are 0
+    """
+
+    measure: Measure
+    sizes: Sequence[int]
+    networks: int
+    limit: float | None = None
+    offset: float | None = None
+    exact: Callable[[int], float] | None = None
+    powers: Sequence[float] = (1,)
+    off: float | None = None
+
+    @property
+    def tests(self) -> int:
+        """How many verdicts may be false alarms."""
+        if self.exact:
+            return 1
+        return 1 + (self.offset is not None) + (len(self.sizes) > len(self.powers) + 1)
+
+    def estimates(self, more: int) -> pd.DataFrame:
+        """What networks of each size have, and what theory expects there, if it knows."""
+        rows = []
+        for k, size in enumerate(self.sizes):
+            first = FIRST_SEED + k * _SPAN
+            mean = mean_of(self.measure(size, range(first, first + self.networks * more)))
+            expected = self.exact(size) if self.exact else np.nan
+            rows.append((size, float(expected), *mean))
+        return pd.DataFrame(rows, columns=["size", "expected", *Mean._fields])
+
+    def judged(self, estimates: pd.DataFrame, critical: float) -> dict[str, object]:
+        """What the table says of the estimates; a score beyond ``critical`` is no chance."""
+        means = [Mean(*row) for row in estimates[list(Mean._fields)].itertuples(index=False)]
+        if self.exact:
+            row = self._exactly(means, estimates["expected"].to_numpy())
+            mean = means[-1]
+        else:
+            row = self._in_the_limit(means, critical)
+            mean = extrapolated(self.sizes, means, self.powers).limit
+        low, high = mean.interval(critical)
+        # A score may lie beyond what a float can tell from certainty.
+        agrees = max(abs(row[name]) for name in ("z", "offset_z", "misfit") if name in row)
+        if agrees > critical:
+            row["verdict"] = "disagrees"
+        flagged = abs(row.pop("control_z")) > critical
+        return row | {
+            "measured": mean.value,
+            "low": low,
+            "high": high,
+            "control": "flagged" if flagged else "missed",
+        }
+
+    def _exactly(self, means: list[Mean], expected: np.ndarray) -> dict[str, object]:
+        off = OFF * expected if self.off is None else np.full(len(expected), self.off)
+        pairs = list(zip(means, expected, expected + off, strict=True))
+        return {
+            "expected": expected[-1],
+            "z": joint([mean.score(right) for mean, right, _ in pairs]),
+            "verdict": "exact",
+            "wrong": pairs[-1][2],
+            "control_z": joint([mean.score(wrong) for mean, _, wrong in pairs]),
+        }
+
+    def _in_the_limit(self, means: list[Mean], critical: float) -> dict[str, object]:
+        fit = extrapolated(self.sizes, means, self.powers)
+        wrong = self.limit + (OFF * self.limit if self.off is None else self.off)
+        low, high = fit.offset.interval(critical)
+        resolved = not low <= 0 <= high
+        row = {
+            "expected": self.limit,
+            "z": fit.limit.score(self.limit),
+            "offset": fit.offset.value,
+            "offset_low": low,
+            "offset_high": high,
+            "misfit": fit.misfit,
+            "verdict": "offset resolved" if resolved else "agrees in the limit",
+            "wrong": wrong,
+            "control_z": fit.limit.score(wrong),
+        }
+        if self.offset is not None:
+            row |= {"offset_expected": self.offset, "offset_z": fit.offset.score(self.offset)}
+        return row
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One law, measured."""
-
-    expected: float
-    estimate: Estimate
-    tolerance: float
-    wrong: float
-    random: bool = True
-
-    def agrees(self, number: float) -> bool:
-        """Whether the measurement is compatible with this number."""
-        low = self.estimate.low
-        high = self.estimate.high
-        if not self.random:  # the number must hold for the highest network and for the lowest
-            low, high = high, low
-        return low - self.tolerance <= number <= high + self.tolerance
-
-
-def judged(finding: Finding) -> dict[str, object]:
-    """What the table says of a finding: its numbers and both verdicts."""
-    return {
-        "expected": float(finding.expected),
-        "measured": float(finding.estimate.value),
-        "low": float(finding.estimate.low),
-        "high": float(finding.estimate.high),
-        "tolerance": float(finding.tolerance),
-        "networks": finding.estimate.n,
-        "random": finding.random,
-        "verdict": "agrees" if finding.agrees(finding.expected) else "disagrees",
-        "control_expected": float(finding.wrong),
-        # The control is the same measurement, held against the wrong number.
-        "control_verdict": "missed" if finding.agrees(finding.wrong) else "flagged",
-    }
+def critical_score(tests: int) -> float:
+    """The score that one of so many tests passes by chance with probability `FALSE_ALARM`."""
+    return float(-special.ndtri(FALSE_ALARM / tests / 2))
 
 
 COLUMNS = {
     "law": "short name of the law [-]",
-    "paper": "where it is from [-]",
+    "source": "the paper that it is from; study: this study's own [-]",
     "statement": "the law in a sentence [-]",
-    "regime": "the networks it is measured on, what is measured, the tolerance's form [-]",
+    "regime": "the networks it is measured on, and what is measured [-]",
     "popular_reading": "the reading that the law refutes, if there is one [-]",
-    "expected": "what study.theory computes [as the regime says]",
-    "measured": "mean, variance, median or share over networks [that of expected]",
-    "low": "lower end of its interval; of the networks' range where nothing is left to chance "
-    "[that of expected]",
+    "sizes": "at which it is measured, and what they are of [-]",
+    "networks": "independent networks at all sizes together [-]",
+    "expected": "what study.theory computes, in the limit; of an exact law at the largest size "
+    "[as the regime says]",
+    "measured": "extrapolated to the limit; of an exact law at the largest size [that of expected]",
+    "low": "lower end of its interval, at the family's level [that of expected]",
     "high": "upper end [that of expected]",
-    "tolerance": "stated beforehand; 0 where the law is exact [that of expected]",
-    "networks": "independent networks, one seed each; or dot products [-]",
-    "random": "whether the interval is a statistical one [-]",
-    "verdict": "agrees, or disagrees: interval and tolerance do or do not hold expected [-]",
-    "control": "what the wrong number of the negative control is [-]",
-    "control_expected": "the wrong number [that of expected]",
-    "control_verdict": "flagged, or missed: the measurement does or does not exclude it [-]",
+    "z": "measured less expected, as a normal score; of an exact law at all sizes together [-]",
+    "offset_expected": "the coefficient c of the first power of 1 / size, if theory knows it "
+    "[that of expected, times size]",
+    "offset": "c, measured; empty: the law is exact [that of expected, times size]",
+    "offset_low": "lower end of its interval [that of offset]",
+    "offset_high": "upper end [that of offset]",
+    "offset_z": "measured less expected, as a normal score [-]",
+    "misfit": "what the extrapolation leaves of the estimates, as a normal score [-]",
+    "verdict": "exact; agrees in the limit; offset resolved: it does and c is not 0; disagrees [-]",
+    "wrong": "the number of the negative control, 5 % off or as the regime says [that of expected]",
+    "control": "flagged, or missed: the measurement does or does not exclude it [-]",
+    "size": "of the networks [-]",
+    "value": "mean over networks of this size [that of expected]",
+    "error": "its standard error [that of expected]",
+    "freedom": "degrees of freedom of the error: networks less one [-]",
 }
-"""The table's columns and their meaning."""
+"""The tables' columns and their meaning."""
 
-
-def mean_of(
-    values: Sequence[float],
-    expected: float,
-    wrong: float | None = None,
-    tolerance: float = 0.0,
-    relative: float = 0.0,
-) -> Finding:
-    """The mean of the seeds' values, with Student's interval.
-
-    The wrong number is 5 % off if none is given; ``relative`` is a tolerance over the expected
-    number.
-    """
-    values = np.asarray(values, float)
-    n = len(values)
-    middle = float(values.mean())
-    half = -special.stdtrit(n - 1, FALSE_ALARM / 2) * values.std(ddof=1) / math.sqrt(n)
-    estimate = Estimate(middle, middle - half, middle + half, n)
-    wrong = OFF * expected if wrong is None else wrong
-    return Finding(expected, estimate, tolerance + relative * abs(expected), wrong)
-
-
-def variance_of(
-    values: Sequence[float], expected: float, wrong: float, tolerance: float = 0.0
-) -> Finding:
-    """The variance of the seeds' values, sums of many logarithms and so nearly normal.
-
-    The interval of a chi^2, with fewer degrees of freedom where the tails are heavier: an excess
-    kurtosis k multiplies the variance of the estimate by 1 + k / 2 (Box 1953).
-    """
-    values = np.asarray(values, float)
-    n = len(values)
-    variance = float(values.var(ddof=1))
-    kurtosis = float(np.mean((values - values.mean()) ** 4)) / variance**2
-    freedom = 2 * (n - 1) / max(2.0, kurtosis - 1)
-    low = freedom * variance / special.chdtri(freedom, FALSE_ALARM / 2)
-    high = freedom * variance / special.chdtri(freedom, 1 - FALSE_ALARM / 2)
-    return Finding(expected, Estimate(variance, low, high, n), tolerance, wrong)
-
-
-def median_of(values: Sequence[float], expected: float, wrong: float) -> Finding:
-    """The median of the seeds' values, with an interval that assumes nothing of their law."""
-    return Finding(expected, median_interval(values, 1 - FALSE_ALARM), 0.0, wrong)
-
-
-def share_of(count: int, n: int, expected: float, wrong: float) -> Finding:
-    """A share of the seeds, with the interval of Clopper and Pearson (1934)."""
-    low = special.betaincinv(count, n - count + 1, FALSE_ALARM / 2) if count else 0.0
-    high = special.betaincinv(count + 1, n - count, 1 - FALSE_ALARM / 2) if count < n else 1.0
-    return Finding(expected, Estimate(count / n, low, high, n), 0.0, wrong)
-
-
-def every(values: Sequence[float], expected: float, wrong: float, tolerance: float) -> Finding:
-    """What holds for each network: the interval is the range of the values."""
-    estimate = Estimate(float(np.median(values)), min(values), max(values), len(values))
-    return Finding(expected, estimate, tolerance, wrong, random=False)
+TABLE = list(COLUMNS)[: list(COLUMNS).index("control") + 1]
+ESTIMATES = ["law", "size", "expected", *Mean._fields]

@@ -1,65 +1,86 @@
 """Laws of number formats and of ReLU'(0): Bertoin."""
 
-import math
-from functools import partial
-
 import numpy as np
 
-from experiments.laws.law import OFF, Finding, mean_of, seeds, share_of
-from experiments.laws.walks import HE, input_gradient, log_square, over_seeds
-from study.core.blocks import Dense
+from experiments.laws.law import Law
+from experiments.laws.walks import HE, SQUARE
+from study.core.network import Network
+from study.engines.profile import profile
 from study.sampling import gaussian
+from study.statistics.summaries import gains
 from study.theory.finite_width import backward_law
 from study.theory.rounding import cancellation, underflow
 
 
-@over_seeds
-def above_dead(seed: int, kink: float) -> float:
-    """ln of the squared gradient's growth through 20 He layers above a dead one, by ReLU'(0)."""
-    key = gaussian.key(seed, "dead layer")
-    weights = [gaussian.normal(key, k, (64, 64)) * math.sqrt(2 / 64) for k in range(21)]
-    dead, *layers = (Dense(W, "relu", kink=kink) for W in (-np.abs(weights[0]), *weights[1:]))
-    r = dead.phi(dead.up(np.abs(gaussian.normal(key, 21, (1, 64)))))
-    dr = gaussian.normal(key, 22, (1, 64))
+def above_dead(n: int, seeds: range, kink: float = 1.0) -> np.ndarray:
+    """ln G of 20 He layers above a dead one, from which nothing comes up, by ReLU'(0)."""
+    net = Network("relu", 20, n, HE, kink=kink)
+    frame = profile(net, seeds=seeds, inputs=np.zeros((1, n)))
     # Weight gradients are 0 there either way, as r is: dC/dr tells the two apart.
-    return log_square(input_gradient(layers, r, dr)) - log_square(dr)
-
-
-def _slope_one(factor: int) -> Finding:
-    expected = backward_law([64] * 21, "linear", sigma_w=HE).mean
-    return mean_of(above_dead(250 * factor, 1.0), expected, OFF * expected)
+    return SQUARE * gains(frame).log10_gain.to_numpy()
 
 
 # --- How often a pre-activation is exactly 0 -----------------------------------------------------
 
-PRODUCTS = 10
-"""Terms of a dot product."""
+_BLOCK = 100_000  # dot products a seed
 
-SMALL = 2.0**-12
+
+def _products(key: int, k: int, scale: float) -> np.ndarray:
+    """The k-th products of the dot products, in float32."""
+    a, w = gaussian.normal(key, k, (2, _BLOCK), np.float32)
+    return a * w * np.float32(scale)
+
+
+def _cancelled(products: int, seeds: range) -> np.ndarray:
+    """How often sums of rounded products, rounded to float16 at each step, end in 0.
+
+    The last sum is 0 if and only if the last product is the negative of the sum before it: so each
+    product is held against each sum.
+    """
+
+    def share(key: int) -> float:
+        total = np.zeros(_BLOCK, "float16")
+        for k in range(products - 1):
+            total += _products(key, k, products**-0.5).astype("float16")
+        last = _products(key, products, products**-0.5).astype("float16")
+        return float(_histogram(-total) @ _histogram(last)) / _BLOCK**2
+
+    return np.array([share(gaussian.key(seed, "cancellation")) for seed in seeds])
+
+
+def _histogram(x: np.ndarray) -> np.ndarray:
+    return np.bincount((x + 0).view(np.uint16), minlength=2**16)  # + 0: 0 and -0 are the same
+
+
+def _underflown(products: int, seeds: range) -> np.ndarray:
+    """How often sums in float32 are stored as 0 in float16."""
+
+    def share(key: int) -> float:
+        scale = SMALL * products**-0.5
+        total = sum(_products(key, k, scale) for k in range(products))
+        with np.errstate(under="ignore"):  # z that is stored as 0 is the point here
+            return float(np.mean(total.astype("float16") == 0))
+
+    return np.array([share(gaussian.key(seed, "underflow")) for seed in seeds])
+
+
+SMALL = 2.0**-16
 """Scale of the pre-activations that mixed precision is tried on."""
 
-_BLOCK = 500_000  # dot products a seed
-
-
-def _zeros(accumulated: str, scale: float, expected: float, off: float, factor: int) -> Finding:
-    """The share of dot products of normals that are exactly 0, stored in float16."""
-    count = 0
-    for seed in seeds(8 * factor):
-        key = gaussian.key(seed, "dot products")
-        total = np.zeros(_BLOCK, accumulated)
-        for k in range(PRODUCTS):
-            a, w = gaussian.normal(key, k, (2, _BLOCK), np.float32)
-            w *= np.float32(scale / math.sqrt(PRODUCTS))
-            total += (a * w).astype(accumulated)
-        with np.errstate(under="ignore"):  # z that is stored as 0 is the point here
-            count += int(np.count_nonzero(total.astype("float16") == 0))
-    return share_of(count, 8 * factor * _BLOCK, expected, off * expected)
-
-
-MEASURES = {
-    "relu slope one": _slope_one,
-    "half precision zeros": partial(_zeros, "float16", 1.0, cancellation(PRODUCTS, "float16"), 0.5),
-    "mixed precision zeros": partial(
-        _zeros, "float32", SMALL, underflow(PRODUCTS, "float16", SMALL), 2.0
+LAWS = {
+    "relu slope one": Law(
+        measure=above_dead,
+        sizes=(16, 32, 64),
+        networks=200,
+        exact=lambda n: backward_law([n] * 21, "linear", sigma_w=HE).mean,
+    ),
+    "half precision zeros": Law(
+        measure=_cancelled, sizes=(3, 5, 10), networks=8, exact=cancellation
+    ),
+    "mixed precision zeros": Law(
+        measure=_underflown,
+        sizes=(3, 5, 8),
+        networks=10,
+        exact=lambda products: underflow(products, "float16", SMALL),
     ),
 }

@@ -1,21 +1,20 @@
 """What laws are measured on: chains by `study.profile`, other layers by the core's two passes.
 
-Natural logarithms of squared norms throughout. Neighbouring laws are often about the same networks,
-so samples are kept until the next two are drawn.
+Natural logarithms of squared norms throughout; a row a network.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from experiments.laws.law import seeds
 from study import theory
 from study.core.backprop import backward, forward
 from study.core.network import Network
+from study.engines.drawn import Drawn
 from study.engines.profile import profile
+from study.sampling import gaussian
 from study.theory.finite_width import NormLaw, backward_law
 from study.theory.fluctuations import Gain, fluctuations
 from study.theory.moments import KURTOSIS
@@ -30,6 +29,7 @@ SQUARE = 2 * math.log(10)
 """ln of a squared norm, over log10 of the norm."""
 
 _ROWS = 2**18  # of a frame: what one call of `profile` may hold
+_NUMBERS = 2**19  # signals of one layer that are walked together
 
 
 class Chains(NamedTuple):
@@ -41,30 +41,26 @@ class Chains(NamedTuple):
     """ln ||r^(k+1)||^2."""
     weight_gradients: np.ndarray
     """ln ||dC/dW^(k)||_F^2."""
-    dead: np.ndarray
-    """Whether the gradient is truly zero, a seed."""
 
 
-@lru_cache(maxsize=2)
-def chains(net: Network, count: int) -> Chains:
-    """The first ``count`` networks of a kind, each walked by one example."""
+def chains(net: Network, seeds: range) -> Chains:
+    """Networks of a kind, each walked by one example."""
     size = max(1, _ROWS // net.depth)
     parts = []
-    for start in range(0, count, size):
-        frame = profile(net, seeds=seeds(count)[start : start + size])
+    for start in range(0, len(seeds), size):
+        frame = profile(net, seeds=seeds[start : start + size])
         columns = (
             frame["log10_derivative_factor"] + frame["log10_weight_factor"],
             frame["log10_signal_norm"],
             frame["log10_grad_norm"],
         )
-        norms = [SQUARE * column.to_numpy().reshape(-1, net.depth) for column in columns]
-        parts.append((*norms, frame["status"].to_numpy()[:: net.depth] == "dead"))
+        parts.append([SQUARE * column.to_numpy().reshape(-1, net.depth) for column in columns])
     return Chains(*map(np.concatenate, zip(*parts, strict=True)))
 
 
-def log_gains(net: Network, count: int) -> np.ndarray:
+def log_gains(net: Network, seeds: range) -> np.ndarray:
     """ln G of each network: its squared gradient at the input over that at the output."""
-    return chains(net, count).gains.sum(axis=1)
+    return chains(net, seeds).gains.sum(axis=1)
 
 
 def log_chi(activation: str, sigma_w: float, sigma_b: float = 0.0) -> float:
@@ -79,39 +75,65 @@ def exact_law(net: Network) -> NormLaw:
 
 
 def first_order(net: Network, first: int = 0) -> Gain:
-    """Mean and variance of ln G down to r^(first), to first order in 1/n."""
+    """Mean and variance of ln G down to r^(first) at width 1: less log_chi, n times those at n."""
     scales = (net.activation, net.sigma_w, net.sigma_b)
-    kurtosis = KURTOSIS[net.weights]
-    return fluctuations(*scales, depth=net.depth, kurtosis=kurtosis).gain(net.width, first)
+    return fluctuations(*scales, depth=net.depth, kurtosis=KURTOSIS[net.weights]).gain(1, first)
 
 
-def over_seeds(of_seed: Callable) -> Callable[..., np.ndarray]:
-    """Make a function of a seed one of the number of seeds, whose array has a row a seed."""
-
-    @lru_cache(maxsize=2)
-    def of_count(count: int, *args) -> np.ndarray:
-        return np.array([of_seed(seed, *args) for seed in seeds(count)])
-
-    return of_count
+# --- Other layers, of weights that are drawn as they are met -------------------------------------
 
 
-def log_square(x: np.ndarray) -> float:
-    """ln of the squared Frobenius norm."""
+class Weights:
+    """Matrices of many networks side by side, the next draw at each call."""
+
+    def __init__(self, key: int, networks: int):
+        self.key = key
+        self.networks = networks
+        self.count = 0
+
+    def normal(self, *shape: int) -> np.ndarray:
+        """Standard normal numbers of each network."""
+        self.count += 1
+        return gaussian.normal(self.key, 2 * self.count, (self.networks, *shape))
+
+    def __call__(self, n_in: int, n_out: int, scale: float = 1.0) -> Drawn:
+        """W of each network, entries N(0, scale^2 / n_in)."""
+        self.count += 1
+        return Drawn(self.key, self.count, (self.networks, n_in, n_out), scale)
+
+
+def side_by_side(name: str, size: int, seeds: range, of_some: Callable) -> np.ndarray:
+    """``of_some(weights)`` for blocks of networks, joined; ``size`` numbers a network and layer."""
+    block = max(1, _NUMBERS // size)
+    parts = []
+    for start in range(0, len(seeds), block):
+        some = seeds[start : start + block]
+        parts.append(of_some(Weights(gaussian.key(some.start, name), len(some))))
+    return np.concatenate(parts)
+
+
+def log_square(x: np.ndarray) -> np.ndarray:
+    """ln of each network's squared Frobenius norm."""
     with np.errstate(divide="ignore"):  # networks that are born dead: -inf
-        return np.log(np.vdot(x, x))
+        return np.log(np.sum(x**2, axis=(-2, -1)))
 
 
-def log_squares(layers: Sequence, r: np.ndarray, dr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """ln ||dC/dr^(k)||^2 and ln ||r^(k)||^2, k = 0, ..., depth, from r^(0) and dC/dr^(depth)."""
-    trace, top = forward(layers, r)
-    signals = [log_square(step.r) for step in trace]
-    gradients = [log_square(step.dr) for step in backward(trace, dr)]
-    return np.array([*gradients[::-1], log_square(dr)]), np.array([*signals, log_square(top)])
+def gradients(layers: Sequence, r: np.ndarray, dr: np.ndarray) -> Iterator[np.ndarray]:
+    """dC/dr^(k), k = depth - 1, ..., 0, from r^(0) and dC/dr^(depth)."""
+    trace, _ = forward(layers, r)
+    for step in backward(trace, dr):
+        yield step.dr
 
 
 def input_gradient(layers: Sequence, r: np.ndarray, dr: np.ndarray) -> np.ndarray:
     """dC/dr^(0), from r^(0) and dC/dr^(depth)."""
-    trace, _ = forward(layers, r)
+    *_, below = gradients(layers, r, dr)
+    return below
+
+
+def growths(layers: Sequence, r: np.ndarray, dr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """ln of what the squared gradient gains on its way down, and the squared signal up."""
+    trace, top = forward(layers, r)
     for step in backward(trace, dr):
-        dr = step.dr
-    return dr
+        below = step.dr
+    return log_square(below) - log_square(dr), log_square(top) - log_square(r)

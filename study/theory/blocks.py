@@ -170,18 +170,6 @@ def _pairs(batch: int, kinks: Array) -> tuple[Array, Array, Array]:
     return u.ravel(), v.ravel(), weights.ravel() / weights.sum()
 
 
-def linear_batch_factor(batch: int) -> float:
-    """(B - 2) / (B - 3): exact without activation.
-
-    Times the factor at infinite batch, a GUESS for others: 1.5 % low for ReLU at B = 8.
-
-    >>> round(linear_batch_factor(32), 4)
-    1.0345
-    """
-    b = checked_batch(batch)
-    return (b - 2) / (b - 3)
-
-
 def normalised_scales(
     depth: int,
     activation: ActivationLike = "relu",

@@ -11,7 +11,6 @@ SQUARED norms, natural logarithms; depths well below width.
 (-55.642, -56.284, 1.143)
 """
 
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -27,8 +26,7 @@ from study.theory.maps import (
     trajectory,
     within_range,
 )
-from study.theory.mean_field import fixed_point
-from study.theory.moments import Spread, excess_kurtosis
+from study.theory.moments import excess_kurtosis
 from study.tools.checks import integer
 from study.tools.elementary import Array
 
@@ -40,16 +38,6 @@ class Gain(NamedTuple):
     mean: float  # to order 1/n, as the variance
     variance: float
     layers: int  # between
-
-    @property
-    def mean_error(self) -> float:
-        """The size of the next order in the mean, L (c/n)^2 3/4."""
-        return 0.75 * self.variance**2 / self.layers
-
-    @property
-    def variance_error(self) -> float:
-        """The size of the next order in the variance, L (c/n)^2 5/2."""
-        return 2.5 * self.variance**2 / self.layers
 
 
 class Fluctuations(NamedTuple):
@@ -105,25 +93,23 @@ def fluctuations(
     sw2, sb2 = _variances(sigma_w, sigma_b)
     q = within_range(trajectory(row, sigma_w, sigma_b, depth).q)
     first = 2 * (sw2 / (sw2 + sb2)) ** 2  # of a chi^2 with n degrees of freedom, over n
-    return _solved(q, _averages(row, q, sw2, sb2), excess, first, _upwards, _downwards)
+    return _solved(q, _averages(row, q, sw2, sb2), excess, first)
 
 
 @np.errstate(under="ignore")  # what has died out is 0
-def _solved(
-    q: Array, at: SimpleNamespace, excess: float, first: float, up: Callable, down: Callable
-) -> Fluctuations:
-    """The recursions x' = factor x + added, solved by ``up`` and ``down``; first: Var ln q_1."""
+def _solved(q: Array, at: SimpleNamespace, excess: float, first: float) -> Fluctuations:
+    """The recursions x' = factor x + added; first: Var ln q_1."""
     # Edgeworth: the excess kurtosis of z is that of the weights times the signals' concentration.
-    entering = up(3.0, 0 * at.slope, at.concentration)
+    entering = _upwards(3.0, 0 * at.slope, at.concentration)
     fourth = excess * entering * at.share**2 / 6
-    variance = up(first, at.slope**2, at.noise)
+    variance = _upwards(first, at.slope**2, at.noise)
     added = at.curvature * variance / 2 - at.noise / 2 + fourth * at.bend
-    shift = up(-first / 2, at.slope, added)
-    above = down(0.0, at.slope, at.kappa)
-    along = down(1.0, at.alpha, at.beta)  # U
+    shift = _upwards(-first / 2, at.slope, added)
+    above = _downwards(0.0, at.slope, at.kappa)
+    along = _downwards(1.0, at.alpha, at.beta)  # U
     # W_ij^2, given z_i, has one more He_2(h_i) r_j^2 / |r|^2 term than normal weights: it counts
     # at once and in the layer above, as the gradient prefers units of large r_j.
-    tied = down(0.0, 0 * at.slope, at.share * at.kappa)
+    tied = _downwards(0.0, 0 * at.slope, at.share * at.kappa)
     by_kurtosis = fourth * at.gain_bend
     by_kurtosis += excess * (at.share * at.kappa + tied * (at.omega - 1))
     by_length = at.kappa * shift + at.kappa_2 * variance / 2
@@ -144,49 +130,6 @@ def _upwards(start: float, factors: Array, added: Array) -> Array:
 def _downwards(start: float, factors: Array, added: Array) -> Array:
     """The same from the output down."""
     return _upwards(start, factors[::-1], added[::-1])[::-1]
-
-
-def _at_rest(start: float, factors: Array, added: Array) -> Array:
-    """Where x stays what it is."""
-    return added / (1 - factors)
-
-
-def drift_and_spread(
-    activation: ActivationLike, sigma_w: float, sigma_b: float = 0.0, kurtosis: float = 3.0
-) -> Spread:
-    """The constants a and c of ln G = L ln chi + N(-a L/n, c L/n), at the fixed point of q.
-
-    ValueError where q has none that its fluctuations decay to; for scale-free activations see
-    `study.theory.moments.drift_and_spread`.
-
-    >>> [round(one, 3) for one in drift_and_spread("tanh", 1.5)]     # a is not c / 2
-    [1.839, 4.618]
-    """
-    row = row_of(activation)
-    excess = excess_kurtosis(kurtosis)
-    sw2, sb2 = _variances(sigma_w, sigma_b)
-    q = fixed_point(row, sigma_w, sigma_b)
-    if not 0 < q < np.inf or (row.scale_free and sigma_b == 0):
-        raise ValueError(
-            f"activation = {row.name!r}, sigma_w = {sigma_w}, sigma_b = {sigma_b}: q_star = {q}; "
-            "allowed: a fixed point between 0 and inf, at which q comes to rest"
-        )
-    at_rest = np.array([q])
-    law = _solved(at_rest, _averages(row, at_rest, sw2, sb2), excess, 0.0, _at_rest, _at_rest)
-    return Spread(-float(law.gain_shift[0]), float(law.gain_variance[0]))
-
-
-def independent_layers(activation: ActivationLike, sigma_w: float, sigma_b: float = 0.0) -> Spread:
-    """a and c of layers that know nothing of one another: e / 2 and e, at the fixed point of q.
-
-    >>> [round(one, 3) for one in independent_layers("tanh", 1.5)]
-    [1.708, 3.416]
-    """
-    row = row_of(activation)
-    q = np.array([fixed_point(row, sigma_w, sigma_b)])
-    at = _averages(row, within_range(q), *_variances(sigma_w, sigma_b))
-    spread = float(at.baseline[0])
-    return Spread(spread / 2, spread)
 
 
 def _variances(sigma_w: float, sigma_b: float) -> tuple[float, float]:

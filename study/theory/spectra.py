@@ -191,13 +191,3 @@ def relu_exponents(n: int, weights: str = "gaussian") -> Array:
     kept = np.sum(p * scipy.special.digamma(np.maximum(freedom, 1) / 2), axis=0) / p.sum(axis=0)
     lost = scipy.special.digamma((n - np.arange(n)) / 2) if orthogonal else np.log(n / 2)
     return (kept - lost + np.log(2)) / 2
-
-
-def directions_left(n: int, depth: int, k: int) -> float:
-    """Probability that no layer of a living ReLU network of width n has fewer than k active units.
-
-    >>> directions_left(64, 100, 8) > 0.99 > 0.01 > directions_left(64, 100, 32)
-    True
-    """
-    units, p = active_units(n)
-    return float(p[units >= k].sum() ** depth)

@@ -120,7 +120,7 @@ def test_if_all_gradients_halve_the_saying_is_supported_and_the_laws_are_refuted
     found = verdicts(shattering.experiment, frames(lambda kind, depth, expected: 2.0**-depth))
     assert found[SHATTER] == "supported"
     assert found["they follow the mean-field product"] == "refuted"
-    assert found["they follow it further down"] == "refuted"
+    assert found["finite width takes over further down"] == "refuted"
     assert found["the weight scale decides on shattering"] == "refuted"
     slower = frames(lambda kind, depth, e: 0.9 * e if kind == "residual" and depth == 8 else 1.0)
     found = verdicts(shattering.experiment, slower)

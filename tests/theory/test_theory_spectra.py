@@ -65,15 +65,6 @@ def test_relu_exponents_add_up_to_volumes(law):
     assert abs(np.mean(logs) - other[:k].sum()) > 4 * error  # the control
 
 
-def test_directions_left_are_those_of_the_thinnest_layer():
-    rng, n, depth, k = np.random.default_rng(1), 20, 10, 7
-    units = rng.binomial(n, 0.5, (20_000, depth)).min(axis=1)
-    chance = spectra.directions_left(n, depth, k)
-    error = (chance * (1 - chance) / len(units)) ** 0.5
-    assert abs((units >= k).mean() - chance) < 4 * error
-    assert abs((units >= k + 1).mean() - chance) > 4 * error  # the control
-
-
 def test_scale_of_the_edge_is_that_of_wishart_matrices():
     """Johnstone 2001: (sqrt n + sqrt n)^2 - 1.2065 (2 sqrt n) (2 / sqrt n)^(1/3), over n."""
     n = 10**9
