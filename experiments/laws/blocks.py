@@ -271,7 +271,7 @@ def _of_branches(of: Callable[[np.ndarray], np.ndarray], limit: float) -> Law:
     return Law(
         measure=lambda n, seeds: of(_branches(n, seeds)),
         sizes=(64, 128, 256),
-        networks=20,
+        networks=8,
         limit=limit,
     )
 
@@ -320,7 +320,7 @@ LAWS = {
     "angles close": Law(measure=_angles, sizes=(16, 32, 64), networks=1000, exact=_angle_drift),
     "residual covariance": _by_coins(4, "undamped", 1, 1000),
     "residual variance": _by_coins(4, "undamped", 0, 1000),
-    "scaled branches correlation": _by_coins(16, "1/sqrt(l)", 1, 1000),
+    "scaled branches correlation": _by_coins(16, "1/sqrt(l)", 1, 700),
     "normalised branches growth": _of_branches(
         lambda logs: logs[:, 0], float(BY_BATCH.log_variance[-1])
     ),

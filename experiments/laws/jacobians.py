@@ -80,7 +80,7 @@ def _spread(of: Kind, **fit) -> Law:
     """Var / mean^2 of the squared singular values."""
     return Law(
         measure=lambda n, seeds: np.array([np.sum(of.gram(n, s) ** 2) / n - 1 for s in seeds]),
-        networks=500,
+        networks=400,
         limit=of.theory().normalised_variance,
         **{"sizes": SIZES} | fit,
     )
@@ -95,7 +95,7 @@ def _largest(of: Kind) -> Law:
     return Law(
         measure=lambda n, seeds: np.log([eigvalsh(of.gram(n, s))[-1] for s in seeds]),
         sizes=SIZES,
-        networks=500,
+        networks=400,
         limit=math.log(edge.largest),
         offset=math.log(edge.largest_at(1) / edge.largest),
         powers=(2 / 3, 1),
@@ -173,7 +173,7 @@ LAWS = {
     "ten thousand layers": Law(
         measure=_isometric,
         sizes=(16, 32, 64, 128),
-        networks=4,
+        networks=2,
         limit=0.0,
         powers=(1, 2),
         off=10_000 * math.log(gradient_factor("tanh", SMALL_Q, 1.001 * SIGMA_W)),

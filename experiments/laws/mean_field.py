@@ -166,7 +166,7 @@ def _power_law() -> Law:
     return Law(
         measure=lambda n, seeds: chains(of(n), seeds).gains[:, SETTLED:].sum(axis=1),
         sizes=(*WIDE, 1024),
-        networks=500,
+        networks=300,
         limit=law.log_chi,
         offset=law.mean - law.log_chi,
         powers=(1, 2),
