@@ -53,7 +53,7 @@ class Fit(NamedTuple):
     offset: Mean
     """The coefficient of the first power of 1 / size."""
     misfit: float
-    """The score of what the fit leaves; 0 if there are no more sizes than coefficients."""
+    """The score of what the fit leaves, signed as it is at the second size; 0 if nothing can be."""
 
 
 def mean_of(values: Sequence[float]) -> Mean:
@@ -94,8 +94,9 @@ def extrapolated(
     left = len(sizes) - len(solve)
     misfit = 0.0
     if left:
-        rest = np.sum(((values - basis @ coefficients) / errors) ** 2)
-        misfit = _score(stats.f.sf(rest / left, left, freedom.min()))
+        rest = (values - basis @ coefficients) / errors
+        misfit = _score(stats.f.sf(np.sum(rest**2) / left, left, freedom.min()))
+        misfit = math.copysign(misfit, rest[1])
     return Fit(limit, offset, misfit)
 
 
