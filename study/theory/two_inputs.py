@@ -59,6 +59,9 @@ def shattering_offset(depth: int, c_0: float = 0.0) -> float:
     c_0 : correlation of the inputs, which have the same norm
 
     The gradient at the output is a random unit vector, common to both.
+
+    >>> round(shattering_offset(4), 2), round(shattering_offset(4, c_0=0.9), 2)
+    (1.01, 0.71)
     """
     depth = integer("depth", depth, 1)
     c = real("c_0", c_0, -0.999999, 0.999999)

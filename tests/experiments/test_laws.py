@@ -52,6 +52,7 @@ def test_law_agrees(name):
     assert row.verdict != "disagrees"
 
 
+@pytest.mark.slow
 def test_the_published_table_flags_every_wrong_number():
     table = pd.read_csv(Path(__file__).parents[2] / "results" / "laws" / "laws.csv")
     assert set(table.law) == set(LAWS)
