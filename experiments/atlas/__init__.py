@@ -63,20 +63,7 @@ def measure(
         first + place: study.Network(name, depth, width, sigma_w, weights=weights)
         for place, ((name, sigma_w), depth) in enumerate(product(kinds, depths))
     }
-    shown = []
-    norms = {}
-    for start in range(0, len(seeds), TOGETHER):
-        block = seeds[start : start + TOGETHER]
-        # For one input dense for uniform weights alone.
-        frame = study.profile([*nets.values()], block)
-        numbers = np.repeat([*nets], [len(block) * net.depth for net in nets.values()])
-        if SEED in block:
-            kept = [number for number, net in nets.items() if is_recorded(net)]
-            few = frame[(frame.seed == SEED) & np.isin(numbers, kept)]
-            norms = {"gradient_norms": gradient_norms(few, 3)} if len(few) else {}
-        sums = running_factors(frame).assign(network=numbers)
-        shown.append(thinned(sums, SHOWN)[["network", "seed", "layer", *MEASURED]])
-    shown = pd.concat(shown).sort_values("network", kind="stable")
+    shown, norms = layer_by_layer(nets, seeds)
     # Of the layer next to the input: the sums of all factors.
     ends = shown[shown.layer == 0].assign(log10_gain=lambda rows: rows.derivative + rows.weights)
     networks = pd.DataFrame({"network": [*nets]})
@@ -92,6 +79,26 @@ def measure(
         "layers": rounded(pd.concat(of_layers(nets[at], rows) for at, rows in by_network)),
         "ends": rounded(deepest[["network", "seed", "log10_gain", "log10_first_norm"]]),
     } | norms
+
+
+def layer_by_layer(
+    nets: dict[int, study.Network], seeds: list[int]
+) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+    """What was measured in the layers that are shown, by network; and the norms that are kept."""
+    kept = [number for number, net in nets.items() if is_recorded(net)]
+    shown = []
+    norms = {}
+    for start in range(0, len(seeds), TOGETHER):
+        block = seeds[start : start + TOGETHER]
+        # For one input dense for uniform weights alone.
+        frame = study.profile([*nets.values()], block)
+        numbers = np.repeat([*nets], [len(block) * net.depth for net in nets.values()])
+        if SEED in block:
+            few = frame[(frame.seed == SEED) & np.isin(numbers, kept)]
+            norms = {"gradient_norms": gradient_norms(few, 3)} if len(few) else {}
+        sums = running_factors(frame).assign(network=numbers)
+        shown.append(thinned(sums, SHOWN)[["network", "seed", "layer", *MEASURED]])
+    return pd.concat(shown).sort_values("network", kind="stable"), norms
 
 
 def is_recorded(net: study.Network) -> bool:

@@ -185,11 +185,11 @@ def signals(G, b, k, trunk, traits, up, z, r):
 
 def climb(G, b, trunks, first, traits, up):
     """The norms of r^(k+1), layer by layer, from those of r^(k)."""
-    layers, seeds, units = G.shape
-    z, r, lanes = np.empty(units, G.dtype), np.empty(units, G.dtype), np.empty(LANES, G.dtype)
+    z, lanes = np.empty(G.shape[2], G.dtype), np.empty(LANES, G.dtype)
+    r = np.empty(z.size, G.dtype)
     for trunk in range(trunks[0], trunks[1]):
-        seed = trunk % seeds
-        for layer in range(layers):
+        seed = trunk % G.shape[1]
+        for layer in range(len(G)):
             if up.lost[trunk]:
                 break
             k = first + layer
@@ -197,7 +197,7 @@ def climb(G, b, trunks, first, traits, up):
             signals(G[layer, seed], b[layer % len(b), seed], k, trunk, traits, up, z, r)
             way = up.way[k, trunk]
             if way == PLAIN:
-                for i in range(units):
+                for i in range(z.size):
                     r[i] = both(z[i])[0]
             square = dot(r, r, lanes)
             up.square[k + 1, trunk], up.power[k + 1, trunk] = square, up.exponent[k, trunk]
@@ -227,8 +227,9 @@ def descend(G, H, b, trunks, first, traits, up, down):
                 signal, slope[i] = both(z[i])
                 r[i] = signal if way == PLAIN else r[i]
             up.active[k, trunk] = share_above(traits.threshold, slope)
-            draws = H[layer, seed], G[layer, seed]
-            up.lost[trunk] |= passed_down(draws, r, slope, k, trunk, traits, up, down, lanes)
+            up.lost[trunk] |= passed_down(
+                H[layer, seed], G[layer, seed], r, slope, k, trunk, traits, up, down, lanes
+            )
 
 
 @kernel
@@ -240,9 +241,8 @@ def share_above(threshold, slope):
 
 
 @kernel
-def passed_down(draws, r, slope, k, trunk, traits, up, down, lanes):
+def passed_down(H, G, r, slope, k, trunk, traits, up, down, lanes):
     """dC/dr^(k+1), then dC/dz^(k+1), of a trunk's networks; whether one of them is lost."""
-    H, G = draws
     along, norm = dot(H, r, lanes), math.sqrt(up.square[k + 1, trunk])
     lost = False
     for j in down.members[down.first[trunk] : down.first[trunk + 1]]:
