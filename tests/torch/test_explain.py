@@ -23,7 +23,7 @@ def chain(phi, depth, width, sigma_w, dtype=torch.float64):
 
 
 def one_bad():
-    net, inputs, loss = chain(nn.ReLU, 20, 32, math.sqrt(2))
+    net, inputs, loss = chain(nn.ReLU, 12, 32, math.sqrt(2))
     with torch.no_grad():
         net[20].weight.mul_(1e-5)
     return net, inputs, loss
@@ -49,8 +49,8 @@ def normalised():
 
 
 PLANTED = {
-    "sigmoid": (chain(nn.Sigmoid, 20, 32, 1.0), "activation", "every layer"),
-    "relu_small": (chain(nn.ReLU, 30, 32, 0.5), "weights", "every layer"),
+    "sigmoid": (chain(nn.Sigmoid, 14, 16, 1.0), "activation", "every layer"),
+    "relu_small": (chain(nn.ReLU, 16, 32, 0.3), "weights", "every layer"),
     "relu_large": (chain(nn.ReLU, 30, 32, 3.0), "weights", "every layer"),
     "one_bad": (one_bad(), "weights", "20.weight"),
     "dead": (dead(), "activation", "4.weight"),
@@ -101,7 +101,7 @@ def test_of_a_healthy_network_nothing_is_to_be_mended(name):
 
 
 def test_the_expected_gain_is_what_the_remedy_brings():
-    net, inputs, loss = chain(nn.Sigmoid, 20, 32, 1.0)
+    net, inputs, loss = chain(nn.Sigmoid, 14, 16, 1.0)
     frame = explain(net, inputs, loss).frame.set_index("remedy")
     scaled = frame.loc["scale per layer: study.torch.initialise"]
     assert scaled.before == pytest.approx(spread(net, inputs, loss), abs=1e-6)
@@ -110,7 +110,7 @@ def test_the_expected_gain_is_what_the_remedy_brings():
     layers = [
         m
         for layer in net
-        for m in ([layer, nn.LayerNorm(32).double()] if isinstance(layer, nn.Linear) else [layer])
+        for m in ([layer, nn.LayerNorm(16).double()] if isinstance(layer, nn.Linear) else [layer])
     ]
     assert normed.after == pytest.approx(spread(nn.Sequential(*layers[:-1]), inputs, loss), abs=0.1)
     study.torch.initialise(net, inputs, loss)
