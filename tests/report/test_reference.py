@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import study
+from study.runs.experiment import discover, question
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs" / "reference").glob("*.rst"))
@@ -46,6 +47,12 @@ def test_every_name_has_an_example():
         thing = getattr(importlib.import_module(module), name)
         if callable(thing):
             assert ">>>" in inspect.getdoc(thing), f"{module}.{name}"
+
+
+def test_every_experiment_stands_on_its_page_with_its_question():
+    page = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
+    for name in discover():
+        assert f"| `{name}` | {question(name)} |" in page
 
 
 def test_the_version_is_one():
