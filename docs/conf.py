@@ -40,13 +40,15 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 
 
-def readme(app, page, source):
-    """The first page begins with the README, its links as seen from here."""
+def sources(app, page, source):
+    """The first page begins with the README, its links as seen from here; the explorer opens."""
     if page == "index":
         text = (ROOT / "README.md").read_text(encoding="utf-8")
         text = text.replace("](docs/", "](").replace("](CHANGELOG.md", "](changelog.md")
         text = re.sub(r"\]\((?=figures|paper|LICENSE|CITATION)", "](../", text)
         source[0] = f"{text}\n#{source[0]}"
+    explorer = r"\[explorer\]\(\.\./figures/explorer\.html\)|explorer, `figures/explorer\.html`"
+    source[0] = re.sub(explorer, '<a href="explorer.html">explorer</a>', source[0])
 
 
 def norms(app, what, name, about, options, lines):
@@ -58,4 +60,4 @@ def norms(app, what, name, about, options, lines):
 
 def setup(app):
     app.connect("autodoc-process-docstring", norms)
-    app.connect("source-read", readme)
+    app.connect("source-read", sources)
