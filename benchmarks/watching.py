@@ -32,9 +32,9 @@ def chain(width: int, depth: int, phi: type[nn.Module] = nn.ReLU) -> nn.Module:
 
 
 def transformer() -> nn.Module:
-    """Four layers as GPT has them, 128 wide, over 64 words."""
+    """Two layers as GPT has them, 128 wide."""
     layer = nn.TransformerEncoderLayer(128, 4, 512, dropout=0.0, batch_first=True, norm_first=True)
-    return nn.TransformerEncoder(layer, 4, enable_nested_tensor=False)
+    return nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
 
 
 CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
@@ -44,7 +44,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     ),
     "100 ReLU layers of 32, batch 64": (lambda: chain(32, 100), (64, 32)),
     "3 ReLU layers of 512, batch 64": (lambda: chain(512, 3), (64, 512)),
-    "transformer, 4 layers of 128, 8 x 64 words": (transformer, (8, 64, 128)),
+    "transformer, 2 layers of 128, 8 x 32 words": (transformer, (8, 32, 128)),
 }
 
 
