@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import scipy  # whose special loads at its first use: 0.2 s that ReLU need not wait for
@@ -158,7 +159,7 @@ class Complex:
         return np.where(right, above(np.where(right, z, at)), below(np.where(right, at, z)))
 
 
-def root(function: Callable[[float], float], low: float, high: float, tolerance: float) -> float:
+def root(function: Callable[[Any], Any], low: float, high: float, tolerance: float) -> float:
     """Where a continuous function changes its sign between two numbers (Dowell & Jarratt 1971).
 
     By regula falsi, an end that stays counting half (Illinois). It is here, as scipy.optimize takes
