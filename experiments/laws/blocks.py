@@ -217,7 +217,8 @@ def _angles(n: int, seeds: range) -> np.ndarray:
     def sine(x: np.ndarray) -> np.ndarray:
         r, d = x.swapaxes(0, 1)
         square = np.vecdot(r, r)
-        return np.log(np.vecdot(d, d) / square - (np.vecdot(r, d) / square) ** 2)
+        across = d - (np.vecdot(r, d) / square)[:, None] * r
+        return np.log(np.vecdot(across, across) / square)
 
     def of_some(weights: Weights) -> np.ndarray:
         x = weights.normal(2, n)
@@ -270,7 +271,7 @@ def _branches(n: int, seeds: range) -> np.ndarray:
 def _of_branches(of: Callable[[np.ndarray], np.ndarray], limit: float) -> Law:
     return Law(
         measure=lambda n, seeds: of(_branches(n, seeds)),
-        sizes=(64, 128, 256),
+        sizes=(128, 256, 512),
         networks=8,
         limit=limit,
     )
@@ -317,7 +318,7 @@ LAWS = {
         limit=float(shattering(4).covariance[-1]),
         offset=shattering_offset(4),
     ),
-    "angles close": Law(measure=_angles, sizes=(16, 32, 64), networks=1000, exact=_angle_drift),
+    "angles close": Law(measure=_angles, sizes=NARROW, networks=1500, exact=_angle_drift),
     "residual covariance": _by_coins(4, "undamped", 1, 1000),
     "residual variance": _by_coins(4, "undamped", 0, 1000),
     "scaled branches correlation": _by_coins(16, "1/sqrt(l)", 1, 700),

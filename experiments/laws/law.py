@@ -83,9 +83,8 @@ class Law:
             row = self._in_the_limit(means, critical)
             mean = extrapolated(self.sizes, means, self.powers).limit
         low, high = mean.interval(critical)
-        # A score may lie beyond what a float can tell from certainty.
-        agrees = max(abs(row[name]) for name in ("z", "offset_z", "misfit") if name in row)
-        if agrees > critical:
+        scores = [abs(row[name]) for name in ("z", "offset_z", "misfit") if name in row]
+        if not all(score <= critical for score in scores):  # NaN is no agreement
             row["verdict"] = "disagrees"
         flagged = abs(row.pop("control_z")) > critical
         return row | {

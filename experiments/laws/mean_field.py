@@ -67,7 +67,8 @@ def _mean_square(of: Callable) -> Law:
     offset = at.q * (at.length_shift + at.length_variance / 2)
     return Law(
         measure=lambda n, seeds: np.exp(chains(of(n), seeds).signals[:, SETTLED:]).mean(axis=1) / n,
-        sizes=WIDE,
+        sizes=(64, *WIDE),
+        powers=(1, 2),
         networks=200,
         limit=float(at.q[settled].mean() - net.sigma_b**2) / net.sigma_w**2,
         offset=float(offset[settled].mean()) / net.sigma_w**2,
