@@ -99,7 +99,7 @@ def of_networks(arm: Arm, course: Course, seeds: list[int], steps: int) -> pd.Da
     last = course.log.drop_duplicates("network", keep="last").set_index("network").sort_index()
     first = course.log.drop_duplicates("network").set_index("network").sort_index()
     dead = arm.dead(course.weights)
-    outcome = np.where(late < (1 - FALLING) * early, "falling", "stuck")
+    outcome = np.where(late < (1 - FALLING) * early, "falling", "stuck").astype(object)
     outcome[dead >= DEAD] = "dead"
     outcome[is_lost] = "diverged"
     outcome[has_learned] = "learned"
