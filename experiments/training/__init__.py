@@ -93,9 +93,22 @@ def dead_after(tables: dict, **which) -> Estimate:
     return Estimate(found.value, found.low, found.high, found.n, learned)
 
 
+def held(course: pd.DataFrame) -> pd.DataFrame:
+    """The course at common steps: a network that has stopped stays as it was."""
+    keys = ["activation", "depth", "seed"]
+    wide = course.pivot(index=keys, columns="step", values=["loss", "accuracy"])
+    values = {name: wide[name].ffill(axis=1) for name in ("loss", "accuracy")}
+    last = course.groupby(["activation", "depth"]).step.transform("max")
+    common = [step for step in networks.LOGGED if step in wide["loss"]]
+    rows = pd.DataFrame({name: table.stack() for name, table in values.items()}).reset_index()
+    ends = course.assign(end=last).drop_duplicates(["activation", "depth"])
+    rows = rows.merge(ends[["activation", "depth", "end"]], on=["activation", "depth"])
+    return rows[(rows.step.isin(common) & (rows.step <= rows.end)) | (rows.step == rows.end)]
+
+
 def draw_learning(course: pd.DataFrame):
     """Loss and accuracy against step, a column a depth."""
-    plain = course[course.remedy == "none"].drop(columns=["sigma_w", "share", "remedy"])
+    plain = held(course[course.remedy == "none"]).drop(columns="end")
     depths = sorted(plain.depth[plain.activation == "tanh"].unique())
     figure, axes = study.plot.panels(2, len(depths), 3.6, sharex=True, sharey="row")
     for column, depth in zip(axes.T, depths, strict=True):
@@ -116,6 +129,8 @@ def draw_scale(rows: pd.DataFrame):
         shown = plain[plain.scale == name].drop(columns="scale")
         study.plot.curves(shown, "depth", "accuracy", hue="activation", log="x", ylim=(0, 1), ax=ax)
         ax.set_title(name)
+        ax.set_xticks([*PLAIN], [*PLAIN])
+        ax.minorticks_off()
     return figure
 
 
@@ -134,8 +149,8 @@ def figure(tables: dict[str, pd.DataFrame]) -> dict:
     MNIST digits, width 64, momentum 0.9, float32. Marks: median over seeds with its 95 % interval.
 
     learning: loss and held-out accuracy against step, each activation at its critical weight scale.
-    A network stops when it has learned (0.5 nats), and so does its curve; others go on to the end
-    of the budget.
+    A network stops when it has learned (0.5 nats) and counts as it was then; curves end where the
+    last one stopped, or with the budget.
 
     scale: held-out accuracy at the end against depth, for three weight scales. Chance is 0.1.
 

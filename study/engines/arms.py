@@ -138,6 +138,7 @@ class Arm:
 
         return tuned_rate(losses, few, many)
 
+    @np.errstate(all="ignore")  # weights of a run that diverged
     def dead(self, weights: Sequence[Array]) -> Array:
         """Share of each network's hidden units that no image of the training set activates."""
         row = activation(self.activation)

@@ -19,7 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from study.records import tables as records
 from study.records.disk import alone, write_atomic
-from study.runs.experiment import discover, load, published, question
+from study.runs.experiment import discover, load, question
 from study.runs.sweep import read_results
 from study.statistics.claims import COLUMNS, VERDICTS
 from study.tools.checks import made_by, none_there
@@ -28,8 +28,6 @@ _FOLDER = Path(__file__).parent / "templates"
 _WORDS = tomllib.loads((_FOLDER / "words.toml").read_text(encoding="utf-8"))
 DERIVATION: dict[str, str] = _WORDS["derivation"]
 """The claims that were made with the derivation of backpropagation, by letter and number."""
-REMEASURED: dict[str, str] = _WORDS["remeasured"]
-"""Experiments whose claims no page repeats, and what it says instead."""
 OWN_PAGES: dict[str, str] = _WORDS["own_pages"]
 """Experiments whose verdicts stand on a page of their own, and how it is linked to."""
 REST = "Other questions"
@@ -137,13 +135,12 @@ def sources(results: Path, figures: Iterable[str]) -> dict[str, Source]:
 def write_findings(claims: pd.DataFrame, results: Path, figures: Path, page: Path) -> None:
     """Write the page of what was found: claims of some experiments, and figures that are there."""
     known = sources(results, (path.stem for path in figures.glob("*.png")))
-    judged = {*claims["experiment"], *REMEASURED}
+    judged = {*claims["experiment"]}
     text = fill(
         "findings.md",
-        claims=published(claims),
+        claims=claims,
         derivation=DERIVATION,
         sources=[source for name, source in known.items() if name in judged],
-        remeasured=REMEASURED,
         link=lambda name: link(figures / name, page),
     )
     write(page, text)
@@ -172,7 +169,6 @@ def write_gallery(results: Path, figures: Path, page: Path) -> int:
             if shown.keys() & {*names}
         },
         claims={name: claims[claims["experiment"] == name] for name in shown},
-        remeasured=REMEASURED,
         summaries={name: _summary(name, results) for name in OWN_PAGES if name in shown},
         own_pages=OWN_PAGES,
         caption=lambda name: _caption(figures / f"{name}.svg"),
@@ -211,7 +207,7 @@ def _claims(path: Path) -> pd.DataFrame:
     claims = records.read_table(path)
     if list(claims.columns) != list(COLUMNS):
         raise ValueError(f"table {path} is of an older study; it is made again by: {made_by(path)}")
-    return published(claims)
+    return claims
 
 
 def _summary(name: str, results: Path) -> str:

@@ -30,7 +30,6 @@ import pandas as pd
 from study.records import tables as records
 from study.records.disk import write_together
 from study.report.pages import DERIVATION
-from study.runs.experiment import published
 from study.statistics.summaries import median_lost_at
 from study.tools.checks import missing_extra, one_of
 
@@ -92,8 +91,6 @@ def gather(results: Path, quantities: Record) -> Record:
     for name in names:
         beside = records.read_about(results / f"{name}.csv")
         about[name] = {key: beside.get(key) for key in ("sha256", "rows", "versions")}
-    if "claims" in tables:
-        tables["claims"] = published(tables["claims"])
     numbers = {key: _number(key, tables, **asked) for key, asked in quantities["numbers"].items()}
     whole = {name: _records(tables, **asked) for name, asked in quantities["tables"].items()}
     whole["remedies"] = _remedies(*[tables[name] for name in _REMEDIES])

@@ -23,7 +23,7 @@ from PIL import Image
 from study.plot.style import house_style
 from study.records import tables as records
 from study.records.disk import alone, make_folder, write_together
-from study.runs.experiment import Page, load, published
+from study.runs.experiment import Page, load
 from study.runs.sweep import read_results
 from study.runs.workers import pool
 from study.statistics.claims import COLUMNS, judge_all
@@ -65,7 +65,7 @@ def publish(name: str, results: Path) -> Publication:
     experiment = load(name)
     tables = read_results(results, name, experiment.version)
     page = experiment.page(tables) if experiment.page else None
-    claims = published(judge_all(experiment, tables))
+    claims = judge_all(experiment, tables)
     return Publication(_drawn(name, experiment.figure, tables), claims, page)
 
 
@@ -181,7 +181,7 @@ def _written(path: Path) -> pd.DataFrame:
     try:
         table = records.read_table(path)
         if list(table.columns) == list(COLUMNS):
-            return published(table)
+            return table
         reason = "of an older study"
     except (ValueError, FileNotFoundError):
         if not path.exists():

@@ -26,14 +26,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from study.core.columns import Column
 from study.statistics.claims import Claim
 from study.tools.checks import nearest
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 PACKAGE = "experiments"
 PRESETS = ("quick", "paper")
@@ -198,10 +195,3 @@ def load(name: str) -> Experiment:
     except ValueError as error:  # the contract does not know whose it is
         raise ValueError(f"{PACKAGE}.{name}: {error}") from error
     return Experiment.of(module)
-
-
-def published(claims: pd.DataFrame) -> pd.DataFrame:
-    """The verdicts that may be given: none on training, until that is measured again."""
-    is_withheld = claims["experiment"].eq("training")
-    is_withheld |= claims["claim"].astype(str).str.contains("in training", regex=False)
-    return claims[~is_withheld].reset_index(drop=True)

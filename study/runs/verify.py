@@ -22,7 +22,7 @@ import pandas as pd
 from study.records import tables as records
 from study.records.tables import Json, Tables
 from study.runs import agreement, identities
-from study.runs.experiment import PRESETS, Experiment, discover, load, published
+from study.runs.experiment import PRESETS, Experiment, discover, load
 from study.runs.parts import Part, read_part
 from study.runs.sweep import configuration, parts
 from study.statistics.claims import judge_all
@@ -90,7 +90,7 @@ def verify(results: Path, recompute: int, seed: int) -> Iterator[Check]:
     for kept in judged if claims is not None else ():
         name = kept.experiment.name
         if kept.experiment.claims:
-            verdicts = published(judge_all(kept.experiment, kept.tables))
+            verdicts = judge_all(kept.experiment, kept.tables)
             listed = claims[claims["experiment"] == name].reset_index(drop=True)
             wrong = agreement.compare("claims", listed, verdicts, {})
             yield Check(name, "verdicts follow from the tables", wrong)

@@ -28,7 +28,6 @@ ROWS = [
     ("precision", "B2", "inconclusive"),
     ("precision", "saying", "refuted"),
     ("precision", "", "supported"),
-    ("training", "C1", "supported"),
 ]
 
 
@@ -144,19 +143,6 @@ def test_every_claim_is_under_its_experiment_and_under_what_it_is_about(findings
     assert "![" not in page["kink"]
 
 
-def test_what_is_measured_again_has_no_verdict(findings):
-    claims = table()
-    claims.loc[0, "claim"] = "no difference in training"
-    page = findings(claims)
-    assert "**4 claims:" in page
-    assert "claim 5" not in page
-    assert "in training |" not in page
-    assert pages.REMEASURED["training"] in sections(page)["training"]
-    for text in (committed("findings"), committed()):
-        assert pages.REMEASURED["training"] in text
-        assert not rows_of(sections(text)["training"])
-
-
 def test_a_row_says_all_that_its_claim_does_and_markdown_reads_none_of_it(findings):
     page = sections(findings(table()))
     cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", rows_of(page["kink"])[1])[1:-1]]
@@ -225,7 +211,7 @@ def test_a_dead_link_would_be_noticed(tmp_path):
 
 
 def test_the_verdicts_are_those_of_the_table():
-    claims = pages.published(records.read_table(ROOT / "results" / "claims.csv"))
+    claims = records.read_table(ROOT / "results" / "claims.csv")
     found = []
     for name, text in sources(committed()).items():
         for verdict, claim, estimate, threshold in re.findall(

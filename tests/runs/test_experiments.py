@@ -50,7 +50,7 @@ def test_committed_verdicts_follow_from_the_committed_tables_and_the_figures_dra
     found = experiment.load(name)
     tables = read_results(RESULTS, name)
     with np.errstate(all="ignore"):
-        judged = experiment.published(judge_all(found, tables))
+        judged = judge_all(found, tables)
         drawn = found.figure(tables)
     kept = records.read_table(RESULTS / "claims.csv")
     kept = kept[kept.experiment == name].reset_index(drop=True)

@@ -11,7 +11,7 @@ from toyhouse import Here, change, run, stored, tables
 
 from study.records import tables as records
 from study.runs import sweep
-from study.runs.experiment import Experiment, published
+from study.runs.experiment import Experiment
 
 
 def test_a_sweep_gives_tables_a_dictionary_and_what_they_are(toy, tmp_path, capsys):
@@ -210,9 +210,3 @@ def test_the_design_is_the_commit_that_changed_the_experiment_last_and_none_if_i
     assert sweep.design(asked) == commit != git("rev-parse", "HEAD")
     (tmp_path / "asked.py").write_text("3")
     assert sweep.design(asked) == ""
-
-
-def test_no_verdict_on_training_is_published():
-    claims = pd.DataFrame({"experiment": ["training", "kink", "kink"],
-                           "claim": ["deep", "alike in training", "at first"]})  # fmt: skip
-    assert published(claims)["claim"].tolist() == ["at first"]
