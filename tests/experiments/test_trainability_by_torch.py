@@ -24,7 +24,7 @@ def accuracy(activation, sigma_w, depth, rate, seed, budget):
     widths = [784, *[64] * (depth - 1), 10]
     scales = [sigma_w] * (depth - 1) + [1.0]
     weights = []
-    for n, m, scale in zip(widths, widths[1:], scales, strict=True):
+    for n, m, scale in zip(widths[:-1], widths[1:], scales, strict=True):
         weights.append((torch.randn(n, m) * scale / n**0.5).requires_grad_())
     descent = torch.optim.SGD(weights, lr=rate, momentum=0.9)
 
