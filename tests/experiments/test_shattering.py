@@ -10,7 +10,7 @@ from verdicts import verdicts
 
 from experiments import shattering
 from study.core.backprop import backward, forward
-from study.core.blocks import Dense
+from study.core.blocks import BATCH, Dense, Normalised
 from study.theory import blocks
 
 # --- Theory --------------------------------------------------------------------------------
@@ -100,10 +100,11 @@ def frames(change=lambda kind, depth, expected: expected):
             value = change(kind, depth, expected[depth - 1])
             rows += [
                 ("orthogonal", kind, depth, seed, value * rng.uniform(0.95, 1.05), 1.0,
-                 expected[depth - 1])
+                 expected[depth - 1], expected[depth - 1])
                 for seed in range(10)
             ]  # fmt: skip
     columns = ["inputs", "kind", "depth", "seed", "covariance", "variance", "expected"]
+    columns += ["expected_at_width"]
     return {"overlaps": pd.DataFrame(rows, columns=columns)}
 
 
@@ -143,6 +144,25 @@ def test_overlaps_are_those_of_each_pair():
         gram = np.mean(g @ g.mT, axis=0)
         assert variance[j] == pytest.approx(np.trace(gram) / 3, rel=1e-12)
         pairs = gram[np.triu_indices(3, 1)].mean()
+        assert covariance[j] == pytest.approx(pairs, rel=1e-9, abs=1e-12 * variance[j])
+
+
+def test_batch_normalisation_of_own_outputs_is_differentiated_through():
+    rng = np.random.default_rng(5)
+    x, u = rng.normal(size=(8, 6)), rng.normal(size=(1, 6))
+    layers = [Normalised(W, "tanh", BATCH) for W in rng.normal(size=(3, 6, 6))]
+    covariance, variance = shattering.own_overlaps(layers, [3, 1], x, u)
+    for j, depth in enumerate([3, 1]):
+        g = np.empty((shattering.OWN, 6))
+        for i in range(shattering.OWN):
+            trace, _ = forward(layers[:depth], x)
+            dr = np.zeros_like(x)
+            dr[i] = u
+            *_, last = backward(trace, dr)
+            g[i] = last.dr[i]
+        gram = g @ g.T
+        assert variance[j] == pytest.approx(np.trace(gram) / len(g), rel=1e-12)
+        pairs = gram[np.triu_indices(len(g), 1)].mean()
         assert covariance[j] == pytest.approx(pairs, rel=1e-9, abs=1e-12 * variance[j])
 
 
