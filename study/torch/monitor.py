@@ -54,6 +54,7 @@ def watch(
         Record each ``every``-th step.
     scaler : torch.amp.GradScaler, optional
         Its scale is then taken out of norms before clipping, and out of steps that it skips.
+        The optimiser of accelerate brings its own.
     quantiles : numbers in (0, 1]
         Of the magnitudes of a gradient's entries; 1 is the largest. They take a selection each.
     updates : bool
@@ -94,8 +95,9 @@ def watch(
     [[2, 'weight', 'ok'], [2, 'bias', 'ok']]
     """
     check_module(module)
-    while hasattr(optimizer, "optimizer"):
-        optimizer = optimizer.optimizer  # accelerate, Lightning and others wrap it
+    while hasattr(optimizer, "optimizer"):  # accelerate, Lightning and others wrap it
+        scaler = scaler or getattr(optimizer, "scaler", None)
+        optimizer = optimizer.optimizer
     if optimizer is not None and not isinstance(optimizer, Optimizer):
         raise bad("optimizer", optimizer, "a torch.optim.Optimizer, or None")
     if log is not None and not callable(log):

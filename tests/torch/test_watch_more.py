@@ -5,6 +5,7 @@ import io
 import math
 import os
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -66,11 +67,15 @@ def test_backward_passes_of_different_parts_are_all_heard_of():
     assert np.isclose(seen[~heard], 0.5, rtol=1e-4).all()
 
 
-def test_the_total_norm_is_over_the_loss_scale():
+@pytest.mark.parametrize("is_wrapped", [False, True])
+def test_the_total_norm_is_over_the_loss_scale(is_wrapped):
     net, x = mlp(torch.float32)
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-3)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
-    with watch(net, optimizer, scaler=scaler) as watched:
+    how = {"optimizer": optimizer, "scaler": scaler}
+    if is_wrapped:  # as accelerate does it
+        how = {"optimizer": SimpleNamespace(optimizer=optimizer, scaler=scaler)}
+    with watch(net, **how) as watched:
         scaler.scale(squares(net(x))).backward()
         scaler.unscale_(optimizer)
         total = nn.utils.clip_grad_norm_(net.parameters(), 0.5)
