@@ -52,7 +52,7 @@ test-bridges: .venv-bridges/.ready ## Test the recipes for Lightning, transforme
 test-faults: .venv/.ready .venv/.torch ## Do the bad things, all of them: 100 kills, full disks, damage
 	$(PY) -m pytest -m faults
 
-nightly: .venv/.ready .venv/.torch ## All tests, slow ones too, with more examples; a sample of the results again
+nightly: .venv/.ready .venv/.torch test-bridges ## All tests, slow ones too, with more examples; the bridges; a sample again
 	$(PY) -m pytest -m "" --hypothesis-profile=nightly -n auto --dist worksteal
 	$(PY) -m study verify
 
