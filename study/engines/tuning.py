@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -16,8 +17,8 @@ from study.tools import Array
 
 HALF_DECADES = range(-8, 1)
 """Of the rates that are tried first: nine, from 1e-4 to 1."""
-LIMITS = (-16, 10)
-"""Half decades beyond which no rate is tried, 1e-8 and 1e5."""
+LIMITS = (-40, 40)
+"""Half decades beyond which no rate is tried, 1e-20 and 1e20."""
 FINALISTS = 3
 
 
@@ -62,11 +63,11 @@ def tuned_rate(losses: Callable[[Array, int], Sequence[float]], few: int, many: 
     first = tried(HALF_DECADES, few)
     while (place := _beyond(first)) is not None:
         first |= tried([place], few)
-    finalists = sorted(sorted(first), key=first.__getitem__)[:FINALISTS]
+    finalists = sorted(first, key=partial(_rank, first))[:FINALISTS]
     last = tried(finalists, many)
     while (place := _beyond(last)) is not None:
         last |= tried([place], many)
-    best = min(last, key=last.__getitem__)
+    best = min(last, key=partial(_rank, last))
     enclosed = {best - 1, best + 1} <= set(last) and math.isfinite(last[best])
     rates = {rate_of(place): loss for place, loss in last.items()}
     return Tuned(rate_of(best), last[best], enclosed, rates)
@@ -74,8 +75,14 @@ def tuned_rate(losses: Callable[[Array, int], Sequence[float]], few: int, many: 
 
 def _beyond(tried: dict[int, float]) -> int | None:
     """A neighbour of the best that has not been tried, if there is one within the limits."""
-    best = min(sorted(tried), key=tried.__getitem__)
+    best = min(tried, key=partial(_rank, tried))
     for place in (best - 1, best + 1):
         if place not in tried and LIMITS[0] <= place <= LIMITS[1]:
             return place
     return None
+
+
+def _rank(tried: dict[int, float], place: int) -> tuple[float, int]:
+    """By loss; where no rate changes it the largest comes first, where all diverge the least."""
+    loss = tried[place]
+    return loss, -place if math.isfinite(loss) else place

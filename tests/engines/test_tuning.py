@@ -36,6 +36,12 @@ def test_where_all_runs_diverge_ever_smaller_rates_are_tried_and_none_is_enclose
     assert not tuned.enclosed
 
 
+def test_where_rates_change_nothing_larger_ones_are_tried():
+    tuned = tuned_rate(lambda rates, steps: np.where(rates < 1e9, 1.0, rates), few=1, many=5)
+    assert 10**8 < tuned.rate < 10**9
+    assert tuned.loss == 1.0
+
+
 def test_most_rates_are_tried_with_few_steps_alone():
     asked = []
 
