@@ -123,7 +123,7 @@ def figure(tables: dict[str, pd.DataFrame]):
     not at all in the limit of small rates. Marks: median over seeds with its 95 % interval; runs
     that neither diverged nor died; MNIST digits, 5 layers (right: 3).
     """
-    canvas, [axes] = study.plot.panels(1, 4, 2.2)
+    canvas, [axes] = study.plot.panels(1, 4, 2.2, width_ratios=[1, 1, 1.6, 0.9])
     way = tables["course"].query("optimiser == 'momentum'")
     limits = (1.1 * way.log10_growth.min(), 1.1 * way.log10_growth.max())
     for start, ax in zip(STARTS, axes[:2], strict=False):
@@ -136,7 +136,8 @@ def figure(tables: dict[str, pd.DataFrame]):
     kept = tables["runs"].query("activation == 'relu' and status == 'ok'")
     study.plot.dots(kept.drop(columns="rate"), "accuracy", "start", hue="optimiser", ax=axes[2])
     low, high = kept.accuracy.min(), kept.accuracy.max()
-    axes[2].set(title="ReLU", xlabel="held-out accuracy", xlim=(low - 0.2, high + 0.01))
+    axes[2].set(title="ReLU", xlabel="held-out accuracy", xlim=(low - 0.35, high + 0.02))
+    axes[2].legend(loc="lower left", handletextpad=0.2, borderpad=0)
     balance = tables["flow"].query("time == @BALANCED_AT")
     study.plot.curves(balance, "rate", "unbalanced", hue="activation", ax=axes[3])
     axes[3].set(title="plain descent", xlabel="learning rate", ylabel="imbalance of layers")
