@@ -145,7 +145,8 @@ def _explained(listed: pd.DataFrame, about: Json) -> str:
 def _provenance(folder: Path, tables: Tables, run: Json) -> _Kept | str:
     """The results of an experiment, or what is wrong with where they come from."""
     about = {name: records.read_about(folder / f"{name}.csv") for name in tables}
-    if any(table["configuration"] != run for table in about.values()):
+    designs = {table.get("design") for table in about.values()}
+    if any(table["configuration"] != run for table in about.values()) or len(designs) > 1:
         return "the tables are of different runs"
     if folder.name not in discover() or run.get("preset") not in PRESETS:
         return "of an experiment or a preset that this study does not have"

@@ -181,4 +181,4 @@ def root(function: Callable[[Any], Any], low: float, high: float, tolerance: flo
         else:
             low, other = high, latest
         high, latest = guess, value
-    return low if other == 0 else high
+    return float(low if other == 0 else high)
