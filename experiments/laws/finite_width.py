@@ -17,6 +17,7 @@ from experiments.laws.walks import (
     BIAS,
     HE,
     Weights,
+    alive,
     chains,
     exact_law,
     first_order,
@@ -80,7 +81,8 @@ def exact_variance(of: Callable[[int], Network]) -> Law:
 def _lengths(n: int, seeds: range) -> np.ndarray:
     """ln of the growth of the squared length through 50 layers."""
     signals = chains(Network("relu", 51, n, HE), seeds).signals
-    return signals[:, -1] - signals[:, 0]
+    with np.errstate(invalid="ignore"):  # of the dead
+        return alive(signals[:, -1] - signals[:, 0])
 
 
 def _dead(n: int, seeds: range) -> np.ndarray:

@@ -59,8 +59,13 @@ def chains(net: Network, seeds: range) -> Chains:
 
 
 def log_gains(net: Network, seeds: range) -> np.ndarray:
-    """ln G of each network: its squared gradient at the input over that at the output."""
-    return chains(net, seeds).gains.sum(axis=1)
+    """ln G of each network alive: its squared gradient at the input over that at the output."""
+    return alive(chains(net, seeds).gains.sum(axis=1))
+
+
+def alive(logs: np.ndarray) -> np.ndarray:
+    """Without networks that are born dead, as a narrow ReLU network may be: theory is of others."""
+    return logs[np.isfinite(logs)]
 
 
 def log_chi(activation: str, sigma_w: float, sigma_b: float = 0.0) -> float:
