@@ -310,7 +310,7 @@ LAWS = {
         networks=60,
         exact=lambda n: first_step(16),
     ),
-    "shattered by coins": _by_coins(4, None, 1, 5000),
+    "shattered by coins": _by_coins(4, None, 1, 10_000),
     "shattered by angles": Law(
         measure=lambda n, seeds: overlaps(n, seeds, 4, False)[:, 1],
         sizes=(64, 128, 256),
@@ -318,7 +318,7 @@ LAWS = {
         limit=float(shattering(4).covariance[-1]),
         offset=shattering_offset(4),
     ),
-    "angles close": Law(measure=_angles, sizes=NARROW, networks=1500, exact=_angle_drift),
+    "angles close": Law(measure=_angles, sizes=NARROW, networks=15_000, exact=_angle_drift),
     "residual covariance": _by_coins(4, "undamped", 1, 1000),
     "residual variance": _by_coins(4, "undamped", 0, 1000),
     "scaled branches correlation": _by_coins(16, "1/sqrt(l)", 1, 700),

@@ -174,13 +174,13 @@ def _power_law() -> Law:
     )
 
 
-def _kernel(sigma_w: float, sigma_b: float, depth: int = 30) -> Law:
+def _kernel(sigma_w: float, sigma_b: float, depth: int = 30, networks: int = 500) -> Law:
     """ln of the neural tangent kernel of a tanh network at one input, over n."""
     norms = log10_norms("tanh", sigma_w, sigma_b, depth, 1, range(depth))
     return Law(
         measure=kernel(kind("tanh", depth, sigma_w, sigma_b)),
         sizes=WIDE,
-        networks=500,
+        networks=networks,
         limit=float(logsumexp(SQUARE * norms)),
         off=OFF,
     )
@@ -220,7 +220,7 @@ LAWS = {
     "selu signal": _mean_square(kind("selu", 61, 1.0)),
     "ntk ordered": _kernel(1.2**0.5, BIAS),
     "ntk critical": _kernel(CRITICAL, BIAS),
-    "ntk chaotic": _kernel(2.0, BIAS),
+    "ntk chaotic": _kernel(2.0, BIAS, networks=1200),
     "scale coefficient relu": Law(
         measure=_coefficient,
         sizes=(32, 64, 128),
