@@ -184,10 +184,12 @@ def with_slopes_exchanged(
         row = activation(code)
         # Everything of the code but its phi'.
         exchanged = replace(row, prefactor=theirs.prefactor, decay=theirs.decay)
+        with np.errstate(divide="ignore"):  # where its own phi' leaves nothing
+            log10_off = float(np.log10(norms(row)[-1] / true[-1]))
         yield {
             "code": code,
             "layers_differing": int(np.count_nonzero(norms(exchanged) != true)),
-            "log10_off": float(np.log10(norms(row)[-1] / true[-1])),
+            "log10_off": log10_off,
         }
 
 

@@ -74,7 +74,7 @@ def median_of(values: pd.Series, *arms_behind: pd.DataFrame) -> Estimate:
     of_all = pd.concat(arms_behind)
     learned = np.isfinite(of_all.steps_to_goal.where(of_all.status == "ok", np.inf)).mean()
     for rows in arms_behind:
-        values = values[rows.status[values.index] == "ok"]
+        values = values[rows.status.reindex(values.index) == "ok"]
     if not len(values):
         return Estimate(np.nan, np.nan, np.nan, 0, 0.0)
     return replace(median_interval(values), learned=float(learned))
@@ -154,7 +154,7 @@ SLIGHT = float(np.log10(1.1))
 experiment = Experiment(
     question="Does training move towards large weights, and are large weights poor solutions?",
     grid={
-        "quick": cells(["critical", SAME[0]], ["momentum"], 60, LONG[:3], 2),
+        "quick": cells([*STARTS], ["momentum"], 60, LONG[:3], 2),
         "paper": cells([*STARTS], [*OPTIMISERS], 1200, LONG, 10),
     },
     measure=measure,
