@@ -221,7 +221,6 @@ def bootstrap_over_seeds(
     frame: pd.DataFrame,
     statistic: Callable[[pd.DataFrame], float],
     resamples: int = 2000,
-    seed_column: str = "seed",
 ) -> Estimate:
     """Estimate a statistic and its interval (`confidence`) by resampling seeds with replacement.
 
@@ -242,11 +241,11 @@ def bootstrap_over_seeds(
     >>> bootstrap_over_seeds(frame, lambda f: f["x"].mean()).value
     0.5
     """
-    rows = list(frame.groupby(seed_column, sort=True).indices.values())
+    rows = list(frame.groupby("seed", sort=True).indices.values())
 
     def of_resample(picked: np.ndarray) -> float:
         sample = frame.take(np.concatenate([rows[k] for k in picked]))
-        sample[seed_column] = np.repeat(np.arange(len(picked)), [len(rows[k]) for k in picked])
+        sample["seed"] = np.repeat(np.arange(len(picked)), [len(rows[k]) for k in picked])
         return statistic(sample)
 
     return percentile_interval(of_resample, float(statistic(frame)), len(rows), resamples)
