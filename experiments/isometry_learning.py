@@ -16,8 +16,14 @@ import study
 from study.core.backprop import forward
 from study.core.blocks import Dense
 from study.engines.jacobian import Product
-from study.engines.training import Course, gaussian_weights, train
-from study.engines.tuning import tuned_rate
+from study.engines.training import (
+    Course,
+    drawn_batches,
+    gaussian_weights,
+    steps_to_goal,
+    train,
+)
+from study.engines.tuning import Tuned, tuned_over_seeds
 from study.runs.experiment import Experiment
 from study.sampling import digits, gaussian
 from study.statistics.claims import Claim, Estimate, above, median_interval, within
@@ -80,33 +86,21 @@ class Arm:
 
     def course(self, seeds: Sequence[int], rates: Sequence[float], steps: int) -> Course:
         """Train a network for each seed and rate, on batches that the seed names."""
-        draws = [np.random.default_rng([seed, 2]) for seed in seeds]
-        picked = np.stack([rng.integers(IMAGES, size=(steps + 1, BATCH)) for rng in draws])
         return train(
             start(*self.kind, seeds),
             rates,
-            lambda step: (self.images[picked[:, step]], self.one_hot[picked[:, step]]),
+            drawn_batches((self.images, self.one_hot), seeds, 2, steps, BATCH),
             steps,
             self.activations,
         )
 
-    def rate(self, seeds: Sequence[int], few: int, many: int) -> tuple[float, bool]:
-        """The rate of the lowest mean loss on the whole way, and whether others enclose it."""
+    def tuned(self, seeds: Sequence[int], few: int, many: int) -> Tuned:
+        """The rate at which the median seed's mean loss on the whole way is lowest."""
 
-        def losses(rates: Array, steps: int) -> Array:
-            course = self.course([*seeds] * len(rates), np.repeat(rates, len(seeds)), steps)
-            of_runs = np.nan_to_num(course.losses, nan=np.inf).mean(axis=0)
-            return np.median(of_runs.reshape(len(rates), len(seeds)), axis=1)
+        def losses(seeds: Sequence[int], rates: Array, steps: int) -> Array:
+            return self.course(seeds, rates, steps).losses.mean(axis=0)
 
-        tuned = tuned_rate(losses, few, many)
-        return tuned.rate, tuned.enclosed
-
-
-def steps_to_goal(losses: Array) -> Array:
-    """Steps, (networks,), until the running mean of the loss is at most the goal; inf if never."""
-    means = pd.DataFrame(losses).rolling(WINDOW).mean().to_numpy()
-    reached = means <= GOAL
-    return np.where(reached.any(axis=0), reached.argmax(axis=0) + 1.0, np.inf)
+        return tuned_over_seeds(losses, seeds, few, many)
 
 
 def measure(
@@ -121,8 +115,8 @@ def measure(
 ) -> dict[str, pd.DataFrame]:
     """One kind of network: its rate tuned, then its seeds trained; a row a seed."""
     arm = Arm(activation, weights, depth)
-    rate, is_enclosed = arm.rate(tuning_seeds, few, many)
-    course = arm.course(seeds, [rate] * len(seeds), steps)
+    tuned = arm.tuned(tuning_seeds, few, many)
+    course = arm.course(seeds, [tuned.rate] * len(seeds), steps)
     begun = start(activation, weights, depth, seeds)
     image = arm.images[:1].astype(float)
     kept = [kept_directions([W[i] for W in begun], activation, image) for i in range(len(seeds))]
@@ -131,11 +125,11 @@ def measure(
         "weights": weights,
         "depth": depth,
         "seed": seeds,
-        "rate": rate,
-        "enclosed": is_enclosed,
+        "rate": tuned.rate,
+        "enclosed": tuned.enclosed,
         "status": course.networks.status,
         "kept_directions": kept,
-        "steps_to_goal": steps_to_goal(course.losses),
+        "steps_to_goal": steps_to_goal(course.losses, GOAL, WINDOW),
     }
     return {"learning": pd.DataFrame(rows)}
 

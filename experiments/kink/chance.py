@@ -15,7 +15,7 @@ import pandas as pd
 
 from study.core.activations import TABLE, Activation
 from study.core.blocks import BATCH, normalise
-from study.engines.training import gaussian_weights, train
+from study.engines.training import drawn_batches, gaussian_weights, train
 from study.sampling import digits, gaussian
 from study.statistics.claims import Estimate, confidence
 from study.tools import Array
@@ -92,8 +92,7 @@ def with_bands(optimiser: str, seeds: list[int], steps: int) -> pd.DataFrame:
     weights = gaussian_weights(
         [gaussian.key(seed, "bands") for seed in seeds], TRAINED, [2**0.5] * len(seeds), "float32"
     )
-    draws = [np.random.default_rng([seed, 4]) for seed in seeds]
-    picked = np.stack([rng.integers(IMAGES, size=(steps + 1, BATCH_SIZE)) for rng in draws])
+    batch = drawn_batches((x[:IMAGES], y[:IMAGES]), seeds, 4, steps, BATCH_SIZE)
     held_out = x[IMAGES:], classes[IMAGES:]
     frames = []
     for band in BANDS:
@@ -102,7 +101,7 @@ def with_bands(optimiser: str, seeds: list[int], steps: int) -> pd.DataFrame:
             course = train(
                 weights,
                 [RATES[optimiser]] * len(seeds),
-                lambda step: (x[picked[:, step]], y[picked[:, step]]),
+                batch,
                 steps,
                 [row] * (len(TRAINED) - 2) + ["linear"],
                 optimiser=optimiser,

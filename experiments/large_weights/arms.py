@@ -12,8 +12,16 @@ import numpy as np
 import pandas as pd
 
 from study import theory
-from study.engines.training import Course, gaussian_weights, train
-from study.engines.tuning import tuned_rate
+from study.engines.arms import GOAL
+from study.engines.training import (
+    WINDOW,
+    Course,
+    drawn_batches,
+    gaussian_weights,
+    steps_to_goal,
+    train,
+)
+from study.engines.tuning import Tuned, tuned_over_seeds
 from study.sampling import digits, gaussian
 from study.tools import Array
 
@@ -27,8 +35,6 @@ STARTS = {
     "× 2, output undone": [2, 2, 2, 2, 1 / 16],
 }
 """Factors of the layers' weights; the last two leave what a ReLU network computes."""
-GOAL = 0.5  # nats: most digits are told right
-WINDOW = 50  # steps over which the loss of a batch is averaged
 KINDS = ["activation", "optimiser", "start"]
 
 COLUMNS = {
@@ -73,12 +79,10 @@ class Arm:
 
     def course(self, seeds: Sequence[int], rates: Sequence[float], steps: int, **seen) -> Course:
         """Train a network for each seed and rate, on batches that the seed names."""
-        draws = [np.random.default_rng([seed, 3]) for seed in seeds]
-        picked = np.stack([rng.integers(TRAIN, size=(steps + 1, BATCH)) for rng in draws])
         return train(
             self.begin(seeds),
             rates,
-            lambda step: (self.images[picked[:, step]], self.one_hot[picked[:, step]]),
+            drawn_batches((self.images[:TRAIN], self.one_hot[:TRAIN]), seeds, 3, steps, BATCH),
             steps,
             self.activations,
             optimiser=self.kind["optimiser"],
@@ -86,28 +90,18 @@ class Arm:
             **seen,
         )
 
-    def rate(self, seeds: Sequence[int], few: int, many: int) -> tuple[float, bool]:
-        """The rate at which the median seed's loss is lowest, and whether others enclose it."""
+    def tuned(self, seeds: Sequence[int], few: int, many: int) -> Tuned:
+        """The rate at which the median seed's loss is lowest."""
 
-        def losses(rates: Array, steps: int) -> Array:
-            course = self.course([*seeds] * len(rates), np.repeat(rates, len(seeds)), steps)
-            last = np.nan_to_num(last_loss(course.losses), nan=np.inf)
-            return np.median(last.reshape(len(rates), len(seeds)), axis=1)
+        def losses(seeds: Sequence[int], rates: Array, steps: int) -> Array:
+            return last_loss(self.course(seeds, rates, steps).losses)
 
-        tuned = tuned_rate(losses, few, many)
-        return tuned.rate, tuned.enclosed
+        return tuned_over_seeds(losses, seeds, few, many)
 
 
 def last_loss(losses: Array) -> Array:
     """Mean loss of the last `WINDOW` batches, (networks,); nan where a network diverged."""
     return losses[-WINDOW:].mean(axis=0)
-
-
-def steps_to_goal(losses: Array) -> Array:
-    """Steps, (networks,), until the running mean of the loss is at most the goal; inf if never."""
-    means = pd.DataFrame(losses).rolling(WINDOW).mean().to_numpy()
-    reached = means <= GOAL
-    return np.where(reached.any(axis=0), reached.argmax(axis=0) + 1.0, np.inf)
 
 
 def of_layers(course: Course, step: int, column: str) -> pd.DataFrame:
@@ -124,9 +118,9 @@ def outcomes(
 
     Columns: `COLUMNS`.
     """
-    rate, is_enclosed = arm.rate(tuning_seeds, few, many)
+    tuned = arm.tuned(tuning_seeds, few, many)
     shown = sorted({0, *np.geomspace(10, steps, 6).astype(int).tolist()})
-    course = arm.course(seeds, [rate] * len(seeds), steps, logged=shown, layered=[0, steps])
+    course = arm.course(seeds, [tuned.rate] * len(seeds), steps, logged=shown, layered=[0, steps])
     log = course.log[course.log.step.isin(shown) & course.log.loss.notna()]
     first = log[log.step == 0].set_index("network").log10_weight_norm
     log = log.assign(log10_growth=log.log10_weight_norm - log.network.map(first))
@@ -138,13 +132,13 @@ def outcomes(
         arm.kind
         | {
             "seed": seeds,
-            "rate": rate,
-            "enclosed": is_enclosed,
+            "rate": tuned.rate,
+            "enclosed": tuned.enclosed,
             "status": course.networks.status.mask(is_dead, "dead"),
             "accuracy": last.accuracy,
             "train_loss": last_loss(course.losses),
             "earlier_loss": last_loss(course.losses[: steps // 2]),
-            "steps_to_goal": steps_to_goal(course.losses),
+            "steps_to_goal": steps_to_goal(course.losses, GOAL),
             "log10_growth": last.log10_growth,
         }
     )

@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 
 from study.engines.arms import CHANCE, GOAL, HELD_OUT, Arm, last_loss
-from study.engines.training import WINDOW
-from study.tools import Array
+from study.engines.training import WINDOW, steps_to_goal
 
 COLUMNS = {
     "output": "as drawn: sigma_w = 1; rescaled: its weights times one number a network, so that "
@@ -32,14 +31,6 @@ COLUMNS = {
     "spread_after": "the same after training; nan where it diverged [log10]",
 }
 """Columns of `outcomes`."""
-
-
-def steps_to_goal(losses: Array) -> Array:
-    """Steps, (networks,), until the running mean of the loss is at most the goal; inf if never."""
-    sums = np.cumsum(np.vstack([np.zeros(losses.shape[1]), losses]), axis=0)
-    means = (sums[WINDOW:] - sums[:-WINDOW]) / WINDOW
-    reached = means <= GOAL
-    return np.where(reached.any(axis=0), reached.argmax(axis=0) + WINDOW, np.inf)
 
 
 def outcomes(
@@ -65,7 +56,7 @@ def outcomes(
             "status": course.networks.status,
             "train_loss": last_loss(course),
             "earlier_loss": last_loss(course, steps // 2),
-            "steps_to_goal": steps_to_goal(course.losses),
+            "steps_to_goal": steps_to_goal(course.losses, GOAL),
             "spread_before": spread[0],
             "spread_after": spread[steps],
         }

@@ -17,8 +17,8 @@ from study.core.backprop import Layer, forward
 from study.core.blocks import BATCH as OVER_BATCH
 from study.core.blocks import UNITS, Dense, Residual
 from study.engines.learned import Learned, LearnedBottom, LearnedLinear, LearnedNormalised
-from study.engines.training import WINDOW, Course, gaussian_weights, train
-from study.engines.tuning import Tuned, tuned_rate
+from study.engines.training import WINDOW, Course, drawn_batches, gaussian_weights, train
+from study.engines.tuning import Tuned, tuned_over_seeds
 from study.sampling import digits, gaussian
 from study.tools import Array
 from study.tools.checks import one_of
@@ -111,13 +111,11 @@ class Arm:
     ) -> Course:
         """Train a network for each seed and rate, on batches that the seed names; see `train`."""
         weights, _ = self.start(seeds)
-        draws = [np.random.default_rng([seed, 1]) for seed in seeds]
-        picked = np.stack([rng.integers(TRAIN, size=(steps + 1, BATCH)) for rng in draws])
         held_out = slice(TRAIN, TRAIN + HELD_OUT)
         return train(
             weights,
             rates,
-            lambda step: (self.images[picked[:, step]], self.one_hot[picked[:, step]]),
+            drawn_batches((self.images[:TRAIN], self.one_hot[:TRAIN]), seeds, 1, steps, BATCH),
             steps,
             self.kinds,
             optimiser="momentum",
@@ -131,12 +129,10 @@ class Arm:
     def tuned(self, seeds: Sequence[int], few: int, many: int) -> Tuned:
         """The rate at which the median seed's loss is lowest."""
 
-        def losses(rates: Array, steps: int) -> Array:
-            repeated = np.repeat(rates, len(seeds))
-            course = self.course([*seeds] * len(rates), repeated, steps)
-            return np.median(last_loss(course).reshape(len(rates), len(seeds)), axis=1)
+        def losses(seeds: Sequence[int], rates: Array, steps: int) -> Array:
+            return last_loss(self.course(seeds, rates, steps))
 
-        return tuned_rate(losses, few, many)
+        return tuned_over_seeds(losses, seeds, few, many)
 
     @np.errstate(all="ignore")  # weights of a run that diverged
     def dead(self, weights: Sequence[Array]) -> Array:

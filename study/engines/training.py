@@ -83,6 +83,36 @@ def gaussian_weights(
     return weights
 
 
+def drawn_batches(
+    data: Data, seeds: Sequence[int], stream: int, steps: int, size: int
+) -> Callable[[int], Data]:
+    """The ``batch`` of `train` for a network a seed: examples that seed and stream choose.
+
+    ``data`` are all inputs and their targets; an example may come again, also within a batch.
+
+    >>> x, y = drawn_batches((np.eye(9), np.arange(9)), [0, 1], stream=1, steps=3, size=4)(3)
+    >>> x.shape, y.shape
+    ((2, 4, 9), (2, 4))
+    """
+    inputs, targets = data
+    draws = [np.random.default_rng([seed, stream]) for seed in seeds]
+    picked = np.stack([rng.integers(len(inputs), size=(steps + 1, size)) for rng in draws])
+    return lambda step: (inputs[picked[:, step]], targets[picked[:, step]])
+
+
+def steps_to_goal(losses: Array, goal: float, window: int = WINDOW) -> Array:
+    """Steps, (networks,), until the loss, mean over a window, is at most the goal; inf if never.
+
+    ``losses`` are those of a `Course`, (steps, networks).
+
+    >>> steps_to_goal(np.array([[3.0, 3.0], [2.0, 3.0], [1.0, 3.0]]), goal=1.5, window=2)
+    array([ 3., inf])
+    """
+    means = pd.DataFrame(losses).rolling(window).mean().to_numpy()
+    reached = means <= goal
+    return np.where(reached.any(axis=0), reached.argmax(axis=0) + 1.0, np.inf)
+
+
 def train(
     weights: Sequence[Array],
     rates: Sequence[float],

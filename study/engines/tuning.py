@@ -73,6 +73,27 @@ def tuned_rate(losses: Callable[[Array, int], Sequence[float]], few: int, many: 
     return Tuned(rate_of(best), last[best], enclosed, rates)
 
 
+def tuned_over_seeds(
+    losses: Callable[[Sequence[int], Array, int], Array], seeds: Sequence[int], few: int, many: int
+) -> Tuned:
+    """The rate at which the median seed's loss is lowest; see `tuned_rate`.
+
+    ``losses(seeds, rates, steps)`` trains a network for each seed and rate, side by side, and gives
+    the loss of each; nan or inf where it diverged.
+
+    >>> error = lambda seeds, rates, steps: np.subtract(seeds, rates) ** 2
+    >>> tuned_over_seeds(error, [1, 1], few=1, many=2).rate
+    1.0
+    """
+
+    def medians(rates: Array, steps: int) -> Array:
+        of_runs = losses([*seeds] * len(rates), np.repeat(rates, len(seeds)), steps)
+        of_runs = np.nan_to_num(of_runs, nan=np.inf, posinf=np.inf)
+        return np.median(of_runs.reshape(len(rates), len(seeds)), axis=1)
+
+    return tuned_rate(medians, few, many)
+
+
 def _beyond(tried: dict[int, float]) -> int | None:
     """A neighbour of the best that has not been tried, if there is one within the limits."""
     best = min(tried, key=partial(_rank, tried))

@@ -47,7 +47,11 @@ def test_steps_to_the_goal_are_those_of_the_running_mean():
         step for step in range(learning.WINDOW, 102)
         if losses[step - learning.WINDOW : step, 0].mean() <= learning.GOAL
     )  # fmt: skip
-    assert learning.steps_to_goal(losses).tolist() == [first, np.inf, np.inf]
+    assert learning.steps_to_goal(losses, learning.GOAL, learning.WINDOW).tolist() == [
+        first,
+        np.inf,
+        np.inf,
+    ]
 
 
 def planted(steps):

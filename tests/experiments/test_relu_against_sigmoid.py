@@ -60,7 +60,7 @@ def test_rescaled_outputs_have_unit_size_and_nothing_else_is_touched():
 def test_steps_to_the_goal_are_those_of_the_running_mean():
     falling = np.linspace(1, 0, 101)
     losses = np.stack([falling, np.ones(101), np.full(101, np.nan)], axis=1)
-    reached = trained.steps_to_goal(losses)
+    reached = trained.steps_to_goal(losses, trained.GOAL)
     means = pd.Series(falling).rolling(trained.WINDOW).mean()
     assert reached[0] == 1 + np.flatnonzero(means <= trained.GOAL)[0]
     assert reached[1] == reached[2] == np.inf
