@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 import study
+from study.core.activations import TABLE
 from study.records.norms import COLUMNS as NORMS
 from study.records.norms import gradient_norms
 from study.runs.experiment import Experiment
@@ -19,7 +20,7 @@ from study.theory.gradient_norms import derivative_decades
 WIDTH, DEPTH = 256, 100
 FIRST, LAST = 10, 95  # past the transient of the forward pass, below the cost
 BATCH = {"random": 1, "digits": 4}
-CALLED = {"sigmoid": "sigmoid", "tanh": "tanh", "relu": "ReLU"}
+CALLED = {name: TABLE[name].label for name in ("sigmoid", "tanh", "relu")}
 SIGMA_B = {"sigmoid": 0.0, "tanh": 0.05**0.5, "relu": 0.0}
 # Theory's, to the last bit: networks at twice that scale are chaotic.
 CRITICAL = {"sigmoid": 10.149263710019525, "tanh": 1.327009660705882, "relu": 2**0.5}

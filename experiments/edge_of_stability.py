@@ -13,6 +13,7 @@ import pandas as pd
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 import study
+from study.core.activations import TABLE
 from study.core.backprop import backward, forward, weight_gradient
 from study.core.blocks import Dense
 from study.engines.optimisers import squared_error
@@ -25,7 +26,7 @@ from study.tools import Array
 IMAGES = 200
 WIDTHS = [49, 32, 32, 10]
 RATES = {"relu": [0.05, 0.1, 0.2], "tanh": [0.05, 0.1, 0.14], "sigmoid": [0.1, 0.2, 0.3]}
-CALLED = {"relu": "ReLU", "tanh": "tanh", "sigmoid": "sigmoid"}
+CALLED = {name: TABLE[name].label for name in RATES}
 FIRST_JUDGED = 100  # seeds below it chose rates and steps
 STEP = 1e-10  # of the weights' norm: so short that no unit crosses its kink
 LAST = 3  # looks that are judged

@@ -14,11 +14,12 @@ import pandas as pd
 import study
 from experiments.large_weights import arms, flow
 from experiments.large_weights.arms import CRITICAL, OPTIMISERS, STARTS
+from study.core.activations import TABLE
 from study.runs.experiment import Experiment
 from study.statistics.claims import Claim, Estimate, below, median_interval, within
 
 FIRST_JUDGED = 100  # seeds below it choose the learning rates
-CALLED = {"relu": "ReLU", "sigmoid": "sigmoid", "tanh": "tanh"}
+CALLED = {name: TABLE[name].label for name in CRITICAL}
 SAME = [*STARTS][2:]
 FLOW_RATES = [0.1, 0.05, 0.025]
 BALANCED_AT, LONG = 16, [1, 4, 16, 64, 256]

@@ -15,6 +15,7 @@ from scipy import stats
 import study
 from experiments.training import networks
 from experiments.training.networks import measure
+from study.core.activations import TABLE
 from study.records.norms import COLUMNS as NORMS
 from study.runs.experiment import Experiment
 from study.statistics.claims import (
@@ -28,7 +29,7 @@ from study.statistics.claims import (
 )
 
 ACTIVATIONS = ["relu", "tanh", "sigmoid"]
-CALLED = {"relu": "ReLU", "tanh": "tanh", "sigmoid": "sigmoid"}
+CALLED = {name: TABLE[name].label for name in ACTIVATIONS}
 CRITICAL = {name: round(study.theory.critical_sigma_w(name), 9) for name in ACTIVATIONS}
 PLAIN = {
     10: {name: [0.5, 1.0, 2.0] for name in ACTIVATIONS},
