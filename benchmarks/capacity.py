@@ -3,8 +3,6 @@
 Time is linear in depth: every job runs at several depths, up to 10,000 layers.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import resource

@@ -1,7 +1,5 @@
 """The benchmarks' figures: wall time beside a rival, and of the largest jobs."""
 
-from __future__ import annotations
-
 import pandas as pd
 from matplotlib.figure import Figure
 

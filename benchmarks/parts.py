@@ -7,8 +7,6 @@ give it that compute next to nothing: its own processes, and those of a Dask sch
     python -m benchmarks.parts [PARTS [FOLDER]]
 """
 
-from __future__ import annotations
-
 import contextlib
 import re
 import sys

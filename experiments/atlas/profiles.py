@@ -4,8 +4,6 @@ The gradient at the output is a random unit vector, the input has entries of uni
 there is no bias.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 ``gradient_norms`` holds the norms of the first seed's networks, in about five layers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 

@@ -9,8 +9,6 @@ Both know phi alone, by its textbook formula. Each entry costs a forward pass: k
 C is the batch mean of 1/2 |r - y|^2, weights are (n_in, n_out), examples are rows.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 

@@ -1,7 +1,5 @@
 """Ensembles of independent networks held against their exact law, and those that are born dead."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable, Sequence
 

@@ -5,8 +5,6 @@ initialiser: a law of the weights and their sigma_w. Other architectures have a 
 schedule of branch scales. Clipping is of a plain network's gradients.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from functools import cache, partial

@@ -6,8 +6,6 @@ below its tangent at 0; where every phi or phi' of an example has underflowed, i
 exponent.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -7,8 +7,6 @@ The 16-bit formats are carried in float32; what exceeds the range is infinite.
 - ``float16_narrow``: float16 in which a sum is rounded after each of its terms, too.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

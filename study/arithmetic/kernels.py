@@ -3,8 +3,6 @@
 The sum of squares of a row is BLAS's dot product, the same that `numpy.vecdot` takes.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import sys
 

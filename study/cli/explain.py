@@ -1,7 +1,5 @@
 """``explain``: a module of PyTorch that a factory of the user's makes."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import sys

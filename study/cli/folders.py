@@ -1,7 +1,5 @@
 """Which folder is whose, and whether it can be written to."""
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 

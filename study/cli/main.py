@@ -5,8 +5,6 @@ value and what is allowed; nothing is half written), 3 some part failed, 130 int
 141 nobody reads what is printed.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import os

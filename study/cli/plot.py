@@ -1,7 +1,5 @@
 """``plot``: a picture of any table of gradient norms."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import matplotlib

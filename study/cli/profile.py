@@ -1,7 +1,5 @@
 """``profile``: one network, layer by layer."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import shlex

@@ -1,7 +1,5 @@
 """The commands on results: from the sweep to the tables, from these to what people read."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

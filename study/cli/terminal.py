@@ -1,7 +1,5 @@
 """A profile as text: the gradient's norm against the layer, on a terminal of any kind."""
 
-from __future__ import annotations
-
 import math
 import shutil
 import textwrap

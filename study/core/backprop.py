@@ -21,8 +21,6 @@ One neuron in closed form, dC/dW = (ReLU(Wx) - y) Step(Wx) x, at x = 3, W = 2, y
 [array([[15.]])]
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 

@@ -14,8 +14,6 @@ There is no epsilon: a unit that is the same for the whole batch is an error, no
 Arrays are (..., batch, units); W is (n_in, n_out), or a stack of them with as many axes as r.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 

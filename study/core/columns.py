@@ -1,7 +1,5 @@
 """The frame: one row a layer, times network and seed. What each column holds, in order."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 TOLERANCE = 1e-9

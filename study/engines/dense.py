@@ -6,8 +6,6 @@ width^2. Networks of one seed share their weights: comparisons are paired, and i
 resample over seeds, never over networks.
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
 from collections.abc import Callable, Sequence

@@ -14,8 +14,6 @@ A unit with phi' = 0 removes a dimension. How many are left is counted, not gues
 numbers: the other singular values are exactly 0, their logarithms -inf.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -4,8 +4,6 @@ Networks that differ only in depth share the forward pass, their trunk, and join
 at their depth. Signals are kept, or computed again from checkpoints as memory allows.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Callable, Sequence

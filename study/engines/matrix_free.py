@@ -12,8 +12,6 @@ with frames F of G1 and E of H - (H Q') Q, and D2 = D - (D F') F. docs/matrix_fr
 this is the joint law over all layers, and says what networks of a seed share.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Callable, Sequence

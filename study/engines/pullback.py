@@ -4,8 +4,6 @@ Gradients are rescaled by powers of two on their way down and do not leave the f
 are not: undamped ReLU branches double the squared signal, and leave it after 2,000 blocks.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 

@@ -8,8 +8,6 @@ sums, in the order of the source. A network that leaves the range of its format 
 such factor mends is lost: its numbers are not to be used.
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
 import math

@@ -1,7 +1,5 @@
 """Unit-variance weights, drawn on demand a few layers ahead, by and for several threads."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import math

@@ -1,7 +1,5 @@
 """What the columns of a table mean, and the conventions that their numbers follow."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 

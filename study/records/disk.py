@@ -1,7 +1,5 @@
 """How a file gets on the disk: whole or not at all, there to stay, and from one run at a time."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import fcntl

@@ -1,7 +1,5 @@
 """Gradient norms as tables keep them: a few layers of each network, nine significant digits."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

@@ -5,8 +5,6 @@ tables and compares them with the ranges of floats. Another simulates networks: 
 written from the rows of the study's table, by the tracing that compiles them.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os

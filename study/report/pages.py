@@ -3,8 +3,6 @@
 Nothing is measured, judged or drawn here, and no number is typed.
 """
 
-from __future__ import annotations
-
 import html
 import math
 import os

@@ -14,8 +14,6 @@ and columns of tables that the paper prints whole, ``[tables.laws]`` with ``tabl
 The same files give the same bytes, anywhere: Typst's own fonts alone are used, no date is written.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re

@@ -1,7 +1,5 @@
 """What the tables say, for people: figures and verdicts, from the CSVs alone."""
 
-from __future__ import annotations
-
 import contextlib
 import inspect
 import io

@@ -1,7 +1,5 @@
 """A network in words: what its gradient does, a dozen of its layers, and what would keep it."""
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

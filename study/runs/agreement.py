@@ -6,8 +6,6 @@ but its distribution is left. Which networks those are is found by computing onc
 whose libraries use other instructions.
 """
 
-from __future__ import annotations
-
 import itertools
 import multiprocessing
 from collections.abc import Iterable, Mapping

@@ -5,8 +5,6 @@ Dask are pickles, which run what they say: a scheduler must be reached by those 
 programs as you (``tcp://`` on the loopback or a closed network, ``tls://`` with certificates).
 """
 
-from __future__ import annotations
-
 import contextlib
 import re
 from collections.abc import Iterator

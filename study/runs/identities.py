@@ -1,7 +1,5 @@
 """What the columns of any table must obey, whoever computed them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

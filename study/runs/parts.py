@@ -5,8 +5,6 @@ configuration, so a finished part is found again by asking for the same numbers;
 truncated, altered, stale or empty is never used.
 """
 
-from __future__ import annotations
-
 import importlib
 import json
 import re

@@ -10,8 +10,6 @@ Nothing is written. Each check is a line: where, what, and, if it fails, what is
 5. The verdicts follow from the tables.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterator
 from pathlib import Path

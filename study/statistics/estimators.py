@@ -1,7 +1,5 @@
 """Estimators that several experiments share: from rows, one a network or a seed, to an Estimate."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import numpy as np

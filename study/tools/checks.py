@@ -1,7 +1,5 @@
 """The words of the boundary: what a value must be, and what mends an error."""
 
-from __future__ import annotations
-
 import contextlib
 import difflib
 import json

@@ -5,8 +5,6 @@ Where it is analytic by complex steps, Im phi(z + ih) / h, right to rounding (Sq
 Which of the two, and how accurate it is, a few hundred arguments tell.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import numpy as np

@@ -4,8 +4,6 @@ They take and return arrays of one float dtype, elementwise. A *prefactor* is ph
 so that a saturated derivative keeps its size where ``exp`` itself underflows.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any
