@@ -28,10 +28,7 @@ import hashlib
 
 import numpy as np
 
-__all__ = ["fill_normal", "fill_normals", "fill_uniform", "haar", "key", "normal", "uniform"]
-
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-_BLOCK = 4  # entries that one block of the cipher gives
 
 
 def key(*words):
@@ -62,8 +59,8 @@ def key(*words):
     return np.frombuffer(digest, dtype="<u4").astype(np.uint32)
 
 
-def fill_normal(key, layer, out, start=0):
-    """Fill an array with independent standard normal draws.
+def fill_normal(key, layer, out):
+    """Fill an array with independent standard normal draws, and return it.
 
     Parameters
     ----------
@@ -72,23 +69,15 @@ def fill_normal(key, layer, out, start=0):
     layer : int
         0 <= layer < 2^32.
     out : ndarray of float32 or float64
-        C-contiguous, of any shape. ``out.ravel()[i]`` becomes entry ``start + i`` of the layer.
-    start : int
-        0 <= start and start + out.size <= 2^62. Multiples of 4 save a few microseconds.
-
-    Returns
-    -------
-    ndarray
-        `out`.
+        C-contiguous, of any shape. ``out.ravel()[i]`` becomes entry i of the layer.
 
     Examples
     --------
-    >>> whole = fill_normal(key(7), 3, np.empty((2, 5)))
-    >>> part = fill_normal(key(7), 3, np.empty(5), start=5)
-    >>> bool((part == whole[1]).all())
+    >>> few, more = (fill_normal(key(7), 3, np.empty(count)) for count in (5, 10))
+    >>> bool((few == more[:5]).all())
     True
     """
-    return _fill("normal", key, layer, out, start)
+    return _fill_one("normal", key, layer, out)
 
 
 def fill_normals(keys, layers, out):
@@ -103,21 +92,7 @@ def fill_normals(keys, layers, out):
     >>> bool((both[1] == fill_normal(key(8), 3, np.empty(5))).all())
     True
     """
-    from study.sampling.kernels import KERNELS
-
-    _check_out(out)
-    shape = (*out.shape[:1], 4)
-    if getattr(keys, "dtype", None) != np.uint32 or keys.shape != shape:
-        raise ValueError(f"keys = {keys!r} is not allowed, need a uint32 array of shape {shape}")
-    layers = np.asarray(layers)
-    if layers.dtype.kind not in "iu" or ((layers < 0) | (layers >= 2**32)).any():
-        raise ValueError(f"layers = {layers} is not allowed, need integers in [0, 2^32)")
-    if layers.ndim and layers.shape != out.shape[:1]:
-        raise ValueError(f"layers: {len(layers)} of them are not allowed, need {len(out)}")
-    layers = np.ascontiguousarray(np.broadcast_to(layers, len(out)), np.uint32)
-    if out.size:
-        KERNELS["normals", out.dtype](keys, layers, out.reshape(len(out), -1))
-    return out
+    return _fill("normal", keys, layers, out)
 
 
 def fill_layers(keys, layers, out):
@@ -134,7 +109,7 @@ def fill_layers(keys, layers, out):
     return out
 
 
-def fill_uniform(key, layer, out, start=0):
+def fill_uniform(key, layer, out):
     """Fill an array with independent draws of unit variance, uniform on [-sqrt 3, sqrt 3].
 
     Parameters and returns as `fill_normal`.
@@ -145,11 +120,11 @@ def fill_uniform(key, layer, out, start=0):
     >>> bool(abs(out).max() <= np.float32(3**0.5)), round(float(out.var()), 1)
     (True, 1.0)
     """
-    return _fill("uniform", key, layer, out, start)
+    return _fill_one("uniform", key, layer, out)
 
 
 def normal(key, layer, shape, dtype=np.float64):
-    """Allocate an array of `shape` and `dtype` and fill it by `fill_normal` from entry 0.
+    """Allocate an array of `shape` and `dtype` and fill it by `fill_normal`.
 
     Examples
     --------
@@ -158,18 +133,6 @@ def normal(key, layer, shape, dtype=np.float64):
            [ 0.5090737, -1.829887 ]], dtype=float32)
     """
     return fill_normal(key, layer, np.empty(shape, _checked_dtype(dtype)))
-
-
-def uniform(key, layer, shape, dtype=np.float64):
-    """Allocate an array of `shape` and `dtype` and fill it by `fill_uniform` from entry 0.
-
-    Examples
-    --------
-    >>> uniform(key(7), 0, (2, 2), np.float32)
-    array([[-1.4616644 , -1.5388178 ],
-           [-0.22803411, -0.01876285]], dtype=float32)
-    """
-    return fill_uniform(key, layer, np.empty(shape, _checked_dtype(dtype)))
 
 
 def haar(key, layer, rows, cols, dtype=np.float64):
@@ -213,25 +176,29 @@ def haar(key, layer, rows, cols, dtype=np.float64):
     return np.ascontiguousarray(q) if rows > cols else np.ascontiguousarray(q.T)
 
 
-def _fill(law, key, layer, out, start):
+def _fill_one(law, key, layer, out):
+    if getattr(key, "dtype", None) != np.uint32 or key.shape != (4,):
+        raise ValueError(f"key = {key!r} is not allowed, need a uint32 array of shape (4,)")
+    _check_out(out)
+    _fill(law, key[None], layer, out[None])
+    return out
+
+
+def _fill(law, keys, layers, out):
     from study.sampling.kernels import KERNELS
 
-    words = _checked_key(key)
-    layer = _integer("layer", layer, 0, 2**32)
     _check_out(out)
-    start = _integer("start", start, 0, 2**62 - out.size + 1)
-    kernel = KERNELS[law, out.dtype]
-    # Whole blocks go straight into `out`, the ragged ends through a block of their own.
-    flat = out.reshape(-1)
-    head = min(-start % _BLOCK, flat.size)
-    tail = head + (flat.size - head) // _BLOCK * _BLOCK
-    kernel(words, layer, (start + head) // _BLOCK, flat[head:tail])
-    for begin, end in ((0, head), (tail, flat.size)):
-        if begin < end:
-            first, skip = divmod(start + begin, _BLOCK)
-            block = np.empty(_BLOCK, out.dtype)
-            kernel(words, layer, first, block)
-            flat[begin:end] = block[skip : skip + end - begin]
+    shape = (*out.shape[:1], 4)
+    if getattr(keys, "dtype", None) != np.uint32 or keys.shape != shape:
+        raise ValueError(f"keys = {keys!r} is not allowed, need a uint32 array of shape {shape}")
+    layers = np.asarray(layers)
+    if layers.dtype.kind not in "iu" or ((layers < 0) | (layers >= 2**32)).any():
+        raise ValueError(f"layer = {layers} is not allowed, need integers in [0, 2^32)")
+    if layers.ndim and layers.shape != out.shape[:1]:
+        raise ValueError(f"layers: {len(layers)} of them are not allowed, need {len(out)}")
+    layers = np.ascontiguousarray(np.broadcast_to(layers, len(out)), np.uint32)
+    if out.size:
+        KERNELS[law, out.dtype](keys, layers, out.reshape(len(out), -1))
     return out
 
 
@@ -249,12 +216,6 @@ def _integer(name, value, low, high):
     if not isinstance(value, int | np.integer) or not low <= value < high:
         raise ValueError(f"{name} = {value!r} is not allowed, need an integer in [{low}, {high})")
     return int(value)
-
-
-def _checked_key(key):
-    if getattr(key, "dtype", None) != np.uint32 or key.shape != (4,):
-        raise ValueError(f"key = {key!r} is not allowed, need a uint32 array of shape (4,)")
-    return tuple(key)
 
 
 def _checked_dtype(dtype):

@@ -241,10 +241,10 @@ def uniform64(key, layer, first, out):
 # --- Kernels: out[i, :] from block 0 on, under keys[i] in layers[i]; rows of any length ----------
 
 
-fill = normal32  # or normal64
+fill = normal32  # or another of these kernels
 
 
-def normals(keys, layers, out):
+def rows(keys, layers, out):
     whole = out.shape[1] & ~3
     block = np.empty(4, out.dtype)
     for i in range(len(keys)):
@@ -255,14 +255,10 @@ def normals(keys, layers, out):
             out[i, whole:] = block[: out.shape[1] - whole]
 
 
-normals32 = specialised(normals, "32", fill=normal32)
-normals64 = specialised(normals, "64", fill=normal64)
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 KERNELS = {
-    ("normal", FLOAT32): normal32,
-    ("normal", FLOAT64): normal64,
-    ("normals", FLOAT32): normals32,
-    ("normals", FLOAT64): normals64,
-    ("uniform", FLOAT32): uniform32,
-    ("uniform", FLOAT64): uniform64,
+    ("normal", FLOAT32): specialised(rows, "normal32", fill=normal32),
+    ("normal", FLOAT64): specialised(rows, "normal64", fill=normal64),
+    ("uniform", FLOAT32): specialised(rows, "uniform32", fill=uniform32),
+    ("uniform", FLOAT64): specialised(rows, "uniform64", fill=uniform64),
 }

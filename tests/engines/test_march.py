@@ -28,7 +28,7 @@ NORMS = [
 def weights_of(net, seed, n_in=None):
     """The matrices of one network of a march: W = sigma_w / sqrt(fan_in) G."""
     n_in = n_in or net.width
-    draw = {"gaussian": gaussian.normal, "uniform": gaussian.uniform}.get(net.weights)
+    draw = {"gaussian": gaussian.fill_normal, "uniform": gaussian.fill_uniform}.get(net.weights)
     matrices = []
     for k in range(net.depth):
         rows = n_in if k == 0 else net.width
@@ -36,7 +36,7 @@ def weights_of(net, seed, n_in=None):
         if draw is None:
             G = gaussian.haar(key, k, rows, net.width, net.dtype) * max(rows, net.width) ** 0.5
         else:
-            G = draw(key, k, (rows, net.width), net.dtype)
+            G = draw(key, k, np.empty((rows, net.width), net.dtype))
         matrices.append((G * (net.sigma_w / rows**0.5)).astype(net.dtype))
     return matrices
 
