@@ -193,7 +193,7 @@ def _fill(law, keys, layers, out):
         raise ValueError(f"keys = {keys!r} is not allowed, need a uint32 array of shape {shape}")
     layers = np.asarray(layers)
     if layers.dtype.kind not in "iu" or ((layers < 0) | (layers >= 2**32)).any():
-        raise ValueError(f"layer = {layers} is not allowed, need integers in [0, 2^32)")
+        raise ValueError(f"layer = {layers} is not allowed, need an integer in [0, 2^32)")
     if layers.ndim and layers.shape != out.shape[:1]:
         raise ValueError(f"layers: {len(layers)} of them are not allowed, need {len(out)}")
     layers = np.ascontiguousarray(np.broadcast_to(layers, len(out)), np.uint32)
