@@ -14,6 +14,7 @@ from study.theory import (
     fluctuations,
     gradient_norms,
     moments,
+    shaped,
     spectra,
 )
 from study.theory.maps import correlation_map, gradient_factor, trajectory, variance_map
@@ -31,6 +32,7 @@ __all__ = [
     "gradient_norms",
     "mean_field",
     "moments",
+    "shaped",
     "spectra",
     "trajectory",
     "variance_map",

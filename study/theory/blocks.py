@@ -256,7 +256,7 @@ def shattering(depth: int, scales: Array | None = None, c_0: float = 0.0) -> Sha
     gap = 1 - real("c_0", c_0, -1.0, 1.0)
     both_active = np.empty(depth)
     for k in range(depth):
-        both_active[k], closing = _arc_cosine(gap)
+        both_active[k], closing = arc_cosine(gap)
         gap -= closing * branches[k] / (beside + branches[k])
     return _shattering(beside, branches, both_active)
 
@@ -277,7 +277,7 @@ def normalised_shattering(
     half = deviation("sigma_v", sigma_v) ** 2 / 2
     inverse_variance = mean_inverse_variance(batch)
     gap = 1.0 if batch is None else 1 + 1 / (batch - 1)
-    both_active, closing = _arc_cosine(gap)
+    both_active, closing = arc_cosine(gap)
     within = 1 + blocks * half * (gap - closing)
     return _shattering(1, half * inverse_variance / within, both_active)
 
@@ -310,7 +310,7 @@ def plain_shattering(
     return Shattering(np.cumsum(np.log(chi)), np.cumsum(np.log(overlaps)))
 
 
-def _arc_cosine(gap: float) -> tuple[float, float]:
+def arc_cosine(gap: float) -> tuple[float, float]:
     """The share of active units that two inputs have in common, and by how much 1 - c falls."""
     theta = 2 * math.asin(math.sqrt(gap / 2))
     return 1 - theta / math.pi, (math.sin(theta) - theta * math.cos(theta)) / math.pi
