@@ -89,7 +89,7 @@ def dense(
     parts = _parts(nets, data.batch if data.inputs is None else len(data.inputs))
     first = nets[0]
     n_in = first.width if data.inputs is None else data.inputs.shape[1]
-    unit = Unit(seed, first, n_in, max(net.depth for net in nets), len(parts))
+    unit = Unit(seed, first, n_in, max(net.depth for net in nets))
     weights = functools.partial(DenseWeights, unit=unit)
 
     def walk(part: list[int]) -> list[dict[str, Array]]:

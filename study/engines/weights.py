@@ -26,21 +26,16 @@ GROUP_ENTRIES = 2**19
 """About so many entries are drawn at a time."""
 
 AHEAD = 3
-"""Groups that are drawn ahead of the walk: with fewer, whoever is early waits for the other."""
+"""Groups that are drawn ahead of the walk: with fewer, it waits for those who draw."""
 
 KEPT = AHEAD + 3
 """Groups that are kept: those ahead, the one in use, and two behind, for when the walk turns."""
 
 
 class Unit:
-    """Unit-variance weights of each layer, drawn on demand; the latest few are kept.
+    """Unit-variance weights of each layer, drawn by threads of its own ahead of those who walk."""
 
-    Several threads may walk the layers. Whoever comes to a group of layers first draws it; who
-    finds it being drawn draws the next that nobody has begun. A single walker has a helper that
-    draws ahead of it.
-    """
-
-    def __init__(self, seed: int, net: Network, n_in: int, depth: int, walkers: int = 1):
+    def __init__(self, seed: int, net: Network, n_in: int, depth: int):
         self.key, self.law = gaussian.key(seed, "weights"), net.weights
         self.n_in, self.width, self.depth = n_in, net.width, depth
         self.dtype = np.dtype(net.dtype)
@@ -51,10 +46,7 @@ class Unit:
         self.keep = max(KEPT, memory // (entries * self.dtype.itemsize * self.group))
         self.drawn: OrderedDict[int, Future] = OrderedDict()
         self.lock = threading.Lock()
-        self.helper = ThreadPoolExecutor(1) if walkers == 1 and CORES > 1 else None
-        self.helping: Future | None = None
-        self.ahead = range(0)
-        """The groups that the helper is to draw."""
+        self.pool = ThreadPoolExecutor(CORES)
         self.latest: tuple[int, Sequence[Array]] = -1, ()
         """The group that was asked for last."""
         self.squares = np.full(depth, np.nan)
@@ -64,56 +56,30 @@ class Unit:
         """G^(k), shape (fan_in, width), on a walk up (step 1) or down (-1)."""
         at, place = divmod(k, self.group)
         here, matrices = self.latest
-        if here == at:
-            return matrices[place]
-        group, mine = self._claim(at)
-        if mine:
-            self._draw(at, group)
-        ahead = range(at + step, at + (AHEAD + 1) * step, step)
-        if self.helper:
-            self.ahead = ahead
-            if self.helping is None or self.helping.done():
-                self.helping = self.helper.submit(self._help)
-        if not group.done():
-            self._draw_next(ahead)
-        matrices = group.result()
-        self.latest = at, matrices
+        if here != at:
+            groups = [self._group(at + i * step) for i in range(AHEAD + 1)]
+            matrices = groups[0].result()
+            self.latest = at, matrices
         return matrices[place]
 
-    def _help(self) -> None:
-        while self._draw_next(self.ahead):
-            pass
-
-    def _draw_next(self, groups: range) -> bool:
-        """Draw the first of these that nobody has begun; false if there is none."""
-        for at in groups:
-            group, mine = self._claim(at)
-            if mine:
-                self._draw(at, group)
-                return True
-        return False
-
-    def _claim(self, at: int) -> tuple[Future | None, bool]:
-        """A group of layers, and whether it is the caller's to draw; none beyond the ends."""
+    def _group(self, at: int) -> Future | None:
+        """A group of layers, which is drawn once somebody has asked for it; none beyond the ends."""
         if not 0 <= at * self.group < self.depth:
-            return None, False
+            return None
         with self.lock:
-            known = at in self.drawn
-            group = self.drawn.setdefault(at, Future())
+            if at not in self.drawn:
+                self.drawn[at] = self.pool.submit(self._draw, at)
             self.drawn.move_to_end(at)
             while len(self.drawn) > self.keep:
                 self.drawn.popitem(last=False)
-        return group, not known
+            return self.drawn[at]
 
-    def _draw(self, at: int, group: Future) -> None:
-        try:
-            layers = range(at * self.group, min((at + 1) * self.group, self.depth))
-            matrices = self._matrices(layers)
-            if np.isnan(self.squares[layers.start]):
-                self.squares[layers] = [sum_of_squares(G).sum() for G in matrices]
-            group.set_result(matrices)
-        except BaseException as error:
-            group.set_exception(error)
+    def _draw(self, at: int) -> Sequence[Array]:
+        layers = range(at * self.group, min((at + 1) * self.group, self.depth))
+        matrices = self._matrices(layers)
+        if np.isnan(self.squares[layers.start]):
+            self.squares[layers] = [sum_of_squares(G).sum() for G in matrices]
+        return matrices
 
     def _matrices(self, layers: range) -> Sequence[Array]:
         if self.law == "gaussian" and (layers.start or self.n_in == self.width):

@@ -212,7 +212,7 @@ def test_two_parts_on_two_threads_give_what_one_gives(monkeypatch, dtype):
 def test_whoever_draws_it_a_layer_has_its_own_weights(monkeypatch, walkers):
     monkeypatch.setattr(weights, "GROUP_ENTRIES", 3 * 8 * 8)
     net, depth = study.Network("relu", 40, 8, dtype="float32"), 40
-    unit = weights.Unit(0, net, 8, depth, walkers)
+    unit = weights.Unit(0, net, 8, depth)
     alone = [gaussian.fill_normal(unit.key, k, np.empty((8, 8), np.float32)) for k in range(depth)]
 
     def walk(seed):
