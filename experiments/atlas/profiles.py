@@ -19,18 +19,8 @@ from study.theory.moments import KURTOSIS, kurtosis_shift
 
 
 def middle(values: Array) -> tuple[Array, Array, Array]:
-    """The median over seeds, and the ends of their middle 80 %: a tenth is left out at either end.
+    """The median over seeds, the first axis, and the ends of their middle 80 %, -inf allowed.
 
-    Parameters
-    ----------
-    values : (seeds, ...) array; -inf is allowed
-
-    Returns
-    -------
-    median, low, high : arrays of shape (...)
-
-    Examples
-    --------
     >>> [float(end) for end in middle(np.arange(1.0, 21.0))]
     [10.5, 3.0, 18.0]
     """
@@ -45,20 +35,12 @@ def told_apart(ours: Array, theirs: Array) -> Estimate:
     P is the chance that a network of the first law has the larger value; who guesses by the value
     which of two is which, is right with the larger of P and 1 - P. The estimate is a mean of
     products of two comparisons that share no seed. So it has no bias: where the laws do alike its
-    mean is 0, whatever they do and whatever two networks of a seed have in common. Networks may
-    depend on one another.
+    mean is 0, whatever they do and whatever two networks of a seed have in common. The interval is
+    the jackknife's over seeds, whose variance is on average too large (Efron and Stein 1981).
 
-    Parameters
-    ----------
-    ours, theirs : (seeds, networks) arrays, at least 5 seeds, the same in both; -inf is allowed
+    Both are (seeds, networks), at least 5 seeds, the same in both; networks may depend on one
+    another.
 
-    Returns
-    -------
-    Estimate, with the interval (`confidence`) of the jackknife over seeds, whose variance is
-    on average too large (Efron and Stein 1981)
-
-    Examples
-    --------
     >>> seeds = np.arange(6.0)[:, None]
     >>> told_apart(seeds + 10, seeds).value, told_apart(seeds, seeds).value
     (1.0, 0.0)

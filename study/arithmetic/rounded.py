@@ -96,16 +96,9 @@ def rounded_layers(
     number: Format,
     kink: float = 0.0,
 ) -> list[Dense]:
-    """Dense layers in a format.
+    """Dense layers in a format, to which the weights are rounded; an activation, or one a layer.
 
-    Parameters
-    ----------
-    weights : (n_k, n_{k+1}) arrays
-        They are rounded to the format.
-    activations : an activation, or one a layer
-    number : the format
-    kink : float
-        phi' at a kink, as in `study.backpropagate`; frameworks take 0.
+    ``kink`` is as in `study.backpropagate`; frameworks take 0.
     """
     if not isinstance(activations, (list, tuple)):
         activations = [activations] * len(weights)

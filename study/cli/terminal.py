@@ -29,14 +29,9 @@ class Screen(NamedTuple):
 def screen(stream: TextIO, environment: Mapping[str, str]) -> Screen:
     """What the terminal, file or pipe behind a stream can show.
 
-    Parameters
-    ----------
-    stream : where the text is going to be written
-    environment : ``COLUMNS`` sets the width, ``TERM=dumb`` asks for ASCII, ``NO_COLOR`` for no
-        colour (no-color.org)
+    In the environment ``COLUMNS`` sets the width, ``TERM=dumb`` asks for ASCII, ``NO_COLOR`` for no
+    colour (no-color.org).
 
-    Examples
-    --------
     >>> import io
     >>> screen(io.StringIO(), {"TERM": "dumb"})
     Screen(width=80, braille=False, colour=False)
@@ -57,18 +52,10 @@ def plot(layers: pd.DataFrame, theory: pd.Series, about: Mapping[str, str], on: 
     """Draw the norm of every layer: the median as a line, the band about it, theory as marks.
 
     The axis includes 1, the norm of the gradient at the output; a broken line is where the normal
-    range of a float ends.
-
-    Parameters
-    ----------
-    layers : columns layer (0, 1, ...), median, low and high, log10 of the norm; -inf where it is 0
-    theory : log10 of the norm, by layer; may be empty
-    about : what ``band`` and ``theory`` are, in words; without ``band`` there is none
-    on : what the terminal can show
-
-    Returns
-    -------
-    Lines of at most ``on.width`` characters, colours not counted.
+    range of a float ends. ``layers`` has layer (0, 1, ...), median, low and high, log10 of the
+    norm, -inf where it is 0; ``theory`` log10 of the norm, by layer, and may be empty; ``about``
+    says what ``band`` and ``theory`` are, without ``band`` there is none. Lines have at most
+    ``on.width`` characters, colours not counted.
     """
     norms = layers.set_index("layer")[["median", "low", "high"]]
     shown = np.array([0.0, *norms.to_numpy().ravel(), *theory])

@@ -72,19 +72,8 @@ def dense(
 ) -> list[dict[str, Array]]:
     """The columns of each network of one seed; all share width, weight law and dtype.
 
-    Parameters
-    ----------
-    nets : sequence of Network
-    seed : int
-        Names the weights, biases, random inputs and cotangent of all of them.
-    data : Data
-    chosen : callable
-        From a depth to the layers that are recorded, the last one included.
-
-    Returns
-    -------
-    list of dict
-        In the order of ``nets``: column name -> an entry a recorded layer.
+    ``chosen`` gives the layers that are recorded of a network of some depth, the last one included.
+    Returned are, in the order of ``nets``, dicts: column name -> an entry a recorded layer.
     """
     parts = _parts(nets, data.batch if data.inputs is None else len(data.inputs))
     first = nets[0]

@@ -202,37 +202,21 @@ def gram_root(R: Array) -> Root:
 def factor(
     R: Array, frame: bool = True, root: Root | None = None, rank: int | None = None
 ) -> tuple[Array, Array | None]:
-    """R = T Q, with orthonormal rows of Q even where R has lost rank.
+    """R = T Q, with orthonormal rows of Q even where R, (..., batch, units), has lost rank.
 
-    Works on the examples scaled to norm 1, in float64. Cholesky of their Gram matrix, T its root,
-    is several times faster than LAPACK's QR but loses twice the digits that near dependence costs.
-    So it serves while every example keeps a share PIVOT of its norm orthogonal to those before it;
-    covariances are then right to batch x eps / PIVOT^2, about 4e-9 batch. Beyond,
-    Householder QR gives what explicit float64 weights would: covariances of T' rows are those of
-    examples moved by a few eps of their norm. In float32 either is below the rounding of R itself.
+    T is (..., batch, m), m = min(batch, units, rank), Q (..., m, units), or None without ``frame``;
+    ``root`` is ``gram_root(R)``, ``rank`` what R's is at most. It works in float64 on the examples
+    scaled to norm 1. Cholesky of their Gram matrix, T its root, is several times faster than
+    LAPACK's QR but loses twice the digits that near dependence costs. So it serves while every
+    example keeps a share PIVOT of its norm orthogonal to those before it; covariances are then
+    right to batch x eps / PIVOT^2, about 4e-9 batch. Beyond, Householder QR gives what explicit
+    float64 weights would: covariances of T' rows are those of examples moved by a few eps of their
+    norm.
 
     A zero example (a dead layer) has a zero row in T, equal examples have equal rows; Q is then
-    completed by any orthonormal directions, a function of R like the others.
+    completed by any orthonormal directions. As a function of R it commutes with rotations of R's
+    rows where R has full rank: of normals it is uniformly distributed.
 
-    Parameters
-    ----------
-    R : (..., batch, units) array
-    frame : bool
-        Whether Q is wanted.
-    root : Root, optional
-        ``gram_root(R)``, where it is known.
-    rank : int, optional
-        What R's is at most, where no frame is wanted.
-
-    Returns
-    -------
-    T : (..., batch, m) array, m = min(batch, units, rank)
-    Q : (..., m, units) array, or None
-        As a function of R it commutes with rotations of R's rows where R has full rank: of normals
-        it is uniformly distributed.
-
-    Examples
-    --------
     >>> R = np.array([[3.0, 4.0, 0.0], [3.0, 4.0, 0.0], [0.0, 0.0, 0.0]])
     >>> T, Q = factor(R)
     >>> bool(np.allclose(T @ Q, R) and np.allclose(Q @ Q.T, np.eye(3))), bool((T[0] == T[1]).all())

@@ -34,15 +34,10 @@ def pullback(
 ) -> Gradients:
     """dC/dr^(0) of networks that walk through the same layers, each to a depth of its own.
 
-    Parameters
-    ----------
-    layer : (k, count) -> the k-th layer, of the first so many networks
-    depths : layers of each network, in falling order
-    inputs, cotangent : (batch, n) arrays, r^(0) and dC/dr^(depth) of every network; the cotangents
-        may be (networks, batch, n)
+    ``layer(k, count)`` is the k-th layer of the first so many networks, ``depths`` are in falling
+    order; ``inputs``, (batch, n), and ``cotangent``, dC/dr^(depth), which may be (networks, batch,
+    n), are those of every network.
 
-    Examples
-    --------
     >>> from study.core.blocks import Dense
     >>> W, dr = np.full((1, 1), 0.1), np.ones((1, 1))
     >>> pullback(lambda k, count: Dense(W, "linear"), [500, 2], dr, dr).log10_norms().round(9)

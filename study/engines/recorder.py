@@ -93,14 +93,9 @@ class Recorder:
     ) -> dict[str, Array]:
         """The frame's columns of some layers, each (layers, networks).
 
-        Parameters
-        ----------
-        layers : (count,) ints
-        networks, trunks : which networks, and the trunk of each
-        log10_weight_norm : (count, networks)
-            NaN where the engine has no weight matrix.
-        output : of these networks, where their last layer, the last of ``layers``, has fewer units
-            than their trunk's
+        ``trunks`` are those of ``networks``; ``log10_weight_norm``, (layers, networks), is NaN
+        where the engine has no matrix; ``output`` is of these networks, where their last layer, the
+        last of ``layers``, has fewer units than their trunk's.
         """
         here = np.ix_(layers, networks)
         above = np.ix_(layers + 1, networks)

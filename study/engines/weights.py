@@ -63,7 +63,7 @@ class Unit:
         return matrices[place]
 
     def _group(self, at: int) -> Future | None:
-        """A group of layers, which is drawn once somebody has asked for it; none beyond the ends."""
+        """A group of layers, drawn once somebody has asked for it; none beyond the ends."""
         if not 0 <= at * self.group < self.depth:
             return None
         with self.lock:

@@ -54,17 +54,9 @@ def reduced(
 ) -> pd.DataFrame:
     """What is drawn: a row for each of the axes and mapped columns, with value, low and high.
 
-    Parameters
-    ----------
-    df : any frame
-    axes, value : columns it must have
-    look : of which "hue", "style", "col" and "row" may name columns
-    interval : columns of a frame that is reduced already; else seeds are, see `study.statistics`
-
-    Raises
-    ------
-    ValueError
-        Naming a column that is missing, one that mixes networks, or why nothing can be drawn.
+    ``look`` may map "hue", "style", "col" and "row" to columns; ``interval`` names two of a frame
+    that is reduced already, else seeds are (`study.statistics.estimators.medians`). ValueError
+    names a column that is missing, one that mixes networks, or why nothing can be drawn.
     """
     need(df, [*axes, value, *(interval or ())])
     mapped = {role: look[role] for role in ROLES if look.get(role) is not None}

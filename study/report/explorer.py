@@ -39,17 +39,8 @@ _INK = _SHOWN | {"theory": "#111111", "weight": "#767676"}
 def build(results: Path, folder: Path) -> str:
     """The page, as it will stand in ``folder``: HTML that needs no other file and no network.
 
-    Parameters
-    ----------
-    results : folder of results, with the tables of the experiment ``atlas``
-    folder : where the page will be, for its links to the tables
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        When a table is missing, damaged or of an older study; the message names the command.
-    ImportError
-        When the extra ``explorer`` is not installed.
+    FileNotFoundError or ValueError when a table of the experiment ``atlas`` is missing, damaged or
+    of an older study; the message names the command. ImportError without the extra ``explorer``.
     """
     atlas = results / "atlas"
     paths = {name: atlas / f"{name}.csv" for name in NEEDED}

@@ -147,11 +147,8 @@ def write_findings(claims: pd.DataFrame, results: Path, figures: Path, page: Pat
 def write_gallery(results: Path, figures: Path, page: Path) -> int:
     """Write the page of all figures, beside those of findings and laws; return how many there are.
 
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        When there are no results, or a figure, a table or a page is missing or damaged; the message
-        names the command that makes it.
+    FileNotFoundError or ValueError when there are no results, or a figure, a table or a page is
+    missing or damaged; the message names the command that makes it.
     """
     shown = _shown(results, figures, page)
     claims = pd.DataFrame(columns=list(COLUMNS))

@@ -63,24 +63,13 @@ STATISTICS: dict[str, Callable[[pd.Series], Any]] = {
 
 
 def gather(results: Path, quantities: Record) -> Record:
-    """Gather every number of the paper.
+    """Gather every number of the paper that ``paper/quantities.toml`` asks of the tables.
 
-    Parameters
-    ----------
-    results : folder of the tables
-    quantities : what ``paper/quantities.toml`` says
-
-    Returns
-    -------
-    dict of ``numbers`` by key; of the tables that are printed whole and of ``remedies``, a record a
-    row; and of ``tables``, by name: checksum, number of rows, versions. A number has value and
-    text; it, or the record that it is in, says of which table and rows (from 0) it is.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        When a table is missing or damaged, with the command that makes it; or when a quantity asks
-        for what is not there.
+    Returned are ``numbers`` by key; of the tables that are printed whole and of ``remedies``, a
+    record a row; and ``tables``, by name: checksum, number of rows, versions. A number has value
+    and text; it, or the record that it is in, says of which table and rows (from 0) it is.
+    FileNotFoundError or ValueError where a table is missing or damaged, with the command that makes
+    it, or when a quantity asks for what is not there.
     """
     asked = [*quantities["numbers"].values(), *quantities["tables"].values()]
     names = sorted({quantity["table"] for quantity in asked} | {*_REMEDIES})
@@ -206,11 +195,8 @@ def printer() -> Any:
 def read(source: Path, figures: Path) -> dict[str, bytes]:
     """Read the text of the paper and the figures that it shows, by the names it calls them.
 
-    Raises
-    ------
-    FileNotFoundError
-        When the text is missing, for an installed package has none, or a figure, with the command
-        that draws it.
+    FileNotFoundError when the text is missing, for an installed package has none, or a figure, with
+    the command that draws it.
     """
     files = {}
     for name in TEXT:
@@ -228,10 +214,7 @@ def read(source: Path, figures: Path) -> dict[str, bytes]:
 def press(files: Mapping[str, bytes]) -> bytes:
     """Press files, by the names that the text calls them, into a PDF.
 
-    Raises
-    ------
-    ValueError
-        When the text asks for what is not there, disagrees with a verdict or has a warning.
+    ValueError when the text asks for what is not there, disagrees with a verdict or has a warning.
     """
     typst = printer()
     main = {"main.typ": files[TEXT[0]]} | {k: v for k, v in files.items() if k != TEXT[0]}
@@ -248,16 +231,7 @@ def press(files: Mapping[str, bytes]) -> bytes:
 def write(results: Path, figures: Path, folder: Path, source: Path = SOURCE) -> list[Path]:
     """Gather the numbers, press the paper, and write ``numbers.json`` and ``paper.pdf``.
 
-    Parameters
-    ----------
-    results, figures : folders of the tables and of the figures
-    folder : where the two files go, whose paths are returned; it must exist
-    source : folder of the text
-
-    Raises
-    ------
-    ImportError, FileNotFoundError, ValueError
-        As `press`, `read` and `numbers.gather`; nothing is then written.
+    Errors as `press`, `read` and `gather`; nothing is then written. Returns the paths of the two.
     """
     files = read(source, figures)
     quantities = tomllib.loads(files["quantities.toml"].decode())

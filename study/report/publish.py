@@ -156,12 +156,7 @@ def rendered(figure: Figure, name: str) -> dict[str, bytes]:
 
 
 def write_claims(judged: Mapping[str, pd.DataFrame], results: Path) -> pd.DataFrame:
-    """Write judged claims to ``<results>/claims.csv``; verdicts on other experiments stay there.
-
-    Returns
-    -------
-    The whole table, with the columns of `study.statistics.claims.COLUMNS`.
-    """
+    """Write judged claims to ``<results>/claims.csv``; verdicts on other experiments stay there."""
     path = results / "claims.csv"
     with alone(path.with_name(".parts")):  # another run may have verdicts of its own to add
         frames = dict(list(_written(path).groupby("experiment"))) | dict(judged)

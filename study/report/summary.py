@@ -131,12 +131,10 @@ def _lost(where: pd.Series, what: str) -> str:
 
 
 def table(summary: Summary, theory: pd.Series, width: int) -> str:
-    """Return some layers as text, evenly spaced, `ROWS` at most.
+    """Return some layers as text, evenly spaced, `ROWS` at most, in lines of so many characters.
 
-    Parameters
-    ----------
-    theory : log10 of the norm that is expected, by layer; may be empty
-    width : characters in a line; below 79 the lowest and the highest seed are left out
+    ``theory`` is log10 of the norm that is expected, by layer, and may be empty. Below a width of
+    79 the lowest and the highest seed are left out.
     """
     seeds = {"low": "lowest", "high": "highest"} if width >= 79 else {}
     heads = {"layer": "layer", "change": "since output", "median": "median"} | seeds
@@ -169,9 +167,7 @@ def chosen(depth: int, count: int = ROWS) -> list[int]:
 def advice(summary: Summary, best: Summary, net: Network, critical: float) -> str:
     """Say in a sentence what would keep the gradient of a network.
 
-    Parameters
-    ----------
-    summary, best : what it does, and what it does at `critical`, the sigma_w at which chi = 1
+    ``best`` is what it does at ``critical``, the sigma_w at which chi = 1.
     """
     if summary.verdict == "keeps":
         return "nothing, the gradient is kept"

@@ -17,11 +17,8 @@ def check(frame: pd.DataFrame) -> Iterator[tuple[str, str]]:
     bias ‖W‖ ‖dC/dW‖ is the same in all layers where phi is homogeneous, as Euler says. Of networks
     that differ in learning rate alone, the chosen one has the lowest training loss.
 
-    Examples
-    --------
     >>> import study
-    >>> frame = study.profile(study.Network("relu", depth=4, width=8), [0])
-    >>> [*check(frame)]
+    >>> [*check(study.profile(study.Network("relu", depth=4, width=8), [0]))]
     [('mantissa and exponent', ''), ('telescoping, 3 pairs', ''), ('gradient, 3 pairs', '')]
     """
     names = set(frame)

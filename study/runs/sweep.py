@@ -53,21 +53,13 @@ def run(
 ) -> list[str]:
     """Compute the parts that are not there yet; when all are, write the experiment's tables.
 
-    Parameters
-    ----------
-    experiment : what to measure
-    preset : a key of its grid
-    results : folder of all results; the tables go to ``<results>/<experiment>/``
-    workers : number of processes, at least 1; no number depends on it
-    executor : anything with the `submit` of `concurrent.futures`, instead of our own processes
-    progress : show the progress bar; by default on a terminal only
-    kind : what tables are kept as, csv or parquet
+    No number depends on the number of processes, ``workers``. ``executor`` is anything with the
+    `submit` of `concurrent.futures`, instead of our own processes; the progress bar is shown on a
+    terminal only, if nothing else is said; ``kind`` is what tables are kept as, csv or parquet.
 
-    Returns
-    -------
-    The failures, a line each, already reported on stderr. The tables are written when it is empty.
-    ValueError where the preset, a cell or a table is not allowed, OSError where the results folder
-    cannot be written.
+    Returns the failures, a line each, already reported on stderr; the tables are written when there
+    are none. ValueError where the preset, a cell or a table is not allowed, OSError where the
+    results folder cannot be written.
     """
     if workers < 1:
         raise ValueError(f"workers {workers} is not allowed; allowed: at least 1")

@@ -23,15 +23,8 @@ def digits() -> Digits:
     """All 5,000 digits, 28 x 28 pixels in rows, 500 a class, in a fixed shuffled order.
 
     One factor scales all pixels to unit mean square, the size of the study's random inputs;
-    background pixels stay exactly 0.
+    background pixels stay exactly 0. ImportError names the extra to install.
 
-    Raises
-    ------
-    ImportError
-        Naming the extra to install.
-
-    Examples
-    --------
     >>> x, y = digits()
     >>> x.shape, round(float((x**2).mean()), 12), float(x.min())
     ((5000, 784), 1.0, 0.0)
@@ -49,8 +42,6 @@ def digits() -> Digits:
 def sample(seed: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
     """``batch`` different digits chosen by ``seed``: (batch, 784) images, (batch, 10) one-hot.
 
-    Examples
-    --------
     >>> x, y = sample(seed=0, batch=4)
     >>> x.shape, y.sum(axis=1)
     ((4, 784), array([1., 1., 1., 1.]))

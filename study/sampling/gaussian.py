@@ -34,19 +34,10 @@ _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 def key(*words):
     """Hash what names a stream of weights, such as a seed and a purpose, to a cipher key.
 
-    Parameters
-    ----------
-    *words : int, float or str
-        At least one. Types and boundaries count: 1, 1.0 and "1" differ, as do ("ab", "c") and
-        ("a", "bc"). NumPy scalars count as their Python counterparts.
+    The key is 128 bits, (4,) uint32, of BLAKE2b of the words' canonical encoding. Types and
+    boundaries count: 1, 1.0 and "1" differ, as do ("ab", "c") and ("a", "bc"). NumPy scalars count
+    as Python's.
 
-    Returns
-    -------
-    ndarray of uint32, shape (4,)
-        128 bits of BLAKE2b of the words' canonical encoding.
-
-    Examples
-    --------
     >>> key(7, "weights")
     array([3298393386, 3772859966, 3437034654, 1584915597], dtype=uint32)
     >>> bool((key(7, "weights") == key("7", "weights")).any())
@@ -60,19 +51,11 @@ def key(*words):
 
 
 def fill_normal(key, layer, out):
-    """Fill an array with independent standard normal draws, and return it.
+    """Fill an array of float32 or float64 with independent standard normal draws, and return it.
 
-    Parameters
-    ----------
-    key : ndarray of uint32, shape (4,)
-        From `key`.
-    layer : int
-        0 <= layer < 2^32.
-    out : ndarray of float32 or float64
-        C-contiguous, of any shape. ``out.ravel()[i]`` becomes entry i of the layer.
+    ``out`` is C-contiguous, of any shape; ``out.ravel()[i]`` becomes entry i of the layer, which is
+    from 0 to 2^32 - 1.
 
-    Examples
-    --------
     >>> few, more = (fill_normal(key(7), 3, np.empty(count)) for count in (5, 10))
     >>> bool((few == more[:5]).all())
     True
@@ -83,11 +66,8 @@ def fill_normal(key, layer, out):
 def fill_normals(keys, layers, out):
     """Fill ``out[i]`` as ``fill_normal(keys[i], layers[i], out[i])`` would, in one call for all i.
 
-    Parameters and returns as `fill_normal`, with keys of shape (n, 4), n layers or one for all, and
-    an array of shape (n, ...).
+    The keys are (n, 4); there are n layers, or one for all.
 
-    Examples
-    --------
     >>> both = fill_normals(np.stack([key(7), key(8)]), 3, np.empty((2, 5)))
     >>> bool((both[1] == fill_normal(key(8), 3, np.empty(5))).all())
     True
@@ -98,8 +78,6 @@ def fill_normals(keys, layers, out):
 def fill_layers(keys, layers, out):
     """Fill ``out[i, j]`` as ``fill_normal(keys[j], layers[i], out[i, j])`` would, in one call.
 
-    Examples
-    --------
     >>> out = fill_layers(key(7)[None], [3, 4], np.empty((2, 1, 5)))
     >>> bool((out[1, 0] == normal(key(7), 4, 5)).all())
     True
@@ -112,10 +90,6 @@ def fill_layers(keys, layers, out):
 def fill_uniform(key, layer, out):
     """Fill an array with independent draws of unit variance, uniform on [-sqrt 3, sqrt 3].
 
-    Parameters and returns as `fill_normal`.
-
-    Examples
-    --------
     >>> out = fill_uniform(key(7), 3, np.empty(100_000, dtype=np.float32))
     >>> bool(abs(out).max() <= np.float32(3**0.5)), round(float(out.var()), 1)
     (True, 1.0)
@@ -126,8 +100,6 @@ def fill_uniform(key, layer, out):
 def normal(key, layer, shape, dtype=np.float64):
     """Allocate an array of `shape` and `dtype` and fill it by `fill_normal`.
 
-    Examples
-    --------
     >>> normal(key(7), 0, (2, 2), np.float32)
     array([[ 1.2720091,  1.3558961],
            [ 0.5090737, -1.829887 ]], dtype=float32)
@@ -140,28 +112,14 @@ def haar(key, layer, rows, cols, dtype=np.float64):
 
     Let m >= n be the two sizes. G is m x n, its column j entries j m ... j m + m - 1 of `normal`,
     and G = Q R with R_ii > 0. That Q is a function of G with Q(U G) = U Q(G) for every orthogonal
-    U, so like G its law does not change under U: it is *the* uniform law on the m x n matrices
-    with orthonormal columns (on the orthogonal group O(n) if m = n, both determinants alike).
-    LAPACK alone leaves the signs of R_ii to its reflections, which is not Haar (Mezzadri 2007).
-    Returned is Q (rows > cols) or its transpose.
+    U, so like G its law does not change under U: it is *the* uniform law on the m x n matrices with
+    orthonormal columns (on the orthogonal group O(n) if m = n, both determinants alike). LAPACK
+    alone leaves the signs of R_ii to its reflections, which is not Haar (Mezzadri 2007). Returned
+    is Q (rows > cols) or its transpose: an entry has variance 1 / max(rows, cols).
 
-    The bits depend on the LAPACK that SciPy uses, and may on its number of threads.
+    The bits depend on the LAPACK that SciPy uses, and may on its number of threads. The entries are
+    those of `fill_normal`: the two are not independent draws.
 
-    Parameters
-    ----------
-    key, layer
-        As `fill_normal`, whose entries are used: the two are not independent draws.
-    rows, cols : int
-        At least 1.
-    dtype : float32 or float64
-
-    Returns
-    -------
-    ndarray, shape (rows, cols)
-        C-contiguous. Norms are 1: an entry has variance 1 / max(rows, cols).
-
-    Examples
-    --------
     >>> q = haar(key(7), 0, 5, 3)
     >>> bool(np.allclose(q.T @ q, np.eye(3)))
     True

@@ -16,12 +16,8 @@ def medians(
 ) -> pd.DataFrame:
     """The median of a column in each group, with its 95 % order-statistic interval.
 
-    Returns
-    -------
-    DataFrame with the keys, value, low and high; groups sorted, or in the order in which they occur
+    The keys, value, low and high; groups sorted, or in the order in which they occur.
 
-    Examples
-    --------
     >>> frame = pd.DataFrame({"depth": [1, 1, 2], "decay": [0.0, 2.0, 5.0]})
     >>> medians(frame, ["depth"], "decay")
        depth  value  low  high

@@ -40,14 +40,8 @@ _OTHERS = {  # tables that are of no experiment, by folder
 
 
 def made_by(table: Path) -> str:
-    """Return the command that makes a table, with its options.
+    """Return the command that makes a table, with its options; the table need not exist.
 
-    Parameters
-    ----------
-    table : ``<results>/<experiment>/<table>.csv``, or ``<results>/claims.csv``; it need not exist
-
-    Examples
-    --------
     >>> made_by(Path("results/kink/training.csv"))
     'python -m study run kink'
     >>> made_by(Path("build/quick/kink/training.csv"))
@@ -68,8 +62,6 @@ def made_by(table: Path) -> str:
 def none_there(results: Path) -> str:
     """Return what to say of a folder that has no results.
 
-    Examples
-    --------
     >>> none_there(Path("mine"))
     "--results 'mine' has no results; they are made by: python -m study run --results mine"
     """
@@ -97,8 +89,6 @@ def _preset(folder: Path) -> str:
 def missing_extra(needed_by: str, extra: str) -> ImportError:
     """Return the error of a package that is not installed, and what installs it.
 
-    Examples
-    --------
     >>> print(missing_extra("study.torch", "torch"))  # doctest: +ELLIPSIS
     study.torch needs torch; it is installed by: pip install torch, in a checkout: pip install ...
     """
@@ -112,8 +102,6 @@ def missing_extra(needed_by: str, extra: str) -> ImportError:
 def nearest(name: object, known: Iterable[str]) -> str:
     """Return the end of a message about a name that is not known: the one that may be meant.
 
-    Examples
-    --------
     >>> nearest("Leaky ReLU", ["relu", "leaky_relu"]), nearest("swish", ["relu", "silu"])
     ("; did you mean 'leaky_relu'?", '')
     """
