@@ -8,7 +8,6 @@ import pandas as pd
 
 import study
 from study.core.activations import TABLE
-from study.records.norms import COLUMNS as NORMS
 from study.records.norms import gradient_norms
 from study.runs.experiment import Experiment
 from study.sampling import digits
@@ -259,7 +258,6 @@ experiment = Experiment(
         "digits: 4 MNIST images and the squared-error cost [-]",
         "scale": "sigma_w beside the activation's critical one [1]",
     }
-    | FACTORS
-    | NORMS,
+    | FACTORS,
     version=2,
 )

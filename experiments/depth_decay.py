@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 
 import study
-from study.records.norms import COLUMNS as NORMS
 from study.records.norms import gradient_norms
 from study.runs.experiment import Experiment
 from study.sampling import digits
@@ -176,7 +175,6 @@ experiment = Experiment(
         "median": f"median {_SEEDS} [log10]",
         "low": f"lower end of the 95 % interval of the median {_SEEDS} [log10]",
         "high": f"upper end of the 95 % interval of the median {_SEEDS} [log10]",
-    }
-    | NORMS,
+    },
     version=1,
 )

@@ -12,7 +12,6 @@ import pandas as pd
 
 import study
 from study.engines.jacobian import log10_singular_values
-from study.records.norms import COLUMNS as NORMS
 from study.records.norms import gradient_norms
 from study.runs.experiment import Experiment
 from study.sampling import gaussian
@@ -156,7 +155,6 @@ experiment = Experiment(
         "[log10]"
         for k in RANKS
     }
-    | {"surviving_directions": "(sum s^2)^2 / sum s^4: how many share what is left [-]"}
-    | NORMS,
+    | {"surviving_directions": "(sum s^2)^2 / sum s^4: how many share what is left [-]"},
     version=1,
 )

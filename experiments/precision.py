@@ -15,7 +15,6 @@ from study.core.backprop import backward, forward, weight_gradient
 from study.core.blocks import Dense
 from study.engines.explicit import unit_cotangent
 from study.records.columns import Column
-from study.records.norms import COLUMNS as NORMS
 from study.records.norms import gradient_norms
 from study.runs.experiment import Experiment
 from study.sampling import gaussian
@@ -221,7 +220,6 @@ experiment = Experiment(
         "expected_depth": f"depth_lost by theory; inf: beyond {DEEPEST} [layers]",
         "log10_true_norm": "norm of dC/dW^(0) at depth_lost (where that is inf, at depth "
         f"{DEEPEST}), by the scaled engine in float64 [log10]",
-    }
-    | NORMS,
+    },
     version=1,
 )

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 
 import study
-from study.records.norms import COLUMNS as NORMS
 from study.records.norms import gradient_norms
 from study.runs.experiment import Experiment
 from study.statistics.claims import Claim, Estimate, above, below, bootstrap_over_seeds, within
@@ -225,7 +224,6 @@ experiment = Experiment(
         f"mean logarithm over layers {FIRST} to {LAST - 1} [log10 a layer]",
         "n_seeds": "seeds behind the row [seeds]",
         "log10_decay": "‖dC/dr^(0)‖ / ‖dC/dr^(depth)‖, median over the seeds [log10]",
-    }
-    | NORMS,
+    },
     version=1,
 )

@@ -12,7 +12,6 @@ import pandas as pd
 import study
 from experiments.atlas.profiles import expected_norms, middle, told_apart
 from study.plot.floats import FLOAT32_DECADES
-from study.records.norms import COLUMNS as NORMS
 from study.records.norms import gradient_norms, thinned
 from study.runs.experiment import Experiment
 from study.statistics.claims import Claim, Estimate, above, below
@@ -284,7 +283,6 @@ experiment = Experiment(
         "log10_gain": "‖dC/dr^(0)‖ / ‖dC/dr^(depth)‖, of the deepest networks, rounded to 0.01 "
         "[log10]",
         "log10_first_norm": "‖dC/dW^(0)‖, of the deepest networks, rounded to 0.01 [log10]",
-    }
-    | NORMS,
+    },
     version=1,
 )

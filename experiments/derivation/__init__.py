@@ -15,7 +15,6 @@ from experiments.derivation.witness import relative_error
 from study.core.activations import Activation, Array, activation
 from study.core.backprop import backward, forward, weight_gradient
 from study.core.blocks import Dense
-from study.records.norms import COLUMNS as NORMS
 from study.records.norms import gradient_norms
 from study.runs.experiment import Experiment
 from study.sampling import gaussian
@@ -266,7 +265,6 @@ experiment = Experiment(
         "error_neuron": "complex steps against (ReLU(Wx) - y) Step(Wx) x, 100 examples [1]",
         "signals": "activation of the network whose signals r and z are given [-]",
         **EXCHANGED,
-        **NORMS,
     },
     version=1,
 )

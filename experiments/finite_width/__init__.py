@@ -7,7 +7,6 @@ import pandas as pd
 
 import study
 from experiments.finite_width import ensembles
-from study.records.norms import COLUMNS as NORMS
 from study.records.norms import gradient_norms
 from study.runs.experiment import Experiment
 from study.statistics.claims import Claim, Estimate, median_interval, within
@@ -217,7 +216,6 @@ experiment = Experiment(
         "layers": "L, counted from the output down [layers]",
         "log10_gain": "‖dC/dr^(depth - L)‖ / ‖dC/dr^(depth)‖; -inf in a dead network [log10]",
         "layers_alive": "layers below the first without an active unit [layers]",
-    }
-    | NORMS,
+    },
     version=2,
 )

@@ -9,7 +9,6 @@ import study
 from experiments.remedies import catalogue
 from experiments.remedies.catalogue import CLIPPED, DECADES, EXAMPLES, GROUP, WIDTH, expected_depth
 from study.core.activations import activation
-from study.records.norms import COLUMNS as NORMS
 from study.records.norms import gradient_norms
 from study.runs.experiment import Experiment
 from study.sampling.draws import Draws
@@ -239,7 +238,6 @@ experiment = Experiment(
         "clip_factor": "what clipping multiplied the gradients by [1]",
         "ratio_change": "largest relative change of the ratio of a gradient's norm to the last's "
         "[1]",
-    }
-    | NORMS,
+    },
     version=1,
 )

@@ -24,22 +24,21 @@ inlined = njit(error_model="numpy", forceinline=True)
 """The vectoriser takes no loop with calls in it, nor one that may raise."""
 
 
-def _exponentials(real: type, integer: type, terms: int, high_bits: int) -> dict[str, Callable]:
-    """exp, expm1 and tanh in a format, to 1, 2 and 3 units in the last place."""
+def _reduction(real: type, integer: type, terms: int, high_bits: int) -> Callable:
+    """x -> p and two powers of two, e^x = (1 + p) power other, in a format."""
     taylor = tuple(real(1 / math.factorial(n)) for n in range(terms, 1, -1))
     limits = np.finfo(real)
     bits, bias = integer(limits.nmant), integer(limits.maxexp - 1)
     # y + shifter rounds y to an integer, which then stands in the lowest bits.
     shifter = real(1.5 * 2.0**limits.nmant)
     shifter_bits = shifter.view(integer)
-    high = math.floor(LN2_HIGH * 2.0**high_bits) / 2.0**high_bits  # k * high is exact
-    ln2_high, ln2_low = real(high), real(LN2_HIGH - high + LN2_LOW)
-    per_ln2, one, two = real(1 / math.log(2)), real(1), real(2)
+    ln2_high = real(math.floor(LN2_HIGH * 2.0**high_bits) / 2.0**high_bits)  # k times it is exact
+    ln2_low = real(LN2_HIGH - float(ln2_high) + LN2_LOW)
+    per_ln2 = real(1 / math.log(2))
     least, most = real(1.1 * limits.minexp), real(1.1 * limits.maxexp)
 
     @inlined
     def reduced(x):
-        # e^x = (1 + p) 2^k, and 2^k is a product of two, so that it passes through subnormals.
         x = min(max(x, least), most)
         shifted = x * per_ln2 + shifter
         k = shifted - shifter
@@ -48,10 +47,18 @@ def _exponentials(real: type, integer: type, terms: int, high_bits: int) -> dict
         for c in taylor[1:]:
             p = p * r + c
         n = integer(real(shifted).view(integer) - shifter_bits)
+        # 2^k as a product of two, so that it passes through subnormals
         half = integer(n >> integer(1))
         power = integer((half + bias) << bits).view(real)
-        other = integer((n - half + bias) << bits).view(real)
-        return r + r * r * p, power, other
+        return r + r * r * p, power, integer((n - half + bias) << bits).view(real)
+
+    return reduced
+
+
+def _exponentials(real: type, integer: type, terms: int, high_bits: int) -> dict[str, Callable]:
+    """exp, expm1 and tanh in a format, to 1, 2 and 3 units in the last place."""
+    reduced = _reduction(real, integer, terms, high_bits)
+    one, two = real(1), real(2)
 
     @inlined
     def exp(x):

@@ -38,12 +38,14 @@ def run(
     writable("--figures", folder)
     writable("docs", beside(results, "docs"))
     drawn = {}
+    parts = sum(len(experiment.cells(preset)) for experiment in experiments)
     with (
+        sweep.bar("all experiments", parts, len(experiments) > 1 and (progress or None)) as overall,
         publish.background(results, folder, len(experiments)) as begin,
         cluster.connect(scheduler) if scheduler else crew(workers or cpus()) as (executor, most),
     ):
         for experiment in experiments:
-            how = (results, workers or most, executor, progress or None, format)
+            how = (results, workers or most, executor, progress or None, format, overall)
             if not sweep.run(experiment, preset, *how):
                 drawn[experiment.name] = begin(experiment.name)
         published = {name: finished() for name, finished in drawn.items()}

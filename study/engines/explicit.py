@@ -131,12 +131,7 @@ def backpropagate(
     ...                                  kink=k).log10_grad_norm[0], 12)) for k in (0, 0.5, 1)]
     [0.0, 1.5, 3.0]
     """
-    if isinstance(weights, Mapping) or hasattr(weights, "parameters"):
-        allowed = "a sequence of matrices; study.torch.profile takes modules"
-        raise bad("weights", type(weights).__name__, allowed)
-    weights = items("weights", weights, "a sequence of matrices")
-    if not weights:
-        raise ValueError("weights has length 0; allowed: at least one matrix")
+    weights = _matrices(weights)
     kind = _dtype(dtype, weights)
     kink = real("kink", kink, 0, 1)
     rows = activation_rows(activation, len(weights))
@@ -159,11 +154,10 @@ def backpropagate(
     ]
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         _walk(layers, settle(x[None], 0), target, direction)
-    every = np.arange(len(layers))
-    one = np.zeros(1, int)
     squares = np.array([layer.square for layer in layers])
     norms = log10(*norm(squares, np.array([layer.exponent for layer in layers])))
-    return frame(record.columns(every, one, one, norms[:, None]))
+    one = np.zeros(1, int)
+    return frame(record.columns(np.arange(len(layers)), one, one, norms[:, None]))
 
 
 def _walk(layers: list[GivenLayer], r: Scaled, target: Array | None, direction: Any) -> None:
@@ -175,6 +169,16 @@ def _walk(layers: list[GivenLayer], r: Scaled, target: Array | None, direction: 
     record.upstream.put(len(layers), dr)
     for k, step in zip(reversed(range(len(layers))), backward(trace, dr), strict=True):
         record.put(k, step, EVERY)
+
+
+def _matrices(weights: Any) -> list:
+    if isinstance(weights, Mapping) or hasattr(weights, "parameters"):
+        allowed = "a sequence of matrices; study.torch.profile takes modules"
+        raise bad("weights", type(weights).__name__, allowed)
+    weights = items("weights", weights, "a sequence of matrices")
+    if not weights:
+        raise ValueError("weights has length 0; allowed: at least one matrix")
+    return weights
 
 
 def _dtype(dtype: str | None, weights: list) -> np.dtype:

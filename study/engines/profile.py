@@ -89,15 +89,7 @@ def profile(
     one_of("engine", engine, ENGINES)
     if layers != "all":
         layers = integer("layers", layers, 2)
-    groups: dict[tuple, list[int]] = {}
-    for j, net in enumerate(nets):
-        groups.setdefault((net.width, net.weights, net.dtype), []).append(j)
-    marches = []
-    for (width, law, dtype), members in groups.items():
-        together = [nets[j] for j in members]
-        data = _data(batch, inputs, targets, together, np.dtype(dtype))
-        name = _engine(engine, law, width, data.batch)
-        marches.append(Together(members, together, data, name))
+    marches = _marches(nets, batch, engine, inputs, targets)
     for march in marches:
         march.check_memory(len(seeds), layers)
 
@@ -166,6 +158,22 @@ class Together(NamedTuple):
         matrices = KEPT * group if self.engine == "dense" else 0
         needed = frame + squares + kept + 4 * layer + matrices
         check_memory(needed, depth=depth, width=first.width, batch=batch, nets=len(self.nets))
+
+
+def _marches(
+    nets: list[Network], batch: int, engine: str, inputs: Any, targets: Any
+) -> list[Together]:
+    """The networks in groups that share their draws, each with its data and its engine."""
+    groups: dict[tuple, list[int]] = {}
+    for j, net in enumerate(nets):
+        groups.setdefault((net.width, net.weights, net.dtype), []).append(j)
+    marches = []
+    for (width, law, dtype), members in groups.items():
+        together = [nets[j] for j in members]
+        data = _data(batch, inputs, targets, together, np.dtype(dtype))
+        name = _engine(engine, law, width, data.batch)
+        marches.append(Together(members, together, data, name))
+    return marches
 
 
 def _engine(asked: str, law: str, width: int, batch: int) -> str:

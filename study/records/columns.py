@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from study.core.columns import PROFILE_COLUMNS, TOLERANCE, Column
+from study.records.norms import COLUMNS as ROUNDED
 
 CONVENTIONS: dict[str, str] = {
     "arrays": "inputs (batch, n_in), weights (n_in, n_out), z = r W + b, r = phi(z)",
@@ -24,9 +25,10 @@ CONVENTIONS: dict[str, str] = {
 """Each convention of the study, stated once and stored with every table."""
 
 
-def _explained(name: str, meanings: Mapping[str, str | Column]) -> Column | None:
+def _explained(table: str, name: str, meanings: Mapping[str, str | Column]) -> Column | None:
     """What a column holds: as an experiment says, of any type, or as all frames have it."""
-    column = meanings.get(name) or PROFILE_COLUMNS.get(name)
+    common = PROFILE_COLUMNS | (ROUNDED if table == "gradient_norms" else {})
+    column = meanings.get(name) or common.get(name)
     if isinstance(column, str):
         found = re.fullmatch(r"(?s)(.*?)(?:\s*\[([^\[\]]*)\])?", column)
         words, unit = found.groups() if found else (column, "")
@@ -34,9 +36,9 @@ def _explained(name: str, meanings: Mapping[str, str | Column]) -> Column | None
     return column
 
 
-def tolerance(name: str, meanings: Mapping[str, str | Column]) -> float:
+def tolerance(table: str, name: str, meanings: Mapping[str, str | Column]) -> float:
     """Return how far a number in the column `name` may be from that of another machine."""
-    column = _explained(name, meanings)
+    column = _explained(table, name, meanings)
     return column.tolerance if column else TOLERANCE
 
 
@@ -56,7 +58,7 @@ def data_dictionary(
     rows = []
     for table, types in tables.items():
         for name, kind in types.items():
-            column = _explained(name, meanings)
+            column = _explained(table, name, meanings)
             if not column or column.type not in ("", kind.removeprefix("optional ")):
                 raise ValueError(
                     f"column {name!r} ({kind}) of table {table!r} has no meaning; allowed: "

@@ -15,7 +15,7 @@ COLUMNS: dict[str, Column] = {
     for name, column in LAYER.items()
     if column.type == "float64"
 }
-"""What the table's rounded columns mean."""
+"""What the rounded columns of every table ``gradient_norms`` mean."""
 
 
 def recorded_layers(depth: int, layers: str | int = "all") -> np.ndarray:

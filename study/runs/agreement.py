@@ -80,7 +80,7 @@ def compare(name: str, kept: pd.DataFrame, again: pd.DataFrame, meanings: Mappin
     if [*kept] != [*again] or len(kept) != len(again):
         return f"{name}: {kept.shape} rows and columns, computed again {again.shape}"
     for column in kept:
-        apart = _apart(kept[column], again[column], tolerance(column, meanings))
+        apart = _apart(kept[column], again[column], tolerance(name, column, meanings))
         if apart.any():
             row = int(np.flatnonzero(apart)[0])
             values = f"the first {kept[column][row]!r}, computed again {again[column][row]!r}"
@@ -121,7 +121,7 @@ def compare_chaotic(
     outcomes = kept.columns.difference(settings)
     moved = pd.Series(False, kept.index)
     for column in outcomes:
-        moved |= _apart(again[column], other[column], CHAOS * tolerance(column, meanings))
+        moved |= _apart(again[column], other[column], CHAOS * tolerance(name, column, meanings))
     # Chaos is a property of a network: where it shows in one layer, it may show in any.
     network = [kept[column] for column in settings if _names_network(kept[column])]
     chaotic = moved.groupby(network).transform("any") if network else moved

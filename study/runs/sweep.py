@@ -42,6 +42,12 @@ def _say(line: str) -> None:
     tqdm.write(f"study: {line}", file=sys.stderr)  # above a progress bar, not through it
 
 
+def bar(name: str, parts: int, progress: bool | None) -> tqdm:
+    """Parts computed, and the time that is left by what they took; by default on a terminal."""
+    disable = None if progress is None else not progress
+    return tqdm(total=parts, desc=name, unit="part", file=sys.stderr, disable=disable)
+
+
 def run(
     experiment: Experiment,
     preset: str,
@@ -50,12 +56,14 @@ def run(
     executor: Executor | None = None,
     progress: bool | None = None,
     kind: str = "csv",
+    overall: tqdm | None = None,
 ) -> list[str]:
     """Compute the parts that are not there yet; when all are, write the experiment's tables.
 
     No number depends on the number of processes, ``workers``. ``executor`` is anything with the
     `submit` of `concurrent.futures`, instead of our own processes; the progress bar is shown on a
-    terminal only, if nothing else is said; ``kind`` is what tables are kept as, csv or parquet.
+    terminal only, if nothing else is said, and so is ``overall``, that of several experiments;
+    ``kind`` is what tables are kept as, csv or parquet.
 
     Returns the failures, a line each, already reported on stderr; the tables are written when there
     are none. ValueError where the preset, a cell or a table is not allowed, OSError where the
@@ -75,11 +83,11 @@ def run(
         _say(
             f"{about} {len(grid)} parts, {done} done, {len(missing)} to compute, {workers} workers"
         )
-        shown = {"desc": experiment.name, "unit": "part", "file": sys.stderr}
-        disable = None if progress is None else not progress
-        bar = tqdm(total=len(grid), initial=done, disable=disable, **shown)
+        own = bar(experiment.name, len(missing), progress)
+        if overall is not None:
+            overall.total -= done  # which take no time
         # What ends the loop early, a full disk or an interrupt, ends the workers, too.
-        with bar, contextlib.closing(pools.results(missing, workers, executor)) as finished:
+        with own, contextlib.closing(pools.results(missing, workers, executor)) as finished:
             for part, data, reason in finished:
                 if reason:
                     cell = records.canonical(part.configuration["cell"]).decode()
@@ -91,7 +99,9 @@ def run(
                     types = {name: table.types for name, table in tables.items()}
                     records.data_dictionary(types, experiment.columns)
                     disk.write_atomic(store / f"{part.key}.part", data)
-                bar.update()
+                own.update()
+                if overall is not None:
+                    overall.update()
         took = tqdm.format_interval(time.monotonic() - started)
         _say(f"{about} {len(grid) - len(failures)} of {len(grid)} parts done after {took}")
         if failures:

@@ -45,14 +45,14 @@ def test_a_quick_run_leaves_the_paper_results_alone_and_figures_come_from_the_cs
     assert files(house / "build" / "quick") == made
 
 
-def test_several_experiments_have_a_bar_each(house, typed):
+def test_several_experiments_have_a_bar_each_and_one_together(house, typed):
     other = TOY.replace("for i in range(n)", "for i in range(n + 1)")
     (house / "experiments" / "other.py").write_text(other)
     code, out, err = typed("run", "--preset", "quick", "--progress")
     assert code == 0
     lines = [line for line in err.replace("\r", "\n").splitlines() if line.strip()]
     assert [line.split()[1] for line in lines if " done after " in line] == ["other", "toy"]
-    for name, parts_ in (("other", 4), ("toy", 3)):
+    for name, parts_ in (("other", 4), ("toy", 3), ("all experiments", 7)):
         bars = [line for line in lines if line.startswith(f"{name}: ")]
         assert bars[0].startswith(f"{name}:   0%")
         assert bars[-1].startswith(f"{name}: 100%")
