@@ -1,0 +1,142 @@
+"""Transformers at initialisation: how alike their tokens become, and what the gradient makes of it.
+
+At infinite width, with T tokens, let p be the mean square of a token per unit and c that of the
+product of two, g = p - c; P and C the same of their gradients. If attention is uniform (queries and
+keys are small, or the tokens alike: Noci et al. 2022, section 3), a branch adds, times branch^2,
+
+    attention     m = p - g (T-1)/T to p, 0 to g;       M = (P + (T-1) C)/T to P and C
+    perceptron    p to p, E (phi(u) - phi(v))^2 / 2 E phi^2 to g;
+                  chi P to P, E phi'(u) phi'(v) / E phi^2 times C to C
+
+with u and v of correlation c/p and chi = E phi'^2 / E phi^2: it is 1 for ReLU. Layer normalisation
+divides the branch's input by sqrt p (pre-LN), or its output (post-LN), and the gradient with it.
+So g stays and p grows: tokens become alike unless branches are scaled by 1/sqrt L (Noci et al.),
+
+    1 - c/p    falls as l^(-1/2) in pre-LN,    halves with each block in post-LN
+
+In post-LN the gradient's mean over tokens, M, is doubled and divided by 2: it stays; what differs,
+P - C, halves with each block (Xiong et al. 2020, section 3.3, has it so of all). Independent
+gradients of T tokens thus lose a factor T in square, within some log2 T blocks, and no more. In
+pre-LN P falls from block to block as 1/p, as 1/l. Gradients of matrices follow, with n units:
+
+    ||dC/dW||^2 / n^2    value, output (T branch)^2 m M;    hidden T branch^2 (chi p P + ...);  ...
+    query, key           branch^2 (p P + (T-1) c C) g^2 (T-1)/T, small logits: they fall as g^2
+
+>>> post = transformer(100, tokens=8, width=128, norm="post")
+>>> post.log10_difference[[60, 61]].round(2), post.log10_upstream[[0, 50, 99]].round(2)
+(array([-8.86, -9.01]), array([-0.34, -0.45,  0.  ]))
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from study.core.activations import Activation
+from study.theory.blocks import arc_cosine
+from study.theory.maps import (
+    ActivationLike,
+    gradient_factor,
+    half_square_step,
+    overlap,
+    row_of,
+    variance_map,
+)
+from study.tools.checks import bad, integer, one_of
+from study.tools.elementary import Array
+
+
+class Blocks(NamedTuple):
+    """Entry k is about block k, 0 next to the input; log10 of Frobenius norms."""
+
+    log10_difference: Array
+    """(blocks,), of ||r - mean over tokens|| / ||r|| of the block's input."""
+    log10_upstream: Array
+    """(blocks,), of dC/dr at its output, over that at the network's."""
+    log10_norms: Array
+    """(blocks, 6), of dC/dW: query, key, value, output, hidden, top."""
+
+
+class Met(NamedTuple):
+    """What a branch met on the way up: its input, and by what was divided before and after it."""
+
+    p: float
+    gap: float
+    before: float
+    after: float
+
+
+SMALL = 1e-10
+"""Up to here phi is as good as straight between two tokens: its kinks count by the root of it."""
+
+
+def transformer(
+    blocks: int,
+    tokens: int,
+    width: int,
+    norm: str,
+    branch: float = 1.0,
+    activation: ActivationLike = "relu",
+) -> Blocks:
+    """The norms of a transformer with skip connections, of independent tokens of mean square 1.
+
+    Each token's gradient at the output is independent of the others', all together of norm 1.
+    Weights are such that a branch passes on a variance of 1, times branch^2; ``norm`` says where
+    layer normalisation stands, "pre", "post" or "none", the last of scale-free activations alone.
+    """
+    row = row_of(activation)
+    if one_of("norm", norm, ("pre", "post", "none")) == "none" and not row.scale_free:
+        raise bad("activation", row.name, "a scale-free one where nothing is normalised")
+    power = float(variance_map(row, 1.0, 1.0))
+    chi = float(gradient_factor(row, 1.0, 1.0)) / power
+    others = integer("tokens", tokens, 2) - 1
+    p = gap = 1.0
+    walked = []
+    apart = np.empty(integer("blocks", blocks, 1))
+    for k in range(2 * blocks):
+        if k % 2 == 0:
+            apart[k // 2] = gap / p * others / tokens
+        before = p if norm == "pre" else 1.0
+        p_in, gap_in = p / before, gap / before
+        if k % 2 == 0:
+            p += branch**2 * (p_in - gap_in * others / tokens)
+        else:
+            gap += branch**2 * p_in * _bent(row, gap_in / p_in)[0] / power
+            p += branch**2 * p_in
+        after = p if norm == "post" else 1.0
+        p, gap = p / after, gap / after
+        walked.append(Met(p_in, gap_in, before, after))
+    P = 1 / (p if norm == "pre" else 1.0)
+    C = 0.0
+    upstream = np.empty(blocks)
+    squares = np.empty((blocks, 6))
+    for k in reversed(range(2 * blocks)):
+        if k % 2 == 1:
+            upstream[k // 2] = P
+        p, gap, before, after = walked[k]
+        P, C = P / after, C / after
+        if k % 2 == 0:
+            mean = (P + others * C) / tokens
+            value = tokens**2 * (p - gap * others / tokens) * mean
+            query = (p * P + others * (p - gap) * C) * gap**2 * others / tokens
+            squares[k // 2, :4] = query, query, value, value
+            to_P = to_C = mean
+        else:
+            step, both = (x / power for x in _bent(row, gap / p))
+            squares[k // 2, 4] = tokens * (p * chi * P + others * (p - gap) * both * C)
+            squares[k // 2, 5] = 4 * power * tokens * (p * P + others * p * (1 - step) * C)
+            to_P, to_C = chi * P, both * C
+        P += branch**2 * to_P / before
+        C += branch**2 * to_C / before
+    norms = np.log10(branch**2 * width / tokens * squares) / 2
+    return Blocks(np.log10(apart) / 2, np.log10(upstream) / 2, norms)
+
+
+def _bent(row: Activation, gap: float) -> tuple[float, float]:
+    """E (phi(u) - phi(v))^2 / 2 and E phi'(u) phi'(v), of variance 1 and correlation 1 - gap."""
+    if row.name == "relu":
+        share, closing = arc_cosine(gap)
+        return (gap - closing) / 2, share / 2
+    if gap < SMALL:
+        slope = float(gradient_factor(row, 1.0, 1.0))
+        return slope * gap, slope
+    return half_square_step(row, 1.0, gap), overlap(row, 1.0, gap)
