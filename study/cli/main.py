@@ -95,21 +95,15 @@ def _parser() -> argparse.ArgumentParser:
 def _experiments(command: Add) -> None:
     command("list", "main:experiments", "List the experiments and the question each asks.")
 
-    add = command(
-        "run", "results:run",
-        "Run experiments, and write tables, figures and verdicts. A stopped run goes on.",
-    )  # fmt: skip
+    words = "Run experiments, and write tables, figures and verdicts. A stopped run goes on."
+    add = command("run", "results:run", words)
     add("names", nargs="*", metavar="NAME", help="experiments; default: all")
     add("--preset", choices=("quick", "paper"), default="paper", help=_DEFAULT)
     add("--results", **_PLACE, help="default: results (paper), build/quick (quick)")
-    add(
-        "--workers", **_COUNT, metavar="N",
-        help=f"default: the CPUs, {cpus()}; with --scheduler its workers",
-    )  # fmt: skip
-    add(
-        "--scheduler", metavar="URL",
-        help="compute on the workers of a Dask scheduler, tcp://host:port or tls://host:port",
-    )  # fmt: skip
+    words = f"default: the CPUs, {cpus()}; with --scheduler its workers"
+    add("--workers", **_COUNT, metavar="N", help=words)
+    words = "compute on the workers of a Dask scheduler, tcp://host:port or tls://host:port"
+    add("--scheduler", metavar="URL", help=words)
     add("--progress", action="store_true", help="show progress even if the output is no terminal")
     words = f"the format of the tables; {_DEFAULT}"
     add("--format", choices=("csv", "parquet"), default="csv", help=words)
@@ -126,12 +120,8 @@ def _experiments(command: Add) -> None:
 def _pages(command: Add) -> None:
     words = "Draw a table of gradient norms: a CSV of the study, or of your own."
     add = command("plot", "plot:plot", words)
-    add(
-        "table",
-        type=Path,
-        metavar="FILE",
-        help="a CSV or Parquet with a row for each layer or network",
-    )
+    words = "a CSV or Parquet with a row for each layer or network"
+    add("table", type=Path, metavar="FILE", help=words)
     kinds = ("profile", "depth", "phase", "factors")
     add("--kind", choices=kinds, default="profile", help=f"what to draw; {_DEFAULT}")
     add("--y", metavar="COLUMN", help="the column drawn; default: that of the kind")
@@ -141,23 +131,16 @@ def _pages(command: Add) -> None:
     add("--theory", action="store_true", help="draw what theory expects")
     add("--save", type=Path, required=True, metavar="FILE", help="ends in .png, .svg, .pdf")
 
-    for name, function, words in (
-        ("paper", "press", "Set paper.pdf from the CSVs and the figures alone."),
-        (
-            "explorer",
-            "explore",
-            "Write the explorer, a page that opens offline, from the atlas's CSVs alone.",
-        ),
-        (
-            "gallery",
-            "show",
-            "Write the page of all figures, with their questions, claims and tables.",
-        ),
-    ):
-        add = command(name, f"results:{function}", words)
+    words = "Set paper.pdf from the CSVs and the figures alone."
+    paper = command("paper", "results:press", words)
+    words = "Write the explorer, a page that opens offline, from the atlas's CSVs alone."
+    explorer = command("explorer", "results:explore", words)
+    words = "Write the page of all figures, with their questions, claims and tables."
+    gallery = command("gallery", "results:show", words)
+    for add in (paper, explorer, gallery):
         add("--results", **_RESULTS)
-        if name != "gallery":
-            add("--figures", **_FIGURES)
+    for add in (paper, explorer):
+        add("--figures", **_FIGURES)
 
     words = "Check results: are the files whole, and do a sample and all identities hold?"
     add = command("verify", "results:check", words)
@@ -181,12 +164,8 @@ def _profile(command: Add) -> None:
         lambda word: word if word == "critical" else float(word), "a number or critical"
     )
     words = "Var W = S^2 / fan_in; or the word critical: the scale at which chi = 1"
-    add(
-        "--activation",
-        required=True,
-        metavar="PHI",
-        help="its name, for example relu, gelu(tanh) or leaky_relu(0.2)",
-    )
+    names = "its name, for example relu, gelu(tanh) or leaky_relu(0.2)"
+    add("--activation", required=True, metavar="PHI", help=names)
     add("--depth", type=whole, required=True, metavar="N", help="number of weight matrices")
     add("--width", type=whole, default=256, metavar="N", help=f"units in each layer; {_DEFAULT}")
     add("--sigma-w", type=sigma, required=True, metavar="S", help=words)
@@ -196,13 +175,8 @@ def _profile(command: Add) -> None:
     types = f"float32 or float64; {_DEFAULT}"
     add("--dtype", default="float64", metavar="TYPE", help=types)
     add("--kink", type=real, default=1.0, metavar="K", help=f"ReLU'(0); {_DEFAULT}")
-    add(
-        "--seeds",
-        **_COUNT,
-        default=10,
-        metavar="N",
-        help=f"how many networks are drawn; {_DEFAULT}",
-    )
+    drawn = f"how many networks are drawn; {_DEFAULT}"
+    add("--seeds", **_COUNT, default=10, metavar="N", help=drawn)
     add("--batch", **_COUNT, default=1, metavar="B", help=f"how many random inputs; {_DEFAULT}")
     words = f"auto, dense or matrix_free; {_DEFAULT}"
     add("--engine", default="auto", metavar="NAME", help=words)
