@@ -32,8 +32,7 @@ from study.report import publish
 from study.sampling import gaussian
 
 THREADS = 2
-STEPS = 20
-"""Of training."""
+STEPS = 20  # of training
 SHOWN = ("job", "width", "depth", "batch", "networks", "dtype", "threads")
 COLUMNS = {
     "job": "what is timed [-]",
@@ -53,15 +52,13 @@ class Job(NamedTuple):
     job: str
     width: int
     depth: int
-    works: Callable[[Job], tuple[Work, Work]]
-    """The study's work, and its rival's."""
+    works: Callable[[Job], tuple[Work, Work]]  # the study's work, and its rival's
     batch: int = 1
     networks: int = 1
     dtype: str = "float32"
     threads: int = THREADS
     repeats: int = 3
-    share: float = 1
-    """How many times the rival's work would be the whole job."""
+    share: float = 1  # how many times the rival's work would be the whole job
 
     def row(self) -> dict[str, object]:
         """Run the two in turn, after a warm-up of both."""

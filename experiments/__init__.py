@@ -1,4 +1,3 @@
 """One module or folder a question; each holds an `Experiment` under the name ``experiment``."""
 
-FIRST = ("relu_against_sigmoid",)
-"""What runs, and is read, before the others."""
+FIRST = ("relu_against_sigmoid",)  # what runs, and is read, before the others

@@ -26,10 +26,8 @@ CRITICAL = {"sigmoid": 10.149263710019525, "tanh": 1.327009660705882, "relu": 2*
 SCALES = [0.5, 1.0, 2.0]
 SEED = 1000  # those from 0 on were seen when the thresholds were chosen
 
-CLOSE = math.log10(1.01)
-"""1 % of a factor, in decades."""
-ROUGHLY = math.log10(1.05)
-"""5 %."""
+CLOSE = math.log10(1.01)  # 1 % of a factor, in decades
+ROUGHLY = math.log10(1.05)  # 5 %
 
 PASSED = ["layers_passed", "derivative", "weights"]
 NET = ["activation", "scale", "sigma_w", "sigma_b"]

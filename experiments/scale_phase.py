@@ -157,8 +157,7 @@ def figure(tables: dict[str, pd.DataFrame]) -> dict:
 
 
 SIGMOID = CRITICAL["sigmoid"]
-SLIGHT = within(-0.001, 0.001)
-"""Decades a layer: less than a factor of ten in a thousand layers."""
+SLIGHT = within(-0.001, 0.001)  # decades a layer: less than a factor of ten in a thousand layers
 _FRESH = f"Judged on seeds from {SEED} on, of which none was seen when the statistic was chosen."
 
 experiment = Experiment(

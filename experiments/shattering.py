@@ -21,8 +21,7 @@ from study.theory.two_inputs import shattering_offset
 
 WIDTH, ROWS = 512, 32  # ROWS is inputs times cotangents
 HE = 2**0.5
-OWN = 4
-"""Examples of a batch whose gradients are compared."""
+OWN = 4  # examples of a batch whose gradients are compared
 
 
 class Kind(NamedTuple):

@@ -30,6 +30,7 @@ STEPS = [*range(-6, -61, -3), -100, -300, -900]
 STEPS_DEPTH, STEPS_OF = 10, ["sigmoid", "tanh", "relu"]
 SEED = 1000  # those from 0 on were seen when the units of the claims were chosen
 MOVE = 2.0**-30  # by how much weights are moved, relatively, to find a network's condition
+# What `against_witnesses` returns.
 ERRORS = {
     "error_complex": "equations (1) to (3) against complex steps (of 2^-100, but for log2_step): "
     "relative error of dC/dW^(k) in the Frobenius norm, worst layer [1]",
@@ -42,14 +43,13 @@ ERRORS = {
     "random [1]",
     "cost_over_gradient": "C beside the norm of its gradient, all layers as one vector [1]",
 }
-"""What `against_witnesses` returns."""
+# What `with_slopes_exchanged` yields, of the network whose signals are given.
 EXCHANGED = {
     "code": "activation whose backward pass is run on them [-]",
     "layers_differing": "layers whose gradient norm is not bit for bit that of the signals' own "
     "network when phi' alone is replaced by theirs in the code [layers]",
     "log10_off": "‖dC/dW^(0)‖ by the code as it is, beside that of the signals' network [log10]",
 }
-"""What `with_slopes_exchanged` yields, of the network whose signals are given."""
 
 
 def measure(seed: int, depths: list[int]) -> dict[str, pd.DataFrame]:

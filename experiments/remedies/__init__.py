@@ -110,6 +110,7 @@ def misses(tables: dict[str, pd.DataFrame]) -> set[str]:
     return set(kept.columns[~near(kept.median(), theory[kept.columns])])
 
 
+# Claims, the remedy that each is about, the depth that it means, and who says it, if anybody.
 SAYINGS = {
     "ReLU solves vanishing gradients": (
         "relu, PyTorch default",
@@ -156,7 +157,6 @@ SAYINGS = {
     "clipping cures vanishing": (CLIPPED, above(100), ""),
     "sigmoid vanishes at any weight scale": ("sigmoid, critical", below(100), ""),
 }
-"""Claims, the remedy that each is about, the depth that it means, and who says it, if anybody."""
 
 
 def figure(tables: dict[str, pd.DataFrame]):

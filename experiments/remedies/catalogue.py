@@ -25,13 +25,10 @@ from study.statistics.summaries import lost_at
 from study.theory.blocks import branch_scales, growth, normalised_scales
 
 WIDTH = 256
-EXAMPLES = 16
-"""Behind a batch normalisation."""
-DECADES = 3.0
-"""The factor of 1,000 that may be lost or gained."""
+EXAMPLES = 16  # behind a batch normalisation
+DECADES = 3.0  # the factor of 1,000 that may be lost or gained
 HE = 2**0.5
-DEPTHS = [1, *(round(2 ** (k / 2)) for k in range(2, 25))]
-"""Half octaves down to theory's horizon."""
+DEPTHS = [1, *(round(2 ** (k / 2)) for k in range(2, 25))]  # half octaves down to theory's horizon
 
 INITIALISERS = {
     "PyTorch default": ("uniform", 3**-0.5),
@@ -39,8 +36,7 @@ INITIALISERS = {
     "Xavier": ("uniform", 1.0),
     "He": ("gaussian", HE),
 }
-CHAINS = {}
-"""The activation, weight law and sigma_w of plain networks."""
+CHAINS = {}  # the activation, weight law and sigma_w of plain networks
 for name in ("relu", "sigmoid", "tanh", "selu", "gelu"):
     for called, initialiser in INITIALISERS.items():
         CHAINS[f"{name}, {called}"] = (name, *initialiser)
@@ -75,6 +71,7 @@ class Block(NamedTuple):
 
 
 BRANCH = Block("relu", residual=True, sigma_w=HE)
+# Kind of block, and schedule of the branch scales.
 BLOCKS = {
     "relu, BatchNorm": (Block("relu", BATCH), "undamped"),
     "tanh, BatchNorm": (Block("tanh", BATCH), "undamped"),
@@ -88,13 +85,11 @@ BLOCKS = {
     "relu, residual × 0": (BRANCH, "zero"),
     "relu, residual BatchNorm": (Block("relu", BATCH, True, sigma_v=HE), "undamped"),
 }
-"""Kind of block, and schedule of the branch scales."""
 CLIPPED = "sigmoid, LeCun, clipped"
+# Every remedy: the kind that it is of.
 GROUP = dict.fromkeys(CHAINS, "initialiser") | dict.fromkeys(BLOCKS, "block")
 GROUP[CLIPPED] = "clipping"
-"""Every remedy: the kind that it is of."""
-CAPS = {"initialiser": 2048, "block": 1024, "clipping": 64}
-"""The deepest networks of each kind."""
+CAPS = {"initialiser": 2048, "block": 1024, "clipping": 64}  # the deepest networks of each kind
 
 
 def chain_profiles(draws: Draws, x: Array, depths: Mapping[str, Sequence[int]]) -> pd.DataFrame:

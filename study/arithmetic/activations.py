@@ -27,19 +27,16 @@ from study.core.activations import Activation
 from study.tools import Array
 from study.tools.elementary import FAR
 
-ACTIVE_SHARE = 0.01
-"""A unit counts as active where phi'(z) exceeds this share of the largest slope."""
+ACTIVE_SHARE = 0.01  # a unit counts as active where phi'(z) exceeds this share of the largest slope
 
-DEEPEST = -(2**60)
-"""Exponents fall no lower: a derivative below 2^DEEPEST counts as that, a bound."""
+DEEPEST = -(2**60)  # exponents fall no lower: a derivative below 2^DEEPEST counts as that, a bound
 
 # ln 2 in two parts (Cody and Waite 1980): k * LN2_HIGH is exact for |k| < 2^21.
 LN2_HIGH = 6.93147180369123816490e-01
 LN2_LOW = 1.90821492927058770002e-10
 
 
-EVERY = slice(None)
-"""All networks, in the order of the forward pass."""
+EVERY = slice(None)  # all networks, in the order of the forward pass
 
 
 class Block(NamedTuple):
@@ -57,8 +54,8 @@ class Activations:
         self.blocks = blocks
         counts = [block.networks.stop - block.networks.start for block in blocks]
         largest = [block.row.max_slope for block in blocks]
+        # A unit of a network is active above this slope.
         self.thresholds = ACTIVE_SHARE * np.repeat(largest, counts)
-        """A unit of a network is active above this slope."""
         self.networks = np.arange(len(self.thresholds))
 
     def phi(self, z: Scaled) -> Scaled:

@@ -20,8 +20,8 @@ from numba import njit
 from study.arithmetic.activations import LN2_HIGH, LN2_LOW
 from study.core.activations import Activation
 
+# The vectoriser takes no loop with calls in it, nor one that may raise.
 inlined = njit(error_model="numpy", forceinline=True)
-"""The vectoriser takes no loop with calls in it, nor one that may raise."""
 
 
 def _reduction(real: type, integer: type, terms: int, high_bits: int) -> Callable:
@@ -149,8 +149,8 @@ _CHOICES = {
 }
 _CALLS = {name: f"Math.{name}({{}})" for name in ("exp", "expm1", "tanh", "log1p")}
 _CALLS |= {name: f"{name}({{}})" for name in ("erf", "ndtr", "erfcx")}
+# The explorer's script has erf, ndtr and erfcx.
 JAVASCRIPT = Language({**LINES, **_CHOICES, **_CALLS}, "({!r})")
-"""The explorer's script has erf, ndtr and erfcx."""
 
 
 class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
@@ -166,8 +166,8 @@ class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
     ):
         self.name = name
         self.language = language
+        # Expression -> the variable that holds it: what is found twice is computed once.
         self.program = program
-        """Expression -> the variable that holds it: what is found twice is computed once."""
         self.dtype = dtype
         self.truth = truth
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from study.tools import Array
 
+# As people run it: leaving the range is no error.
 quietly = np.errstate(over="ignore", under="ignore", invalid="ignore")
-"""As people run it: leaving the range is no error."""
 
 
 @quietly
@@ -46,8 +46,7 @@ class Format:
     smallest: float
     largest: float
     rounded: Callable[[Array], Array]
-    is_narrow: bool = False
-    """Whether a sum is rounded after each of its terms."""
+    is_narrow: bool = False  # whether a sum is rounded after each of its terms
 
     def matmul(self, a: Array, b: Array) -> Array:
         """A b for matrices in the format, the result in the format."""

@@ -20,8 +20,8 @@ import numpy as np
 from study.arithmetic.kernels import square, squares_within
 from study.tools import Array
 
+# int64 array, one an example, or the int 0 where nothing has been rescaled (the usual case).
 Exponent = Array | int
-"""int64 array, one an example, or the int 0 where nothing has been rescaled (the usual case)."""
 
 
 class Scaled:

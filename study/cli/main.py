@@ -67,8 +67,8 @@ def _complain(message: object) -> None:
     print("study: error:", " ".join(str(message).split()), file=sys.stderr)
 
 
+# Adds a command (name, function, what it is for) and returns what adds an option to it.
 Add = Callable[..., Callable[..., Any]]
-"""Adds a command (name, function, what it is for) and returns what adds an option to it."""
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -13,13 +13,13 @@ from study.records.tables import check_format
 
 MOST_PANELS = 4
 ENDINGS = (".png", ".svg", ".pdf")
+# What a column may be mapped to, by the kind of picture.
 ROLES = {
     "profile": ("hue", "style", "col", "row"),
     "depth": ("hue", "style", "col", "row"),
     "factors": ("hue", "col", "row"),
     "phase": ("col", "row"),
 }
-"""What a column may be mapped to, by the kind of picture."""
 AXES = {
     "profile": ["layer"],
     "depth": ["depth", "layer"],

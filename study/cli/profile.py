@@ -20,8 +20,7 @@ from study.theory import critical_sigma_w, mean_field
 from study.theory.gradient_norms import log10_norms
 from study.theory.moments import KURTOSIS
 
-FOLDER = Path("build/profile")
-"""Where the rows go if nobody says where."""
+FOLDER = Path("build/profile")  # where the rows go if nobody says where
 
 
 def profile(csv: Path | None, **words: Any) -> None:

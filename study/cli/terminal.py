@@ -13,8 +13,7 @@ import plotext
 from study.plot.floats import decades
 
 ROWS = 18
-WIDTHS = (60, 120)
-"""Characters in a line, the fewest and the most."""
+WIDTHS = (60, 120)  # characters in a line, the fewest and the most
 _ASCII = str.maketrans("│┤├┼┌┐└┘─┬┴⣀·", "||||++++---*.")
 
 

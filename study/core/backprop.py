@@ -24,8 +24,7 @@ One neuron in closed form, dC/dW = (ReLU(Wx) - y) Step(Wx) x, at x = 3, W = 2, y
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
-Numbers = Any
-"""(..., batch, units), of a kind that can be multiplied."""
+Numbers = Any  # (..., batch, units), of a kind that can be multiplied
 
 
 class Layer(Protocol):
@@ -58,10 +57,8 @@ class BackStep(NamedTuple):
     layer: Layer
     r: Numbers
     z: Numbers
-    delta: Numbers
-    """dC/dz."""
-    dr: Numbers
-    """dC/dr of the layer's input."""
+    delta: Numbers  # dC/dz
+    dr: Numbers  # dC/dr of the layer's input
 
 
 def forward(layers: Iterable[Layer], r: Numbers) -> tuple[list[Step], Numbers]:

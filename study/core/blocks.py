@@ -25,10 +25,8 @@ from study.core.activations import Activation, activation
 from study.core.backprop import Layer, Numbers, Step, backward, forward
 from study.tools import Array
 
-BATCH = -2
-"""The axis of batch normalisation."""
-UNITS = -1
-"""The axis of layer normalisation."""
+BATCH = -2  # the axis of batch normalisation
+UNITS = -1  # the axis of layer normalisation
 
 
 class Dense:

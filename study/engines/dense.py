@@ -19,12 +19,11 @@ from study.engines.march import Data, March, MarchedWeights, in_order, trunk_of
 from study.engines.weights import Unit, one_blas_thread
 from study.tools import Array
 
-FEW_ROWS = 128
-"""Up to so many rows, G delta' is up to 40 % faster than delta G' in OpenBLAS."""
+FEW_ROWS = 128  # up to so many rows, G delta' is up to 40 % faster than delta G' in OpenBLAS
 
+# Networks are walked in two parts, each on a thread, from so many entries of r^(k) on: whatever the
+# number of cores, so that it changes no bit. Below, Python's lock costs more than that saves.
 PART_ENTRIES = 2**16
-"""Networks are walked in two parts, each on a thread, from so many entries of r^(k) on: whatever
-the number of cores, so that it changes no bit. Below, Python's lock costs more than that saves."""
 
 
 class DenseWeights(MarchedWeights):

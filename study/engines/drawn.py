@@ -33,10 +33,8 @@ class Drawn:
         self.layer = layer
         self.shape = shape
         self.scale = scale / math.sqrt(shape[-2])
-        self.frame: Array | None = None
-        """Q of the examples R = T Q, orthonormal."""
-        self.seen: Array | None = None
-        """Q W over the scale: normals."""
+        self.frame: Array | None = None  # q of the examples R = T Q, orthonormal
+        self.seen: Array | None = None  # q W over the scale: normals
 
     def __rmatmul__(self, r: Array) -> Array:
         T, self.frame = factor(r)

@@ -39,10 +39,8 @@ from study.tools.checks import array, bad, items, one_of, real
 class GivenLayer(RecordedLayer):
     """A layer whose matrix, (n_k, n_{k+1}), and bias are given."""
 
-    exponent = 0
-    """W is ``self.W * 2**exponent``."""
-    square: float | None = None
-    """The sum of squares of ``self.W``, once that is in range."""
+    exponent = 0  # w is ``self.W * 2**exponent``
+    square: float | None = None  # the sum of squares of ``self.W``, once that is in range
 
     def __init__(self, W: Array, b: Array | None, *about: Any):
         super().__init__(*about)

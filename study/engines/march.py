@@ -23,14 +23,12 @@ from study.tools import Array
 class Data(NamedTuple):
     """What the networks of a march see, in their format."""
 
-    batch: int
-    """Number of random inputs (standard normal entries), where ``inputs`` is None."""
-    inputs: Array | None = None
-    """(batch, n_in): W^(0) then has n_in rows."""
+    batch: int  # number of random inputs (standard normal entries), where ``inputs`` is None
+    inputs: Array | None = None  # (batch, n_in): W^(0) then has n_in rows
+    # (batch, n_out): the cost is the batch mean of 1/2 |r - y|^2 on the first n_out <= width units
+    # of the output layer, which has no others. Without, dC/dr at the output is a random direction
+    # of Frobenius norm 1, the same for every network.
     targets: Array | None = None
-    """(batch, n_out): the cost is the batch mean of 1/2 |r - y|^2 on the first n_out <= width units
-    of the output layer, which has no others. Without, dC/dr at the output is a random direction of
-    Frobenius norm 1, the same for every network."""
 
 
 class MarchedWeights:
@@ -40,8 +38,8 @@ class MarchedWeights:
     delta, r)`` delta W^(k)', in range. Rows stand trunk by trunk, and within a trunk seed by seed.
     """
 
+    # Signals kept for the backward pass take at most this; beyond, checkpoints.
     signal_bytes = 2**30
-    """Signals kept for the backward pass take at most this; beyond, checkpoints."""
 
     def __init__(
         self, trunks: list[Network], seeds: Sequence[int], n_in: int, batch: int, depth: int
@@ -61,8 +59,8 @@ class MarchedWeights:
             (self.sigma_w / math.sqrt(fan_in)).astype(self.dtype)[:, None, None]
             for fan_in in (n_in, self.units)
         ]
+        # The network of the forward pass that each row of the backward pass belongs to.
         self.trunk: Array | slice = EVERY
-        """The network of the forward pass that each row of the backward pass belongs to."""
 
     def width(self, k: int) -> int:
         """Units of r^(k)."""

@@ -28,24 +28,21 @@ from study.engines.weights import CORES, one_blas_thread
 from study.sampling import gaussian
 from study.tools import Array
 
-LAWS = ("gaussian", "orthogonal")
-"""The laws of weights that this engine serves."""
+LAWS = ("gaussian", "orthogonal")  # the laws of weights that this engine serves
 
+# Householder takes over from Cholesky where an example's part that is orthogonal to those before it
+# has less than this share of its norm.
 PIVOT = 2.0**-12
-"""Householder takes over from Cholesky where an example's part that is orthogonal to those before
-it has less than this share of its norm."""
 
-BLOCK_BYTES = 2**18
-"""Signals of one layer that are walked together: what a core's cache holds."""
+BLOCK_BYTES = 2**18  # signals of one layer that are walked together: what a core's cache holds
 
-THREAD_BYTES = 2**16
-"""Signals of one layer, of all seeds, from which threads pay."""
+THREAD_BYTES = 2**16  # signals of one layer, of all seeds, from which threads pay
 
+# Roots of Gram matrices are kept for the backward pass if those of all layers take no more.
 ROOT_BYTES = 2**26
-"""Roots of Gram matrices are kept for the backward pass if those of all layers take no more."""
 
+# About so much is drawn at a time: a call for every layer would take longer than small draws.
 GROUP_BYTES = 2**17
-"""About so much is drawn at a time: a call for every layer would take longer than small draws."""
 
 
 class Draws:
@@ -58,8 +55,7 @@ class Draws:
         self, keys: Array, dtype: np.dtype, depth: int, shapes: Sequence[tuple], keep: bool
     ):
         self.keys, self.dtype, self.depth, self.keep = keys, dtype, depth, keep
-        self.shapes = shapes
-        """Of layer 0, and of the others: (directions, units)."""
+        self.shapes = shapes  # of layer 0, and of the others: (directions, units)
         layer = len(keys) * math.prod(shapes[1]) * dtype.itemsize
         self.count = max(1, GROUP_BYTES // max(layer, 1))
         self.groups: dict[int, Array] = {}
@@ -106,12 +102,12 @@ class MatrixFreeWeights(MarchedWeights):
         forward, backward = keys(seeds)
         size = len(seeds) * batch * max(n_in, self.units) * self.dtype.itemsize
         keep = size * depth <= self.signal_bytes
+        # Q G^(k), which the forward pass reveals: normals, or a uniform frame.
         self.known = known(forward, self.dtype, depth, up, keep)
-        """Q G^(k), which the forward pass reveals: normals, or a uniform frame."""
         self.fresh = Draws(backward, self.dtype, depth, down, keep=False)
         keep = batch > 1 and 8 * len(self.sigma_w) * batch**2 * depth <= ROOT_BYTES
+        # Of r^(k), from the forward to the backward pass.
         self.roots: dict[int, Root] | None = {} if keep else None
-        """Of r^(k), from the forward to the backward pass."""
 
     def up(self, k: int, r: Scaled) -> Scaled:
         root = None
@@ -180,12 +176,9 @@ def times(T: Array, Q: Array, out: Array | None = None) -> Array:
 class Root(NamedTuple):
     """Of the Gram matrix of examples scaled to norm 1."""
 
-    norms: Array
-    """(..., batch, 1), of the examples."""
-    L: Array
-    """(..., batch, batch), lower triangular; the identity where ``poor``."""
-    poor: Array
-    """(...), where examples depend so nearly on one another that Householder takes over."""
+    norms: Array  # (..., batch, 1), of the examples
+    L: Array  # (..., batch, batch), lower triangular; the identity where ``poor``
+    poor: Array  # (...), where examples depend so nearly on one another that Householder takes over
 
 
 def gram_root(R: Array) -> Root:

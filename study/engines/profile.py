@@ -20,9 +20,9 @@ from study.tools.checks import array, bad, check_memory, integer, items, one_of
 
 ENGINES = ("auto", "dense", "matrix_free")
 
+# engine = "auto" takes the matrix-free engine for one example, and from AUTO_WIDTH on for a batch
+# of up to width / AUTO_SHARE. Below, its factorisations cost more than drawing the matrices does.
 AUTO_WIDTH, AUTO_SHARE = {"gaussian": 1024, "orthogonal": 256}, 32
-"""engine = "auto" takes the matrix-free engine for one example, and from AUTO_WIDTH on for a batch
-of up to width / AUTO_SHARE. Below, its factorisations cost more than drawing the matrices does."""
 
 
 def profile(
@@ -123,8 +123,7 @@ def _seeds(seeds: Iterable[int]) -> list[int]:
 class Together(NamedTuple):
     """Networks of one width, weight law and dtype: they share their draws."""
 
-    members: list[int]
-    """Their places among the networks that were asked for."""
+    members: list[int]  # their places among the networks that were asked for
     nets: list[Network]
     data: Data
     engine: str

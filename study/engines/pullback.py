@@ -17,10 +17,8 @@ from study.tools import Array
 class Gradients(NamedTuple):
     """dC/dr^(0) of several networks, ``mantissa * 2**exponent``."""
 
-    mantissa: Array
-    """(networks, batch, units)."""
-    exponent: Array
-    """(networks,), int64."""
+    mantissa: Array  # (networks, batch, units)
+    exponent: Array  # (networks,), int64
 
     def log10_norms(self) -> Array:
         """log10 of each network's Frobenius norm; -inf for a true zero."""

@@ -69,8 +69,7 @@ class Recorder:
         self.upstream = Squares(depth + 1, networks, batch)
         self.delta = Squares(depth, networks, batch)
         self.gradient = Squares(depth if batch > 1 else 0, networks, 1)
-        self.active = np.zeros((depth, trunks))
-        """Share of units with phi'(z) > 0.01 of its maximum."""
+        self.active = np.zeros((depth, trunks))  # share of units with phi'(z) > 0.01 of its maximum
 
     def put(self, k: int, step: BackStep, trunk: Array | slice) -> None:
         """Take in layer k of the networks that have come so far, on their trunks."""
@@ -144,8 +143,8 @@ def frame(columns: dict[str, Array]) -> pd.DataFrame:
 class RecordedLayer:
     """Layer k of the networks of a pass; see `study.core.backprop.Layer`."""
 
+    # The network of the forward pass that each row of the backward pass belongs to.
     trunk: Array | slice = EVERY
-    """The network of the forward pass that each row of the backward pass belongs to."""
 
     def __init__(self, k: int, activations: Activations, record: Recorder):
         self.k = k
@@ -168,9 +167,9 @@ def recorded_forward(layers: Sequence[RecordedLayer], r: Scaled) -> tuple[list[S
     return trace, output
 
 
+# The Gram form of the gradient's norm is left where (sum of the examples' norms)^2 exceeds this
+# many times batch x its square: independent examples sit at 1, and the error grows in proportion.
 CANCELLATION = 4
-"""The Gram form of the gradient's norm is left where (sum of the examples' norms)^2 exceeds this
-many times batch x its square: independent examples sit at 1, and the error grows in proportion."""
 
 
 class Total(NamedTuple):

@@ -28,21 +28,20 @@ from study.tools.elementary import Array
 
 LANES = 64
 
+# About so much is drawn at a time, and stays in a core's cache while it is walked.
 GROUP_BYTES = 2**18
-"""About so much is drawn at a time, and stays in a core's cache while it is walked."""
 
-KEPT_BYTES = 2**28
-"""Draws of the way up are kept for the way down if they take no more."""
+KEPT_BYTES = 2**28  # draws of the way up are kept for the way down if they take no more
 
+# A layer's scale is plain within 2^-limit and 2^limit: beyond, phi is its asymptote or its tangent
+# at 0 to rounding. Sums of squares below the second are lost unless they are true zeros.
 LIMITS = {np.dtype(np.float32): (40, 2.0**-90), np.dtype(np.float64): (60, 2.0**-900)}
-"""A layer's scale is plain within 2^-limit and 2^limit: beyond, phi is its asymptote or its tangent
-at 0 to rounding. Sums of squares below the second are lost unless they are true zeros."""
 
+# How phi is taken: as it is, or by its slopes at 0 or at infinity.
 PLAIN, TANGENT, ASYMPTOTE = range(3)
-"""How phi is taken: as it is, or by its slopes at 0 or at infinity."""
 
+# dC/dr of a network: not there yet, there, or to be made of what the layer above has left.
 ABSENT, GIVEN, PENDING = range(3)
-"""dC/dr of a network: not there yet, there, or to be made of what the layer above has left."""
 
 
 class Traits(NamedTuple):
@@ -51,14 +50,10 @@ class Traits(NamedTuple):
     scale_free: bool
     through_zero: bool
     grows: bool
-    falls: bool
-    """phi falls to 0 for z << 0 but is not 0 there."""
-    decays: bool
-    """phi' likewise, on either side."""
-    slopes: tuple
-    """phi'(0-), phi'(0+); phi'(-inf), phi'(inf)."""
-    threshold: float
-    """A unit is active above this slope."""
+    falls: bool  # phi falls to 0 for z << 0 but is not 0 there
+    decays: bool  # phi' likewise, on either side
+    slopes: tuple  # phi'(0-), phi'(0+); phi'(-inf), phi'(inf)
+    threshold: float  # a unit is active above this slope
     limit: int
     least: float
 
@@ -66,15 +61,12 @@ class Traits(NamedTuple):
 class Up(NamedTuple):
     """The way up: of each (layer,) trunk."""
 
-    c: Array
-    """(2, trunks): sigma_w / sqrt(fan_in) of layer 0 and the others."""
+    c: Array  # (2, trunks): sigma_w / sqrt(fan_in) of layer 0 and the others
     sigma_b: Array
-    scale: Array
-    """z^(k+1) = (scale G + bias) 2^exponent."""
+    scale: Array  # z^(k+1) = (scale G + bias) 2^exponent
     exponent: Array
     way: Array
-    square: Array
-    """|r^(k)|^2 = square 4^power."""
+    square: Array  # |r^(k)|^2 = square 4^power
     power: Array
     active: Array
     lost: Array
@@ -83,17 +75,13 @@ class Up(NamedTuple):
 class Down(NamedTuple):
     """The way down: of each (layer,) network, and of the trunk that it shares with others."""
 
-    members: Array
-    """Networks, trunk by trunk."""
-    first: Array
-    """Of each trunk, where its networks begin."""
+    members: Array  # networks, trunk by trunk
+    first: Array  # of each trunk, where its networks begin
     phase: Array
     dr: Array
     exponent: Array
-    m: Array
-    """c |delta| is m 2^exponent."""
-    u: Array
-    """(delta / |delta|) G'."""
+    m: Array  # c |delta| is m 2^exponent
+    u: Array  # (delta / |delta|) G'
     square: Array
     power: Array
     delta_square: Array

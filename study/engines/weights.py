@@ -17,19 +17,16 @@ from study.core.network import Network
 from study.sampling import gaussian
 from study.tools import Array
 
-UNIT_BYTES = 2**28
-"""Orthogonal matrices kept for the way back take at most this."""
+UNIT_BYTES = 2**28  # orthogonal matrices kept for the way back take at most this
 
 CORES = os.cpu_count() or 1
 
-GROUP_ENTRIES = 2**19
-"""About so many entries are drawn at a time."""
+GROUP_ENTRIES = 2**19  # about so many entries are drawn at a time
 
-AHEAD = 3
-"""Groups that are drawn ahead of the walk: with fewer, it waits for those who draw."""
+AHEAD = 3  # groups that are drawn ahead of the walk: with fewer, it waits for those who draw
 
+# Groups that are kept: those ahead, the one in use, and two behind, for when the walk turns.
 KEPT = AHEAD + 3
-"""Groups that are kept: those ahead, the one in use, and two behind, for when the walk turns."""
 
 
 class Unit:
@@ -47,10 +44,8 @@ class Unit:
         self.drawn: OrderedDict[int, Future] = OrderedDict()
         self.lock = threading.Lock()
         self.pool = ThreadPoolExecutor(CORES)
-        self.latest: tuple[int, Sequence[Array]] = -1, ()
-        """The group that was asked for last."""
-        self.squares = np.full(depth, np.nan)
-        """Sum of squares of G^(k), once it has been drawn."""
+        self.latest: tuple[int, Sequence[Array]] = -1, ()  # the group that was asked for last
+        self.squares = np.full(depth, np.nan)  # sum of squares of G^(k), once it has been drawn
 
     def __call__(self, k: int, step: int) -> Array:
         """G^(k), shape (fan_in, width), on a walk up (step 1) or down (-1)."""

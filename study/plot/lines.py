@@ -22,10 +22,9 @@ from study.plot.style import (
     shade_float_ranges,
 )  # fmt: skip
 
+# On a curve: with more points its interval is a band, with fewer a bar at each mark.
 MOST_MARKS = 16
-"""On a curve: with more points its interval is a band, with fewer a bar at each mark."""
-MOST_LABELS = 9
-"""At the ends of the curves of a panel."""
+MOST_LABELS = 9  # at the ends of the curves of a panel
 
 
 def curves(

@@ -16,8 +16,7 @@ from study.plot.frames import decades, read, reduced
 from study.plot.style import DECADES, house_style, logarithmic
 from study.theory.mean_field import critical_sigma_w, mean_field
 
-KEPT = 3
-"""Decades: within a factor of 1,000 a gradient is kept."""
+KEPT = 3  # decades: within a factor of 1,000 a gradient is kept
 
 
 def phase(

@@ -21,6 +21,7 @@ COLOURS = {name: row.look.colour for name, row in TABLE.items()}
 MARKS = {name: row.look.marker for name, row in TABLE.items()}
 NAMES = {name: row.label for name, row in TABLE.items()}
 FACTOR_COLOURS = {"derivative": "#882255", "weights": "#DDAA33", "both": "black"}
+# What a column is called on an axis.
 SYMBOLS = {
     "layer": r"layer $k$, input to output",
     "depth": "depth (layers)",
@@ -39,17 +40,15 @@ SYMBOLS = {
     "log10_weight_norm": r"$\log_{10}\,\|W^{(k)}\|$",
     "log10_singular_value": r"$\log_{10}\,s_k$",
 }
-"""What a column is called on an axis."""
 
+# Of a figure across the paper's two columns, in inches: a point is a point in print.
 WIDTH = 178 / 25.4
-"""Of a figure across the paper's two columns, in inches: a point is a point in print."""
-SMALL = 6.2
-"""In points; nothing is smaller, but an index within its formula."""
+SMALL = 6.2  # in points; nothing is smaller, but an index within its formula
 
+# Ever lighter, so that it reads in grey; the hue turns where the gradient stays.
 DECADES = LinearSegmentedColormap.from_list(
     "decades", ["#08204d", "#3b6ea8", "#a9b1b8", "#f0a860", "#fff3d0"]
 )
-"""Ever lighter, so that it reads in grey; the hue turns where the gradient stays."""
 
 
 def house_style() -> AbstractContextManager:

@@ -8,6 +8,7 @@ import pandas as pd
 from study.core.columns import PROFILE_COLUMNS, TOLERANCE, Column
 from study.records.norms import COLUMNS as ROUNDED
 
+# Each convention of the study, stated once and stored with every table.
 CONVENTIONS: dict[str, str] = {
     "arrays": "inputs (batch, n_in), weights (n_in, n_out), z = r W + b, r = phi(z)",
     "cost": "C = 1/2 sum_j (r_j - y_j)^2, the mean over the batch",
@@ -22,7 +23,6 @@ CONVENTIONS: dict[str, str] = {
     "numbers outside the float range": "mantissa x 2^exponent; a true zero stays zero and is "
     "never confused with underflow",
 }
-"""Each convention of the study, stated once and stored with every table."""
 
 
 def _explained(table: str, name: str, meanings: Mapping[str, str | Column]) -> Column | None:

@@ -9,8 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-TEMPORARY = f".*.{'[0-9a-f]' * 16}.tmp"
-"""What a file is called while it is written, as a pattern."""
+TEMPORARY = f".*.{'[0-9a-f]' * 16}.tmp"  # what a file is called while it is written, as a pattern
 
 
 def make_folder(folder: Path) -> None:

@@ -6,8 +6,9 @@ import pandas as pd
 from study.core.columns import LAYER, PROFILE_COLUMNS, Column
 
 DIGITS = 9
+# Numbers that are equal but for their last bits may be rounded apart.
 TOLERANCE = 2.0 * 10.0 ** (1 - DIGITS)
-"""Numbers that are equal but for their last bits may be rounded apart."""
+# What the rounded columns of every table ``gradient_norms`` mean.
 COLUMNS: dict[str, Column] = {
     name: column._replace(
         meaning=f"{column.meaning}; {DIGITS} significant digits", tolerance=TOLERANCE
@@ -15,7 +16,6 @@ COLUMNS: dict[str, Column] = {
     for name, column in LAYER.items()
     if column.type == "float64"
 }
-"""What the rounded columns of every table ``gradient_norms`` mean."""
 
 
 def recorded_layers(depth: int, layers: str | int = "all") -> np.ndarray:

@@ -28,11 +28,10 @@ from study.records.columns import CONVENTIONS, data_dictionary
 from study.records.disk import write_together
 from study.tools.checks import made_by, missing_extra
 
+# Raised whenever a change of the library changes a number: every stored part is then stale.
 NUMERICS_VERSION = 2
-"""Raised whenever a change of the library changes a number: every stored part is then stale."""
 FORMATS = ("csv", "parquet")
-Tables = dict[str, pd.DataFrame]
-"""The tables of an experiment, or of one of its cells, by name."""
+Tables = dict[str, pd.DataFrame]  # the tables of an experiment, or of one of its cells, by name
 Json = dict[str, Any]
 _TEXT = pd.Series(["text"]).dtype  # what this pandas calls text
 _DTYPES = {"float64": np.float64, "int64": np.int64, "bool": np.bool_, "string": _TEXT}

@@ -24,13 +24,13 @@ from study.records import tables as records
 from study.report.pages import fill
 from study.tools.checks import made_by, missing_extra
 
+# The columns that the page reads, by table of the atlas.
 NEEDED = {
     "networks": {"network", "activation", "sigma_w", "depth", "width", "weights", "gain"},
     "layers": {"network", "layer", "median", "low", "high", "derivative", "weight", "theory"},
 }
-"""The columns that the page reads, by table of the atlas."""
+# The network that is shown first.
 FIRST = {"activation": "sigmoid", "sigma_w": 1.0, "depth": 100, "width": 256, "weights": "gaussian"}
-"""The network that is shown first."""
 _GREYS = {"float32": "#eceff1", "float64": "#d3d9de"}  # where a plain run has lost the gradient
 _SHOWN = {"ok": "#cfd8dc", "zero": "#0b2a5b", "inf": "#c2410c"}  # by a plain run, of a norm
 _INK = _SHOWN | {"theory": "#111111", "weight": "#767676"}

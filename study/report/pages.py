@@ -24,12 +24,11 @@ from study.tools.checks import made_by, none_there
 
 _FOLDER = Path(__file__).parent / "templates"
 _WORDS = tomllib.loads((_FOLDER / "words.toml").read_text(encoding="utf-8"))
+# The claims that were made with the derivation of backpropagation, by letter and number.
 DERIVATION: dict[str, str] = _WORDS["derivation"]
-"""The claims that were made with the derivation of backpropagation, by letter and number."""
+# Experiments whose verdicts stand on a page of their own, and how it is linked to.
 OWN_PAGES: dict[str, str] = _WORDS["own_pages"]
-"""Experiments whose verdicts stand on a page of their own, and how it is linked to."""
-REST = "Other questions"
-"""Where a source stands that no section of the gallery names."""
+REST = "Other questions"  # where a source stands that no section of the gallery names
 ENDINGS = (".png", ".svg", ".pdf")
 
 
@@ -38,12 +37,9 @@ class Source(NamedTuple):
 
     name: str
     question: str
-    make: str
-    """The command that measures and draws."""
-    redraw: str
-    """The command that only draws."""
-    page: str
-    """Has its verdicts in full, and stands beside the gallery."""
+    make: str  # the command that measures and draws
+    redraw: str  # the command that only draws
+    page: str  # has its verdicts in full, and stands beside the gallery
     figures: list[str]
 
 

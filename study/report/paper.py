@@ -31,10 +31,9 @@ from study.report.pages import DERIVATION
 from study.statistics.summaries import median_lost_at
 from study.tools.checks import missing_extra, one_of
 
-SOURCE = Path(__file__).parents[2] / "paper"
-"""The text of the paper, in a checkout of the project."""
+SOURCE = Path(__file__).parents[2] / "paper"  # the text of the paper, in a checkout of the project
+# The files of the text; the first is where it begins.
 TEXT = ("paper.typ", "style.typ", "references.bib", "quantities.toml")
-"""The files of the text; the first is where it begins."""
 
 Record = dict[str, Any]
 Tables = Mapping[str, pd.DataFrame]
@@ -50,6 +49,7 @@ def _only(values: pd.Series) -> Any:
     return values.iloc[0]
 
 
+# What can be made of the rows of a column.
 STATISTICS: dict[str, Callable[[pd.Series], Any]] = {
     "only": _only,
     "median": pd.Series.median,
@@ -59,7 +59,6 @@ STATISTICS: dict[str, Callable[[pd.Series], Any]] = {
     "rows": len,
     "distinct": pd.Series.nunique,
 }
-"""What can be made of the rows of a column."""
 
 
 def gather(results: Path, quantities: Record) -> Record:

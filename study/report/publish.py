@@ -27,11 +27,11 @@ from study.runs.workers import pool
 from study.statistics.claims import COLUMNS, judge_all
 from study.tools.checks import made_by
 
+# Figures of a single table, that of their name: by their functions of the tables.
 MORE = {
     "bench": "benchmarks.figures:ratios",
     "capacity": "benchmarks.figures:seconds",
 }
-"""Figures of a single table, that of their name: by their functions of the tables."""
 # By ending: what would differ from run to run and is left out, and where a caption stands.
 _METADATA = {
     "svg": ("Date", "Description"),
@@ -41,15 +41,14 @@ _METADATA = {
 _STYLE = {"svg.hashsalt": "study", "savefig.dpi": 200}
 
 
-PAINTERS = 2
-"""Processes that draw: one would be the last to end, where all cells are small."""
+PAINTERS = 2  # processes that draw: one would be the last to end, where all cells are small
 
 
 class Publication(NamedTuple):
     """What the tables of an experiment, or of one of `MORE`, amount to."""
 
+    # Of the figures, by name: the experiment's own, and ``_<figure>`` where there are several.
     files: dict[str, bytes]
-    """Of the figures, by name: the experiment's own, and ``_<figure>`` where there are several."""
     claims: pd.DataFrame
     page: Page | None = None
 

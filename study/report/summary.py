@@ -10,22 +10,20 @@ from study.core.network import Network
 from study.statistics.summaries import running_factors
 from study.theory.maps import trajectory
 
-KEPT = 3.0
-"""Decades: a gradient that changes by no more on its way, a factor of 1,000, is kept."""
-ROWS = 11
-"""Of the table, and marks of theory."""
+KEPT = 3.0  # decades: a gradient that changes by no more on its way, a factor of 1,000, is kept
+ROWS = 11  # of the table, and marks of theory
 
 
 class Summary(NamedTuple):
     """The gradients of one network over its seeds; decades are log10 of a norm."""
 
+    # A row a layer: layer; change, decades that dC/dr^(k) has gained on its way from the output
+    # (median over seeds); median, low and high over seeds of log10 ||dC/dW^(k)||; and float32 and
+    # float64, what a plain run would have had in most seeds: ok, underflow, overflow or dead.
     layers: pd.DataFrame
-    """A row a layer: layer; change, decades that dC/dr^(k) has gained on its way from the output
-    (median over seeds); median, low and high over seeds of log10 ||dC/dW^(k)||; and float32 and
-    float64, what a plain run would have had in most seeds: ok, underflow, overflow or dead."""
     seeds: int
+    # Decades gained from output to input: median, lowest and highest of the seeds.
     change: tuple[float, float, float]
-    """Decades gained from output to input: median, lowest and highest of the seeds."""
 
     @property
     def verdict(self) -> str:

@@ -19,17 +19,16 @@ from study.records.tables import Tables
 from study.runs.parts import Part, compute, decode_part
 from study.runs.workers import environment
 
+# What makes a process round as an older processor would: its sums, its exp and tanh.
 OTHER_KERNELS = {
     "OPENBLAS_CORETYPE": "Nehalem",
     "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-FMA,-FMA4,-AVX2",
 }
-"""What makes a process round as an older processor would: its sums, its exp and tanh."""
-RARE = 1e-6
-"""Samples of one distribution differ as much by chance so rarely."""
+RARE = 1e-6  # samples of one distribution differ as much by chance so rarely
+# A network is chaotic if other instructions move a number of it by this share of its tolerance.
 CHAOS = 0.01
-"""A network is chaotic if other instructions move a number of it by this share of its tolerance."""
+# Where a smaller share of a cell's numbers differs at all, no other machine computed it.
 ALTERED = 0.01
-"""Where a smaller share of a cell's numbers differs at all, no other machine computed it."""
 
 
 def tables_of(part: Part, elsewhere: bool = False) -> Tables:

@@ -15,8 +15,7 @@ from study.records import tables as records
 from study.runs import parts
 from study.tools.checks import missing_extra
 
-SECONDS = 10
-"""How long a scheduler, and then its first worker, may take to answer."""
+SECONDS = 10  # how long a scheduler, and then its first worker, may take to answer
 
 
 @contextlib.contextmanager

@@ -14,14 +14,13 @@ from multiprocessing.context import SpawnContext, SpawnProcess
 
 from study.runs.parts import Part, compute
 
+# Read when a library is loaded, so set before a worker starts: a BLAS with threads of its own
+# beside ours costs a factor of 40, and its sums depend on how many it has.
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-"""Read when a library is loaded, so set before a worker starts: a BLAS with threads of its own
-beside ours costs a factor of 40, and its sums depend on how many it has."""
 _INTERRUPTS = {signal.SIGINT, signal.SIGTERM}
 _DIED = "its worker died twice (killed, or out of memory)"
 
-Result = tuple[Part, bytes, str]
-"""A part, its bytes, or why there are none."""
+Result = tuple[Part, bytes, str]  # a part, its bytes, or why there are none
 
 
 @contextlib.contextmanager

@@ -7,8 +7,7 @@ import pandas as pd
 
 from study.statistics.claims import Estimate, median_rank, percentile_interval
 
-NEAR = 0.1
-"""A depth is theory's if it is off by no more than this, over theory's."""
+NEAR = 0.1  # a depth is theory's if it is off by no more than this, over theory's
 
 
 def medians(

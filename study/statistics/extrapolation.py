@@ -50,10 +50,9 @@ class Fit(NamedTuple):
     """What estimates at several sizes tend to."""
 
     limit: Mean
-    offset: Mean
-    """The coefficient of the first power of 1 / size."""
+    offset: Mean  # the coefficient of the first power of 1 / size
+    # The score of what the fit leaves, signed as it is at the second size; 0 if nothing can be.
     misfit: float
-    """The score of what the fit leaves, signed as it is at the second size; 0 if nothing can be."""
 
 
 def mean_of(values: Sequence[float]) -> Mean:

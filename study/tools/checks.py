@@ -14,11 +14,12 @@ import numpy as np
 import psutil
 
 MAX_SIGMA = 1e6
-MIN_SIGMA = 1e-9
-"""Scales below, but for 0 itself, would lose bits to underflow in float32."""
+MIN_SIGMA = 1e-9  # scales below, but for 0 itself, would lose bits to underflow in float32
 
+# Where each preset's results go if nobody says where.
 RESULTS = {"paper": Path("results"), "quick": Path("build/quick")}
-"""Where each preset's results go if nobody says where."""
+# The packages of each extra. No message names this project's own distribution, so that nobody
+# installs a stranger's package of a like name.
 EXTRAS = {
     "cluster": "distributed",
     "data": "mlxtend",
@@ -29,8 +30,6 @@ EXTRAS = {
     "torch": "torch",
     "transformers": "transformers accelerate",
 }
-"""The packages of each extra. No message names this project's own distribution, so that nobody
-installs a stranger's package of a like name."""
 _OTHERS = {  # tables that are of no experiment, by folder
     "bench": "python -m benchmarks",
     "capacity": "python -m benchmarks capacity",

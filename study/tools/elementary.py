@@ -13,11 +13,10 @@ import scipy  # whose special loads at its first use: 0.2 s that ReLU need not w
 
 from study.tools import Array
 
+# Here every activation has long reached its asymptote; float32 still holds its square.
 FAR = 2.0**50
-"""Here every activation has long reached its asymptote; float32 still holds its square."""
 
-EXACT = 0.0
-"""The rounding error of a decay that has none."""
+EXACT = 0.0  # the rounding error of a decay that has none
 
 _INV_SQRT_2PI = 1 / math.sqrt(2 * math.pi)
 
