@@ -7,6 +7,7 @@ bias, that in ``shift``; a step overwrites what the step before left.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numba
 import numpy as np
@@ -30,7 +31,9 @@ class Learned(Dense):
     ):
         super().__init__(W, activation, b, kink, scale)
         row = self.activation
-        self.kernel = PASSING.get(row.name) if TABLE.get(row.name) is row else None
+        is_known = TABLE.get(row.name) is row
+        self.kernel = PASSING.get(row.name) if is_known else None
+        self.phi_into = INTO.get(row.name) if is_known else None
         self.gradient = np.empty_like(W)
         self.shift: Array | None = None
         self.r: Array | None = None
@@ -45,8 +48,14 @@ class Learned(Dense):
         return z
 
     def phi(self, z: Array) -> Array:
-        self.r = super().phi(z)
+        self.r = self.applied(z)
         return self.r
+
+    def applied(self, z: Array) -> Array:
+        """phi(z)."""
+        if self.phi_into is None:
+            return self.activation.phi(z)
+        return self.phi_into(z, out=self.room("r", *z.shape[-2:]))
 
     def slope(self, z: Array) -> Array | Passing:
         return Passing(self.kernel, z, self.r, self.kink) if self.kernel else super().slope(z)
@@ -89,7 +98,7 @@ class LearnedNormalised(Normalised, Learned):
     """`Normalised`; it has neither gain nor shift of its own."""
 
     def phi(self, z: Normal) -> Array:
-        self.r = super().phi(z)
+        self.r = self.applied(z.x)
         return self.r
 
     def slope(self, z: Normal) -> Array | Passing:
@@ -134,6 +143,16 @@ def _sigmoid(dr, z, r, kink, delta):
         flat[i] = dr[i] * (r[i] * (1 - r[i]))
 
 
+def _sigmoid_into(z: Array, out: Array) -> Array:
+    """1 / (1 + exp(-z)), all in one place; where exp overflows it is 0."""
+    np.negative(z, out=out)
+    np.exp(out, out=out)
+    out += 1
+    return np.reciprocal(out, out=out)
+
+
+INTO = {"relu": partial(np.maximum, 0), "tanh": np.tanh, "sigmoid": _sigmoid_into}
+"""By the name of an activation: phi(z), into an array that is there."""
 PASSING = {"relu": _relu, "tanh": _tanh, "sigmoid": _sigmoid}
 """By the name of an activation: phi'(z) from z and phi(z), times what comes in."""
 

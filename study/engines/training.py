@@ -39,8 +39,8 @@ LOGGED = ["network", "step", "loss", "accuracy", "log10_weight_norm"]
 
 WINDOW = 50
 """Steps over which a loss is averaged, to be compared with a goal."""
-BLOCK_BYTES = 2**24
-"""Weights of the networks that are walked together; with gradients and memory thrice as much."""
+NETWORKS_A_THREAD = 20
+"""With fewer, the calls are so short that threads mostly wait for one another."""
 
 
 class Course(NamedTuple):
@@ -206,11 +206,10 @@ def train(
 
 
 def _blocks(weights: Sequence[Array]) -> list[Array]:
-    """Networks that are walked together: what a core's share of the cache holds."""
+    """Networks that are walked together, a thread each."""
     count = len(weights[0])
-    size = BLOCK_BYTES // sum(W[0].nbytes for W in weights)
-    size = max(1, min(size, -(-count // CORES)))
-    return [np.arange(first, min(first + size, count)) for first in range(0, count, size)]
+    threads = max(1, min(CORES, count // NETWORKS_A_THREAD))
+    return np.array_split(np.arange(count), threads)
 
 
 def _step_by_step(frames: list[pd.DataFrame]) -> pd.DataFrame:
@@ -357,7 +356,7 @@ class _Record:
 
 def _descend(task: _Task, networks: Array, parameters: list[Array], depth: int) -> Course:
     """Train some of the networks, whose parameters are changed in place."""
-    whole = [p[networks] for p in parameters]
+    whole = [p[networks[0] : networks[-1] + 1] for p in parameters]
     record = _Record(task, networks)
     block = _Block(task, networks, whole, depth)
     with np.errstate(all="ignore"):  # what a plain run loses is data

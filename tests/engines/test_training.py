@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from study.core.activations import TABLE, activation
+from study.engines import training
 from study.engines.explicit import backpropagate
 from study.engines.optimisers import OPTIMISERS, clip_shares, cross_entropy, norms, squared_error
 from study.engines.training import gaussian_weights, train
@@ -157,7 +158,9 @@ def test_costs_by_finite_differences(cost):
         np.testing.assert_allclose(rise / 2e-6, dr[at], rtol=1e-6, atol=1e-9)
 
 
-def test_a_stack_is_its_networks_one_by_one():
+@pytest.mark.parametrize("in_a_thread", [1, 20])
+def test_a_stack_is_its_networks_one_by_one(in_a_thread, monkeypatch):
+    monkeypatch.setattr(training, "NETWORKS_A_THREAD", in_a_thread)
     weights, biases, x, y = problem("float32")
     together = ours(biased=True, dtype="float32")
     for i in range(3):
@@ -217,7 +220,8 @@ def test_all_diverging_is_no_crash():
     assert course.networks.status.tolist() == ["diverged"] * 3
 
 
-def test_a_block_without_rows_leaves_the_types_of_the_others():
+def test_a_block_without_rows_leaves_the_types_of_the_others(monkeypatch):
+    monkeypatch.setattr(training, "NETWORKS_A_THREAD", 1)
     how = {"kinds": "relu", "dtype": "float32", "cost": "squared_error", "layered": [STEPS]}
     course = ours(rates=[0.01, 0.01, 1e30], **how)
     assert set(course.layers.network) == {0, 1}
