@@ -31,30 +31,34 @@ from study.statistics.claims import (
 ACTIVATIONS = ["relu", "tanh", "sigmoid"]
 CALLED = {name: TABLE[name].label for name in ACTIVATIONS}
 CRITICAL = {name: round(study.theory.critical_sigma_w(name), 9) for name in ACTIVATIONS}
-PLAIN = {
-    10: {name: [0.5, 1.0, 2.0] for name in ACTIVATIONS},
-    30: {"relu": [0.5, 1.0, 2.0], "tanh": [1.0], "sigmoid": [1.0]},
-    100: {"relu": [1.0], "tanh": [1.0]},
-}
-"""By depth and activation: shares of the critical sigma_w of networks without a remedy."""
+SHARES = [0.5, 0.8, 1.0, 1.25, 2.0]
+"""Of the critical sigma_w."""
+DEPTHS = [10, 30, 100, 300]
+DEEPEST = DEPTHS[-1]  # at the critical scale only
 HELP = ["layers rescaled", "orthogonal", "residual", "BatchNorm", "LayerNorm"]
-HELPED = [("sigmoid", 30, remedy) for remedy in HELP] + [("relu", 100, "residual")]
-"""At the critical scale: activation, depth and remedy."""
-FIRST_JUDGED = 200  # seeds below it choose the learning rates
+HELPED = [(name, depth) for name in ("relu", "sigmoid") for depth in (30, 100)]
+"""Activations and depths that are helped, at the critical scale."""
+FIRST_JUDGED = 300  # seeds below it choose the learning rates
 
 
-def cells(steps: int, seeds: int) -> list[dict]:
+def cells(steps: int, seeds: int, depths: list[int], shares: list[float]) -> list[dict]:
     """An arm a cell, those that take longest first."""
-    task = {"steps": steps, "few": steps // 20, "many": steps // 4, "tuning_seeds": [0, 1]}
+    task = {"steps": steps, "few": 3 * steps // 100, "many": steps // 5, "tuning_seeds": [0, 1]}
     task["seeds"] = [*range(FIRST_JUDGED, FIRST_JUDGED + seeds)]
-    arms = [(depth, name, 1.0, remedy) for name, depth, remedy in HELPED]
-    for depth, shares in PLAIN.items():
-        arms += [(depth, name, share, "none") for name in shares for share in shares[name]]
+    plain = [
+        (depth, name, share, "none")
+        for depth in depths
+        for name in ACTIVATIONS
+        for share in shares
+        if share == 1 or depth < DEEPEST
+    ]
+    helped = [(depth, name, 1.0, way) for name, depth in HELPED if depth in depths for way in HELP]
     return [
         {"activation": name, "sigma_w": round(share * CRITICAL[name], 9), "share": share}
-        | {"remedy": remedy, "depth": depth, "is_followed": share == 1.0}
+        | {"remedy": remedy, "depth": depth}
+        | {"is_followed": share == 1.0 and remedy == "none"}
         | task
-        for depth, name, share, remedy in sorted(arms, key=lambda arm: -arm[0])
+        for depth, name, share, remedy in sorted(helped + plain, key=lambda arm: -arm[0])
     ]
 
 
@@ -71,6 +75,8 @@ def learning(tables: dict, **which) -> Estimate:
     """Share of an arm's networks that learned, with its exact interval (Clopper & Pearson 1934)."""
     has_learned = arm(tables, **which).outcome == "learned"
     count = int(has_learned.sum())
+    if not len(has_learned):
+        return Estimate(np.nan, np.nan, np.nan, 0, 0.0)
     ends = stats.binomtest(count, len(has_learned)).proportion_ci(confidence())
     return Estimate(count / len(has_learned), ends.low, ends.high, len(has_learned))
 
@@ -121,26 +127,30 @@ def draw_learning(course: pd.DataFrame):
 
 
 def draw_scale(rows: pd.DataFrame):
-    """Accuracy against depth, a panel a weight scale."""
-    plain = rows[(rows.remedy == "none") & rows.share.isin([0.5, 1.0, 2.0])]
-    names = {0.5: "half critical", 1.0: "critical", 2.0: "twice critical"}
-    plain = plain.assign(scale=plain.share.map(names)).drop(columns=["sigma_w", "share", "rate"])
-    figure, [axes] = study.plot.panels(1, 3, 2.2, sharey=True)
-    for ax, name in zip(axes, names.values(), strict=True):
-        shown = plain[plain.scale == name].drop(columns="scale")
-        study.plot.curves(shown, "depth", "accuracy", hue="activation", log="x", ylim=(0, 1), ax=ax)
-        ax.set_title(name)
-        ax.set_xticks([*PLAIN], [*PLAIN])
-        ax.minorticks_off()
+    """Accuracy, and steps to the goal, in the plane of depth and weight scale."""
+    plain = rows[rows.remedy == "none"]
+    figure, [axes] = study.plot.panels(1, len(ACTIVATIONS), 2.6, sharey=True)
+    for ax, name in zip(axes, ACTIVATIONS, strict=True):
+        arms = plain[plain.activation == name].groupby(["share", "depth"])
+        medians = arms[["accuracy", "steps_to_goal"]].median().unstack().sort_index(ascending=False)
+        steps = medians.steps_to_goal.map(lambda s: f"{s:.0f}" if np.isfinite(s) else "never")
+        words = medians.accuracy.map("{:.0%}\n".format) + steps
+        study.plot.table(words, "{}", ax, shade=0.7 * medians.accuracy)
+        ax.set(title=CALLED[name], xlabel="depth")
+    axes[0].set_ylabel("sigma_w / critical one")
     return figure
 
 
 def draw_remedies(rows: pd.DataFrame):
-    """Accuracy of networks without and with each remedy."""
-    helped = rows[(rows.share == 1) & (rows.activation == "sigmoid") & (rows.depth == 30)]
-    helped = helped.drop(columns=["sigma_w", "share", "rate", "depth"])
-    figure, [[ax]] = study.plot.panels(1, 1, 2.2)
-    study.plot.dots(helped, "accuracy", "remedy", hue="activation", legend=False, ax=ax)
+    """Accuracy of networks without and with each remedy, a panel an activation and depth."""
+    helped = rows[rows.share == 1]
+    kinds = [(name, depth) for name, depth in HELPED if depth in set(rows.depth)]
+    figure, [axes] = study.plot.panels(1, len(kinds), 2.2, sharey=True)
+    for ax, (name, depth) in zip(axes, kinds, strict=True):
+        shown = helped[(helped.activation == name) & (helped.depth == depth)]
+        shown = shown.drop(columns=["sigma_w", "share", "rate", "depth"])
+        study.plot.dots(shown, "accuracy", "remedy", hue="activation", legend=False, ax=ax)
+        ax.set(title=f"{CALLED[name]}, {depth} layers", xlim=(0, 1))
     return figure
 
 
@@ -153,10 +163,11 @@ def figure(tables: dict[str, pd.DataFrame]) -> dict:
     A network stops when it has learned (0.5 nats) and counts as it was then; curves end where the
     last one stopped, or with the budget.
 
-    scale: held-out accuracy at the end against depth, for three weight scales. Chance is 0.1.
+    scale: held-out accuracy at the end and, below it, steps to the goal, medians over seeds, by
+    depth and by weight scale as a share of the critical one. Chance is 10 %.
 
-    remedies: held-out accuracy at the end of sigmoid networks of 30 layers at the critical scale,
-    helped in different ways.
+    remedies: held-out accuracy at the end of networks at the critical scale, helped in different
+    ways.
     """
     return {
         "learning": draw_learning(tables["course"]),
@@ -166,6 +177,12 @@ def figure(tables: dict[str, pd.DataFrame]) -> dict:
 
 
 LEARNS = "share of seeds that learn within the budget, exact interval; above one half"
+AT_CRITICAL = [("relu", 30), ("relu", 100), ("tanh", 100), ("tanh", DEEPEST), ("sigmoid", 30)]
+WORDS = {0.5: "half", 0.8: "0.8 of", 1.25: "1.25 times", 2.0: "twice"}
+OFF = [("relu", share) for share in WORDS] + [("tanh", 0.5), ("tanh", 2.0)]
+"""Activation and share of the critical scale, of 30 layers."""
+REMEDIED = [("sigmoid", 30, remedy) for remedy in HELP] + [("relu", 100, r) for r in HELP]
+REMEDIED += [("sigmoid", 100, "residual"), ("sigmoid", 100, "BatchNorm")]
 WHOSE = {
     ("sigmoid", "BatchNorm"): "Ioffe & Szegedy 2015, section 4.2",
     ("relu", "residual"): "He et al. 2016 (deep residual learning), section 4",
@@ -175,8 +192,8 @@ WHOSE = {
 experiment = Experiment(
     question="How deep a network can be trained, from which weight scale, and what helps?",
     grid={
-        "quick": cells(60, 2),
-        "paper": cells(1200, 10),
+        "quick": cells(60, 2, DEPTHS[:2], [0.5, 1.0, 2.0]),
+        "paper": cells(2000, 10, DEPTHS, SHARES),
     },
     measure=measure,
     figure=figure,
@@ -189,18 +206,19 @@ experiment = Experiment(
                 judge=partial(learning, activation=name, depth=depth),
                 about="A4" if name == "relu" else "",
             )
-            for name, depth in (("relu", 30), ("relu", 100), ("tanh", 100), ("sigmoid", 30))
+            for name, depth in AT_CRITICAL
         ),
         *(
             Claim(
-                name=f"weights of {word} the scale keep ReLU of 30 layers from learning",
-                statement=f"ReLU at {word} its critical scale: share of seeds that learn within "
-                "the budget, exact interval; below one half.",
+                name=f"weights of {WORDS[share]} the scale keep {CALLED[name]} of 30 layers from "
+                "learning",
+                statement=f"{CALLED[name]} at {WORDS[share]} its critical scale: share of seeds "
+                "that learn within the budget, exact interval; below one half.",
                 threshold=below(0.5),
-                judge=partial(learning, activation="relu", depth=30, share=share),
-                about="B1",
+                judge=partial(learning, activation=name, depth=30, share=share),
+                about="B1" if name == "relu" else "B2",
             )
-            for word, share in (("half", 0.5), ("twice", 2.0))
+            for name, share in OFF
         ),
         Claim(
             name="ReLU learns several times as fast as tanh",
@@ -229,9 +247,9 @@ experiment = Experiment(
                 about="saying" if (name, remedy) in WHOSE else "",
                 source=WHOSE.get((name, remedy), ""),
             )
-            for name, depth, remedy in HELPED
+            for name, depth, remedy in REMEDIED
         ),
     ],
     columns=networks.COLUMNS | NORMS,
-    version=2,
+    version=3,
 )

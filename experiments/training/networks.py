@@ -1,7 +1,8 @@
 """One arm of the training: its rate tuned, its seeds trained, and what became of each.
 
-A network has learned when the mean loss of 50 batches is at most the goal, and then stops. Of
-others it is said whether their loss still fell when the budget was spent.
+A network has learned when the mean loss of 50 batches is at most the goal, and then stops. One
+whose loss has not left chance when half the budget is spent is given up. Of others it is said
+whether their loss still fell when the budget was spent.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from study.engines.arms import CHANCE, GOAL, HELD_OUT, TRAIN, Arm
+from study.engines.arms import AT_CHANCE, CHANCE, GOAL, HELD_OUT, TRAIN, Arm
 from study.engines.training import WINDOW, Course
 from study.records.norms import gradient_norms
 
 LOGGED = (0, 50, 100, 200, 400, 800, 1600, 3200)
-LAYERS = 5
+LAYERS = 3
+DIGITS = 6
 FALLING = 0.05
 """Share by which the loss fell in the last third of the budget, at least, where it is falling."""
 DEAD = 0.5
@@ -27,7 +29,8 @@ COLUMNS = {
     "enclosed": "whether in tuning a smaller and a larger rate did worse [-]",
     "outcome": f"learned: the loss came down to {GOAL} nats; or did not: diverged: loss or "
     f"gradient were no longer finite; dead: {DEAD:.0%} of the units or more; falling: the loss "
-    f"fell by {FALLING:.0%} or more in the last third of the budget; stuck: by less [-]",
+    f"fell by {FALLING:.0%} or more in the last third of the budget; stuck: by less, or was above "
+    f"{AT_CHANCE:.3g} nats after half the budget [-]",
     "steps": "steps taken: to the goal, to divergence, or the budget [steps]",
     "steps_to_goal": "steps to the goal; inf if never [steps]",
     "accuracy": f"share of {HELD_OUT} held-out digits told right at the end; that of chance where "
@@ -61,49 +64,51 @@ def measure(
     """Tune an arm and train its seeds; where it is followed, with what was seen on the way.
 
     Gradient norms are those of the first seed: before training, after a tenth of the budget, and
-    where the network has learned.
+    at the end.
     """
     arm = Arm(activation, sigma_w, depth, remedy)
     tuned = arm.tuned(tuning_seeds, few, many)
-    logged = [step for step in LOGGED if step < steps]
-    layered = [0, steps // 10] if is_followed else []
-    course = arm.course(seeds, [tuned.rate] * len(seeds), steps, GOAL, logged, layered)
+    course = arm.course(
+        seeds,
+        [tuned.rate] * len(seeds),
+        steps,
+        logged=[step for step in LOGGED if step < steps],
+        layered=[0, steps // 10, steps],
+        goal=GOAL,
+        patience=(steps // 2, AT_CHANCE),
+    )
     about = {"activation": activation, "sigma_w": sigma_w, "share": share, "remedy": remedy}
     about |= {"depth": depth}
     networks = of_networks(arm, course, seeds, steps)
     networks.insert(1, "rate", tuned.rate)
     networks.insert(2, "enclosed", tuned.enclosed)
-    tables = {"networks": pd.DataFrame(about, networks.index).join(networks)}
+    tables = {"networks": pd.DataFrame(about, networks.index).join(rounded(networks))}
     if is_followed:
-        names = dict(enumerate(seeds))
-        log = course.log.assign(seed=course.log.network.map(names))
-        log = log[["seed", "step", "loss", "accuracy"]]
+        log = course.log.assign(seed=np.take(seeds, course.log.network))
+        log = rounded(log[["seed", "step", "loss", "accuracy"]])
         tables["course"] = pd.DataFrame(about, log.index).join(log)
-        first = course.layers[course.layers.network == 0].reset_index(drop=True)
-        first = first.assign(
-            seed=seeds[0],
-            rate=tuned.rate,
-            log10_relative_update=np.log10(tuned.rate)
-            + first.log10_grad_norm
-            - first.log10_weight_norm,
-        )
-        kept = ["seed", "rate", "step", "layer", "log10_grad_norm", "log10_weight_norm"]
-        norms = pd.DataFrame(about, first.index).join(first[[*kept, "log10_relative_update"]])
-        tables["gradient_norms"] = gradient_norms(norms, LAYERS)
+    first = course.layers[course.layers.network == 0].reset_index(drop=True)
+    update = np.log10(tuned.rate) + first.log10_grad_norm - first.log10_weight_norm
+    first = first.assign(seed=seeds[0], rate=tuned.rate, log10_relative_update=update)
+    kept = ["seed", "rate", "step", "layer", "log10_grad_norm", "log10_weight_norm"]
+    norms = pd.DataFrame(about, first.index).join(first[[*kept, "log10_relative_update"]])
+    tables["gradient_norms"] = gradient_norms(norms, LAYERS)
     return tables
 
 
 def of_networks(arm: Arm, course: Course, seeds: list[int], steps: int) -> pd.DataFrame:
     """A row a seed: what became of it."""
     ends = course.networks.steps.to_numpy()
-    is_lost = (course.networks.status == "diverged").to_numpy()
+    status = course.networks.status
+    is_lost = (status == "diverged").to_numpy()
     late = np.array([mean_loss(loss, end) for loss, end in zip(course.losses.T, ends, strict=True)])
     early = np.array([mean_loss(loss, 2 * steps // 3) for loss in course.losses.T])
-    has_learned = ~is_lost & (ends < steps) | (late <= GOAL)
+    has_learned = ((status == "ok") & (ends < steps)).to_numpy() | (late <= GOAL)
     last = course.log.drop_duplicates("network", keep="last").set_index("network").sort_index()
     first = course.log.drop_duplicates("network").set_index("network").sort_index()
     dead = arm.dead(course.weights)
     outcome = np.where(late < (1 - FALLING) * early, "falling", "stuck").astype(object)
+    outcome[status == "given up"] = "stuck"
     outcome[dead >= DEAD] = "dead"
     outcome[is_lost] = "diverged"
     outcome[has_learned] = "learned"
@@ -126,3 +131,11 @@ def mean_loss(losses: np.ndarray, end: int) -> float:
     """Of the batches before a step; inf where the network had diverged."""
     loss = losses[max(0, end + 1 - WINDOW) : end + 1].mean()
     return float(np.nan_to_num(loss, nan=np.inf, posinf=np.inf))
+
+
+def rounded(rows: pd.DataFrame) -> pd.DataFrame:
+    """Its numbers to `DIGITS` significant digits."""
+    numbers = rows.select_dtypes("float").apply(
+        lambda column: column.map(f"{{:.{DIGITS}g}}".format)
+    )
+    return rows.assign(**numbers.astype(float))

@@ -12,7 +12,8 @@ differentiated, too: with x = norm(z) and <.> the mean over the same axis,
 
     dC/dz = (dC/dx - <dC/dx> - x <x dC/dx>) / std            (Ioffe & Szegedy 2015, section 3)
 
-There is no epsilon: a unit that is the same for the whole batch is an error, not a zero.
+Without an ``epsilon``, added to the variance, a unit that is the same for the whole batch is an
+error, not a zero.
 Arrays are (..., batch, units); W is (n_in, n_out), or a stack of them with as many axes as r.
 """
 
@@ -97,13 +98,15 @@ class Normalised(Dense):
         axis: int,
         frozen: bool = False,
         scale: float | None = None,
+        epsilon: float = 0.0,
     ):
         super().__init__(W, activation, scale=scale)
         self.axis = axis
         self.frozen = frozen
+        self.epsilon = epsilon
 
     def up(self, r: Array) -> Normal:
-        return normalise(super().up(r), self.axis)
+        return normalise(super().up(r), self.axis, self.epsilon)
 
     def phi(self, z: Normal) -> Array:
         return self.activation.phi(z.x)
@@ -138,15 +141,15 @@ class LayerNorm:
         return before_norm(self.gain * delta, z, UNITS)
 
 
-def normalise(z: Array, axis: int) -> Normal:
-    """``z`` less its mean along the axis, over its standard deviation.
+def normalise(z: Array, axis: int, epsilon: float = 0.0) -> Normal:
+    """``z`` less its mean along the axis, over the root of its variance plus ``epsilon``.
 
     >>> normalise(np.array([[1.0, 2.0], [3.0, 8.0]]), BATCH).x.tolist()
     [[-1.0, -1.0], [1.0, 1.0]]
     """
     centred = z - z.mean(axis=axis, keepdims=True)
-    std = np.sqrt(np.mean(centred**2, axis=axis, keepdims=True))
-    if not np.all(std > 0):
+    std = np.sqrt(np.mean(centred**2, axis=axis, keepdims=True) + epsilon)
+    if not epsilon and not np.all(std > 0):
         raise ValueError(f"z does not vary along axis {axis}; allowed: a positive deviation")
     return Normal(centred / std, std)
 

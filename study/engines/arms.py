@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -25,8 +26,12 @@ from study.tools.checks import one_of
 
 WIDTH, BATCH, TRAIN, HELD_OUT = 64, 32, 4000, 1000
 CHANCE = 0.1
+AT_CHANCE = 0.99 * math.log(10)
+"""Nats: a loss above it is that of a network that has learned nothing."""
 GOAL = 0.5
 """Nats: most digits are told right."""
+EPSILON = 1e-5
+"""Added to the variance by which a layer is normalised, as is usual."""
 NORMALISED = {"BatchNorm": OVER_BATCH, "LayerNorm": UNITS}
 REMEDIES = ("none", "output rescaled", "layers rescaled", "orthogonal", "residual", *NORMALISED)
 """What is done to a network beside sigma_w; see `Arm`."""
@@ -87,7 +92,9 @@ class Arm:
         top = Learned(weights[-1], "linear")
         if self.remedy in NORMALISED:
             axis = NORMALISED[self.remedy]
-            hidden = [LearnedNormalised(W, self.activation, axis) for W in weights[:-1]]
+            hidden = [
+                LearnedNormalised(W, self.activation, axis, epsilon=EPSILON) for W in weights[:-1]
+            ]
             return [*hidden, top]
         if self.remedy == "residual":
             blocks = (self.depth - 2) // 2
@@ -105,9 +112,8 @@ class Arm:
         seeds: Sequence[int],
         rates: Sequence[float],
         steps: int,
-        goal: float = -math.inf,
         logged: Sequence[int] = (),
-        layered: Sequence[int] = (),
+        **how: Any,
     ) -> Course:
         """Train a network for each seed and rate, on batches that the seed names; see `train`."""
         weights, _ = self.start(seeds)
@@ -121,9 +127,8 @@ class Arm:
             optimiser="momentum",
             held_out=(self.images[held_out], self.classes[held_out]),
             logged=[*logged, steps],
-            layered=layered,
-            goal=goal,
             build=self.layers if self.remedy in (*NORMALISED, "residual") else None,
+            **how,
         )
 
     def tuned(self, seeds: Sequence[int], few: int, many: int) -> Tuned:

@@ -47,8 +47,8 @@ class Course(NamedTuple):
     """What happened to the networks, in the order in which they were given; see `train`."""
 
     networks: pd.DataFrame
-    """One row a network: network, status ("ok" or "diverged"), steps (how many it took: fewer than
-    all where it diverged or reached the goal)."""
+    """One row a network: network, status ("ok", "diverged" or "given up"), steps (how many it took:
+    fewer than all where it diverged, was given up or reached the goal)."""
     log: pd.DataFrame
     """One row a logged step and network: network, step, loss (of the batch), accuracy (on the held
     out) and log10_weight_norm (Frobenius norm, all layers together). The last row of a network that
@@ -128,6 +128,7 @@ def train(
     logged: Collection[int] = (),
     layered: Collection[int] = (),
     goal: float = -math.inf,
+    patience: tuple[int, float] = (-1, math.inf),
     build: Callable[..., list[Layer]] | None = None,
 ) -> Course:
     """Train a stack of networks, in the format of their weights.
@@ -151,6 +152,7 @@ def train(
         Before which loss, accuracy and weight norm are recorded; and every layer's gradient norm.
         With steps that are layered, those of a network that stops early are, too.
     goal : a network whose loss, mean over `WINDOW` steps, is at most that takes no further step
+    patience : a step, and a loss; a network whose mean loss is above that then is given up
     build : callable, weights (biases) -> layers, optional
         Of another network than a chain of dense layers: a list of `study.engines.learned`'s and of
         `study.core.blocks.Residual` of them, which have the weights in their order. It may be
@@ -183,6 +185,7 @@ def train(
         one_of("optimiser", optimiser, OPTIMISERS),
         clip,
         goal,
+        patience,
         held_out,
         frozenset(logged),
         frozenset(layered),
@@ -230,6 +233,7 @@ class _Task(NamedTuple):
     optimiser: str
     clip: float
     goal: float
+    patience: tuple[int, float]
     held_out: Data | None
     logged: frozenset[int]
     layered: frozenset[int]
@@ -325,8 +329,11 @@ class _Record:
         is_lost = ~(np.isfinite(look.loss) & are_finite(look.gradients))
         loss = np.where(is_lost, np.nan, look.loss.astype(float))
         self.losses[step, here] = loss
-        goes_on = ~(is_lost | self._has_reached(here, step))
+        means = self._mean_losses(here, step)
+        is_given_up = (means > self.task.patience[1]) & (step == self.task.patience[0])
+        goes_on = ~(is_lost | is_given_up | (means <= self.task.goal))
         self.taken[here[~goes_on]] = step
+        self.status[here[is_given_up]] = "given up"
         self.status[here[is_lost]] = "diverged"
         is_shown = ~goes_on if step not in self.task.logged else np.full(len(here), True)
         if is_shown.any():
@@ -336,10 +343,10 @@ class _Record:
             self.layers += [block.layer_rows(i, step, look) for i in np.flatnonzero(is_seen)]
         return goes_on
 
-    def _has_reached(self, here: Array, step: int) -> Array:
+    def _mean_losses(self, here: Array, step: int) -> Array:
         if step < WINDOW - 1:
-            return np.full(len(here), False)
-        return self.losses[step - WINDOW + 1 : step + 1, here].mean(axis=0) <= self.task.goal
+            return np.full(len(here), np.nan)
+        return self.losses[step - WINDOW + 1 : step + 1, here].mean(axis=0)
 
     def course(self) -> Course:
         columns = {"network": self.networks, "status": self.status, "steps": self.taken}

@@ -99,15 +99,20 @@ def _theory(ax: Axes, df: pd.DataFrame, x: str, y: str) -> None:
     ax.axis(limits)
 
 
-def table(cells: pd.DataFrame, form: str, ax: Axes) -> Axes:
-    """Draw a frame as a table, darker where a number is above 0; ``form`` is "{:.2g} %", say.
+def table(cells: pd.DataFrame, form: str, ax: Axes, shade: pd.DataFrame | None = None) -> Axes:
+    """Draw a frame as a table; ``form`` is "{:.2g} %", say.
+
+    ``shade``, of the same shape, is how dark a cell is, 0 to 1; where it is NaN the cell is empty.
+    Without it cells are darker where their number is above 0.
 
     >>> shares = pd.DataFrame({"relu": [0.0, 3.5]}, index=["float32", "float16"])
     >>> ax = table(shares, "{:.2g} %", sns.FacetGrid(shares).ax)
     """
+    if shade is None:
+        shade = (cells > 0) / 3
     with house_style():
-        look = {"cmap": "Oranges", "vmax": 3, "cbar": False, "linewidths": 1}
-        sns.heatmap(cells > 0, annot=cells.map(form.format), fmt="", ax=ax, **look)
+        look = {"cmap": "Oranges", "vmin": 0, "vmax": 1, "cbar": False, "linewidths": 1}
+        sns.heatmap(shade, annot=cells.map(form.format), fmt="", ax=ax, **look)
         ax.set(xlabel="", ylabel="")
         ax.tick_params(length=0, labeltop=True, labelbottom=False)
         ax.tick_params(axis="y", rotation=0)

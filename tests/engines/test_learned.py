@@ -15,6 +15,7 @@ from study.sampling import gaussian
 torch = pytest.importorskip("torch")
 
 WIDTHS, EXAMPLES, STEPS, ALPHA = [7, 6, 6, 6, 4], 9, 12, 0.7
+EPSILON = 0.01  # so large that a program without it is another
 PHI = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
 KEYS = [gaussian.key(seed, "test") for seed in range(3)]
 RATES = [0.05, 0.02, 0.1]
@@ -29,7 +30,7 @@ def data():
 
 def normalised(axis, phi):
     def build(weights, biases):
-        hidden = [LearnedNormalised(W, phi, axis) for W in weights[:-1]]
+        hidden = [LearnedNormalised(W, phi, axis, epsilon=EPSILON) for W in weights[:-1]]
         return [*hidden, Learned(weights[-1], "linear")]
 
     return build
@@ -44,7 +45,8 @@ def residual(phi):
 
 
 def norm(z, dim):
-    return (z - z.mean(dim, keepdim=True)) / z.std(dim, correction=0, keepdim=True)
+    variance = z.var(dim, correction=0, keepdim=True)
+    return (z - z.mean(dim, keepdim=True)) / torch.sqrt(variance + EPSILON)
 
 
 def by_torch(kind, phi, i, slip=0.0):
@@ -107,6 +109,19 @@ def test_norms_of_blocks_are_those_of_the_first_step():
         moved = [np.linalg.norm(W[i] - after[i]) / RATES[i] for W, after in pairs]
         shown = course.layers[course.layers.network == i].log10_grad_norm
         np.testing.assert_allclose(shown, np.log10(moved), atol=1e-12)
+
+
+def test_a_network_without_hope_is_given_up_and_the_others_go_on():
+    x = np.ones((1, 1))
+    how = {"activation": "linear", "cost": "squared_error"}
+    task = [np.zeros((2, 1, 1))], [0.01, 1e-4], lambda step: (x, x), 200
+    free = train(*task, **how)
+    course = train(*task, **how, patience=(100, free.losses[51:101].mean()))
+    assert course.networks.status.tolist() == ["ok", "given up"]
+    assert course.networks.steps.tolist() == [200, 100]
+    assert np.array_equal(course.losses[:, 0], free.losses[:, 0])
+    assert np.array_equal(course.losses[:101, 1], free.losses[:101, 1])
+    assert train(*task, **how, patience=(100, 0.5)).networks.status.tolist() == ["ok", "ok"]
 
 
 def test_a_network_that_has_reached_the_goal_stops_and_the_others_go_on():
