@@ -9,8 +9,8 @@ import pandas as pd
 import study
 from study.records.norms import gradient_norms
 from study.runs.experiment import Experiment
-from study.statistics.claims import Claim, Estimate, above, below, bootstrap_over_seeds, within
-from study.statistics.estimators import mean, root_mean_square
+from study.statistics.claims import Claim, Estimate, above, below, within
+from study.statistics.estimators import mean, resampled, root_mean_square
 from study.statistics.summaries import critical_scale, gains
 
 ACTIVATIONS = [
@@ -77,7 +77,10 @@ def measure_phase(
 def crossing(tables: dict[str, pd.DataFrame], activation: str) -> Estimate:
     """The sigma_w at which the growth of an activation crosses 0."""
     growth = tables["growth"]
-    return bootstrap_over_seeds(growth[growth.activation == activation], critical_scale)
+    rows = growth[growth.activation == activation]
+    wide = rows.pivot(index="seed", columns="sigma_w", values="log10_growth")
+    scales = wide.columns.to_numpy()
+    return resampled(wide, lambda seeds: critical_scale(scales, seeds.mean(axis=0)))
 
 
 def sigmoid_growth(tables: dict[str, pd.DataFrame], sigma_w: float) -> Estimate:
@@ -137,7 +140,7 @@ def figure(tables: dict[str, pd.DataFrame]) -> dict:
     factor of 1,000; dotted: theory's end of float32.
     """
     growth = tables["growth"]
-    scales = np.geomspace(growth.sigma_w.min(), growth.sigma_w.max(), 160)
+    scales = np.geomspace(growth.sigma_w.min(), growth.sigma_w.max(), 80)
     theory = pd.DataFrame(product(growth.activation.unique(), scales), columns=NET)
     theory["log10_growth"] = [lasting_growth(*net) for net in theory.itertuples(index=False)]
     kinds = {True: "common activations", False: "others"}

@@ -193,9 +193,7 @@ class Claim:
     ...     name="the gradient vanishes",
     ...     statement="Median decades that it gains; beyond float32.",
     ...     threshold=below(-38),
-    ...     judge=lambda tables: bootstrap_over_seeds(
-    ...         tables["gains"], lambda df: df["decades"].median()
-    ...     ),
+    ...     judge=lambda tables: median_interval(tables["gains"]["decades"]),
     ... )
     """
 
@@ -215,63 +213,6 @@ class Claim:
         if (self.about == "saying") != bool(self.source):
             allowed = "who says it and where, of a saying; nothing of another claim"
             raise bad(f"source of claim {self.name!r}", self.source, allowed)
-
-
-def bootstrap_over_seeds(
-    frame: pd.DataFrame,
-    statistic: Callable[[pd.DataFrame], float],
-    resamples: int = 2000,
-) -> Estimate:
-    """Estimate a statistic and its interval (`confidence`) by resampling seeds with replacement.
-
-    A seed brings all its rows and, drawn twice, counts as two: the column is renumbered in each
-    resample. Percentiles are widened as Student's t is to the normal (Hesterberg 2015), without
-    which 20 seeds give too narrow an interval; they end at the farthest resample. The same frame
-    always gives the same interval.
-
-    Parameters
-    ----------
-    frame : rows of any number of networks, of 2 or more seeds; it is copied once a resample
-    statistic : from such a frame to a float; infinite is allowed, NaN is not
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> frame = pd.DataFrame({"seed": range(20), "x": np.linspace(0.0, 1.0, 20)})
-    >>> bootstrap_over_seeds(frame, lambda f: f["x"].mean()).value
-    0.5
-    """
-    rows = list(frame.groupby("seed", sort=True).indices.values())
-
-    def of_resample(picked: np.ndarray) -> float:
-        sample = frame.take(np.concatenate([rows[k] for k in picked]))
-        sample["seed"] = np.repeat(np.arange(len(picked)), [len(rows[k]) for k in picked])
-        return statistic(sample)
-
-    return percentile_interval(of_resample, float(statistic(frame)), len(rows), resamples)
-
-
-def percentile_interval(
-    statistic: Callable[[np.ndarray], float], value: float, n: int, resamples: int = 2000
-) -> Estimate:
-    """The interval of `bootstrap_over_seeds`, of a statistic of n places drawn from 0 to n - 1.
-
-    >>> x = np.linspace(0.0, 1.0, 20)
-    >>> percentile_interval(lambda picked: x[picked].mean(), x.mean(), 20).value
-    0.5
-    """
-    from scipy.special import ndtr, stdtrit  # as slow to import as pandas
-
-    if n < 2:
-        raise ValueError(f"seed has {n} different values; allowed: at least 2")
-    picks = np.random.default_rng(0).integers(n, size=(resamples, n))
-    draws = np.array([statistic(picked) for picked in picks])
-    if np.isnan(draws).any():
-        raise ValueError("statistic is NaN in a resample; allowed: numbers and infinities")
-    tail = ndtr(math.sqrt(n / (n - 1)) * stdtrit(n - 1, (1 - confidence()) / 2))
-    # An observed value, not a mean of two: infinities have no mean.
-    low, high = np.quantile(draws, [tail, 1 - tail], method="inverted_cdf")
-    return Estimate(float(value), float(low), float(high), n)
 
 
 def median_interval(values: np.ndarray, level: float | None = None) -> Estimate:

@@ -1,11 +1,13 @@
 """Estimators that several experiments share: from rows, one a network or a seed, to an Estimate."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.special import ndtr, stdtrit
 
-from study.statistics.claims import Estimate, median_rank, percentile_interval
+from study.statistics.claims import Estimate, confidence, median_rank
 
 NEAR = 0.1  # a depth is theory's if it is off by no more than this, over theory's
 
@@ -58,19 +60,36 @@ def resampled(
     statistic: Callable[[np.ndarray], float],
     resamples: int = 2000,
 ) -> Estimate:
-    """A statistic of an array (seeds,) or (seeds, columns); seeds, the index, are resampled.
+    """A statistic and its interval (`confidence`), by resampling seeds with replacement.
 
+    A seed brings all its rows and, drawn twice, counts as two. Percentiles are widened as
+    Student's t is to the normal (Hesterberg 2015), without which 20 seeds give too narrow an
+    interval; they end at the farthest resample. The same table always gives the same interval.
+
+    Parameters
+    ----------
+    table : one row or more for each of two seeds or more, which the index names
+    statistic : of an array (rows,) or (rows, columns); infinite is allowed, NaN is not
+
+    Examples
+    --------
     >>> resampled(pd.Series([1.0, 2.0, 3.0], index=[7, 8, 9]), np.mean).value
     2.0
     """
     values = table.to_numpy()
     rows = list(table.groupby(level=0, sort=True).indices.values())
-    return percentile_interval(
-        lambda picked: float(statistic(values[np.concatenate([rows[k] for k in picked])])),
-        float(statistic(values)),
-        len(rows),
-        resamples,
-    )
+    n = len(rows)
+    if n < 2:
+        raise ValueError(f"seed has {n} different values; allowed: at least 2")
+    picks = np.random.default_rng(0).integers(n, size=(resamples, n))
+    samples = (values[np.concatenate([rows[k] for k in picked])] for picked in picks)
+    draws = np.array([statistic(sample) for sample in samples])
+    if np.isnan(draws).any():
+        raise ValueError("statistic is NaN in a resample; allowed: numbers and infinities")
+    tail = ndtr(math.sqrt(n / (n - 1)) * stdtrit(n - 1, (1 - confidence()) / 2))
+    # An observed value, not a mean of two: infinities have no mean.
+    low, high = np.quantile(draws, [tail, 1 - tail], method="inverted_cdf")
+    return Estimate(float(statistic(values)), float(low), float(high), n)
 
 
 def mean(values: pd.Series) -> Estimate:

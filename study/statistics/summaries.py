@@ -190,21 +190,20 @@ def median_lost_at(decays: pd.DataFrame, limit: float) -> Estimate:
     return Estimate(value, low, np.inf if censored else high, wide.shape[1])
 
 
-def critical_scale(growth: pd.DataFrame) -> float:
-    """The sigma_w at which the mean of log10_growth over seeds crosses 0, linear in log sigma_w.
+def critical_scale(scales: np.ndarray, growth: np.ndarray) -> float:
+    """The sigma_w at which a log10 growth, one a scale, crosses 0; linear in log sigma_w.
 
-    0 or inf where it crosses beyond the scales measured.
+    0 or inf where it crosses beyond the scales measured, which ascend.
 
-    >>> growth = pd.DataFrame({"sigma_w": [1.0, 4.0, 16.0], "log10_growth": [-1.0, 1.0, 2.0]})
-    >>> critical_scale(growth), critical_scale(growth[1:])
-    (2.0, 0.0)
+    >>> critical_scale(np.array([1.0, 4.0, 16.0]), np.array([-1.0, 1.0, 2.0]))
+    2.0
     """
-    curve = growth.groupby("sigma_w").log10_growth.mean()
-    if (curve > 0).all():
+    is_up = growth > 0
+    if is_up.all():
         return 0.0
-    if (curve <= 0).all():
+    if not is_up.any():
         return np.inf
-    up = int(np.argmax(curve.to_numpy() > 0))
-    below_zero, above_zero = curve.iloc[up - 1 : up + 1]
-    low, high = curve.index[up - 1 : up + 1]
+    up = int(np.argmax(is_up))
+    below_zero, above_zero = growth[up - 1 : up + 1]
+    low, high = scales[up - 1 : up + 1]
     return float(low * (high / low) ** (below_zero / (below_zero - above_zero)))

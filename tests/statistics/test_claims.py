@@ -13,12 +13,12 @@ from study.statistics.claims import (
     Estimate,
     above,
     below,
-    bootstrap_over_seeds,
     judge_all,
     median_interval,
     verdict,
     within,
 )
+from study.statistics.estimators import resampled
 
 
 def claim(name, statement, threshold, judge=lambda tables: None, **more):
@@ -63,24 +63,19 @@ def paired(rng, seeds=20, networks=12, mean=0.0):
     """Rows of networks that share the weights of their seed: most of the noise is the seed's."""
     shared = rng.normal(mean, 1.0, seeds)[:, None]
     values = shared + rng.normal(0.0, 0.2, (seeds, networks))
-    return pd.DataFrame({"seed": np.repeat(np.arange(seeds), networks), "x": values.ravel()})
+    return pd.Series(values.ravel(), index=np.repeat(np.arange(seeds), networks))
 
 
-def mean_of_x(frame):
-    return frame["x"].to_numpy().mean()
-
-
-def test_the_bootstrap_over_seeds_covers_and_the_one_over_rows_does_not():
+def test_the_interval_over_seeds_covers_and_the_one_over_rows_does_not():
     rng = np.random.default_rng(7)
     covered, covered_by_rows = 0, 0
     for trial in range(100):
-        frame = paired(rng)
-        found = bootstrap_over_seeds(frame, mean_of_x, resamples=200)
+        rows = paired(rng)
+        found = resampled(rows, np.mean, resamples=200)
         covered += found.low <= 0.0 <= found.high
         if trial >= 25:
             continue
-        rows = frame.assign(seed=np.arange(len(frame)))  # the mistake: every row its own seed
-        wrong = bootstrap_over_seeds(rows, mean_of_x, resamples=200)
+        wrong = resampled(rows.reset_index(drop=True), np.mean, resamples=200)
         covered_by_rows += wrong.low <= 0.0 <= wrong.high
     # Of 100 trials at 95 %, fewer than 88 happens once in a thousand.
     assert covered >= 88
@@ -88,37 +83,32 @@ def test_the_bootstrap_over_seeds_covers_and_the_one_over_rows_does_not():
 
 
 def test_a_seed_drawn_twice_counts_as_two():
-    frame = paired(np.random.default_rng(1), seeds=5)
-    counts = set()
-
-    def count(sample):
-        counts.add(sample["seed"].nunique())
-        return 0.0
-
-    bootstrap_over_seeds(frame, count, resamples=50)
-    assert counts == {5}
+    rows = paired(np.random.default_rng(1), seeds=5)
+    sizes = set()
+    resampled(rows, lambda sample: sizes.add(sample.shape) or 0.0, resamples=50)
+    assert sizes == {(60,)}
 
 
-def test_the_bootstrap_repeats_itself_and_leaves_the_frame_alone():
-    frame = paired(np.random.default_rng(2)).sample(frac=1, random_state=3)
-    before = frame.copy()
-    assert bootstrap_over_seeds(frame, mean_of_x) == bootstrap_over_seeds(frame, mean_of_x)
-    pd.testing.assert_frame_equal(frame, before)
+def test_the_interval_repeats_itself_and_leaves_the_rows_alone():
+    rows = paired(np.random.default_rng(2)).sample(frac=1, random_state=3)
+    before = rows.copy()
+    assert resampled(rows, np.mean) == resampled(rows, np.mean)
+    pd.testing.assert_series_equal(rows, before)
 
 
 def test_true_zeros_give_an_interval_and_nan_an_error():
-    frame = pd.DataFrame({"seed": range(8), "x": [-math.inf] * 6 + [-3.0, -2.0]})
-    found = bootstrap_over_seeds(frame, lambda f: f["x"].median())
+    rows = pd.Series([-math.inf] * 6 + [-3.0, -2.0])
+    found = resampled(rows, np.median)
     assert found.value == found.low == -math.inf
     with pytest.raises(ValueError, match="NaN"):
-        bootstrap_over_seeds(frame, lambda f: math.nan)
+        resampled(rows, lambda x: math.nan)
     with pytest.raises(ValueError, match="seed has 1 different values; allowed: at least 2"):
-        bootstrap_over_seeds(frame.head(1), lambda f: 0.0)
+        resampled(rows.head(1), np.sum)
 
 
 def test_judging_an_experiment_goes_both_ways():
     def judge(tables):
-        return bootstrap_over_seeds(tables["t"], mean_of_x)
+        return resampled(tables["t"], np.mean)
 
     claims = [
         claim("falls", "The mean of x is negative.", below(0.0), judge),

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from study.statistics import estimators
-from study.statistics.claims import bootstrap_over_seeds, median_interval
+from study.statistics.claims import median_interval
 
 
 def by_seed(values):
@@ -50,7 +50,3 @@ def test_deviations_are_of_means_and_not_of_single_seeds():
     off = pd.DataFrame({"a": noise - noise.mean(), "b": noise - noise.mean() - 3})
     off = off.rename_axis("seed")
     assert estimators.root_mean_square(off).value == pytest.approx(3 / 2**0.5, rel=1e-12)
-    found = estimators.resampled(off, lambda rows: np.abs(rows.mean(axis=0)).max())
-    plain = bootstrap_over_seeds(off.reset_index(), lambda f: max(abs(f.a.mean()), abs(f.b.mean())))
-    numbers = [found.value, found.low, found.high]
-    np.testing.assert_allclose(numbers, [plain.value, plain.low, plain.high], rtol=1e-12)

@@ -91,7 +91,8 @@ def test_depths_are_at_least_those_measured_and_rows_left_out_count_as_lost():
 
 
 def test_the_critical_scale_is_between_the_signs_or_beyond_the_scales():
-    growth = pd.DataFrame({"sigma_w": [1.0, 2.0, 4.0], "log10_growth": [-0.2, 0.1, 0.3]})
-    assert summaries.critical_scale(growth) == pytest.approx(2 ** (2 / 3))
-    assert summaries.critical_scale(growth[:1]) == np.inf
-    assert summaries.critical_scale(growth[1:]) == 0
+    scales = np.array([1.0, 2.0, 4.0])
+    growth = np.array([-0.2, 0.1, 0.3])
+    assert summaries.critical_scale(scales, growth) == pytest.approx(2 ** (2 / 3))
+    assert summaries.critical_scale(scales[:1], growth[:1]) == np.inf
+    assert summaries.critical_scale(scales[1:], growth[1:]) == 0
