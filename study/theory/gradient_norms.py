@@ -150,12 +150,18 @@ def lost_depth(
         active = width // 2
     else:
         log2_z = np.zeros(deepest)
-        log2_delta = np.log2(trajectory(row, sigma_w, 0.0, deepest).chi).cumsum() / 2
+        log2_delta = _log2_growth(row, sigma_w, deepest)
         active = width
-    log2_delta += math.log2(largest_of(active) / active**0.5) - math.log2(sigma_w)
+    log2_delta = log2_delta + math.log2(largest_of(active) / active**0.5) - math.log2(sigma_w)
     log2_entry = np.maximum(log2_delta, log2_z) + math.log2(largest_of(width))
     lost = (log2_delta <= math.log2(smallest) - 1) | (log2_entry > math.log2(largest))
     return float(np.argmax(lost) + 1) if lost.any() else math.inf
+
+
+@functools.cache
+def _log2_growth(row: Activation, sigma_w: float, layers: int) -> Array:
+    """By mean field, of the norm over the first layers; the same for all formats."""
+    return np.log2(trajectory(row, sigma_w, 0.0, layers).chi).cumsum() / 2
 
 
 def largest_of(count: int) -> float:
