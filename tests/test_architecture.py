@@ -11,13 +11,13 @@ ROOT = Path(__file__).parent.parent
 MODULES = sorted(
     path for folder in ("study", "experiments") for path in (ROOT / folder).rglob("*.py")
 )
+# In order: each may import from those before it.
 ROOMS = [
     *("tools", "core", "arithmetic", "sampling", "theory", "statistics", "records"),
     *("engines", "runs", "plot", "report", "torch", "cli"),
 ]
-"""In order: each may import from those before it."""
+# Modules with a backward pass of their own, compiled for speed.
 SPEED_ENGINES = {"study.engines.walk"}
-"""Modules with a backward pass of their own, compiled for speed."""
 
 
 def name_of(path):

@@ -22,8 +22,7 @@ from study.runs.experiment import Experiment
 ROOT = Path(sweep.__file__).parents[2]
 EXTRA = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p and Path(p) != ROOT]
 
-SECONDS = 600
-"""After which something is given up, on a machine however busy."""
+SECONDS = 600  # after which something is given up, on a machine however busy
 
 TOY = """
 import os, signal, time
@@ -83,11 +82,11 @@ experiment = Experiment(
 """
 TOY += EXPERIMENT
 
+# The last cells do not end before there is a file "go".
 WAITING = """
 for cell in GRID["paper"][4:]:
     cell |= {"fault": "wait", "marker": "go"}
 """
-"""The last cells do not end before there is a file "go"."""
 
 
 def changed(change):

@@ -15,8 +15,7 @@ from study.arithmetic import scaled
 from study.arithmetic.scaled import MATRIX_RANGE, SQUARE_RANGE, Scaled
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
-DEPTHS = st.integers(-40_000, 40_000)
-"""Exponents as deep networks have them, and further."""
+DEPTHS = st.integers(-40_000, 40_000)  # exponents as deep networks have them, and further
 
 
 @st.composite

@@ -25,13 +25,13 @@ EXACT_SLOPES = ("relu", "linear", "hard_tanh")
 ALLOWED = dict.fromkeys(NAMES, 6.0) | dict.fromkeys(EXACT_SLOPES, 0.0)
 ALLOWED["leaky_relu"] = 1.0
 
+# Where phi' crosses zero: right there as if z were right to a few ulps.
 ZEROS = {
     "gelu": -0.7517915246935645,
     "silu": -1.278464542761074,
     "mish": -1.1924312145154952,
     "hardswish": -1.5,
 }
-"""Where phi' crosses zero: right there as if z were right to a few ulps."""
 
 
 def arguments(dtype: str, rng: np.random.Generator) -> np.ndarray:

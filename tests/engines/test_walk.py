@@ -12,8 +12,8 @@ from study.engines import walk
 from study.engines.march import Data
 
 NAMES = [*TABLE, "gelu(tanh)"]
+# The others at night: each function and format takes seconds to compile.
 DAILY = ["relu", "sigmoid", "tanh", "hard_tanh", "gelu"]
-"""The others at night: each function and format takes seconds to compile."""
 DTYPES = ["float32", "float64"]
 TOLERANCE = {"float32": 2e-4, "float64": 1e-12}
 both_formats = pytest.mark.parametrize("dtype", DTYPES)

@@ -20,6 +20,7 @@ from study.core.backprop import backward, forward, weight_gradient
 from study.core.blocks import BATCH, Dense, Linear, Normalised, Residual
 from study.core.network import Network
 
+# One of each kind: they run with the fast tests.
 CHEAP = (
     "born dead",
     "relu vanishes uniformly",
@@ -31,7 +32,6 @@ CHEAP = (
     "shattered by coins",
     "relu slope one",
 )
-"""One of each kind: they run with the fast tests."""
 
 
 @pytest.fixture(scope="module")

@@ -99,6 +99,7 @@ def plotted(browser, chart, data):
     return pd.DataFrame(browser.execute_script(f"return explorer.views.{chart}.data({data!r})"))
 
 
+# The marks of a chart, from their places on the screen back to numbers.
 DRAWN = """
 const [chart, mark] = arguments, view = explorer.views[chart], found = [];
 (function walk(node) {
@@ -108,7 +109,6 @@ const [chart, mark] = arguments, view = explorer.views[chart], found = [];
 const [x, y] = [view.scale("x"), view.scale("y")];
 return found.map((one) => [x.invert(one.x), y.invert(one.y), y.invert(one.y2 ?? one.y)]);
 """
-"""The marks of a chart, from their places on the screen back to numbers."""
 
 
 def choose(browser, name, value):

@@ -234,8 +234,8 @@ def test_a_number_changed_with_its_checksum_is_found_in_the_parts(results):
 
 # --- Another machine -----------------------------------------------------------------------------
 
+# An activation, and the sigma_w at which one of the two is chaotic.
 CHAOTIC = {"tanh": 8.0, "relu": 2**0.5}
-"""An activation, and the sigma_w at which one of the two is chaotic."""
 
 
 def layers(seed):
