@@ -469,14 +469,6 @@ def test_weights_of_1e300_and_1e_minus_300_are_no_trouble(name, size):
         assert df.log10_signal_norm[11] == pytest.approx(12 * math.log10(size), abs=25)
 
 
-def test_linear_weights_of_1e300_have_the_exact_logarithm():
-    df = study.backpropagate([[[1e300]]] * 5, [[1.0]], "linear", cotangent=[[1.0]])
-    np.testing.assert_allclose(df.log10_grad_norm, 1200, rtol=1e-15)
-    np.testing.assert_allclose(df.log10_signal_norm, 300.0 * np.arange(1, 6), rtol=1e-15)
-    df = study.backpropagate([[[1e-300]]] * 5, [[1.0]], "gelu", cotangent=[[1.0]])
-    np.testing.assert_allclose(df.log10_grad_norm, -1200 + 5 * math.log10(0.5), rtol=1e-15)
-
-
 def test_selu_at_minus_2_to_the_600_ends_in_a_bound_not_in_an_error_or_a_zero():
     weights = [np.array([[-(2.0**600)]]), np.array([[1.0]])]
     df = study.backpropagate(weights, [[1.0]], "selu", cotangent=[[1.0]])
@@ -599,14 +591,6 @@ def test_the_norm_over_a_batch_against_the_exact_product(batch, dtype):
     weights, x, _, c = case(rng, "linear", 1, 40, batch, dtype)
     df = study.backpropagate(weights, x, "linear", cotangent=c)
     assert float(abs(norm_of(df) / exact_gradient_norm(x, c) - 1)) < 4 * U[dtype]
-
-
-def test_the_norm_over_a_batch_where_exponents_differ():
-    rng = np.random.default_rng(14)
-    x = rng.normal(size=(4, 20)) * 10.0 ** np.array([[300], [-300], [100], [0]])
-    c = rng.normal(size=(4, 20)) * 10.0 ** np.array([[-300], [300], [-100], [0]])
-    df = study.backpropagate([np.eye(20)], x, "linear", cotangent=c)
-    assert float(abs(norm_of(df) / exact_gradient_norm(x, c) - 1)) < 1e-15
 
 
 # --- Bad input -----------------------------------------------------------------------------------
