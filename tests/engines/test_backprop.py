@@ -593,6 +593,14 @@ def test_the_norm_over_a_batch_against_the_exact_product(batch, dtype):
     assert float(abs(norm_of(df) / exact_gradient_norm(x, c) - 1)) < 4 * U[dtype]
 
 
+def test_the_norm_over_a_batch_where_exponents_differ():
+    rng = np.random.default_rng(14)
+    x = rng.normal(size=(4, 20)) * 10.0 ** np.array([[300], [-300], [100], [0]])
+    c = rng.normal(size=(4, 20)) * 10.0 ** np.array([[-300], [300], [-100], [0]])
+    df = study.backpropagate([np.eye(20)], x, "linear", cotangent=c)
+    assert float(abs(norm_of(df) / exact_gradient_norm(x, c) - 1)) < 1e-15
+
+
 # --- Bad input -----------------------------------------------------------------------------------
 
 W2 = [np.ones((3, 4)), np.ones((4, 2))]
