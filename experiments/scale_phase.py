@@ -124,11 +124,6 @@ def expected_growth(activation: str, sigma_w: float) -> float:
     return float(0.5 * np.log10(chi[FIRST:LAST]).mean())
 
 
-def lasting_growth(activation: str, sigma_w: float) -> float:
-    """1/2 log10 chi, at infinite width and depth."""
-    return float(0.5 * np.log10(study.theory.mean_field(activation, sigma_w).chi))
-
-
 def figure(tables: dict[str, pd.DataFrame]) -> dict:
     """Every activation crosses from vanishing to exploding at a weight scale that theory gives.
 
@@ -142,7 +137,8 @@ def figure(tables: dict[str, pd.DataFrame]) -> dict:
     growth = tables["growth"]
     scales = np.geomspace(growth.sigma_w.min(), growth.sigma_w.max(), 80)
     theory = pd.DataFrame(product(growth.activation.unique(), scales), columns=NET)
-    theory["log10_growth"] = [lasting_growth(*net) for net in theory.itertuples(index=False)]
+    chi = [study.theory.mean_field(*net).chi for net in theory.itertuples(index=False)]
+    theory["log10_growth"] = 0.5 * np.log10(chi)
     kinds = {True: "common activations", False: "others"}
     growth, theory = (
         frame.assign(kind=frame.activation.isin(FOUR).map(kinds)) for frame in (growth, theory)

@@ -84,7 +84,11 @@ def layer_by_layer(
     nets: dict[int, study.Network], seeds: list[int]
 ) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
     """What was measured in the layers that are shown, by network; and the norms that are kept."""
-    kept = [number for number, net in nets.items() if is_recorded(net)]
+    kept = [
+        number
+        for number, net in nets.items()
+        if np.isclose(net.sigma_w, [*RECORDED, CRITICAL[net.activation]]).any()
+    ]
     shown = []
     norms = {}
     for start in range(0, len(seeds), TOGETHER):
@@ -98,11 +102,6 @@ def layer_by_layer(
         sums = running_factors(frame).assign(network=numbers)
         shown.append(thinned(sums, SHOWN)[["network", "seed", "layer", *MEASURED]])
     return pd.concat(shown).sort_values("network", kind="stable"), norms
-
-
-def is_recorded(net: study.Network) -> bool:
-    """Whether the gradient norms themselves are kept."""
-    return bool(np.isclose(net.sigma_w, [*RECORDED, CRITICAL[net.activation]]).any())
 
 
 def of_layers(net: study.Network, rows: pd.DataFrame) -> pd.DataFrame:

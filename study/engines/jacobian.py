@@ -135,8 +135,11 @@ def log10_singular_values(
     products = [Product(n) for _ in nets]
     signals = [settle(x[None], 0) for _ in nets]
     logs = np.empty((len(nets), len(depths), n))
+    key = gaussian.key(seed, "weights")
     for k in range(max(depths)):
-        G = _unit_weights(law, seed, k, n)
+        G = gaussian.normal(key, k, (n, n)) / math.sqrt(n)
+        if law == "orthogonal":
+            G = gaussian.haar(key, k, n, n)
         b = gaussian.normal(gaussian.key(seed, "biases"), k, (1, n))
         for j, net in enumerate(nets):
             W = net.sigma_w * G
@@ -148,10 +151,3 @@ def log10_singular_values(
             for at in np.flatnonzero(np.equal(depths, k + 1)):
                 logs[j, at] = products[j].log_singular_values() / math.log(10)
     return logs
-
-
-def _unit_weights(law: str, seed: int, k: int, n: int) -> Array:
-    key = gaussian.key(seed, "weights")
-    if law == "orthogonal":
-        return gaussian.haar(key, k, n, n)
-    return gaussian.normal(key, k, (n, n)) / math.sqrt(n)
