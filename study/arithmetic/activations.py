@@ -164,6 +164,7 @@ class Slopes:
             if rows.any():
                 m, k = scaled_derivative(block.row, _true(z)[rows], block.kink)
                 mantissa[rows], top = product(dr.mantissa[rows], m, k)
+                # Int64 would wrap around after thousands of layers.
                 top = np.maximum(above[rows] + top, DEEPEST)
                 exponent[rows] = np.where(mantissa[rows].any(axis=-1), top, 0)
         return Scaled(mantissa, exponent, sum_of_squares(mantissa))
@@ -175,7 +176,7 @@ def _true(z: Scaled) -> Array:
         return z.mantissa
     x = ldexp(z.mantissa, z.exponent[..., None])
     lost = (x == 0) & (z.mantissa != 0)
-    x[lost] = np.copysign(np.finfo(x.dtype).tiny, z.mantissa[lost])
+    x[lost] = np.copysign(np.finfo(x.dtype).tiny, z.mantissa[lost])  # a kink at 0 asks for the side
     return np.clip(x, -FAR, FAR)
 
 
@@ -222,7 +223,7 @@ def scaled_derivative(row: Activation, z: Array, kink: float = 1.0) -> tuple[Arr
     if row.decay is None:
         return row.prefactor(z, None, kink), np.zeros(z.shape, np.int64)
     x = z.astype(np.float64)
-    e, power, k = _powers(row, x)
+    e, power, k = _powers(row, x)  # float64: exp(-decay) magnifies the rounding of decay
     return (row.prefactor(x, e, kink) * power).astype(z.dtype), k
 
 

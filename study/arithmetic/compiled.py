@@ -69,11 +69,11 @@ def _exponentials(real: type, integer: type, terms: int, high_bits: int) -> dict
     def expm1(x):
         p, power, other = reduced(x)
         scale = power * other
-        return p * scale + (scale - one)
+        return p * scale + (scale - one)  # scale - 1 is exact near 0, where e^x - 1 would cancel
 
     @inlined
     def tanh(x):
-        e = expm1(-two * abs(x))
+        e = expm1(-two * abs(x))  # tanh |x| = -e / (e + 2), without cancellation at 0 or overflow
         t = e / (e + two)
         return t if x < 0 else -t
 
@@ -88,7 +88,7 @@ def ndtr(x):
 @inlined
 def erfcx(x):
     """e^(x^2) erfc(x), x >= 0; beyond 20, where e^(-x^2) < 1e-173, to 1e-9."""
-    if x < 20:
+    if x < 20:  # beyond, erfc underflows before e^(x^2) overflows
         return math.exp(x * x) * math.erfc(x)
     y = 0.5 / (x * x)
     return (1 - y * (1 - 3 * y * (1 - 5 * y))) / (x * math.sqrt(math.pi))
@@ -177,6 +177,7 @@ class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs, **options) -> Symbol:
         if method != "__call__" or not options.keys() <= {"out"}:
             raise TypeError(f"{ufunc.__name__}.{method} with {options} is not written for a number")
+        # A product has the same bits everywhere, pow not.
         if ufunc is np.power and inputs[1] in (2, 3):
             square = self * self
             return square if inputs[1] == 2 else square * self
@@ -241,6 +242,6 @@ def compiled(source: str, dtype: np.dtype) -> tuple[Callable, str]:
         "float64": np.float64,
     }
     names |= EXPONENTIALS[dtype]
-    exec(source, names)
+    exec(source, names)  # of operations and numbers that were written here
     text = f"{source}{dtype}{Path(__file__).read_text(encoding='utf-8')}"
     return inlined(names["both"]), hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -51,9 +51,10 @@ class Format:
     def matmul(self, a: Array, b: Array) -> Array:
         """A b for matrices in the format, the result in the format."""
         if not self.is_narrow:
-            return self.rounded(a @ b)
+            return self.rounded(a @ b)  # accumulated in float32, rounded once
         total = np.zeros((len(a), b.shape[1]), b.dtype)
         for term in range(len(b)):
+            # Product, then sum.
             total = self.rounded(total + self.rounded(a[:, term, None] * b[term]))
         return total
 

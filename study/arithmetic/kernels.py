@@ -38,6 +38,7 @@ def squares_within(x, low, high, squares):
     rows = x.reshape(-1, x.shape[-1])
     within = True
     for i in range(len(rows)):
+        # BLAS's order of summation, as numpy.vecdot has it.
         square = np.float64(np.dot(rows[i], rows[i]))
         squares.flat[i] = square
         within &= low <= square <= high
@@ -72,7 +73,7 @@ def gated(dr, slopes, trunk, thresholds, low, high, delta, squares, active):
                 slope = slopes[network, b, i]
                 row[i] = dr[j, b, i] * slope
                 count += slope > threshold
-            squares[j, b] = np.float64(np.dot(row, row))
+            squares[j, b] = np.float64(np.dot(row, row))  # while the row is in the cache
             within &= low <= squares[j, b] <= high
         active[network] = count / slopes[network].size
     return within

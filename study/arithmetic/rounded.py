@@ -83,10 +83,10 @@ class RoundedActivation:
     def derivative(self, z: Rounded, kink: float) -> Array:
         if self.row.name == "sigmoid":
             r = self.phi(z).value
-            return r * (1 - r)
+            return r * (1 - r)  # exactly 0 as soon as r rounds to 1
         if self.row.name == "tanh":
             r = self.phi(z).value
-            return 1 - r * r
+            return 1 - r * r  # likewise from |r| = 1 on
         return self.row.derivative(z.value, kink)
 
 

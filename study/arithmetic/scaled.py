@@ -73,7 +73,7 @@ def settle(mantissa: Array, exponent: Exponent) -> Scaled:
     Norms drift one way in layer after layer, and there they have most room for it. Where none is
     near an end, the mantissa is the very array that was given.
     """
-    s = np.empty(mantissa.shape[:-1])
+    s = np.empty(mantissa.shape[:-1])  # compiled: NumPy would take a pass each
     if squares_within(np.ascontiguousarray(mantissa), *SETTLED[mantissa.dtype], s):
         return Scaled(mantissa, exponent, s)
     # Once one nears an end, bring in all that are on their way, so that many networks side by side
@@ -82,12 +82,12 @@ def settle(mantissa: Array, exponent: Exponent) -> Scaled:
     far = ~((low**0.25 <= s) & (s <= high**0.25))
     exponent = spread(exponent, s.shape).copy()
     mantissa = mantissa.copy()
-    rows, shift = normalised(mantissa[far])
+    rows, shift = normalised(mantissa[far])  # powers of two alone, so that no bit is lost
     across = np.where(s[far] < 1, 1, -1) * int(math.log2(high) / 4)
     rows = ldexp(rows, across[..., None])
     mantissa[far] = rows
     exponent[far] += shift - across
-    exponent[far & ~mantissa.any(axis=-1)] = 0
+    exponent[far & ~mantissa.any(axis=-1)] = 0  # a true zero has no size
     s[far] = sum_of_squares(rows)
     return Scaled(mantissa, exponent if exponent.any() else 0, s)
 
@@ -98,7 +98,7 @@ def settle_matrix(W: Array) -> tuple[Array, int, float]:
     s = square(W)
     if low**2 <= s <= high**2:
         return W, 0, s
-    _, e = np.frexp(np.abs(W).max())
+    _, e = np.frexp(np.abs(W).max())  # the largest entry decides; what underflows is nothing to it
     W = ldexp(W, -int(e))
     return W, int(e), square(W)
 
@@ -138,7 +138,7 @@ def ldexp(x: Array, exponent: Array | int) -> Array:
 
 def product(x: Array, m: Array, k: Array) -> tuple[Array, Array]:
     """Elementwise ``x * m * 2**k`` as rows with an exponent each: nothing underflows on the way."""
-    x, j = np.frexp(x)
+    x, j = np.frexp(x)  # magnitudes in [1/2, 1), whose product cannot underflow
     p, i = np.frexp(x * m)
     e = k + j + i
     top = largest(e, p != 0)
@@ -176,7 +176,7 @@ def total(s: Array, exponent: Exponent, axis: int = -1) -> tuple[Array, Array]:
 def norm(s: Array, exponent: Exponent) -> tuple[Array, Array]:
     """The square root of ``s * 4**exponent`` as (mantissa 0 or in [1, 2), exponent)."""
     m, k = np.frexp(np.sqrt(s))
-    return 2 * m, np.where(m > 0, exponent + k.astype(np.int64) - 1, 0)
+    return 2 * m, np.where(m > 0, exponent + k.astype(np.int64) - 1, 0)  # frexp's m is in [1/2, 1)
 
 
 def log10(mantissa: Array, exponent: Array) -> Array:

@@ -79,7 +79,7 @@ class Activation:
         t, dt = self.decay(z)
         e = np.exp(-t)
         if dt is not EXACT:
-            e -= e * dt
+            e -= e * dt  # exp(-(t + dt)) to first order in dt
         return self.prefactor(z, e, kink) * e
 
     def textbook(self, z: Array) -> Array:
@@ -95,6 +95,7 @@ class Activation:
     @quietly
     def slopes_at_zero(self) -> tuple[float, float]:
         """phi'(0-), phi'(0+)."""
+        # phi'' is of order 1: no slope moves.
         left, right = self.derivative(np.array([-1e-300, 1e-300]))
         return float(left), float(right)
 
@@ -102,6 +103,7 @@ class Activation:
     @quietly
     def slopes_at_infinity(self) -> tuple[float, float]:
         """phi'(-inf), phi'(+inf)."""
+        # So far out that every phi follows its asymptote.
         slopes = self.derivative(np.array([-FAR, FAR]))
         slopes = np.where(np.abs(slopes) > 2.0**-99, slopes, 0.0)  # softsign's, say
         return float(slopes[0]), float(slopes[1])
@@ -390,7 +392,7 @@ def activation(kind: str | Activation | Callable, **about: Any) -> Activation:
         "softplus(5)", "gelu(tanh)"), a row, or any function of an array, elementwise.
     **about
         Of a function: ``name``, ``derivative`` (a function of z; found from phi if it is not
-        given), ``kinks`` (where the derivative jumps), ``colour``, ``marker``, ``label``.
+        given), ``kinks`` (where the derivative jumps), ``look`` (how figures show it, a `Look`).
 
     Raises
     ------
@@ -444,6 +446,7 @@ def _of_function(
     def prefactor(z: Array, e: None, kink: float) -> Array:
         slopes = derivative(z)
         for at in kinks:
+            # Its one-sided limits, about.
             left, right = derivative(np.array([at - 1e-6, at + 1e-6]))
             slopes = np.where(z == at, (1 - kink) * left + kink * right, slopes)
         return slopes.astype(z.dtype, copy=False)

@@ -62,7 +62,7 @@ class Dense:
         return self.activation.derivative(z, self.kink)
 
     def down(self, delta: Numbers, r: Numbers, z: Numbers) -> Numbers:
-        return self._scaled(_product(delta, self.W.mT))
+        return self._scaled(_product(delta, self.W.mT))  # (2), scale being a factor of W
 
     def _scaled(self, z: Numbers) -> Numbers:
         return z if self.scale is None else z * np.asarray(self.scale, z.dtype)
@@ -187,7 +187,7 @@ class Residual:
     def down(self, delta: Numbers, r: Numbers, z: Branch) -> Numbers:
         for step in backward(z.trace, delta):
             below = step.dr
-        return delta + below
+        return delta + below  # the skip's own gradient is 1
 
 
 class Mix(NamedTuple):
@@ -278,4 +278,5 @@ def _product(r: Numbers, W: Numbers) -> Numbers:
     """r W as one matrix product, however many axes lead."""
     if len(r.shape) <= len(W.shape):
         return r @ W
+    # NumPy would take one small product for each leading index.
     return (r.reshape(-1, r.shape[-1]) @ W).reshape(*r.shape[:-1], W.shape[-1])

@@ -43,8 +43,9 @@ class DenseWeights(MarchedWeights):
 
     def up(self, k: int, r: Scaled) -> Scaled:
         rows = r.mantissa.reshape(-1, self.width(k))
+        # All networks in one product.
         z = (rows @ self.unit(k, 1)).reshape(*r.mantissa.shape[:-1], self.units)
-        z *= self.scale(k)
+        z *= self.scale(k)  # sigma_w apart, so that networks share G
         return self.biased(k, Scaled(z, r.exponent))
 
     def down(self, k: int, delta: Scaled, r: Scaled) -> Scaled:
@@ -59,6 +60,7 @@ class DenseWeights(MarchedWeights):
         """log10 of the Frobenius norm of W^(k), (layers, trunks), the last with n_out units."""
         total = self.unit.squares[layers]
         if n_out < self.units:
+            # The last matrix is cut.
             total[-1] = sum_of_squares(self.unit(depth - 1, -1)[:, :n_out]).sum()
         fan_in = np.array([float(self.width(k)) for k in layers])
         with np.errstate(divide="ignore"):
@@ -102,6 +104,7 @@ def _parts(nets: Sequence[Network], batch: int) -> list[list[int]]:
     for j, net in enumerate(nets):
         trunks.setdefault(trunk_of(net), []).append(j)
     together = sorted(trunks.values(), key=lambda members: in_order(nets[members[0]]))
-    large = len(trunks) * batch * nets[0].width >= PART_ENTRIES
+    large = len(trunks) * batch * nets[0].width >= PART_ENTRIES  # whatever the machine: bits stay
     count = 2 if large and len(trunks) > 1 else 1
+    # In turn: each part has some of every activation.
     return [list(itertools.chain(*together[i::count])) for i in range(count)]

@@ -51,11 +51,11 @@ class GivenLayer(RecordedLayer):
         # Checked, measured and scaled just before its first use finds it in the cache.
         if self.square is None:
             self._admit()
-        z = self._scaled(r.mantissa @ self.W, r.exponent)
+        z = self._scaled(r.mantissa @ self.W, r.exponent)  # the layer's only product on the way up
         return z if self.b is None else add(z, self.b)
 
     def down(self, delta: Scaled, r: Scaled, z: Scaled) -> Scaled:
-        dr = self._scaled(delta.mantissa @ self.W.T, delta.exponent)
+        dr = self._scaled(delta.mantissa @ self.W.T, delta.exponent)  # (2)
         return settle(dr.mantissa, dr.exponent)
 
     def _scaled(self, product: Array, exponent: Exponent) -> Scaled:
@@ -145,6 +145,7 @@ def backpropagate(
         direction = unit_cotangent(gaussian.key("backpropagate"), output, kind)
 
     record = Recorder(len(weights), networks=1, batch=len(x), trunks=1)
+    # Few kinds, many layers.
     known = {row: Activations([Block(slice(0, 1), row, kink)]) for row in set(rows)}
     layers = [
         GivenLayer(W, b, k, known[row], record)
@@ -163,7 +164,7 @@ def _walk(layers: list[GivenLayer], r: Scaled, target: Array | None, direction: 
     record = layers[0].record
     trace, r = recorded_forward(layers, r)
     dr = Scaled(direction[None], 0) if target is None else cost_gradient(r, target)
-    dr = settle(dr.mantissa, dr.exponent)
+    dr = settle(dr.mantissa, dr.exponent)  # the cost's gradient may be of any size
     record.upstream.put(len(layers), dr)
     for k, step in zip(reversed(range(len(layers))), backward(trace, dr), strict=True):
         record.put(k, step, EVERY)
@@ -189,7 +190,7 @@ def _dtype(dtype: str | None, weights: list) -> np.dtype:
 def activation_rows(kinds: str | Activation | Callable | Sequence, depth: int) -> list[Activation]:
     """The activation of each layer, of one for all or a sequence of them; ValueError names it."""
     if isinstance(kinds, (str, Activation)) or callable(kinds):
-        return [activation_row(kinds)] * depth
+        return [activation_row(kinds)] * depth  # one for all
     wanted = f"one activation, or one a layer ({depth})"
     kinds = items("activation", kinds, wanted)
     if len(kinds) != depth:
@@ -210,7 +211,7 @@ def _chained(weights: Sequence, n_in: int, dtype: np.dtype) -> list[Array]:
             raise ValueError(
                 f"weights[{k}] has shape {W.shape}; allowed: ({n_in}, n), to chain{hint}"
             )
-        chained.append(np.ascontiguousarray(W))
+        chained.append(np.ascontiguousarray(W))  # BLAS copies anything else at every product
         n_in = W.shape[1]
     return chained
 

@@ -40,6 +40,7 @@ class Product:
     def multiply(self, W: Array, slopes: Array) -> None:
         """Take in the layer r -> phi(r W) with phi' = ``slopes``: M = diag(slopes) W'."""
         self.U = slopes[:, None] * (W.T @ self.U)
+        # A unit that is off loses a dimension.
         self.rank = min(self.rank, int(np.count_nonzero(slopes)))
         self.waiting += 1
         if self.waiting == GROUP:
@@ -82,11 +83,11 @@ def _by_rotation(log: Array, T: Array) -> Array:
         worst, sweeps = 0.0, sweeps + 1
         for pairs in _tournament(len(log)):
             i, j = pairs[np.arange(len(pairs)), np.argsort(-log[pairs], axis=1).T]
-            cosine = np.vecdot(T[i], T[j])
+            cosine = np.vecdot(T[i], T[j])  # rows have norm 1
             worst = max(worst, np.abs(cosine).max(initial=0.0))
             p = np.exp(log[j] - log[i])  # row j is p <= 1 times as long
-            b = (1 - p) * (1 + p)
-            root = b + np.hypot(b, 2 * cosine * p)
+            b = (1 - p) * (1 + p)  # 1 - p^2 to full accuracy
+            root = b + np.hypot(b, 2 * cosine * p)  # the smaller angle, without cancellation
             a = np.divide(2 * cosine, root, out=np.zeros_like(root), where=root > 0)
             cos = 1 / np.hypot(1, a * p)[:, None]  # tan = a p
             turned = T[i] + (a * p**2)[:, None] * T[j], T[j] - a[:, None] * T[i]

@@ -125,10 +125,11 @@ class March:
 
         # The deepest come first on the way back, so that networks join at the end of the rows.
         self.order = sorted(range(len(nets)), key=lambda j: -nets[j].depth)
+        # phi is taken of each activation's rows at once.
         trunks = sorted({trunk_of(net): net for net in reversed(nets)}.values(), key=in_order)
         place = {trunk_of(net): t for t, net in enumerate(trunks)}
         places = np.array([place[trunk_of(nets[j])] for j in self.order])
-        self.trunk = (places[:, None] * len(seeds) + np.arange(len(seeds))).ravel()
+        self.trunk = (places[:, None] * len(seeds) + np.arange(len(seeds))).ravel()  # seed by seed
         self.rows = len(trunks) * len(seeds)
         self.activations = Activations(_blocks(trunks, len(seeds)))
         self.depths = np.repeat([nets[j].depth for j in self.order], len(seeds))
@@ -154,7 +155,7 @@ class March:
         segments = self._climb()
         dr = None
         for layers, r, trace in reversed(segments):
-            trace = self._trace(layers, r)[0] if trace is None else trace
+            trace = self._trace(layers, r)[0] if trace is None else trace  # from the checkpoint
             dr = self._joined(dr, layers.stop)
             for step in backward(trace, dr):
                 self.record.put(step.layer.k, step, self.weights.trunk)
@@ -168,7 +169,8 @@ class March:
         """
         r = settle(self._of_each(self.inputs, self.rows), 0)
         layer = 2 * r.mantissa.nbytes
-        kept = layer * self.depth <= self.weights.signal_bytes
+        kept = layer * self.depth <= self.weights.signal_bytes  # r and z of every layer
+        # About as many checkpoints as layers between two.
         step = self.depth if kept else max(1, round(math.sqrt(self.depth / 2)))
         ends = sorted({*range(step, self.depth, step), *map(int, self.depths)})
         segments = []
@@ -211,7 +213,7 @@ class March:
             start = Scaled(self._of_each(self.cotangent, len(new)), 0)
         else:
             start = cost_gradient(self.outputs[depth].r[self.trunk[new]], self.targets)
-            missing = self.width - self.n_out
+            missing = self.width - self.n_out  # units that the cost does not see have gradient 0
             padded = np.pad(start.mantissa, ((0, 0), (0, 0), (0, missing)))
             start = Scaled(padded, start.exponent)
         start = settle(start.mantissa, start.exponent)
@@ -276,4 +278,4 @@ def cost_gradient(r: Scaled, y: Array) -> Scaled:
 def unit_cotangent(key: Array, shape: tuple[int, int], dtype: np.dtype) -> Array:
     """A random direction of Frobenius norm 1, from the counters of ``key``."""
     c = gaussian.normal(key, 0, shape, np.float64)
-    return (c / np.linalg.norm(c)).astype(dtype)
+    return (c / np.linalg.norm(c)).astype(dtype)  # rounded last: one direction in both formats

@@ -113,7 +113,7 @@ class MatrixFreeWeights(MarchedWeights):
         root = None
         if self.roots is not None:
             root = self.roots[k] = gram_root(r.mantissa)
-        T, _ = factor(r.mantissa, frame=False, root=root)
+        T, _ = factor(r.mantissa, frame=False, root=root)  # R W = c T G1
         T *= self.scale(k)
         z = np.empty((*r.mantissa.shape[:-1], self.units), self.dtype)
         times(self._by_seed(T), self.known(k)[..., : self.units], self._by_seed(z))
@@ -121,7 +121,7 @@ class MatrixFreeWeights(MarchedWeights):
 
     def down(self, k: int, delta: Scaled, r: Scaled) -> Scaled:
         root = None if self.roots is None else self.roots.pop(k)
-        _, Q = factor(r.mantissa, root=root)
+        _, Q = factor(r.mantissa, root=root)  # made again: frames of all layers would not fit
         dr = np.empty((*delta.mantissa.shape[:-1], self.width(k)), self.dtype)
         c = self._by_seed(self.scale(k)[self.trunk])
         D = self._by_seed(delta.mantissa)
@@ -146,7 +146,7 @@ def gaussian_back(c: Array, D: Array, Q: Array, G1: Array, H: Array, out: Array)
     """D W' = c [S (H - (H Q') Q) + (D G1') Q]."""
     S, _ = factor(D, frame=False)
     times(c * S, H, out)
-    out += times(c * (D @ G1.mT - times(S, H @ Q.mT)), Q)
+    out += times(c * (D @ G1.mT - times(S, H @ Q.mT)), Q)  # known part less what H has along Q
 
 
 def haar_back(c: Array, D: Array, Q: Array, F: Array, H: Array, out: Array) -> None:
@@ -159,7 +159,7 @@ def haar_back(c: Array, D: Array, Q: Array, F: Array, H: Array, out: Array) -> N
     D2 = times(-A, F)
     D2[..., :n_out] += D
     H = np.broadcast_to(H, (*D.shape[:-2], *H.shape[-2:])).copy()
-    H[..., :n_in] -= times(H[..., :n_in] @ Q.mT, Q)
+    H[..., :n_in] -= times(H[..., :n_in] @ Q.mT, Q)  # within the complement of Q
     _, E = factor(H)
     S, _ = factor(D2, frame=False, rank=E.shape[-2])
     out += times(c * S, E[..., :n_in])
@@ -185,10 +185,10 @@ def gram_root(R: Array) -> Root:
     """Cholesky's root for `factor`, of examples R, (..., batch, units)."""
     norms = np.sqrt(sum_of_squares(R))[..., None]
     unit = _unit(R, norms)
-    K = unit @ unit.mT
+    K = unit @ unit.mT  # examples of norm 1, so that no size hides a small one
     L = _cholesky(K.reshape(-1, *K.shape[-2:])).reshape(K.shape)
     poor = L.diagonal(axis1=-2, axis2=-1).min(axis=-1, initial=1) < PIVOT
-    L[poor] = np.eye(L.shape[-1])
+    L[poor] = np.eye(L.shape[-1])  # invertible until Householder's takes its place
     return Root(norms, L, poor)
 
 
@@ -221,7 +221,7 @@ def factor(
         if not frame:
             return T, None
         Q = R / np.where(T > 0, T, T.dtype.type(1))
-        Q[..., :1] += T == 0
+        Q[..., :1] += T == 0  # any unit vector serves a zero example
         return T, Q
     norms, L, poor = root or gram_root(R)
     m = min(batch, units)
@@ -249,7 +249,7 @@ def _cholesky(K: Array) -> Array:
     except np.linalg.LinAlgError:
         if len(K) == 1:
             return np.zeros_like(K)
-        half = len(K) // 2
+        half = len(K) // 2  # NumPy does not say which of a stack failed
         return np.concatenate([_cholesky(K[:half]), _cholesky(K[half:])])
 
 
@@ -265,7 +265,7 @@ def _householder(unit: Array, frame: bool, pivot: bool) -> tuple[Array, Array | 
     else:
         Q, right = np.linalg.qr(unit.mT) if frame else (None, np.linalg.qr(unit.mT, mode="r"))
         sign = np.copysign(1, right.diagonal(axis1=-2, axis2=-1))
-        T = right.mT * sign[..., None, :]
+        T = right.mT * sign[..., None, :]  # R_ii > 0 makes the factors unique
         if frame:
             rows = Q.mT * sign[..., None]
     return np.take_along_axis(T, _first_equal(unit), axis=-2), rows
@@ -329,6 +329,7 @@ def matrix_free(
     shape = (data.batch, first.width) if data.inputs is None else data.inputs.shape
     itemsize = np.dtype(first.dtype).itemsize
     row = len(nets) * shape[0] * max(shape[1], first.width) * itemsize
+    # Of the way up, kept by the walk.
     draws = max(net.depth for net in nets) * first.width * itemsize
     # Where all seeds are little, two threads would but wait for each other's turn in Python.
     threads = CORES if len(seeds) * row > THREAD_BYTES else 1

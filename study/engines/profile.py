@@ -91,7 +91,7 @@ def profile(
         layers = integer("layers", layers, 2)
     marches = _marches(nets, batch, engine, inputs, targets)
     for march in marches:
-        march.check_memory(len(seeds), layers)
+        march.check_memory(len(seeds), layers)  # of all, before the first is walked
 
     chosen = functools.partial(recorded_layers, layers=layers)
     parts: dict[tuple[int, int], dict] = {}
@@ -215,6 +215,7 @@ def _frame(nets: list[Network], seeds: list[int], parts: dict, engines: list[str
     for name in PROFILE_COLUMNS:
         if name in fields[0]:
             values = [field[name] for field in fields]
+            # NumPy's own strings are no pandas'.
             kind = object if isinstance(values[0], str) else None
             columns[name] = np.repeat(np.array(values, kind), counts)
         else:

@@ -44,7 +44,7 @@ def pullback(
     depths = np.asarray(depths)
     if np.any(np.diff(depths) > 0) or depths[-1] < 1:
         raise ValueError(f"depths = {depths}; allowed: at least 1, none above the one before")
-    counts = [int(np.sum(depths > k)) for k in range(depths[0])]
+    counts = [int(np.sum(depths > k)) for k in range(depths[0])]  # networks that have a layer k
     r = np.repeat(inputs[None], len(depths), axis=0)
     trace = []
     for k, count in enumerate(counts):

@@ -68,6 +68,7 @@ class Recorder:
         self.signal = Squares(depth + 1, trunks, batch)
         self.upstream = Squares(depth + 1, networks, batch)
         self.delta = Squares(depth, networks, batch)
+        # Of one example it is an outer product.
         self.gradient = Squares(depth if batch > 1 else 0, networks, 1)
         self.active = np.zeros((depth, trunks))  # share of units with phi'(z) > 0.01 of its maximum
 
@@ -210,7 +211,7 @@ def gradient_square(r: Scaled, delta: Scaled) -> Total:
     else:
         s = _over_pairs(r.mantissa, d, w)
         size = (size * w).sum(axis=-1) ** 2 / batch
-        explicit = size > CANCELLATION * s
+        explicit = size > CANCELLATION * s  # the examples' gradients cancel
         if d.dtype == np.float32 and explicit.any():
             # Float64 sums lose nothing of what is left.
             fine = (x[explicit].astype(np.float64) for x in (r.mantissa, d))

@@ -103,8 +103,8 @@ def dot(x, y, lanes):
         for lane in range(LANES):
             lanes[lane] += a[lane] * b[lane]
     for i in range(whole, x.size):
-        lanes[i - whole] += x[i] * y[i]
-    for half in (32, 16, 8, 4):
+        lanes[i - whole] += x[i] * y[i]  # fewer than LANES are left
+    for half in (32, 16, 8, 4):  # a tree, in the same order everywhere
         for lane in range(half):
             lanes[lane] += lanes[lane + half]
     return float(lanes[0] + lanes[2]) + float(lanes[1] + lanes[3])
@@ -132,11 +132,11 @@ def by_slopes(z, left, right, r):
 @kernel
 def chosen_way(e, biased, traits):
     """How phi is taken of a scale m 2^e, and whether the power of two is taken out; -1 if lost."""
-    if biased and e < 0:
+    if biased and e < 0:  # the bias is then the larger
         return PLAIN, False
-    if traits.scale_free:
+    if traits.scale_free:  # phi(2^e z) = 2^e phi(z)
         return PLAIN, True
-    if e > traits.limit:
+    if e > traits.limit:  # phi is its asymptote to rounding
         return ASYMPTOTE if traits.grows else -1, True
     if e < -traits.limit and traits.through_zero:
         return TANGENT, True
@@ -146,6 +146,7 @@ def chosen_way(e, biased, traits):
 @kernel
 def set_scale(k, trunk, traits, up):
     """The scale of z^(k+1), of |r^(k)|, and how phi is taken there."""
+    # z^(k+1) is normal with deviation c |r|.
     scale, e = math.frexp(up.c[min(k, 1), trunk] * math.sqrt(up.square[k, trunk]))
     e = e + up.power[k, trunk] if scale > 0 else 0
     way, apart = chosen_way(e, up.sigma_b[trunk] != 0, traits)
@@ -232,7 +233,7 @@ def passed_down(H, G, r, slope, k, trunk, traits, up, down, lanes):
     along, norm = dot(H, r, lanes), math.sqrt(up.square[k + 1, trunk])
     lost = False
     for j in down.members[down.first[trunk] : down.first[trunk + 1]]:
-        if down.phase[j] == PENDING:
+        if down.phase[j] == PENDING:  # the layer above has left its delta
             from_above(H, r, along, norm, j, k + 1, down, down.dr[j], lanes)
         if down.phase[j] != ABSENT:
             c = up.c[min(k, 1), trunk]
@@ -248,7 +249,7 @@ def from_above(H, r, along, norm, j, k, down, dr, lanes):
     of_r = dr.dtype.type(m * (u - along / norm) / norm if norm > 0 else 0)
     for i in range(dr.size):
         dr[i] = of_h * H[i] + of_r * r[i]
-    if norm == 0:
+    if norm == 0:  # of a dead layer Q is e_1
         dr[0] = m * u
     down.square[k, j], down.power[k, j] = dot(dr, dr, lanes), down.exponent[j]
 
@@ -258,11 +259,11 @@ def through_slope(slope, G, c, j, k, traits, down, lanes):
     """Equation (1) for network j, in place, and what the layer below needs; whether it is lost."""
     delta = down.dr[j]
     for i in range(delta.size):
-        delta[i] *= slope[i]
+        delta[i] *= slope[i]  # (1)
     square = dot(delta, delta, lanes)
     down.delta_square[k, j], down.delta_power[k, j] = square, down.exponent[j]
     size = math.sqrt(square)
-    m, e = math.frexp(c * size)
+    m, e = math.frexp(c * size)  # what (2) multiplies H and Q by
     down.m[j], down.u[j] = m, dot(delta, G, lanes) / size if size > 0 else 0.0
     down.exponent[j] += e
     down.phase[j] = PENDING

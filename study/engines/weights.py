@@ -88,7 +88,7 @@ class Unit:
         fan_in = self.n_in if k == 0 else self.width
         if self.law == "orthogonal":
             Q = gaussian.haar(self.key, k, fan_in, self.width, self.dtype)
-            Q *= self.dtype.type(math.sqrt(max(fan_in, self.width)))
+            Q *= self.dtype.type(math.sqrt(max(fan_in, self.width)))  # unit variance
             return Q
         draw = gaussian.fill_normal if self.law == "gaussian" else gaussian.fill_uniform
         return draw(self.key, k, np.empty((fan_in, self.width), self.dtype))
