@@ -15,23 +15,16 @@ import pandas as pd
 import study
 from study.core.backprop import forward
 from study.core.blocks import Dense
+from study.engines.arms import WIDTH, Arm, Task
 from study.engines.jacobian import Product
-from study.engines.training import (
-    Course,
-    drawn_batches,
-    gaussian_weights,
-    steps_to_goal,
-    train,
-)
-from study.engines.tuning import Tuned, tuned_over_seeds
+from study.engines.training import Course, steps_to_goal
 from study.runs.experiment import Experiment
-from study.sampling import digits, gaussian
 from study.statistics.claims import Claim, Estimate, above, median_interval, within
 from study.tools import Array
 
-INPUTS, WIDTH, BATCH, IMAGES = 49, 64, 32, 4000
+TASK = Task("isometry and learning", stream=2, side=7)
 SIGMA_W = {"linear": 1.0, "tanh": 1.0, "relu": 2**0.5}
-LAWS = ("gaussian", "orthogonal")
+LAWS = {"gaussian": "none", "orthogonal": "orthogonal"}
 FIRST_JUDGED = 100  # seeds below it choose the learning rates
 GOAL = 1.0  # nats
 WINDOW = 20  # steps over which a batch's loss is averaged
@@ -50,16 +43,9 @@ def cells(depths: list[int], steps: int, seeds: int) -> list[dict]:
     ]
 
 
-def start(activation: str, law: str, depth: int, seeds: Sequence[int]) -> list[Array]:
-    """Weights of a network a seed; the first and the last matrix are Gaussian in both laws."""
-    keys = [gaussian.key(seed, "isometry and learning") for seed in seeds]
-    widths = [INPUTS, *[WIDTH] * (depth - 1), 10]
-    weights = gaussian_weights(keys, widths, [SIGMA_W[activation]] * len(seeds), "float32")
-    if law == "orthogonal":
-        for k in range(1, depth - 1):
-            turns = np.stack([gaussian.haar(key, k, WIDTH, WIDTH) for key in keys])
-            weights[k] = (SIGMA_W[activation] * turns).astype(np.float32)
-    return weights
+def arm_of(activation: str, law: str, depth: int) -> Arm:
+    """One kind of network; the first and the last matrix are Gaussian in both laws."""
+    return Arm(activation, SIGMA_W[activation], depth, LAWS[law], "sgd", TASK)
 
 
 def kept_directions(weights: Sequence[Array], activation: str, x: Array) -> float:
@@ -74,33 +60,9 @@ def kept_directions(weights: Sequence[Array], activation: str, x: Array) -> floa
     return float(squares.sum() ** 2 / (squares**2).sum())
 
 
-class Arm:
-    """One kind of network on its task."""
-
-    def __init__(self, activation: str, law: str, depth: int):
-        self.kind = (activation, law, depth)
-        self.activations = [activation] * (depth - 1) + ["linear"]
-        data = digits.coarse(IMAGES)
-        self.images = data.images.astype(np.float32)
-        self.one_hot = np.eye(10, dtype=np.float32)[data.classes]
-
-    def course(self, seeds: Sequence[int], rates: Sequence[float], steps: int) -> Course:
-        """Train a network for each seed and rate, on batches that the seed names."""
-        return train(
-            start(*self.kind, seeds),
-            rates,
-            drawn_batches((self.images, self.one_hot), seeds, 2, steps, BATCH),
-            steps,
-            self.activations,
-        )
-
-    def tuned(self, seeds: Sequence[int], few: int, many: int) -> Tuned:
-        """The rate at which the median seed's mean loss on the whole way is lowest."""
-
-        def losses(seeds: Sequence[int], rates: Array, steps: int) -> Array:
-            return self.course(seeds, rates, steps).losses.mean(axis=0)
-
-        return tuned_over_seeds(losses, seeds, few, many)
+def whole_loss(course: Course) -> Array:
+    """The mean on the whole way."""
+    return course.losses.mean(axis=0)
 
 
 def measure(
@@ -112,12 +74,13 @@ def measure(
     many: int,
     tuning_seeds: list[int],
     seeds: list[int],
+    near: float | None = None,
 ) -> dict[str, pd.DataFrame]:
     """One kind of network: its rate tuned, then its seeds trained; a row a seed."""
-    arm = Arm(activation, weights, depth)
-    tuned = arm.tuned(tuning_seeds, few, many)
+    arm = arm_of(activation, weights, depth)
+    tuned = arm.tuned(tuning_seeds, few, many, near, whole_loss)
     course = arm.course(seeds, [tuned.rate] * len(seeds), steps)
-    begun = start(activation, weights, depth, seeds)
+    begun, _ = arm.start(seeds)
     image = arm.images[:1].astype(float)
     kept = [kept_directions([W[i] for W in begun], activation, image) for i in range(len(seeds))]
     rows = {
@@ -146,7 +109,7 @@ def apart(ours: pd.Series, theirs: pd.Series) -> Estimate:
     """The median over seeds of a ratio of steps, log10; 0 where neither came to the goal."""
     with np.errstate(invalid="ignore"):
         ratio = (ours - theirs).where(np.isfinite(ours) | np.isfinite(theirs), 0.0)
-    return median_interval(ratio)
+    return median_interval(ratio.dropna())
 
 
 def gained(tables: dict[str, pd.DataFrame], activation: str) -> Estimate:

@@ -76,9 +76,8 @@ def median_of(values: pd.Series, *arms_behind: pd.DataFrame) -> Estimate:
     learned = np.isfinite(of_all.steps_to_goal.where(of_all.status == "ok", np.inf)).mean()
     for rows in arms_behind:
         values = values[rows.status.reindex(values.index) == "ok"]
-    if not len(values):
-        return Estimate(np.nan, np.nan, np.nan, 0, 0.0)
-    return replace(median_interval(values), learned=float(learned))
+    found = median_interval(values)
+    return replace(found, learned=min(found.learned, float(learned)))
 
 
 def grown(tables: dict, optimiser: str, start: str) -> Estimate:

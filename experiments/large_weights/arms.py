@@ -12,20 +12,13 @@ import numpy as np
 import pandas as pd
 
 from study import theory
-from study.engines.arms import GOAL
-from study.engines.training import (
-    WINDOW,
-    Course,
-    drawn_batches,
-    gaussian_weights,
-    steps_to_goal,
-    train,
-)
-from study.engines.tuning import Tuned, tuned_over_seeds
-from study.sampling import digits, gaussian
+from study.engines import arms
+from study.engines.arms import GOAL, Task, last_loss
+from study.engines.training import WINDOW, Course, steps_to_goal
 from study.tools import Array
 
-SIDE, WIDTH, DEPTH, BATCH, TRAIN = 14, 64, 5, 32, 4000
+DEPTH = 5
+TASK = Task("large weights", stream=3, side=14)
 CRITICAL = {n: round(theory.critical_sigma_w(n), 9) for n in ("relu", "sigmoid", "tanh")}
 OPTIMISERS = ("sgd", "momentum", "adam")
 STARTS = {
@@ -45,7 +38,8 @@ COLUMNS = {
     "status": "ok; dead: no gradient reaches the first layer's weights; diverged: loss or gradient "
     "were no longer finite [-]",
     "accuracy": "share of 1,000 held-out digits told right after training [1]",
-    "train_loss": f"cross-entropy, mean over the last {WINDOW} batches [nat]",
+    "train_loss": f"cross-entropy, mean over the last {WINDOW} batches; inf where it diverged "
+    "[nat]",
     "earlier_loss": "the same, half the training before [nat]",
     "steps_to_goal": f"steps until the mean loss of {WINDOW} batches was {GOAL} nats or less; inf "
     "if never [steps]",
@@ -54,54 +48,21 @@ COLUMNS = {
 } | {
     f"log10_growth_{k}": f"‖W^({k})‖ over what it was before training [log10]" for k in range(DEPTH)
 }
-"""Columns of `outcomes`; numbers of a run that diverged are nan, but for steps_to_goal."""
+"""Columns of `outcomes`; numbers of a run that diverged are nan but losses and steps, inf."""
 
 
-class Arm:
-    """One kind of network on its task."""
+class Arm(arms.Arm):
+    """One kind of network, from a start."""
 
     def __init__(self, activation: str, optimiser: str, start: str):
+        super().__init__(activation, CRITICAL[activation], DEPTH, "none", optimiser, TASK)
         self.kind = dict(zip(KINDS, (activation, optimiser, start), strict=True))
-        self.activations = [activation] * (DEPTH - 1) + ["linear"]
-        data = digits.coarse(TRAIN + 1000, SIDE)
-        self.images = data.images.astype(np.float32)
-        self.one_hot = np.eye(10, dtype=np.float32)[data.classes]
-        self.held_out = (self.images[TRAIN:], data.classes[TRAIN:])
 
-    def begin(self, seeds: Sequence[int]) -> list[Array]:
-        """Weights of a network a seed."""
-        keys = [gaussian.key(seed, "large weights") for seed in seeds]
-        widths = [SIDE**2, *[WIDTH] * (DEPTH - 1), 10]
-        scale = CRITICAL[self.kind["activation"]]
-        drawn = gaussian_weights(keys, widths, [scale] * len(seeds), "float32")
+    def start(self, seeds: Sequence[int]) -> tuple[list[Array], Array]:
+        """Weights of a network a seed, times the factors of the layers."""
+        drawn, scale = super().start(seeds)
         factors = STARTS[self.kind["start"]]
-        return [np.float32(factor) * W for factor, W in zip(factors, drawn, strict=True)]
-
-    def course(self, seeds: Sequence[int], rates: Sequence[float], steps: int, **seen) -> Course:
-        """Train a network for each seed and rate, on batches that the seed names."""
-        return train(
-            self.begin(seeds),
-            rates,
-            drawn_batches((self.images[:TRAIN], self.one_hot[:TRAIN]), seeds, 3, steps, BATCH),
-            steps,
-            self.activations,
-            optimiser=self.kind["optimiser"],
-            held_out=self.held_out,
-            **seen,
-        )
-
-    def tuned(self, seeds: Sequence[int], few: int, many: int) -> Tuned:
-        """The rate at which the median seed's loss is lowest."""
-
-        def losses(seeds: Sequence[int], rates: Array, steps: int) -> Array:
-            return last_loss(self.course(seeds, rates, steps).losses)
-
-        return tuned_over_seeds(losses, seeds, few, many)
-
-
-def last_loss(losses: Array) -> Array:
-    """Mean loss of the last `WINDOW` batches, (networks,); nan where a network diverged."""
-    return losses[-WINDOW:].mean(axis=0)
+        return [np.float32(factor) * W for factor, W in zip(factors, drawn, strict=True)], scale
 
 
 def of_layers(course: Course, step: int, column: str) -> pd.DataFrame:
@@ -112,13 +73,19 @@ def of_layers(course: Course, step: int, column: str) -> pd.DataFrame:
 
 
 def outcomes(
-    arm: Arm, steps: int, few: int, many: int, tuning_seeds: list[int], seeds: list[int]
+    arm: Arm,
+    steps: int,
+    few: int,
+    many: int,
+    tuning_seeds: list[int],
+    seeds: list[int],
+    near: float | None = None,
 ) -> dict[str, pd.DataFrame]:
     """Tune an arm and train its seeds: ``runs``, a row a seed; ``course``, their norms on the way.
 
     Columns: `COLUMNS`.
     """
-    tuned = arm.tuned(tuning_seeds, few, many)
+    tuned = arm.tuned(tuning_seeds, few, many, near)
     shown = sorted({0, *np.geomspace(10, steps, 6).astype(int).tolist()})
     course = arm.course(seeds, [tuned.rate] * len(seeds), steps, logged=shown, layered=[0, steps])
     log = course.log[course.log.step.isin(shown) & course.log.loss.notna()]
@@ -136,8 +103,8 @@ def outcomes(
             "enclosed": tuned.enclosed,
             "status": course.networks.status.mask(is_dead, "dead"),
             "accuracy": last.accuracy,
-            "train_loss": last_loss(course.losses),
-            "earlier_loss": last_loss(course.losses[: steps // 2]),
+            "train_loss": last_loss(course),
+            "earlier_loss": last_loss(course, steps // 2),
             "steps_to_goal": steps_to_goal(course.losses, GOAL),
             "log10_growth": last.log10_growth,
         }

@@ -32,11 +32,11 @@ SHOWN = 100  # layers of the networks in the figure
 RECORDED = 13  # layers of a network that are kept
 FIRST_JUDGED = 400  # seeds below it choose the learning rates
 ARMS = {
-    "relu": [(HE, False), (1.0, True), (1.0, False)],
-    "sigmoid": [(CRITICAL["sigmoid"], False), (1.0, True), (1.0, False)],
-    "tanh": [(1.0, False), (1.0, True)],
+    "relu": [(HE, "as drawn"), (1.0, "rescaled"), (1.0, "as drawn")],
+    "sigmoid": [(CRITICAL["sigmoid"], "as drawn"), (1.0, "rescaled"), (1.0, "as drawn")],
+    "tanh": [(1.0, "as drawn"), (1.0, "rescaled")],
 }
-"""sigma_w of what is trained, and whether outputs are rescaled; tanh's critical scale is 1."""
+"""sigma_w of what is trained, and its output; tanh's critical scale is 1."""
 DEEPEST = 80
 """Layers at which those arms are trained of which shallower networks learn."""
 DEEP_ARMS = {"relu": ARMS["relu"][:2], "sigmoid": ARMS["sigmoid"][:1], "tanh": ARMS["tanh"][:1]}
@@ -54,11 +54,11 @@ def cells(
     task["seeds"] = [*range(FIRST_JUDGED, FIRST_JUDGED + trained_seeds)]
     arms = [
         {"table": "trained", "activation": name, "depth": depth, "sigma_w": sigma_w}
-        | {"is_rescaled": is_rescaled}
+        | {"output": output}
         | task
         for depth in trained_depths[::-1]  # those that take longest first
         for name in ACTIVATIONS
-        for sigma_w, is_rescaled in (DEEP_ARMS if depth == DEEPEST else ARMS)[name]
+        for sigma_w, output in (DEEP_ARMS if depth == DEEPEST else ARMS)[name]
     ]
     return before + arms
 
@@ -78,19 +78,11 @@ def measure_levels(activation: str, seeds: list[int], depths: list[int]) -> dict
 
 
 def measure_trained(
-    activation: str,
-    sigma_w: float,
-    is_rescaled: bool,
-    depth: int,
-    steps: int,
-    few: int,
-    many: int,
-    tuning_seeds: list[int],
-    seeds: list[int],
+    activation: str, sigma_w: float, output: str, depth: int, **task
 ) -> dict[str, pd.DataFrame]:
     """One kind of network: its rate tuned, then its seeds trained."""
-    arm = Arm(activation, sigma_w, depth, "output rescaled" if is_rescaled else "none")
-    return {"trained": trained.outcomes(arm, steps, few, many, tuning_seeds, seeds)}
+    remedy = {"as drawn": "none", "rescaled": "output rescaled"}[output]
+    return {"trained": trained.outcomes(Arm(activation, sigma_w, depth, remedy), **task)}
 
 
 def level(tables: dict, column: str, activation: str, depth: int = SHOWN) -> Estimate:
@@ -120,9 +112,7 @@ def accuracy(
 def better(tables: dict, depth: int, ours: dict, theirs: dict) -> Estimate:
     """Accuracy of an arm less another's, by seed."""
     difference = accuracy(tables, depth=depth, **ours) - accuracy(tables, depth=depth, **theirs)
-    if not len(difference):
-        return Estimate(np.nan, np.nan, np.nan, 0, 0.0)
-    return median_interval(difference)
+    return median_interval(difference.dropna())
 
 
 def beside_their_own(df: pd.DataFrame) -> pd.DataFrame:

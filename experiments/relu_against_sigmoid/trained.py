@@ -34,10 +34,16 @@ COLUMNS = {
 
 
 def outcomes(
-    arm: Arm, steps: int, few: int, many: int, tuning_seeds: list[int], seeds: list[int]
+    arm: Arm,
+    steps: int,
+    few: int,
+    many: int,
+    tuning_seeds: list[int],
+    seeds: list[int],
+    near: float | None = None,
 ) -> pd.DataFrame:
     """Tune an arm, train its seeds at that rate, and say what became of them: a row a seed."""
-    tuned = arm.tuned(tuning_seeds, few, many)
+    tuned = arm.tuned(tuning_seeds, few, many, near)
     course = arm.course(seeds, [tuned.rate] * len(seeds), steps, layered=[0, steps])
     hidden = course.layers[course.layers.layer < max(1, arm.depth - 1)]
     spread = hidden.groupby(["step", "network"]).log10_grad_norm.agg(_spread)

@@ -6,6 +6,7 @@ learned stops. All have one budget. A cell is one arm, of some minutes at most, 
 is killed loses no more.
 """
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -86,18 +87,14 @@ def quicker(tables: dict, depth: int) -> Estimate:
     relu, tanh = (arm(tables, name, depth).steps_to_goal for name in ("relu", "tanh"))
     learned = float(np.isfinite(relu + tanh).mean())
     ratio = np.log10(relu / tanh)[np.isfinite(relu + tanh)]
-    if not len(ratio):
-        return Estimate(np.nan, -np.inf, np.inf, len(relu), learned)
-    found = median_interval(ratio)
-    return Estimate(found.value, found.low, found.high, found.n, learned)
+    return replace(median_interval(ratio), learned=learned)
 
 
 def dead_after(tables: dict, **which) -> Estimate:
     """Share of units that no image activates after training, median over seeds."""
     rows = arm(tables, **which)
-    found = median_interval(rows.dead_after)
     learned = float((rows.outcome == "learned").mean())
-    return Estimate(found.value, found.low, found.high, found.n, learned)
+    return replace(median_interval(rows.dead_after), learned=learned)
 
 
 def held(course: pd.DataFrame) -> pd.DataFrame:

@@ -60,6 +60,7 @@ def measure(
     tuning_seeds: list[int],
     seeds: list[int],
     is_followed: bool,
+    near: float | None = None,
 ) -> dict[str, pd.DataFrame]:
     """Tune an arm and train its seeds; where it is followed, with what was seen on the way.
 
@@ -67,7 +68,7 @@ def measure(
     at the end.
     """
     arm = Arm(activation, sigma_w, depth, remedy)
-    tuned = arm.tuned(tuning_seeds, few, many)
+    tuned = arm.tuned(tuning_seeds, few, many, near)
     course = arm.course(
         seeds,
         [tuned.rate] * len(seeds),

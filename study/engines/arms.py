@@ -1,14 +1,14 @@
 """Arms of a comparison by training: one kind of network that learns to tell MNIST digits.
 
-Networks of one width in float32, no biases, softmax and cross-entropy, batches of 32, momentum 0.9.
-An arm's learning rate is tuned on seeds of its own; other seeds are judged.
+Networks of one width in float32, no biases, softmax and cross-entropy, batches of 32. An arm's
+learning rate is tuned on seeds of its own; other seeds are judged.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -37,6 +37,20 @@ REMEDIES = ("none", "output rescaled", "layers rescaled", "orthogonal", "residua
 """What is done to a network beside sigma_w; see `Arm`."""
 
 
+class Task(NamedTuple):
+    """What all arms of a comparison learn, and whence their chances come."""
+
+    name: str = "training"
+    """Of the random weights."""
+    stream: int = 1
+    """Of the random batches."""
+    side: int = 28
+    """Pixels across an image."""
+
+
+WHOLE_DIGITS = Task()
+
+
 class Arm:
     """One kind of network: what all its seeds share.
 
@@ -49,22 +63,35 @@ class Arm:
         (Mishkin & Matas 2016); orthogonal: Haar weights of that sigma_w; residual: r + alpha phi(r
         W) V with alpha = 1/sqrt(number of blocks), of sigma_w both; BatchNorm or LayerNorm, without
         gain or shift, of every hidden layer
+    optimiser : see `train`
+    task : what is learned
     """
 
-    def __init__(self, activation: str, sigma_w: float, depth: int, remedy: str = "none"):
+    def __init__(
+        self,
+        activation: str,
+        sigma_w: float,
+        depth: int,
+        remedy: str = "none",
+        optimiser: str = "momentum",
+        task: Task = WHOLE_DIGITS,
+    ):
         self.activation = activation
         self.sigma_w = sigma_w
         self.depth = depth
         self.remedy = one_of("remedy", remedy, REMEDIES)
         self.kinds = [activation] * (depth - 1) + ["linear"]
-        data = digits.digits()
+        self.optimiser = optimiser
+        self.task = task
+        count = TRAIN + HELD_OUT
+        data = digits.digits() if task.side == 28 else digits.coarse(count, task.side)
         self.images = data.images.astype(np.float32)
         self.classes = data.classes
         self.one_hot = np.eye(10, dtype=np.float32)[data.classes]
 
     def start(self, seeds: Sequence[int]) -> tuple[list[Array], Array]:
         """Weights of a network a seed, and by how much their outputs were rescaled."""
-        keys = [gaussian.key(seed, "training") for seed in seeds]
+        keys = [gaussian.key(seed, self.task.name) for seed in seeds]
         widths = [self.images.shape[1], *[WIDTH] * (self.depth - 1), 10]
         weights = gaussian_weights(keys, widths, [self.sigma_w] * len(seeds), "float32")
         scale = np.ones(len(seeds), np.float32)
@@ -118,26 +145,35 @@ class Arm:
         """Train a network for each seed and rate, on batches that the seed names; see `train`."""
         weights, _ = self.start(seeds)
         held_out = slice(TRAIN, TRAIN + HELD_OUT)
+        data = self.images[:TRAIN], self.one_hot[:TRAIN]
         return train(
             weights,
             rates,
-            drawn_batches((self.images[:TRAIN], self.one_hot[:TRAIN]), seeds, 1, steps, BATCH),
+            drawn_batches(data, seeds, self.task.stream, steps, BATCH),
             steps,
             self.kinds,
-            optimiser="momentum",
+            optimiser=self.optimiser,
             held_out=(self.images[held_out], self.classes[held_out]),
             logged=[*logged, steps],
             build=self.layers if self.remedy in (*NORMALISED, "residual") else None,
             **how,
         )
 
-    def tuned(self, seeds: Sequence[int], few: int, many: int) -> Tuned:
-        """The rate at which the median seed's loss is lowest."""
+    def tuned(
+        self,
+        seeds: Sequence[int],
+        few: int,
+        many: int,
+        near: float | None = None,
+        loss: Callable[[Course], Array] | None = None,
+    ) -> Tuned:
+        """The rate at which the median seed's loss is lowest, by default `last_loss`."""
+        of_course = loss or last_loss
 
         def losses(seeds: Sequence[int], rates: Array, steps: int) -> Array:
-            return last_loss(self.course(seeds, rates, steps))
+            return of_course(self.course(seeds, rates, steps))
 
-        return tuned_over_seeds(losses, seeds, few, many)
+        return tuned_over_seeds(losses, seeds, few, many, near)
 
     @np.errstate(all="ignore")  # weights of a run that diverged
     def dead(self, weights: Sequence[Array]) -> Array:

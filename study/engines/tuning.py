@@ -20,6 +20,8 @@ HALF_DECADES = range(-8, 1)
 LIMITS = (-40, 40)
 """Half decades beyond which no rate is tried, 1e-20 and 1e20."""
 FINALISTS = 3
+NEAR = 10 ** np.array([-0.5, -0.25, 0.0, 0.25, 0.5])
+"""Shares of a rate that was found before, which are tried once more."""
 
 
 class Tuned(NamedTuple):
@@ -74,16 +76,23 @@ def tuned_rate(losses: Callable[[Array, int], Sequence[float]], few: int, many: 
 
 
 def tuned_over_seeds(
-    losses: Callable[[Sequence[int], Array, int], Array], seeds: Sequence[int], few: int, many: int
+    losses: Callable[[Sequence[int], Array, int], Array],
+    seeds: Sequence[int],
+    few: int,
+    many: int,
+    near: float | None = None,
 ) -> Tuned:
     """The rate at which the median seed's loss is lowest; see `tuned_rate`.
 
     ``losses(seeds, rates, steps)`` trains a network for each seed and rate, side by side, and gives
-    the loss of each; nan or inf where it diverged.
+    the loss of each; nan or inf where it diverged. ``near`` is a rate that was found before: only
+    it and others about it are tried, a quarter decade apart.
 
     >>> error = lambda seeds, rates, steps: np.subtract(seeds, rates) ** 2
     >>> tuned_over_seeds(error, [1, 1], few=1, many=2).rate
     1.0
+    >>> round(tuned_over_seeds(error, [1, 1], few=1, many=2, near=0.5).rate, 3)
+    0.889
     """
 
     def medians(rates: Array, steps: int) -> Array:
@@ -91,7 +100,13 @@ def tuned_over_seeds(
         of_runs = np.nan_to_num(of_runs, nan=np.inf, posinf=np.inf)
         return np.median(of_runs.reshape(len(rates), len(seeds)), axis=1)
 
-    return tuned_rate(medians, few, many)
+    if near is None:
+        return tuned_rate(medians, few, many)
+    rates = near * NEAR
+    last = dict(zip(rates.tolist(), medians(rates, many).tolist(), strict=True))
+    best = min(last, key=last.__getitem__)
+    enclosed = rates[0] < best < rates[-1] and math.isfinite(last[best])
+    return Tuned(best, last[best], enclosed, last)
 
 
 def _beyond(tried: dict[int, float]) -> int | None:

@@ -218,13 +218,16 @@ class Claim:
 def median_interval(values: np.ndarray, level: float | None = None) -> Estimate:
     """The median of independent values and its order-statistic interval; see `median_rank`.
 
-    ``level`` is by default what is asked for (`confidence`).
+    ``level`` is by default what is asked for (`confidence`). Of no values nothing is said, as of
+    networks that did not train.
 
     >>> median_interval(np.arange(1.0, 21.0))
     Estimate(value=10.5, low=6.0, high=15.0, n=20, learned=1.0)
     """
     ordered = np.sort(np.asarray(values, np.float64))
     n = len(ordered)
+    if n == 0:
+        return Estimate(math.nan, math.nan, math.nan, 0, learned=0.0)
     k = int(median_rank(n, confidence() if level is None else level))
     return Estimate(float(np.median(ordered)), float(ordered[k - 1]), float(ordered[n - k]), n)
 

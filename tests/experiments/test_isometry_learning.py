@@ -16,8 +16,8 @@ FUNCTIONS = {
 
 @pytest.mark.parametrize("activation", FUNCTIONS)
 def test_kept_directions_are_those_of_the_jacobian(activation):
-    weights = [W[0].astype(float) for W in learning.start(activation, "gaussian", 4, [3])]
-    x = np.random.default_rng(0).normal(size=(1, learning.INPUTS))
+    weights = [W[0].astype(float) for W in learning.arm_of(activation, "gaussian", 4).start([3])[0]]
+    x = np.random.default_rng(0).normal(size=(1, learning.TASK.side**2))
     phi, slope = FUNCTIONS[activation]
     r = phi(x @ weights[0])
     jacobian = np.eye(learning.WIDTH)
@@ -31,10 +31,10 @@ def test_kept_directions_are_those_of_the_jacobian(activation):
 
 
 def test_orthogonal_linear_networks_keep_all_directions_and_only_square_matrices_differ():
-    ours, theirs = (learning.start("linear", law, 6, [0, 1]) for law in learning.LAWS)
+    ours, theirs = (learning.arm_of("linear", law, 6).start([0, 1])[0] for law in learning.LAWS)
     for k in (0, -1):
         assert np.array_equal(ours[k], theirs[k])
-    x = np.ones((1, learning.INPUTS))
+    x = np.ones((1, learning.TASK.side**2))
     for i in range(2):
         kept = learning.kept_directions([W[i] for W in theirs], "linear", x)
         assert kept == pytest.approx(learning.WIDTH, rel=1e-5)

@@ -15,8 +15,8 @@ from study.core.blocks import Dense
 
 def outputs(activation, start):
     arm = arms.Arm(activation, "sgd", start)
-    weights = arm.begin([5])
-    layers = [Dense(W, kind) for W, kind in zip(weights, arm.activations, strict=True)]
+    weights, _ = arm.start([5])
+    layers = [Dense(W, kind) for W, kind in zip(weights, arm.kinds, strict=True)]
     return forward(layers, arm.images[:20])[1], weights
 
 
@@ -45,19 +45,19 @@ def test_balance_is_left_by_descent_in_proportion_to_its_rate_and_by_sigmoid_any
 
 def test_a_dead_and_a_diverged_run_are_no_numbers_of_others():
     arm = arms.Arm("relu", "sgd", "critical")
-    start = arm.begin
-    arm.begin = lambda seeds: [W if k else -np.abs(W) for k, W in enumerate(start(seeds))]
+    start = arm.start
+    arm.start = lambda seeds: ([W if k else -np.abs(W) for k, W in enumerate(start(seeds)[0])], 1)
     arm.rate = lambda *_: (0.01, True)
     task = {"few": 1, "many": 1, "tuning_seeds": [0], "seeds": [7, 8]}
     runs = arms.outcomes(arm, 60, **task)["runs"]  # no pixel is negative: no unit is ever on
     assert runs.status.tolist() == ["dead", "dead"]
     assert runs.log10_growth.abs().max() == 0
-    arm.begin = start
+    arm.start = start
     arm.rate = lambda *_: (1e9, False)
     runs = arms.outcomes(arm, 60, **task)["runs"]
     assert runs.status.tolist() == ["diverged", "diverged"]
-    assert runs[["accuracy", "train_loss", "log10_growth", "log10_growth_0"]].isna().all(axis=None)
-    assert np.isinf(runs.steps_to_goal).all()
+    assert runs[["accuracy", "log10_growth", "log10_growth_0"]].isna().all(axis=None)
+    assert np.isinf(runs[["train_loss", "steps_to_goal"]]).all(axis=None)
 
 
 def planted(growth, accuracy, unbalanced, grown):

@@ -82,7 +82,7 @@ def trained_table(accuracy):
     cells = [c for c in relu_against_sigmoid.experiment.grid["paper"] if c["table"] == "trained"]
     rows = [
         {"activation": c["activation"], "depth": c["depth"], "sigma_w": c["sigma_w"], "seed": seed}
-        | {"output": "rescaled" if c["is_rescaled"] else "as drawn"}
+        | {"output": c["output"]}
         for c in cells
         for seed in c["seeds"]
     ]

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from study.statistics import estimators
-from study.statistics.claims import median_interval
+from study.statistics.claims import below, median_interval, verdict
 
 
 def by_seed(values):
@@ -21,6 +21,12 @@ def test_the_interval_of_the_median_is_scipys_and_below_six_values_the_range(cou
     expected = scipys if count > 5 else (values.min(), values.max())
     assert (found.low, found.high) == tuple(expected)
     assert found.value == np.median(values)
+
+
+def test_of_no_values_nothing_is_said_and_of_nan_values_neither():
+    assert verdict(median_interval([]), below(0)) == "did not train"
+    with pytest.raises(ValueError, match="estimate"):
+        median_interval([1.0, np.nan])
 
 
 def test_medians_are_those_of_each_group():

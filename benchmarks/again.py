@@ -1,0 +1,119 @@
+"""Every verdict on trained networks once more: twice the steps, rates a quarter decade apart.
+
+Of the tables in results/ those arms are trained again without which a verdict would not be what it
+is, each with twice the steps and at the best of five rates about the one that it had. The verdicts
+of both, side by side, become results/again/again.csv. An arm that is done is not done again.
+
+    python -m benchmarks.again [training | relu_against_sigmoid | large_weights | isometry_learning]
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from study.records import tables as records
+from study.records.disk import make_folder
+from study.runs.experiment import Experiment, load
+from study.statistics.claims import judge_all
+
+NAMES = ("training", "relu_against_sigmoid", "isometry_learning", "large_weights")
+WORKERS = 2
+Tables = dict[str, pd.DataFrame]
+COLUMNS = {
+    "experiment": "which experiment's claim [-]",
+    "claim": "its short name [-]",
+    "steps": "steps that the networks may take the second time [steps]",
+    "verdict": "verdict with half of them [-]",
+    "estimate": "estimate then [as the statement says]",
+    "verdict_again": "verdict with twice the steps and rates a quarter decade apart [-]",
+    "estimate_again": "estimate then [as the statement says]",
+    "stood": "whether the verdict is the same [-]",
+}
+
+
+def trained_table(tables: Tables) -> str:
+    """The table whose rows are trained networks."""
+    return next(name for name, table in tables.items() if {"rate", "enclosed"} <= {*table})
+
+
+def is_of(cell: dict, rows: pd.DataFrame) -> pd.Series:
+    """Which rows are a cell's."""
+    keys = [key for key in cell if key in rows and key != "steps" and np.isscalar(cell[key])]
+    return (rows[keys] == pd.Series(cell)[keys]).all(axis=1)
+
+
+def estimates(experiment: Experiment, tables: Tables) -> list[str]:
+    """What the claims come to, as texts, in which NaN is NaN."""
+    return [str(claim.judge(tables)) for claim in experiment.claims]
+
+
+def deciding(experiment: Experiment, tables: Tables) -> Iterator[dict]:
+    """The cells without which some estimate would be another, told the rate that they had."""
+    whole = estimates(experiment, tables)
+    name = trained_table(tables)
+    for cell in experiment.grid["paper"]:
+        is_own = is_of(cell, tables[name])
+        if "tuning_seeds" not in cell or not is_own.any():
+            continue
+        if estimates(experiment, tables | {name: tables[name][~is_own]}) != whole:
+            yield cell | {"near": float(tables[name].rate[is_own].iloc[0])}
+
+
+def again(name: str, cell: dict) -> Tables:
+    """A cell's tables, of twice the steps."""
+    longer = {key: 2 * cell[key] for key in ("steps", "few", "many")}
+    return load(name).measure(**cell | longer)
+
+
+def compared(name: str, tables: Tables) -> pd.DataFrame:
+    """The verdicts of an experiment before and after, where something was trained again."""
+    experiment = load(name)
+    cells = [*deciding(experiment, tables)]
+    table = trained_table(tables)
+    rows = tables[table]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(WORKERS, mp_context=context) as pool:
+        jobs = {pool.submit(again, name, cell): cell for cell in cells}
+        for count, job in enumerate(as_completed(jobs), start=1):
+            others = rows[~is_of(jobs[job], rows)]
+            rows = pd.concat([others, job.result()[table]], ignore_index=True)
+            print(f"{name}: {count} of {len(cells)} arms", flush=True)
+    before, after = (
+        judge_all(experiment, tables | {table: some}) for some in (tables[table], rows)
+    )
+    pairs = zip(
+        estimates(experiment, tables),
+        estimates(experiment, tables | {table: rows[:0]}),
+        strict=True,
+    )
+    compared = before[["experiment", "claim", "verdict", "estimate"]].assign(
+        steps=2 * cells[0]["steps"],
+        verdict_again=after.verdict,
+        estimate_again=after.estimate,
+        stood=before.verdict == after.verdict,
+    )
+    return compared.loc[[with_rows != without for with_rows, without in pairs], [*COLUMNS]]
+
+
+def main(names: Sequence[str], results: Path = Path("results")) -> None:
+    """Compare some experiments, and keep what was found of the others before."""
+    path = results / "again" / "again.csv"
+    make_folder(path.parent)
+    for name in names or NAMES:
+        paths = {*(results / name).glob("*.csv")} - {results / name / "data_dictionary.csv"}
+        rows = compared(name, {made.stem: records.read_table(made) for made in sorted(paths)})
+        if path.exists():
+            others = records.read_table(path)
+            rows = pd.concat([others[others.experiment != name], rows], ignore_index=True)
+        records.write_described(path, rows, COLUMNS, {"versions": [records.versions()]})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
