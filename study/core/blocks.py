@@ -1,6 +1,7 @@
-"""Layers on numbers: dense, normalised over the batch or over the units, residual, attention.
+"""Layers on numbers: dense, convolutional, normalised, residual, attention.
 
     Dense         r -> phi(r W + b)
+    Circular      r -> phi([r_(p-1), r_p, r_(p+1)] W + b) at each position p of a circle
     Normalised    r -> phi(norm(r W)),   norm(z) = (z - mean z) / std z
     LayerNorm     r -> gain norm(r), over the units
     Residual      r -> r + branch(r)
@@ -66,6 +67,26 @@ class Dense:
 
     def _scaled(self, z: Numbers) -> Numbers:
         return z if self.scale is None else z * np.asarray(self.scale, z.dtype)
+
+
+class Circular(Dense):
+    """A convolution along a circle of positions: r is (..., positions, channels).
+
+    W is (..., taps x channels, n_out), tap by tap: position p sees p - taps // 2 first.
+    """
+
+    def __init__(self, W: Numbers, activation: str | Activation | Callable, taps: int, **more):
+        super().__init__(W, activation, **more)
+        self.offsets = np.arange(taps) - taps // 2
+
+    def up(self, r: Array) -> Array:
+        seen = [np.roll(r, -offset, axis=-2) for offset in self.offsets]
+        return super().up(np.concatenate(seen, axis=-1))
+
+    def down(self, delta: Array, r: Array, z: Array) -> Array:
+        seen = np.split(super().down(delta, r, z), len(self.offsets), axis=-1)
+        pairs = zip(self.offsets, seen, strict=True)
+        return sum(np.roll(part, offset, axis=-2) for offset, part in pairs)
 
 
 class Linear(Dense):

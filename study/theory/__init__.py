@@ -14,6 +14,7 @@ from study.theory import (
     fluctuations,
     gradient_norms,
     moments,
+    recurrent,
     shaped,
     spectra,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "gradient_norms",
     "mean_field",
     "moments",
+    "recurrent",
     "shaped",
     "spectra",
     "trajectory",
