@@ -13,13 +13,13 @@ from importlib import resources
 
 import pandas as pd
 
-from experiments.laws import blocks, finite_width, jacobians, mean_field, precision
+from experiments.laws import attention, blocks, finite_width, jacobians, mean_field, precision
 from experiments.laws.figure import figure
 from experiments.laws.law import COLUMNS, ESTIMATES, TABLE, critical_score
 from experiments.laws.page import page
 from study.runs.experiment import Experiment
 
-_GROUPS = (finite_width, mean_field, jacobians, blocks, precision)
+_GROUPS = (finite_width, mean_field, jacobians, blocks, precision, attention)
 LAWS = {name: law for group in _GROUPS for name, law in group.LAWS.items()}
 
 TEXTS = tomllib.loads(resources.files(__name__).joinpath("laws.toml").read_text("utf-8"))
