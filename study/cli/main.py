@@ -207,7 +207,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def interrupt(*_: object) -> NoReturn:
         for number in (signal.SIGINT, signal.SIGTERM):  # a second one must not stop the clean-up
             signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt  # unwinds every context: workers, locks, temporary files
 
     # SIGTERM ends a run as Ctrl-C does: workers stopped, no file half written.
     before = {n: signal.signal(n, interrupt) for n in (signal.SIGINT, signal.SIGTERM)}

@@ -44,6 +44,7 @@ def gained(net: dict, depths: np.ndarray) -> np.ndarray:
     activation, sigma_w, sigma_b = net["activation"], net["sigma_w"], net["sigma_b"]
     if activation in ("relu", "linear") and sigma_b == 0:
         return gradient_decades(activation, sigma_w, depths[-1], net["width"], depths)
+    # Of the squared norm, layer by layer.
     chi = trajectory(activation, sigma_w, sigma_b, int(depths[-1])).chi
     return np.cumsum(0.5 * np.log10(chi))[depths - 1]
 
@@ -53,5 +54,5 @@ def factors(net: dict) -> dict:
     layers = places(0, net["depth"] - 1)
     network = [net[name] for name in ("activation", "sigma_w", "sigma_b", "depth")]
     taken = derivative_decades(*network)[layers]
-    given = np.full(len(layers), np.log10(net["sigma_w"]))
+    given = np.full(len(layers), np.log10(net["sigma_w"]))  # mean field's (2): no layer differs
     return {"layer": layers} | dict(zip(FACTORS, (taken, given), strict=True))

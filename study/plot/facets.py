@@ -34,7 +34,7 @@ def facets(
     with mpl.rc_context({"figure.constrained_layout.use": False}):  # seaborn lays out on its own
         grid = sns.FacetGrid(df[names].drop_duplicates(), col=col, row=row, despine=False, **orders)
     grid.figure.set_size_inches(WIDTH, height * len(grid.axes) + 0.2)
-    grid.figure.set_layout_engine("constrained")
+    grid.figure.set_layout_engine("constrained")  # once seaborn has laid out its own way
     panels = []
     for key, panel in grid.axes_dict.items():
         where = dict(zip(names, key if len(names) == 2 else (key,), strict=True))

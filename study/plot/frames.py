@@ -80,7 +80,7 @@ def reduced(
             "of exactly zero: dead networks); allowed: at least one"
         )
     keys = list(dict.fromkeys([*axes, *by]))
-    rows = df[df[value].notna()]
+    rows = df[df[value].notna()]  # NaN: not measured; -inf is a number, a true zero
     if interval is None:
         return medians(rows, keys, value, sort=True)
     low, high = interval

@@ -95,10 +95,10 @@ def curves(
             for i, (value, curve) in enumerate(_curves(_within(inside), hue, style)):
                 colour = colours.get(value, look.get("color", "C0"))
                 _interval(panel, curve, x, colour, points[x].nunique() > MOST_MARKS)
-                _edges(panel, curve, x, colour, 2 - i / 100)
+                _edges(panel, curve, x, colour, 2 - i / 100)  # those of the first curve on top
             if theory is not None:
                 for value, curve in _curves(rows_of(theory, where), hue, style):
-                    finite = curve[y].where(np.isfinite(curve[y]))
+                    finite = curve[y].where(np.isfinite(curve[y]))  # a gap, not a line to nowhere
                     panel.plot(curve[x], finite, color=colours.get(value, "black"), zorder=1)
         label_axes(drawn, x, y)
         if ylim is not None:

@@ -61,6 +61,7 @@ def phase(
         for panel, where in panels:
             squares = rows_of(points, where).pivot(index=y, columns=x, values="value")
             edges = _edges(squares.columns), _edges(squares.index)
+            # Beyond float32 all is lost alike.
             mesh = panel.pcolormesh(*edges, squares.clip(low, high), **look)
             logarithmic(panel, "xy")
             if theory:
@@ -74,7 +75,7 @@ def phase(
 
 def _edges(middles: pd.Index) -> np.ndarray:
     """Between the values of a logarithmic axis, and beyond its ends."""
-    log = np.log(middles.to_numpy(float))
+    log = np.log(middles.to_numpy(float))  # edges half way on the logarithmic axis
     inner = (log[1:] + log[:-1]) / 2
     return np.exp([2 * log[0] - inner[0], *inner, 2 * log[-1] - inner[-1]])
 
@@ -94,7 +95,7 @@ def _theory(ax: Axes, df: pd.DataFrame, x: str, y: str) -> None:
         low, high = FLOAT32_DECADES
         for level, dash in ((KEPT, "--"), (-KEPT, "--"), (low, ":"), (high, ":")):
             with np.errstate(divide="ignore"):
-                depths = level / rate
+                depths = level / rate  # decades grow in proportion to depth
             ax.plot(scales, np.where(depths > 0, depths, np.nan), dash, color="black", lw=0.9)
     ax.axis(limits)
 

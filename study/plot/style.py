@@ -99,7 +99,7 @@ def called(column: str, value: object) -> str:
 def label_ends(ax: Axes, ends: list[tuple[float, str, object]], x: float) -> None:
     """Write (height, text, colour) at x, as near to each height as the texts' own height allows."""
     ends = sorted(ends, key=itemgetter(0))
-    to_axes = ax.transData + ax.transAxes.inverted()
+    to_axes = ax.transData + ax.transAxes.inverted()  # heights as they are on paper
     heights = np.array([to_axes.transform((x, end[0]))[1] for end in ends]).clip(0.02, 0.98)
     gap = 8 / (ax.get_window_extent().height * 72 / ax.figure.dpi)
     gaps = gap * np.arange(len(ends))

@@ -31,7 +31,7 @@ def _explained(table: str, name: str, meanings: Mapping[str, str | Column]) -> C
     column = meanings.get(name) or common.get(name)
     if isinstance(column, str):
         found = re.fullmatch(r"(?s)(.*?)(?:\s*\[([^\[\]]*)\])?", column)
-        words, unit = found.groups() if found else (column, "")
+        words, unit = found.groups() if found else (column, "")  # "what it is [unit]"
         return Column("", unit or "", words)
     return column
 

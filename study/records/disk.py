@@ -36,11 +36,11 @@ def write_together(files: Mapping[Path, bytes]) -> None:
         for path, data in files.items():
             staged[path] = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
             with open(staged[path], "xb") as file:
-                file.write(data)
+                file.write(data)  # beside the old file, which stays until this one is on disk
                 file.flush()
                 os.fsync(file.fileno())
         for path, temporary in staged.items():
-            os.replace(temporary, path)
+            os.replace(temporary, path)  # at once: a reader finds one of the two
     except OSError as error:
         error.filename = error.filename or str(path)  # a full disk does not say where
         raise
@@ -73,6 +73,7 @@ def alone(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             print(f"study: waiting for another run in {folder.parent}", file=sys.stderr, flush=True)
+            # The kernel wakes us when the other ends, however it does.
             fcntl.flock(file, fcntl.LOCK_EX)
         for left in (*folder.glob(TEMPORARY), *folder.parent.glob(TEMPORARY)):
             left.unlink()  # from a run that was killed while it wrote

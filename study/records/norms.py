@@ -27,6 +27,7 @@ def recorded_layers(depth: int, layers: str | int = "all") -> np.ndarray:
     if isinstance(layers, str) or layers >= depth:  # "all"
         return np.arange(depth)
     half = (layers + 1) // 2
+    # The ends are where profiles bend.
     near = np.geomspace(1, depth / 2, half).round().astype(int) - 1
     return np.unique(np.concatenate([near[: layers - half], depth - 1 - near]))
 

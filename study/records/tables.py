@@ -110,14 +110,14 @@ class Table(NamedTuple):
         >>> Table.of(pd.DataFrame({"a": [0.1, float("-inf")], "b": ["x,y", ""]})).csv
         b'a,b\\n0.1,"x,y"\\n-inf,\\n'
         """
-        types = schema(frame)
+        types = schema(frame)  # before the text: what does not read back is not written
         return cls(frame.to_csv(index=False, lineterminator="\n").encode(), types, len(frame))
 
     def frame(self) -> pd.DataFrame:
         """Return the frame, bit for bit; ValueError where columns or types are others."""
         if not self.csv.startswith(self.header()):
             raise ValueError(f"the columns are not {', '.join(self.types)}")
-        dtypes = {name: _DTYPES[kind] for name, kind in self.types.items()}
+        dtypes = {name: _DTYPES[kind] for name, kind in self.types.items()}  # never guessed
         try:
             return pd.read_csv(
                 io.BytesIO(self.csv),
@@ -216,7 +216,7 @@ def read_table(path: Path) -> pd.DataFrame:
         data = rows_of(path).read_bytes()
     except FileNotFoundError:
         raise _missing(path) from None
-    if digest(data) != about["sha256"]:
+    if digest(data) != about["sha256"]:  # before any of it is believed
         raise _bad(path, "damaged (checksum)")
     kind = about.get("format", "csv")
     check_format(kind, f"table {path}")

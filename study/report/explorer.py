@@ -94,7 +94,7 @@ def _settings(networks: pd.DataFrame, dictionary: pd.DataFrame) -> dict[str, Any
     for name in TABLE:
         critical = theory.critical_sigma_w(name)
         activations[name] = {"name": NAMES[name], "colour": COLOURS[name], "critical": critical}
-    largest = 10 ** math.ceil(math.log10(networks["gain"].abs().max()))
+    largest = 10 ** math.ceil(math.log10(networks["gain"].abs().max()))  # one scale for every map
     return {
         "activations": activations,
         "charts": _charts(largest),

@@ -122,7 +122,7 @@ def sources(results: Path, figures: Iterable[str]) -> dict[str, Source]:
                 f"figure '{figure}.*' is of no command of the study; "
                 f"allowed: figures of {', '.join(known)}"
             )
-        known[max(owners, key=len)].figures.append(figure)
+        known[max(owners, key=len)].figures.append(figure)  # kink_a, not kink, where both are there
     return known
 
 

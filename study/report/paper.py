@@ -133,6 +133,7 @@ def _number(key: str, tables: Tables, table: str, column: str, **asked: Any) -> 
         values = frame[one_of(f"{key}.where", name, frame)]
         is_wanted = values == wanted
         if not isinstance(wanted, str):
+            # TOML has sqrt 2 to some digits.
             is_wanted = np.isclose(values, wanted, rtol=1e-6, atol=0)
         frame = frame[is_wanted]
     if frame.empty:
@@ -222,7 +223,7 @@ def press(files: Mapping[str, bytes]) -> bytes:
         pdf, warnings = compiler.compile_with_warnings(format="pdf")
     except typst.TypstError as error:
         raise ValueError(f"text of the paper: {error.diagnostic}") from None
-    if warnings:
+    if warnings:  # a missing letter or label would go to print
         raise ValueError(f"text of the paper: {warnings[0].diagnostic}")
     return pdf
 

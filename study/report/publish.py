@@ -113,7 +113,7 @@ def _drawn(name: str, draw: Callable[[Mapping], Any], tables: Mapping) -> dict[s
         if not re.fullmatch("[a-z0-9_]*", ending):
             raise ValueError(f"figure name {ending!r} is not allowed; allowed: a-z, 0-9 and _")
         files |= rendered(figure, f"{name}_{ending}" if ending else name)
-        plt.close(figure)
+        plt.close(figure)  # pyplot would keep every one
     return files
 
 

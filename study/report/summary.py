@@ -65,6 +65,7 @@ def _plain(counts: pd.DataFrame, formats: tuple[str, ...]) -> np.ndarray:
     def share(*states: str) -> pd.Series:
         return counts.reindex(columns=states, fill_value=0).sum(axis=1) / counts.sum(axis=1)
 
+    # Before the others: first come, first served by np.select.
     states = {"dead": share("dead") >= 0.5}
     for what in ("overflow", "underflow"):
         states[what] = share(*[f"{name}_{what}" for name in formats]) > 0.5
@@ -193,6 +194,7 @@ def _width_that_keeps(left: float, net: Network, critical: float) -> int | None:
     infinite = float(np.log10(chi).sum() / 2)
     if abs(infinite) >= aim:
         return None
+    # What is left is proportional to 1 / width.
     width = net.width * (left - infinite) / (math.copysign(aim, left) - infinite)
     unit = 10 ** max(0, math.floor(math.log10(width)) - 1)  # two digits are known, if that
     return math.ceil(width / unit) * unit

@@ -118,12 +118,13 @@ def compare_chaotic(
         kept, again, other = (rows.merge(frame) for frame in (kept, again, other))
     settings = [c for c in kept if kept[c].equals(again[c]) and kept[c].equals(other[c])]
     outcomes = kept.columns.difference(settings)
-    moved = pd.Series(False, kept.index)
+    moved = pd.Series(False, kept.index)  # by other instructions, on this machine
     for column in outcomes:
         moved |= _apart(again[column], other[column], CHAOS * tolerance(name, column, meanings))
     # Chaos is a property of a network: where it shows in one layer, it may show in any.
     network = [kept[column] for column in settings if _names_network(kept[column])]
-    chaotic = moved.groupby(network).transform("any") if network else moved
+    chaotic = moved.groupby(network).transform("any") if network else moved  # all its rows
+    # Held number by number.
     tame = [frame[~chaotic].reset_index(drop=True) for frame in (kept, again)]
     from scipy.stats import ks_2samp  # a second to import, and no other command asks for it
 

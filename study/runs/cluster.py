@@ -42,6 +42,7 @@ def connect(address: str) -> Iterator[tuple[Executor, int]]:
             f"dask scheduler --host {host} --port {port}"
         ) from None
     try:
+        # Pure: equal calls would share a result.
         yield client.get_executor(pure=False), _check(client)
     finally:
         client.close(timeout=2)  # which cancels what is in flight

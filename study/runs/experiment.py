@@ -168,7 +168,7 @@ def _source(name: str) -> Path:
     if name not in known:
         allowed = f"{', '.join(known)}{nearest(name, known)}"
         raise ValueError(f"experiment {name!r} is unknown; allowed: {allowed}")
-    spec = importlib.util.find_spec(f"{PACKAGE}.{name}")
+    spec = importlib.util.find_spec(f"{PACKAGE}.{name}")  # which imports the package alone
     return Path(str(spec and spec.origin))
 
 

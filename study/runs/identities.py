@@ -38,7 +38,7 @@ def _between_layers(frame: pd.DataFrame) -> Iterator[tuple[str, str]]:
     # Texts and whole numbers of an experiment's own name its networks, too.
     others = frame[frame.columns.difference(PROFILE_COLUMNS)].select_dtypes(exclude="float64")
     keys = [*others, *frame.columns.intersection(NETWORK)]
-    upper = frame.shift(-1)
+    upper = frame.shift(-1)  # layers ascend within a network
     same = frame[keys].eq(upper[keys]).all(axis=1)
     same &= upper.layer == frame.layer + 1
     lower = frame[same]

@@ -100,7 +100,7 @@ def compute(module: str, configuration: Json) -> tuple[bytes, str]:
                 f"this worker has numerics {here}, not {configuration['numerics']}; "
                 "allowed: the study of the driver on every worker"
             )
-        with threadpool_limits(limits=1):
+        with threadpool_limits(limits=1):  # also where the executor is not ours
             tables = experiment.measure(**configuration["cell"])
         return encode_part(configuration, tables), ""
     except MemoryError as error:  # NumPy's own does not travel
@@ -108,4 +108,5 @@ def compute(module: str, configuration: Json) -> tuple[bytes, str]:
     except (Exception, SystemExit) as error:  # what a cell does wrong must not cost the others
         place = traceback.extract_tb(error.__traceback__)[-1]
         words = " ".join(str(error).split())
+        # In one line, without the tables.
         return b"", f"{type(error).__name__}: {words} ({Path(place.filename).name}:{place.lineno})"

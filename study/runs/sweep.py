@@ -78,6 +78,7 @@ def run(
     failures = []
     started = time.monotonic()
     with disk.alone(store):
+        # A damaged part is missing, too.
         missing = [part for part in grid if not _stored(store, part)]
         done = len(grid) - len(missing)
         _say(
@@ -151,7 +152,7 @@ def design(experiment: Experiment) -> str:
         commit = subprocess.run([*git, "log", "-1", "--format=%H", "--", source], **asked).stdout
     except (OSError, subprocess.CalledProcessError):
         return ""
-    return "" if changed else commit.strip()
+    return "" if changed else commit.strip()  # a change that is not committed has no name
 
 
 def _write_tables(
@@ -165,7 +166,7 @@ def _write_tables(
     for place, part in enumerate(grid):
         content = _content(folder / ".parts", part)
         if content.versions not in versions:
-            versions.append(content.versions)
+            versions.append(content.versions)  # parts may be of several machines
         for name, table in content.tables.items():
             if name not in types:
                 types[name] = table.types

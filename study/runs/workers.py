@@ -39,12 +39,12 @@ def environment(**variables: str) -> Iterator[None]:
 def _guard() -> None:
     """Prepare a worker: the driver alone decides on Ctrl-C, and its death is the worker's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTS)  # SIGTERM ends a worker
     driver = multiprocessing.parent_process()
 
     def follow() -> None:
         connection.wait([driver.sentinel])
-        os._exit(1)
+        os._exit(1)  # nothing is left to clean up, and nobody to tell
 
     threading.Thread(target=follow, daemon=True).start()
 
@@ -159,7 +159,7 @@ def results(parts: list[Part], workers: int, executor: Executor | None) -> Itera
     while waiting:
         suspects += yield from _fly(waiting, workers, executor)
     for part, _ in suspects:  # each alone, so that a death tells whose it is
-        for _ in range(2):
+        for _ in range(2):  # once may have been another's fault: memory, a killer
             lost = yield from _fly(deque([part]), 1, executor)
             if not lost:
                 break

@@ -29,11 +29,11 @@ def medians(
     codes = frame.groupby(keys, sort=sort, observed=True).ngroup().to_numpy()
     values = frame[value].to_numpy(float)
     # One sort serves all groups: a million rows take a fraction of a second.
-    order = np.lexsort((values, codes))
+    order = np.lexsort((values, codes))  # by group, within a group by value
     values = values[order]
     count = np.bincount(codes)
     start = np.cumsum(count) - count
-    rank = median_rank(count)
+    rank = median_rank(count)  # one call for all sizes
     lower = values[start + (count - 1) // 2]
     upper = values[start + count // 2]
     groups = frame.iloc[order[start]][keys].reset_index(drop=True)

@@ -42,6 +42,7 @@ class Mean(NamedTuple):
 
     def interval(self, critical: float) -> tuple[float, float]:
         """The numbers whose scores are at most the critical one."""
+        # The t of that score.
         half = -special.stdtrit(self.freedom, special.ndtr(-critical)) * self.error
         return self.value - half, self.value + half
 
@@ -79,10 +80,11 @@ def extrapolated(
     if len(sizes) <= len(powers) or len(sizes) != len(means):
         raise bad("sizes", tuple(sizes), f"one for each mean, at least {len(powers) + 1}")
     values, errors, freedom = np.array(means).T
+    # Columns: limit, c_1, c_2, ...
     basis = np.power.outer(1 / np.asarray(sizes, float), [0, *powers])
     scale = basis.max(axis=0)
-    weighted = basis / scale / errors[:, None]
-    solve = np.linalg.pinv(weighted) / scale[:, None] / errors
+    weighted = basis / scale / errors[:, None]  # each size counts by its own error
+    solve = np.linalg.pinv(weighted) / scale[:, None] / errors  # linear: errors propagate exactly
     coefficients = solve @ values
     parts = (solve * errors) ** 2
     variance = parts.sum(axis=1)

@@ -89,7 +89,7 @@ def running_factors(frame: pd.DataFrame) -> pd.DataFrame:
     ``frame`` has every layer, in ascending order, network by network.
     """
     network = (frame.layer == 0).cumsum()
-    sums = factors(frame)[::-1].groupby(network, sort=False).cumsum()
+    sums = factors(frame)[::-1].groupby(network, sort=False).cumsum()  # from the output down
     sums = sums.fillna(-np.inf)  # what pandas' compensated sums make of -inf
     return frame.assign(
         layers_passed=frame.depth - frame.layer,
@@ -109,7 +109,7 @@ def mean_factors(frame: pd.DataFrame, keys: list[str], first: int, last: int) ->
     )
     columns = ["log10_derivative", "log10_weight", "square_passed", "log10_over_count"]
     means = window.groupby(keys, sort=False)[columns].mean()
-    largest = frame.groupby(keys, sort=False).log10_derivative_factor.max()
+    largest = frame.groupby(keys, sort=False).log10_derivative_factor.max()  # of the ends as well
     means.insert(2, "log10_derivative_largest", largest)
     return means.reset_index()
 
@@ -141,6 +141,7 @@ def profile_and_level(frame: pd.DataFrame) -> pd.DataFrame:
     """
     from_top = frame.depth - 1 - frame.layer
     offset = from_top - (frame.depth - 1) / 2
+    # Least squares, sum of offset^2 = (L^3 - L) / 12.
     weight = np.where(frame.depth > 1, 12 * offset / (frame.depth**3 - frame.depth), 0.0)
     keys = [*(name for name in VARIED if name in frame), "seed"]
     with np.errstate(invalid="ignore"):
@@ -165,7 +166,7 @@ def lost_at(depths: Sequence[float], decades: Sequence[float], limit: float) -> 
     ((3.0, False), (8.0, True))
     """
     x = np.append(0.0, depths)
-    y = np.append(0.0, decades)
+    y = np.append(0.0, decades)  # a network without layers loses nothing
     lost = y > limit
     if not lost.any():
         return float(x[-1]), True

@@ -58,12 +58,12 @@ def differentiated(function: Callable, kinks: Sequence[float] = ()) -> tuple[Cal
 
     def differences(z: Array, step: float = STEP) -> Array:
         z = z.astype(np.float64)
-        h = step * np.maximum(np.abs(z), 1)
+        h = step * np.maximum(np.abs(z), 1)  # relative, where z is large
         for at in kinks:  # on either side, from that side
             h = np.where(z == at, h, np.minimum(h, np.abs(z - at) / 3))
         near = function(z + h) - function(z - h)
         far = function(z + 2 * h) - function(z - 2 * h)
-        return (8 * near - far) / (12 * h)
+        return (8 * near - far) / (12 * h)  # Richardson: the h^2 terms cancel
 
     z = _PROBES[np.all([np.abs(_PROBES - at) > 0.01 for at in kinks], axis=0)] if kinks else _PROBES
     by_differences = differences(z)
@@ -74,5 +74,5 @@ def differentiated(function: Callable, kinks: Sequence[float] = ()) -> tuple[Cal
         analytic = False
     if analytic:
         return quietly(by_steps), 2.0**-50
-    off = np.abs(by_differences - differences(z, 2 * STEP)) / size
+    off = np.abs(by_differences - differences(z, 2 * STEP)) / size  # what doubling the step moves
     return quietly(differences), float(max(off.max(), 2.0**-42))

@@ -23,12 +23,12 @@ _INV_SQRT_2PI = 1 / math.sqrt(2 * math.pi)
 
 def _two_product(a: Array | float, b: Array) -> tuple[Array, Array]:
     """a * b and its rounding error, exactly (Dekker 1971), without fused multiply-add."""
-    splitter = b.dtype.type(2.0**27 + 1 if b.dtype == np.float64 else 2.0**12 + 1)
+    splitter = b.dtype.type(2.0**27 + 1 if b.dtype == np.float64 else 2.0**12 + 1)  # half the bits
     a_high = splitter * a - (splitter * a - a)
     b_high = splitter * b - (splitter * b - b)
     a_low = a - a_high
     b_low = b - b_high
-    p = a * b
+    p = a * b  # rounded; what rounding took is found below
     return p, ((a_high * b_high - p) + a_high * b_low + a_low * b_high) + a_low * b_low
 
 
@@ -93,7 +93,7 @@ def silu_prefactor(z: Array, e: Array, kink: float) -> Array:
 
 def mish_prefactor(z: Array, e: Array, kink: float) -> Array:
     # phi' = x (4 (z + 1) + 4 x^2 + x^3 + x (4 z + 6)) / (2 x + x^2 + 2)^2, x = e^z (Misra 2019)
-    x = np.exp(np.minimum(z, 0))
+    x = np.exp(np.minimum(z, 0))  # above 0 the other form, so that neither overflows
     below = (z + 1 + x**2 + x**3 / 4 + x * (z + 1.5)) / (x + x**2 / 2 + 1) ** 2
     z_above = np.clip(z, 0, 1000)  # the same, both sides of the fraction over x^4
     y = np.exp(-z_above)
@@ -174,7 +174,7 @@ def root(function: Callable[[Any], Any], low: float, high: float, tolerance: flo
                 break
         value = function(guess)
         if (value > 0) == (latest > 0):
-            other /= 2
+            other /= 2  # the end that stays counts half: Illinois
         else:
             low, other = high, latest
         high, latest = guess, value
