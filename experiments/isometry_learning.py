@@ -15,6 +15,7 @@ import pandas as pd
 import study
 from study.core.backprop import forward
 from study.core.blocks import Dense
+from study.engines import arms
 from study.engines.arms import WIDTH, Arm, Task
 from study.engines.jacobian import Product
 from study.engines.training import Course, steps_to_goal
@@ -66,35 +67,20 @@ def whole_loss(course: Course) -> Array:
 
 
 def measure(
-    activation: str,
-    weights: str,
-    depth: int,
-    steps: int,
-    few: int,
-    many: int,
-    tuning_seeds: list[int],
-    seeds: list[int],
-    near: float | None = None,
+    activation: str, weights: str, depth: int, steps: int, seeds: list[int], **tuning
 ) -> dict[str, pd.DataFrame]:
     """One kind of network: its rate tuned, then its seeds trained; a row a seed."""
     arm = arm_of(activation, weights, depth)
-    tuned = arm.tuned(tuning_seeds, few, many, near, whole_loss)
-    course = arm.course(seeds, [tuned.rate] * len(seeds), steps)
+    course, rows = arm.judged(seeds, steps, loss=whole_loss, **tuning)
     begun, _ = arm.start(seeds)
     image = arm.images[:1].astype(float)
     kept = [kept_directions([W[i] for W in begun], activation, image) for i in range(len(seeds))]
-    rows = {
-        "activation": activation,
-        "weights": weights,
-        "depth": depth,
-        "seed": seeds,
-        "rate": tuned.rate,
-        "enclosed": tuned.enclosed,
-        "status": course.networks.status,
-        "kept_directions": kept,
-        "steps_to_goal": steps_to_goal(course.losses, GOAL, WINDOW),
-    }
-    return {"learning": pd.DataFrame(rows)}
+    about = {"activation": activation, "weights": weights, "depth": depth}
+    rows = rows[["seed", "rate", "enclosed", "status"]].assign(
+        kept_directions=kept,
+        steps_to_goal=steps_to_goal(course.losses, GOAL, WINDOW),
+    )
+    return {"learning": pd.DataFrame(about, rows.index).join(rows)}
 
 
 def steps_of(tables: dict, activation: str, weights: str, depth: int) -> pd.Series:
@@ -195,10 +181,8 @@ experiment = Experiment(
             for law in LAWS
         ),
     ],
-    columns={
-        "rate": "learning rate, tuned on other seeds [1]",
-        "enclosed": "whether in tuning a smaller and a larger rate did worse [-]",
-        "status": "ok; or diverged: loss or gradient were no longer finite [-]",
+    columns=arms.COLUMNS
+    | {
         "kept_directions": "(sum s^2)^2 / sum s^4 of the singular values s of the hidden layers' "
         "Jacobian at one image, before training [directions]",
         "steps_to_goal": f"steps until the mean loss of {WINDOW} batches was {GOAL:g} nat or less; "

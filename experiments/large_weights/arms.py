@@ -7,14 +7,15 @@ activation, an optimiser and a start; its learning rate is tuned on seeds that a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from study import theory
 from study.engines import arms
-from study.engines.arms import GOAL, Task, last_loss
-from study.engines.training import WINDOW, Course, steps_to_goal
+from study.engines.arms import Task
+from study.engines.training import Course
 from study.tools import Array
 
 DEPTH = 5
@@ -30,22 +31,15 @@ STARTS = {
 """Factors of the layers' weights; the last two leave what a ReLU network computes."""
 KINDS = ["activation", "optimiser", "start"]
 
-COLUMNS = {
+COLUMNS = arms.COLUMNS | {
     "optimiser": "sgd, momentum (0.9) or adam [-]",
     "start": "weights before training: those of the critical scale, or they times factors [-]",
-    "rate": "learning rate, tuned on other seeds [1]",
-    "enclosed": "whether in tuning a smaller and a larger rate did worse [-]",
     "status": "ok; dead: no gradient reaches the first layer's weights; diverged: loss or gradient "
     "were no longer finite [-]",
-    "accuracy": "share of 1,000 held-out digits told right after training [1]",
-    "train_loss": f"cross-entropy, mean over the last {WINDOW} batches; inf where it diverged "
-    "[nat]",
-    "earlier_loss": "the same, half the training before [nat]",
-    "steps_to_goal": f"steps until the mean loss of {WINDOW} batches was {GOAL} nats or less; inf "
-    "if never [steps]",
     "log10_growth": "norm of all weights over what it was before training [log10]",
     "step": "steps taken so far [steps]",
-} | {
+}
+COLUMNS |= {
     f"log10_growth_{k}": f"‖W^({k})‖ over what it was before training [log10]" for k in range(DEPTH)
 }
 """Columns of `outcomes`; numbers of a run that diverged are nan but losses and steps, inf."""
@@ -72,44 +66,24 @@ def of_layers(course: Course, step: int, column: str) -> pd.DataFrame:
     return wide.reindex(index=range(len(course.networks)), columns=range(DEPTH)).astype(float)
 
 
-def outcomes(
-    arm: Arm,
-    steps: int,
-    few: int,
-    many: int,
-    tuning_seeds: list[int],
-    seeds: list[int],
-    near: float | None = None,
-) -> dict[str, pd.DataFrame]:
+def outcomes(arm: Arm, steps: int, seeds: list[int], **tuning: Any) -> dict[str, pd.DataFrame]:
     """Tune an arm and train its seeds: ``runs``, a row a seed; ``course``, their norms on the way.
 
     Columns: `COLUMNS`.
     """
-    tuned = arm.tuned(tuning_seeds, few, many, near)
     shown = sorted({0, *np.geomspace(10, steps, 6).astype(int).tolist()})
-    course = arm.course(seeds, [tuned.rate] * len(seeds), steps, logged=shown, layered=[0, steps])
+    course, runs = arm.judged(seeds, steps, logged=shown, layered=[0, steps], **tuning)
     log = course.log[course.log.step.isin(shown) & course.log.loss.notna()]
     first = log[log.step == 0].set_index("network").log10_weight_norm
     log = log.assign(log10_growth=log.log10_weight_norm - log.network.map(first))
-    last = log[log.step == steps].set_index("network").reindex(range(len(seeds)))
     ended = of_layers(course, steps, "log10_weight_norm")
     grown = ended - of_layers(course, 0, "log10_weight_norm")
     is_dead = np.isneginf(of_layers(course, steps, "log10_grad_norm")[0])
-    runs = pd.DataFrame(
-        arm.kind
-        | {
-            "seed": seeds,
-            "rate": tuned.rate,
-            "enclosed": tuned.enclosed,
-            "status": course.networks.status.mask(is_dead, "dead"),
-            "accuracy": last.accuracy,
-            "train_loss": last_loss(course),
-            "earlier_loss": last_loss(course, steps // 2),
-            "steps_to_goal": steps_to_goal(course.losses, GOAL),
-            "log10_growth": last.log10_growth,
-        }
+    runs = runs.assign(
+        status=runs.status.mask(is_dead, "dead"),
+        log10_growth=log[log.step == steps].set_index("network").log10_growth,
     )
-    runs = runs.join(grown.add_prefix("log10_growth_"))
-    way = log.assign(**arm.kind, seed=log.network.map(dict(enumerate(seeds))))
+    runs = pd.DataFrame(arm.kind, runs.index).join(runs).join(grown.add_prefix("log10_growth_"))
+    way = log.assign(**arm.kind, seed=np.take(seeds, log.network))
     way = way.loc[way.step > 0, [*KINDS, "seed", "step", "log10_growth"]]
     return {"runs": runs, "course": way}

@@ -7,10 +7,13 @@ whether their loss still fell when the budget was spent.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
-from study.engines.arms import AT_CHANCE, CHANCE, GOAL, HELD_OUT, TRAIN, Arm
+from study.engines import arms
+from study.engines.arms import AT_CHANCE, CHANCE, GOAL, TRAIN, Arm
 from study.engines.training import WINDOW, Course
 from study.records.norms import gradient_norms
 
@@ -22,21 +25,15 @@ FALLING = 0.05
 DEAD = 0.5
 """Share of the units that no image activates, at least, where a network is dead."""
 
-COLUMNS = {
+COLUMNS = arms.COLUMNS | {
     "share": "sigma_w over the activation's critical one [1]",
     "remedy": "what is done to the network beside sigma_w; see study.engines.arms [-]",
-    "rate": "learning rate, tuned on other seeds [1]",
-    "enclosed": "whether in tuning a smaller and a larger rate did worse [-]",
     "outcome": f"learned: the loss came down to {GOAL} nats; or did not: diverged: loss or "
     f"gradient were no longer finite; dead: {DEAD:.0%} of the units or more; falling: the loss "
     f"fell by {FALLING:.0%} or more in the last third of the budget; stuck: by less, or was above "
     f"{AT_CHANCE:.3g} nats after half the budget [-]",
     "steps": "steps taken: to the goal, to divergence, or the budget [steps]",
     "steps_to_goal": "steps to the goal; inf if never [steps]",
-    "accuracy": f"share of {HELD_OUT} held-out digits told right at the end; that of chance where "
-    "the run diverged [1]",
-    "train_loss": f"cross-entropy, mean over the last {WINDOW} batches; inf where it diverged "
-    "[nat]",
     "dead_before": f"share of hidden units that none of {TRAIN} images activates: phi' is 0.01 of "
     "its maximum or less on all of them; before training [1]",
     "dead_after": "the same at the end [1]",
@@ -55,12 +52,9 @@ def measure(
     remedy: str,
     depth: int,
     steps: int,
-    few: int,
-    many: int,
-    tuning_seeds: list[int],
     seeds: list[int],
     is_followed: bool,
-    near: float | None = None,
+    **tuning: Any,
 ) -> dict[str, pd.DataFrame]:
     """Tune an arm and train its seeds; where it is followed, with what was seen on the way.
 
@@ -68,29 +62,28 @@ def measure(
     at the end.
     """
     arm = Arm(activation, sigma_w, depth, remedy)
-    tuned = arm.tuned(tuning_seeds, few, many, near)
-    course = arm.course(
+    course, judged = arm.judged(
         seeds,
-        [tuned.rate] * len(seeds),
         steps,
         logged=[step for step in LOGGED if step < steps],
         layered=[0, steps // 10, steps],
         goal=GOAL,
         patience=(steps // 2, AT_CHANCE),
+        **tuning,
     )
+    rate = judged.rate[0]
     about = {"activation": activation, "sigma_w": sigma_w, "share": share, "remedy": remedy}
     about |= {"depth": depth}
     networks = of_networks(arm, course, seeds, steps)
-    networks.insert(1, "rate", tuned.rate)
-    networks.insert(2, "enclosed", tuned.enclosed)
+    networks = judged[["seed", "rate", "enclosed"]].join(networks)
     tables = {"networks": pd.DataFrame(about, networks.index).join(rounded(networks))}
     if is_followed:
         log = course.log.assign(seed=np.take(seeds, course.log.network))
         log = rounded(log[["seed", "step", "loss", "accuracy"]])
         tables["course"] = pd.DataFrame(about, log.index).join(log)
     first = course.layers[course.layers.network == 0].reset_index(drop=True)
-    update = np.log10(tuned.rate) + first.log10_grad_norm - first.log10_weight_norm
-    first = first.assign(seed=seeds[0], rate=tuned.rate, log10_relative_update=update)
+    update = np.log10(rate) + first.log10_grad_norm - first.log10_weight_norm
+    first = first.assign(seed=seeds[0], rate=rate, log10_relative_update=update)
     kept = ["seed", "rate", "step", "layer", "log10_grad_norm", "log10_weight_norm"]
     norms = pd.DataFrame(about, first.index).join(first[[*kept, "log10_relative_update"]])
     tables["gradient_norms"] = gradient_norms(norms, LAYERS)
@@ -115,7 +108,6 @@ def of_networks(arm: Arm, course: Course, seeds: list[int], steps: int) -> pd.Da
     outcome[has_learned] = "learned"
     return pd.DataFrame(
         {
-            "seed": seeds,
             "outcome": outcome,
             "steps": ends,
             "steps_to_goal": np.where(has_learned, ends, np.inf),

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from study.arithmetic.activations import ACTIVE_SHARE
 from study.core.activations import activation
@@ -18,8 +19,15 @@ from study.core.backprop import Layer, forward
 from study.core.blocks import BATCH as OVER_BATCH
 from study.core.blocks import UNITS, Dense, Residual
 from study.engines.learned import Learned, LearnedBottom, LearnedLinear, LearnedNormalised
-from study.engines.training import WINDOW, Course, drawn_batches, gaussian_weights, train
-from study.engines.tuning import Tuned, tuned_over_seeds
+from study.engines.training import (
+    WINDOW,
+    Course,
+    drawn_batches,
+    gaussian_weights,
+    steps_to_goal,
+    train,
+)
+from study.engines.tuning import tuned_over_seeds
 from study.sampling import digits, gaussian
 from study.tools import Array
 from study.tools.checks import one_of
@@ -33,6 +41,20 @@ GOAL = 0.5
 EPSILON = 1e-5
 """Added to the variance by which a layer is normalised, as is usual."""
 NORMALISED = {"BatchNorm": OVER_BATCH, "LayerNorm": UNITS}
+COLUMNS = {
+    "rate": "learning rate, tuned on other seeds [1]",
+    "enclosed": "whether in tuning a smaller and a larger rate did worse [-]",
+    "status": "ok; or diverged: loss or gradient were no longer finite [-]",
+    "accuracy": f"share of {HELD_OUT} held-out digits told right after training; that of chance, "
+    f"{CHANCE}, or nan where the run diverged [1]",
+    "train_loss": f"cross-entropy, mean over the last {WINDOW} batches; inf where it diverged "
+    "[nat]",
+    "earlier_loss": "the same, half the training before; not yet flat where it is well above "
+    "train_loss [nat]",
+    "steps_to_goal": f"steps until the mean loss of {WINDOW} batches was {GOAL} nats or less; inf "
+    "if never [steps]",
+}
+"""Columns of `Arm.judged`."""
 REMEDIES = ("none", "output rescaled", "layers rescaled", "orthogonal", "residual", *NORMALISED)
 """What is done to a network beside sigma_w; see `Arm`."""
 
@@ -159,21 +181,49 @@ class Arm:
             **how,
         )
 
-    def tuned(
+    def judged(
         self,
-        seeds: Sequence[int],
+        seeds: list[int],
+        steps: int,
         few: int,
         many: int,
+        tuning_seeds: list[int],
         near: float | None = None,
         loss: Callable[[Course], Array] | None = None,
-    ) -> Tuned:
-        """The rate at which the median seed's loss is lowest, by default `last_loss`."""
+        **how: Any,
+    ) -> tuple[Course, pd.DataFrame]:
+        """Tune the rate, train other seeds at it, and say what became of them.
+
+        Parameters
+        ----------
+        seeds, steps : of the networks that are judged
+        few, many, tuning_seeds, near : see `tuned_over_seeds`
+        loss : by which a rate is judged; by default `last_loss`
+        **how : see `course`
+
+        Returns
+        -------
+        The course, and a row a seed with `COLUMNS`.
+        """
         of_course = loss or last_loss
 
         def losses(seeds: Sequence[int], rates: Array, steps: int) -> Array:
             return of_course(self.course(seeds, rates, steps))
 
-        return tuned_over_seeds(losses, seeds, few, many, near)
+        tuned = tuned_over_seeds(losses, tuning_seeds, few, many, near)
+        course = self.course(seeds, [tuned.rate] * len(seeds), steps, **how)
+        last = course.log.drop_duplicates("network", keep="last").set_index("network")
+        rows = {
+            "seed": seeds,
+            "rate": tuned.rate,
+            "enclosed": tuned.enclosed,
+            "status": course.networks.status,
+            "accuracy": last.accuracy.sort_index(),
+            "train_loss": last_loss(course),
+            "earlier_loss": last_loss(course, steps // 2),
+            "steps_to_goal": steps_to_goal(course.losses, GOAL),
+        }
+        return course, pd.DataFrame(rows)
 
     @np.errstate(all="ignore")  # weights of a run that diverged
     def dead(self, weights: Sequence[Array]) -> Array:

@@ -6,10 +6,10 @@ import pytest
 
 import study
 from experiments import relu_against_sigmoid
-from experiments.relu_against_sigmoid import trained
 from study.core.backprop import forward
 from study.core.blocks import Dense
 from study.engines import arms
+from study.engines.training import WINDOW, steps_to_goal
 from study.statistics.claims import verdict
 from study.statistics.summaries import profile_and_level
 
@@ -61,9 +61,9 @@ def test_rescaled_outputs_have_unit_size_and_nothing_else_is_touched():
 def test_steps_to_the_goal_are_those_of_the_running_mean():
     falling = np.linspace(1, 0, 101)
     losses = np.stack([falling, np.ones(101), np.full(101, np.nan)], axis=1)
-    reached = trained.steps_to_goal(losses, trained.GOAL)
-    means = pd.Series(falling).rolling(trained.WINDOW).mean()
-    assert reached[0] == 1 + np.flatnonzero(means <= trained.GOAL)[0]
+    reached = steps_to_goal(losses, arms.GOAL)
+    means = pd.Series(falling).rolling(WINDOW).mean()
+    assert reached[0] == 1 + np.flatnonzero(means <= arms.GOAL)[0]
     assert reached[1] == reached[2] == np.inf
 
 
