@@ -116,7 +116,7 @@ class Typed:
         for name in self.imported():
             patch.delitem(sys.modules, name)
         for module in (workers, publish):
-            patch.setattr(module, "pool", lambda *_: contextlib.nullcontext(Here()))
+            patch.setattr(module, "Crew", lambda *_: Here())
 
     @staticmethod
     def imported():

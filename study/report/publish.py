@@ -23,7 +23,7 @@ from study.records import tables as records
 from study.records.disk import alone, make_folder, write_together
 from study.runs.experiment import Page, load
 from study.runs.sweep import read_results
-from study.runs.workers import pool
+from study.runs.workers import Crew
 from study.statistics.claims import COLUMNS, judge_all
 from study.tools.checks import made_by
 
@@ -70,7 +70,7 @@ def publish_all(names: list[str], results: Path) -> dict[str, Publication]:
     """The same, of several experiments at a time."""
     if len(names) == 1:  # another process would only take its time to start
         return {names[0]: publish(names[0], results)}
-    with pool(PAINTERS) as processes:
+    with Crew(PAINTERS) as processes:
         return dict(zip(names, processes.map(publish, names, repeat(results)), strict=True))
 
 
@@ -83,7 +83,7 @@ def background(results: Path, folder: Path, count: int) -> Iterator[Callable]:
     if count == 1:
         yield lambda name: lambda: save(publish(name, results), folder)
         return
-    with ThreadPoolExecutor(1) as writer, pool(PAINTERS) as painters:
+    with ThreadPoolExecutor(1) as writer, Crew(PAINTERS) as painters:
 
         def begin(name: str) -> Callable[[], Publication]:
             drawn = painters.submit(publish, name, results)

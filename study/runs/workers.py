@@ -36,6 +36,23 @@ def environment(**variables: str) -> Iterator[None]:
         os.environ.update(before)
 
 
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Put off interrupts; processes started meanwhile are deaf to them until _guard is up."""
+    came = []
+    # Handlers, too: where a library has threads, the system may give a signal to one of those.
+    handlers = {n: signal.signal(n, lambda n, _: came.append(n)) for n in _INTERRUPTS}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    for number in came:
+        signal.raise_signal(number)
+
+
 def _guard() -> None:
     """Prepare a worker: the driver alone decides on Ctrl-C, and its death is the worker's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -61,46 +78,37 @@ class _Spawn(SpawnContext):
         return self.started[-1]
 
 
-@contextlib.contextmanager
-def pool(workers: int, executor: Executor | None = None) -> Iterator[Executor]:
-    """Lend `executor`, or else processes of our own; none of those outlives the block."""
-    if executor is not None:
-        yield executor
-        return
-    spawn = _Spawn()
-    with environment(**dict.fromkeys(ONE_THREAD, "1")):
-        processes = futures.ProcessPoolExecutor(workers, mp_context=spawn, initializer=_guard)
-        try:
-            yield processes
-        finally:
-            for process in spawn.started:
-                process.kill()  # an idle worker holds nothing, a busy one is not wanted any more
-            processes.shutdown(wait=True, cancel_futures=True)
-
-
 class Crew(Executor):
-    """Processes that serve one sweep after another: to start them costs as much as a small one.
+    """Processes of our own that serve one sweep after another, and made anew once one has died.
 
-    Made anew once one of them has died.
+    None of them outlives it.
     """
 
     def __init__(self, workers: int):
         self.workers = workers
-        self.lent = contextlib.ExitStack()
-        self.processes: Executor | None = None
+        self._hire()
+
+    def _hire(self) -> None:
+        self.spawn = _Spawn()
+        self.processes = futures.ProcessPoolExecutor(
+            self.workers, mp_context=self.spawn, initializer=_guard
+        )
 
     def submit(self, function: Callable, /, *arguments, **options) -> Future:
-        if self.processes is None:
-            self.processes = self.lent.enter_context(pool(self.workers))
-        try:
-            return self.processes.submit(function, *arguments, **options)
-        except BrokenExecutor:
-            self.shutdown()
-            return self.submit(function, *arguments, **options)
+        # Which starts a process if need be.
+        with environment(**dict.fromkeys(ONE_THREAD, "1")), _undisturbed():
+            try:
+                return self.processes.submit(function, *arguments, **options)
+            except BrokenExecutor:
+                self.shutdown()
+                self._hire()
+                return self.processes.submit(function, *arguments, **options)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        self.processes = None
-        self.lent.close()
+        for process in self.spawn.started:
+            if process.pid:  # else it could not be started
+                process.kill()  # an idle worker holds nothing, a busy one is not wanted any more
+        self.processes.shutdown(wait=True, cancel_futures=True)
 
 
 @contextlib.contextmanager
@@ -110,17 +118,8 @@ def crew(workers: int) -> Iterator[tuple[Executor, int]]:
         yield processes, workers
 
 
-def _submit(executor: Executor, part: Part) -> Future:
-    # A worker that this starts is born deaf to interrupts too, until its _guard is up.
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
-    try:
-        return executor.submit(compute, *part)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, held)
-
-
 def _fly(
-    waiting: deque[Part], workers: int, executor: Executor | None
+    waiting: deque[Part], workers: int, executor: Executor
 ) -> Generator[Result, None, list[tuple[Part, str]]]:
     """Yield results until `waiting` is empty or a part is lost; return those lost, and why.
 
@@ -129,31 +128,34 @@ def _fly(
     """
     flying: dict[Future, Part] = {}
     lost: list[tuple[Part, str]] = []
-    with pool(workers, executor) as processes:
-        while (waiting and not lost) or flying:
-            while waiting and not lost and len(flying) < 2 * workers:
-                part = waiting.popleft()
-                try:
-                    flying[_submit(processes, part)] = part
-                except BrokenExecutor:
-                    lost.append((part, _DIED))
-            for future in futures.wait(flying, return_when=futures.FIRST_COMPLETED).done:
-                part = flying.pop(future)
-                try:
-                    yield part, *future.result()
-                except BrokenExecutor:
-                    lost.append((part, _DIED))
-                except futures.CancelledError:
-                    raise ConnectionError(
-                        "the scheduler is gone; what is finished is kept, the same command resumes"
-                    ) from None
-                except Exception as error:  # memory, or a worker that a cluster lost
-                    lost.append((part, f"{type(error).__name__}: {' '.join(str(error).split())}"))
+    while (waiting and not lost) or flying:
+        while waiting and not lost and len(flying) < 2 * workers:
+            part = waiting.popleft()
+            try:
+                flying[executor.submit(compute, *part)] = part
+            except BrokenExecutor:
+                lost.append((part, _DIED))
+        for future in futures.wait(flying, return_when=futures.FIRST_COMPLETED).done:
+            part = flying.pop(future)
+            try:
+                yield part, *future.result()
+            except BrokenExecutor:
+                lost.append((part, _DIED))
+            except futures.CancelledError:
+                raise ConnectionError(
+                    "the scheduler is gone; what is finished is kept, the same command resumes"
+                ) from None
+            except Exception as error:  # memory, or a worker that a cluster lost
+                lost.append((part, f"{type(error).__name__}: {' '.join(str(error).split())}"))
     return lost
 
 
 def results(parts: list[Part], workers: int, executor: Executor | None) -> Iterator[Result]:
     """Yield each part once, as it finishes, in any order."""
+    if executor is None:
+        with Crew(workers) as processes:
+            yield from results(parts, workers, processes)
+        return
     waiting = deque(parts)
     suspects = []
     while waiting:
