@@ -67,11 +67,11 @@ class Job(NamedTuple):
             works = self.works(self)
             for work in works:
                 work()
-            seconds = [[_seconds(work) for work in works] for _ in range(self.repeats)]
+            seconds = [[_seconds(work) for work in works] for _ in range(self.repeats)]  # in turn
         times = np.array(seconds) * [1, self.share]
         row = {name: getattr(self, name) for name in SHOWN}
         row |= dict(zip(("study_s", "rival_s"), np.median(times, axis=0), strict=True))
-        return row | {"ratio": np.median(times[:, 1] / times[:, 0])}
+        return row | {"ratio": np.median(times[:, 1] / times[:, 0])}  # paired: drift shifts both
 
 
 def _seconds(work: Work) -> float:

@@ -52,11 +52,11 @@ def run(job: dict, depth: int) -> dict[str, object]:
             net = study.Network(width=job["width"], depth=depth, dtype="float32")
             study.profile(net, range(job["seeds"]), engine="matrix_free")
 
-    profile(2)
+    profile(2)  # compiles, and fills the caches
     start = time.perf_counter()
     profile(depth)
     seconds = time.perf_counter() - start
-    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # Linux has it in KiB
     size = {"job": job["job"], "width": job["width"], "depth": depth}
     cost = {"seconds": seconds, "peak_gb": peak / 1e9, "ms_per_layer": 1e3 * seconds / depth}
     return size | {"seeds": job["seeds"], "networks": job["networks"]} | cost

@@ -54,7 +54,7 @@ def measure(inputs: str, seed: int, scales: list[float]) -> dict[str, pd.DataFra
         nets = [study.Network(name, DEPTH, WIDTH, scale, SIGMA_B[name]) for name, scale in kinds]
         frames.append(study.profile(nets, [seed], batch, engine="dense", inputs=x, targets=y))
     df = pd.concat(frames, ignore_index=True).assign(inputs=inputs)
-    df["scale"] = df.sigma_w / df.activation.map(CRITICAL)
+    df["scale"] = df.sigma_w / df.activation.map(CRITICAL)  # of networks at sigma_w = 1, too
     layers = running_factors(df)
     shown = layers.layers_passed.isin(np.linspace(0, DEPTH, 9)[1:].astype(int))
     return {
@@ -87,13 +87,13 @@ def mean_of(tables: dict[str, pd.DataFrame], activation: str, column: str) -> Es
 def same_fate(tables: dict[str, pd.DataFrame], activation: str) -> Estimate:
     """1 where half and twice the critical scale let the gradient do the same."""
     half, twice = (networks(tables, activation, scale).growth for scale in (0.5, 2.0))
-    return mean(np.sign(half * twice))
+    return mean(np.sign(half * twice))  # 1 where both vanish or both explode
 
 
 def sigmoid_takes_more(tables: dict[str, pd.DataFrame]) -> Estimate:
     """What larger weights add to sigmoid's factor."""
     half, twice = (networks(tables, "sigmoid", scale).log10_derivative for scale in (0.5, 2.0))
-    return mean(twice - half)
+    return mean(twice - half)  # paired by seed
 
 
 def explosion(tables: dict[str, pd.DataFrame], scale: float) -> pd.DataFrame:
@@ -110,7 +110,7 @@ def relu_less_others(tables: dict[str, pd.DataFrame], column: str) -> Estimate:
     added = explosion(tables, 2.0)[column] - explosion(tables, 1.0)[column]
     wide = added.unstack("activation")
     if column == "level":
-        wide = wide / DEPTH
+        wide = wide / DEPTH  # decades a layer, as the profile's
     return mean(wide.relu - wide[["sigmoid", "tanh"]].max(axis=1))
 
 

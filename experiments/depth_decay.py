@@ -41,6 +41,7 @@ def cells(seeds: int, depths: list[int], image_seeds: int, image_depths: list[in
     random = {"inputs": "random", "seeds": [*range(seeds)], "depths": depths}
     images = {"inputs": "digits", "nets": NETS, "depths": image_depths}
     one_net = [random | {"nets": [net]} for net in NETS]
+    # Seeds that random inputs have not.
     return one_net + [images | {"seeds": [1000 + i]} for i in range(image_seeds)]
 
 
@@ -53,6 +54,7 @@ def measure(
     ]
     if inputs == "digits":
         x, y = digits.sample(seeds[0], IMAGES)
+        # The same matrices for all.
         df = study.profile(networks, seeds, engine="dense", inputs=x, targets=y)
     else:
         df = study.profile(networks, seeds, engine="matrix_free")
@@ -69,7 +71,7 @@ def measure(
 
 def layer_by_layer(df: pd.DataFrame) -> pd.DataFrame:
     """Median gains from the output down to some layers, from the top one down."""
-    passed = np.geomspace(1, df.depth.max(), SHOWN).round().astype(int)
+    passed = np.geomspace(1, df.depth.max(), SHOWN).round().astype(int)  # dense near the output
     df = running_factors(df)
     df = df[df.layers_passed.isin(passed)].sort_values("layers_passed", kind="stable")
     points = medians(df.assign(gain=df.derivative + df.weights), [*NET, "layer"], "gain")
@@ -84,7 +86,7 @@ def networks_of(
         "inputs == @inputs and activation == @activation and sigma_w == @sigma_w"
     )
     rows = rows[rows.depth == (depth or rows.depth.max())]
-    return rows.assign(rate=rows.log10_decay / rows.depth)
+    return rows.assign(rate=rows.log10_decay / rows.depth)  # decades a layer
 
 
 def deepest(tables: dict, column: str, activation: str, sigma_w: float) -> Estimate:

@@ -32,6 +32,7 @@ RECORDED = (0, 1, 2)  # seeds whose gradient norms are kept, at five layers
 def measure(seed: int, depths: list[int]) -> dict[str, pd.DataFrame]:
     """All activations and weight laws; networks of one law walk through the same weights."""
     x = gaussian.normal(gaussian.key(seed, "isometry inputs"), 0, (1, WIDTH))
+    # So that tanh starts at its fixed point.
     x *= ((Q - TANH_B**2) / TANH_W**2 / np.mean(x**2)) ** 0.5
     rows = []
     norms = []
@@ -40,7 +41,7 @@ def measure(seed: int, depths: list[int]) -> dict[str, pd.DataFrame]:
             study.Network(name, max(depths), WIDTH, sigma_w, sigma_b, weights=law)
             for name, (sigma_w, sigma_b) in SCALES.items()
         ]
-        spectra_of_nets = log10_singular_values(nets, seed, depths, x)
+        spectra_of_nets = log10_singular_values(nets, seed, depths, x)  # one walk for all of a law
         for net, of_depths in zip(nets, spectra_of_nets, strict=True):
             for depth, values in zip(depths, of_depths, strict=True):
                 row = {"activation": net.activation, "weights": law, "width": WIDTH}
@@ -58,6 +59,7 @@ def measure(seed: int, depths: list[int]) -> dict[str, pd.DataFrame]:
 @np.errstate(under="ignore")
 def surviving_directions(log10_values: np.ndarray) -> float:
     """How many directions share what is left: (sum s^2)^2 / sum s^4 of the singular values s."""
+    # Beside the largest, so that none overflows.
     squares = 100.0 ** (log10_values - log10_values[0])
     return squares.sum() ** 2 / (squares**2).sum()
 
@@ -67,7 +69,7 @@ def exponents(activation: str, weights: str) -> np.ndarray:
     if activation == "relu":
         return spectra.relu_exponents(WIDTH, weights) / np.log(10)
     newman = spectra.lyapunov_spectrum(WIDTH).exponents / np.log(10)
-    return newman if weights == "gaussian" else 0 * newman
+    return newman if weights == "gaussian" else 0 * newman  # orthogonal: every direction is kept
 
 
 def deepest(tables: dict[str, pd.DataFrame], activation: str, weights: str) -> pd.DataFrame:

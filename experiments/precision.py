@@ -42,7 +42,7 @@ def measure(seed: int, sigma_w: float) -> dict[str, pd.DataFrame]:
     """Where each format loses the gradient of each network; all on the same unit weights."""
     key = gaussian.key(seed, "weights")  # those of `study.profile`
     weights = np.stack([gaussian.normal(key, k, (WIDTH, WIDTH)) for k in range(DEEPEST)])
-    weights *= sigma_w / WIDTH**0.5
+    weights *= sigma_w / WIDTH**0.5  # after the draw: all scales have the same unit weights
     x = gaussian.normal(gaussian.key(seed, "inputs"), 0, (1, WIDTH))
     dr = unit_cotangent(gaussian.key(seed, "cotangent"), (1, WIDTH), np.float64)
     rows, nets = [], []
@@ -53,11 +53,12 @@ def measure(seed: int, sigma_w: float) -> dict[str, pd.DataFrame]:
         theory = expected_depth(activation, sigma_w, name)
         rows.append((activation, sigma_w, WIDTH, seed, name, lost, norm_lost, theory))
         nets.append(study.Network(activation, int(min(lost, DEEPEST)), WIDTH, sigma_w, kink=0.0))
+    # What a run with exponents has at that depth.
     true = study.profile(nets, [seed], engine="dense")
     depth = pd.DataFrame(rows, columns=COLUMNS)
     depth["log10_true_norm"] = true.log10_grad_norm[true.layer == 0].to_numpy()
     if seed != 0:
-        return {"depth": depth}
+        return {"depth": depth}  # norms are kept of one seed alone
     lost_in = np.repeat(depth.format, [net.depth for net in nets]).to_numpy()
     return {"depth": depth, "gradient_norms": gradient_norms(true.assign(format=lost_in), 9)}
 
@@ -97,7 +98,7 @@ def smallest(holds: Callable[[int], bool], deepest: int) -> float:
     """The smallest depth for which something holds that then goes on to hold; or inf."""
     if not holds(deepest):
         return np.inf
-    return 1.0 + bisect_left(range(1, deepest), True, key=holds)
+    return 1.0 + bisect_left(range(1, deepest), True, key=holds)  # some ten passes, not a thousand
 
 
 def expected_depth(activation: str, sigma_w: float, name: str) -> float:

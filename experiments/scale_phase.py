@@ -49,7 +49,7 @@ def measure_growth(seeds: list[int], scales: list[float]) -> dict[str, pd.DataFr
         for name, sigma_w in product(ACTIVATIONS, scales)
     ]
     df = study.profile(nets, seeds, engine="dense")
-    rows = gains(df, FIRST, LAST)
+    rows = gains(df, FIRST, LAST)  # within the ends, where input and cost still show
     rows["log10_growth"] = rows.log10_gain / (LAST - FIRST)
     tables = {"growth": rows[[*PLANE, "seed", "log10_growth"]]}
     return tables | ({"gradient_norms": gradient_norms(df, 3)} if SEED in seeds else {})
@@ -97,7 +97,7 @@ def growth_at(growth: pd.DataFrame, activation: str, excess: float) -> pd.Series
     wanted = excess * CRITICAL[activation]
     upper = int(np.searchsorted(wide.columns, wanted))
     low, high = wide.columns[upper - 1 : upper + 1]
-    share = np.log(wanted / low) / np.log(high / low)
+    share = np.log(wanted / low) / np.log(high / low)  # scales are spaced evenly in the logarithm
     return (1 - share) * wide[low] + share * wide[high]
 
 

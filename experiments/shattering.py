@@ -100,6 +100,7 @@ def measure(inputs: str, seed: int, depths: list[int]) -> dict[str, pd.DataFrame
         layers = [layer_of(kind, k, weights, coins) for k in range(depths[0])]
         of_kind = own_overlaps if kind.normalised and not kind.frozen else overlaps
         covariance, variance = of_kind(layers, depths, x, u)
+        # Of unit mean square.
         cosine = 0.0 if inputs == "orthogonal" else float(np.vdot(x[0], x[1])) / WIDTH
         theory = expected(kind, depths[0], cosine)[np.array(depths) - 1]
         finite = theory + [offset(kind, depth, cosine) / WIDTH for depth in depths]
@@ -143,7 +144,7 @@ def overlaps(
     True
     """
     count, m = len(inputs), len(cotangents)
-    x = np.tile(inputs, (m, 1))
+    x = np.tile(inputs, (m, 1))  # every input under every cotangent, in one batch
     dr = np.repeat(cotangents, count, axis=0)
     gradients = pullback(lambda k, _: layers[k], depths, x, dr)
     g = gradients.mantissa.reshape(len(depths), m, count, -1)
@@ -176,7 +177,7 @@ def _moments(g: Array, exponent: Array) -> tuple[Array, Array]:
     g = g.astype(np.float64)
     squares = np.sum(g**2, axis=(1, 2, 3)) / (m * count)
     square_of_sum = np.sum(np.sum(g, axis=2) ** 2, axis=(1, 2)) / (m * count)
-    scale = np.ldexp(1.0, 2 * exponent)
+    scale = np.ldexp(1.0, 2 * exponent)  # exponents are of norms, moments of squares
     return scale * (square_of_sum - squares) / (count - 1), scale * squares
 
 
@@ -203,7 +204,7 @@ def offset(kind: Kind, depth: int, cosine: float) -> float:
 def likeness(moments: Array) -> float:
     """Covariance over variance, each averaged over networks, the rows, before the division."""
     covariance, variance = moments.mean(axis=0)
-    return covariance / variance
+    return covariance / variance  # a ratio of means: a mean of ratios would be biased
 
 
 def over(tables: dict[str, pd.DataFrame], kind: str, depth: int, reference: str) -> Estimate:

@@ -69,6 +69,7 @@ def measure(
     for name in ("activation", "sigma_w", "depth", "width", "weights"):
         networks[name] = [getattr(net, name) for net in nets.values()]
     networks["n_seeds"] = len(seeds)
+    # Network by network, as above.
     networks["gain"] = ends.groupby("network").log10_gain.median().to_numpy()
     deepest = ends[ends.network.isin(networks.network[networks.depth == max(depths)])]
     deepest = deepest.rename(columns={"log10_grad_norm": "log10_first_norm"})
@@ -167,6 +168,7 @@ def gains_under(tables: dict[str, pd.DataFrame], law: str) -> pd.DataFrame:
 
 def spread_ratio(tables: dict[str, pd.DataFrame]) -> Estimate:
     """Orthogonal over Gaussian: the ratio of the spreads of a network's gain, the median of all."""
+    # Seeds are resampled together.
     both = [gains_under(tables, law) for law in ("gaussian", "orthogonal")]
 
     def ratio(gain: np.ndarray) -> float:
@@ -180,7 +182,7 @@ def spread_ratio(tables: dict[str, pd.DataFrame]) -> Estimate:
 def uniform_from_gaussian(tables: dict[str, pd.DataFrame]) -> Estimate:
     """How well the gains tell uniform weights from Gaussian ones."""
     uniform = gains_under(tables, "uniform").to_numpy()
-    return told_apart(uniform, gains_under(tables, "gaussian").to_numpy())
+    return told_apart(uniform, gains_under(tables, "gaussian").to_numpy())  # place by place
 
 
 def figure(tables: dict[str, pd.DataFrame]):

@@ -49,7 +49,7 @@ def told_apart(ours: Array, theirs: Array) -> Estimate:
 
     n = len(ours)
     larger = (ours[:, None] > theirs).astype(float) - (ours[:, None] < theirs)
-    larger[np.arange(n), np.arange(n)] = 0
+    larger[np.arange(n), np.arange(n)] = 0  # networks of one seed have draws in common
     value = _mean_product(larger)
     without = [_mean_product(np.delete(np.delete(larger, i, 0), i, 1)) for i in range(n)]
     half = stdtrit(n - 1, (1 + confidence()) / 2) * np.sqrt((n - 1) * np.var(without))
@@ -93,7 +93,7 @@ def expected_norms(net: Network, layers: Sequence[int]) -> Array:
 @functools.cache
 def _unit_median(activation: str, depth: int, width: int, weights: str, layer: int) -> float:
     """For sigma_w = 1 and an input of norm 1: log10 of the median norm."""
-    widths = [width] * (depth + 1)
+    widths = [width] * (depth + 1)  # units of r^(0), ..., r^(depth)
     if weights != "uniform":
         law = weight_gradient_law(widths, layer, activation, weights, sigma_w=1.0)
         return law.median / 2 / math.log(10)
@@ -102,4 +102,4 @@ def _unit_median(activation: str, depth: int, width: int, weights: str, layer: i
         if layers:
             shift = kurtosis_shift([width] * (layers + 1), activation, KURTOSIS["uniform"])
             log_square += shift.mean
-    return log_square / 2 / math.log(10)
+    return log_square / 2 / math.log(10)  # from ln of a square to log10

@@ -87,6 +87,7 @@ def draw(seed: int, depth: int, sigma_w: float) -> tuple[list, Array, Array]:
     """Weights, inputs and targets of a network: the same unit normals whatever sigma_w."""
     key = gaussian.key("derivation", seed)
     scale = sigma_w / WIDTH**0.5
+    # Stream 0 is that of x and y.
     weights = [scale * gaussian.normal(key, k + 1, (WIDTH, WIDTH)) for k in range(depth)]
     x, y = gaussian.normal(key, 0, (2, BATCH, WIDTH))
     return weights, x, y
@@ -97,7 +98,7 @@ def one_neuron(seed: int) -> float:
     draws = gaussian.normal(gaussian.key("one neuron", seed), 0, (101, WIDTH + 1))
     W = draws[0, :WIDTH, None]
     x, y = draws[1:, :WIDTH], draws[1:, WIDTH:]
-    formula = (np.maximum(x @ W, 0) - y) * (x @ W >= 0) * x
+    formula = (np.maximum(x @ W, 0) - y) * (x @ W >= 0) * x  # one example a row
     return relative_error(witness.complex_step([W], x, y, "relu"), [formula.mean(axis=0)])
 
 
@@ -106,7 +107,7 @@ def equations(
 ) -> list[Array]:
     """dC/dW^(k) for every k by the three equations, on plain floats."""
     trace, r = forward([Dense(W, name, kink=kink) for W in weights], x)
-    steps = backward(trace, (r - y) / len(y))
+    steps = backward(trace, (r - y) / len(y))  # the cost is the mean over the batch
     return [weight_gradient(step.r, step.delta) for step in steps][::-1]
 
 
@@ -145,6 +146,7 @@ def against_witnesses(
         "error_difference": relative_error(differences, ours),
         "error_difference_first": relative_error(differences[:1], ours[:1]),
         "excluded": float(np.isnan(differences).mean()),
+        # A difference quotient.
         "condition": worst_layer(equations(moved, x, y, name), ours) / MOVE,
         "cost_over_gradient": float(((r - y) ** 2).sum() / (2 * len(x)) / size) if size else np.inf,
     }

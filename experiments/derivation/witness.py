@@ -31,7 +31,8 @@ def complex_step(
     [array([[15.]])]
     """
     phi = activation(name)
-    moved = _moved(weights, x, phi, [1j * step])
+    moved = _moved(weights, x, phi, [1j * step])  # a step that nothing real can cancel
+    # Squire & Trapp's (1998) formula.
     return [_costs(above, z, y, phi)[0][0].imag / step for above, z in moved]
 
 
@@ -49,7 +50,7 @@ def central_difference(
     gradients = []
     for above, z in _moved(weights, x, phi, [step, -step]):
         (forwards, backwards), sides = _costs(above, z, y, phi)
-        crossed = (sides[0] != sides[1]).any(axis=-1)
+        crossed = (sides[0] != sides[1]).any(axis=-1)  # there the difference is of two branches
         gradients.append(np.where(crossed, np.nan, (forwards - backwards) / (2 * step)))
     return gradients
 

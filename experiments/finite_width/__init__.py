@@ -134,6 +134,7 @@ def figure(tables: dict[str, pd.DataFrame]):
     points["ratio"] = points.layers / points.width
     points["theory"] = [law(*kind).median / LN for kind in points[KIND].itertuples(index=False)]
     columns = ["value", "low", "high", "theory"]
+    # ln G a unit of depth over width.
     points[columns] = LN * points[columns].div(points.ratio, axis=0)
     points = points[points.ratio >= 1].sort_values("ratio")[["kind", "ratio", *columns]]
     study.plot.curves(

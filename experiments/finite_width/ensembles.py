@@ -48,6 +48,7 @@ def gains_of_last(df: pd.DataFrame, layers: Sequence[int]) -> pd.DataFrame:
     depth).
     """
     depth = int(df.depth.iloc[0])
+    # The first layer without a signal.
     silent = df.layer.where(df.log10_signal_norm == -np.inf, depth)
     alive = silent.groupby(df.seed, sort=False).min().to_numpy()
     tables = []
@@ -68,7 +69,7 @@ def log10_mean_square(decades: pd.Series) -> Estimate:
     -1000.0
     """
     top = decades.max()
-    shares = 100 ** (decades - top)
+    shares = 100 ** (decades - top)  # beside the largest, within the float range
     return resampled(shares, lambda share: 2 * top + np.log10(share.mean()))
 
 
@@ -77,7 +78,7 @@ def deaths_at_half_life(gains: pd.DataFrame) -> Estimate:
 
     Of independent networks, at least so deep; its interval is by the variance of the count.
     """
-    depths = (2.0**gains.width * np.log(2)).round().astype(int)
+    depths = (2.0**gains.width * np.log(2)).round().astype(int)  # where half of all have died
     chances = np.array([born_dead([n] * d) for n, d in zip(gains.width, depths, strict=True)])
     ratio = float((gains.layers_alive < depths).sum() / chances.sum())
     half = stats.norm.ppf((1 + confidence()) / 2) * (chances * (1 - chances)).sum() ** 0.5

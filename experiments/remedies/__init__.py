@@ -49,6 +49,7 @@ def measure(inputs: str, seed: int, depths: list[int]) -> dict[str, pd.DataFrame
         for depth in reached[remedy]
     ]
     table = pd.DataFrame(rows, columns=["inputs", "remedy", "depth", "seed", "log10_decay"])
+    # From there on nothing is learnt.
     lost = (table.log10_decay.abs() > 2 * DECADES).groupby(table.remedy).cumsum()
     tables = {
         "decays": table[lost <= 1],
@@ -85,7 +86,7 @@ def images_over_random(tables: dict[str, pd.DataFrame], remedy: str) -> Estimate
     with at_level((1 + confidence()) / 2):  # of two
         top = depth_kept(tables, remedy, "digits")
         bottom = depth_kept(tables, remedy)
-    ends = top.low / bottom.high, top.high / bottom.low
+    ends = top.low / bottom.high, top.high / bottom.low  # of independent numbers: the worst corners
     return Estimate(top.value / bottom.value, *ends, min(top.n, bottom.n))
 
 

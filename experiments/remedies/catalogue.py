@@ -117,7 +117,7 @@ def block_decays(
         # Networks of one kind walk through the same weights, the deepest first.
         names = [name for name, (kind, _) in BLOCKS.items() if kind == block]
         cells = [(name, depth) for name in names for depth in depths[name]]
-        cells.sort(key=lambda cell: -cell[1])
+        cells.sort(key=lambda cell: -cell[1])  # pullback wants the deepest first
         reached = np.array([depth for _, depth in cells])
         batch = EXAMPLES if block.axis == BATCH else 1
         scales = np.ones((len(cells), reached[0], 1, 1))
@@ -125,7 +125,7 @@ def block_decays(
             row[:depth, 0, 0] = branch_scales(BLOCKS[name][1], depth)
         layer = partial(block.layer, draws, scales)
         norms = pullback(layer, reached, x[:batch], u[:batch]).log10_norms()
-        start = 0.5 * math.log10(np.vdot(u[:batch], u[:batch]))
+        start = 0.5 * math.log10(np.vdot(u[:batch], u[:batch]))  # the norm at the output
         values |= zip(cells, norms - start, strict=True)
     return values
 
@@ -144,6 +144,7 @@ def clipping(draws: Draws, x: Array, u: Array, depth: int) -> tuple[float, float
     gradients = [weight_gradient(step.r, step.delta) for step in reversed(steps)]
     gradients = [steps[-1].dr, *gradients, cotangent]
     before = np.array([np.linalg.norm(gradient) for gradient in gradients])
+    # One factor for all.
     share = min(1.0, 1 / math.sqrt(sum(np.vdot(gradient, gradient) for gradient in gradients)))
     after = np.array([np.linalg.norm(share * gradient) for gradient in gradients])
     ratios = after / after[-1] / (before / before[-1])
@@ -170,6 +171,7 @@ def expected_decay(remedy: str, depth: int) -> float:
         activation, law, sigma_w = CHAINS[remedy]
         if activation == "relu" and law != "uniform":
             widths = [WIDTH] * (depth + 1)
+            # Exact at this width.
             log_square = theory.finite_width.backward_law(widths, activation, law, sigma_w).mean
         else:
             log_square = np.log(_chi(activation, sigma_w, enough)[:depth]).sum()
@@ -213,4 +215,5 @@ def expected_depth(remedy: str) -> float:
 
 def reach(remedy: str) -> float:
     """The deepest network of a remedy: some four times the depth that theory gives it."""
+    # So that a theory that is off shows.
     return min(4 * expected_depth(remedy), CAPS[GROUP[remedy]])

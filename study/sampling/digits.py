@@ -60,6 +60,7 @@ def coarse(count: int, side: int = 7) -> Digits:
     (200, 49)
     """
     images, classes = digits()
+    # Rows and columns of blocks.
     blocks = images[:count].reshape(count, side, 28 // side, side, 28 // side)
     pixels = blocks.mean(axis=(2, 4)).reshape(count, side**2)
     return Digits(pixels / np.sqrt(np.mean(pixels**2)), classes[:count])

@@ -33,4 +33,4 @@ class Draws:
     def digits(self, count: int) -> Array:
         """MNIST images times standard normal numbers, (count, width)."""
         pixels = digits.sample(self.seed, count)[0].astype(np.float32)
-        return pixels @ self.normal("stem", 0, pixels.shape[1])
+        return pixels @ self.normal("stem", 0, pixels.shape[1])  # the same stem for every image

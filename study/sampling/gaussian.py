@@ -45,6 +45,7 @@ def key(*words):
     """
     if not words:
         raise ValueError("words: got none, need at least one int, float or str")
+    # Lengths keep boundaries.
     encoded = b"".join(b"%d:%b" % (len(text), text) for text in map(_encode, words))
     digest = hashlib.blake2b(encoded, digest_size=16, person=b"study.gaussian 1").digest()
     return np.frombuffer(digest, dtype="<u4").astype(np.uint32)
@@ -131,7 +132,7 @@ def haar(key, layer, rows, cols, dtype=np.float64):
     g = normal(key, layer, (short, long), dtype).T  # the column order that LAPACK works in
     q, r = scipy.linalg.qr(g, mode="economic", overwrite_a=True, check_finite=False)
     q *= np.copysign(1, r.diagonal())
-    return np.ascontiguousarray(q) if rows > cols else np.ascontiguousarray(q.T)
+    return np.ascontiguousarray(q) if rows > cols else np.ascontiguousarray(q.T)  # either way Haar
 
 
 def _fill_one(law, key, layer, out):
