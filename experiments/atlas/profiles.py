@@ -69,15 +69,12 @@ def expected_norms(net: Network, layers: Sequence[int]) -> Array:
     """log10 of the ‖dC/dW^(layer)‖ that theory expects, for each of ``layers``; no free offset.
 
     ReLU and linear: the median of the exact law at this width (`theory.finite_width`) for Gaussian
-    and orthogonal weights; for uniform ones that of Gaussian weights, moved by what their kurtosis
-    adds to the mean of the logarithm (`theory.moments.kurtosis_shift`), of order depth / width^2
-    and right to a relative order 1 / width. Any other activation: an infinitely wide network, the
-    variance and chi of each layer by exact recursion (`theory.gradient_norms`), the same for all
-    laws of weights; the typical norm in a network of finite width leaves that as
+    and orthogonal weights; for uniform ones moved by what their kurtosis adds to the mean of the
+    logarithm (`theory.moments.kurtosis_shift`), of order depth / width^2 and right to a relative
+    order 1 / width. Any other activation: an infinitely wide network, by exact recursion
+    (`theory.gradient_norms`), the same for all laws; a network of finite width leaves that as
     exp(-a depth / width).
 
-    Examples
-    --------
     >>> expected_norms(Network("relu", 100, 64, sigma_w=2**0.5), [0, 99]).round(2)
     array([-0.11, -0.11])
     >>> expected_norms(Network("sigmoid", 1000, 64, sigma_w=1.0), [0, 999]).round(2)

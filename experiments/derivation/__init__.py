@@ -125,8 +125,6 @@ def against_witnesses(
     equations and in the witness, as if the weights were moved by that. The layers' errors add up,
     or grow as the network's condition has it: 4 (width + 4) u max(depth, condition).
 
-    Examples
-    --------
     >>> W, x, y = np.array([[2.0]]), np.array([[3.0]]), np.array([[1.0]])
     >>> against_witnesses([W], x, y, "relu")["error_complex"] < 2.0**-52
     True
@@ -162,8 +160,6 @@ def with_slopes_exchanged(
 ) -> Iterator[dict]:
     """The backward pass of other activations on the signals r and z of one of them: `EXCHANGED`.
 
-    Examples
-    --------
     >>> rng = np.random.default_rng(0)
     >>> W, x, dr = rng.normal(size=(3, 3)), rng.normal(size=(2, 3)), rng.normal(size=(2, 3))
     >>> rows = with_slopes_exchanged([W], x, dr, "sigmoid", ["relu", "tanh"])

@@ -114,9 +114,9 @@ def log10_singular_values(
 
     The networks, of one width, share the weights, biases and inputs that ``study.profile(nets,
     [seed], engine="dense")`` gives them; their own depths play no part. ``inputs``, (1, width), is
-    where the Jacobian is taken. Returns (nets, depths, width): base-10 logarithms of the singular
-    values (not squared), decreasing, -inf for true zeros; in float64, with a relative error of
-    about sqrt(depth) x eps x the condition number of `GROUP` layers.
+    where the Jacobian is taken. Returns (nets, depths, width): base-10 logarithms, not squared,
+    decreasing, -inf for true zeros; their relative error is about sqrt(depth) x eps x the condition
+    of `GROUP` layers.
 
     >>> nets = [Network(activation=a, depth=1, width=32, sigma_w=s, weights="orthogonal")
     ...         for a, s in (("linear", 1.0), ("relu", 2**0.5))]

@@ -47,9 +47,8 @@ def data_dictionary(
 ) -> pd.DataFrame:
     """Say what every column of every table, given by its schema, means.
 
-    `meanings` are of the columns that are the experiment's own, the unit last in square brackets;
-    or a `Column`, which may have a tolerance. ValueError names the first column that nobody
-    explained, or that bears a common name but another type.
+    ValueError names the first column that nobody explained, in `meanings` or for all tables, or
+    that bears a common name but another type.
 
     >>> data_dictionary({"t": {"rate": "float64"}}, {"rate": "growth [log10 a layer]"})
       table column     type           unit meaning
