@@ -115,7 +115,6 @@ def tables(derivative=None, weight=None, noise=1e-4, unbounded=("relu",), **colu
 
 SAYINGS = {f"{called}'s derivative alone decides" for called in anatomy.CALLED.values()}
 SAYINGS.add("at equal excess ReLU's gradients explode less, by their level")
-IMAGES = "images do not change the balance"
 
 
 def test_verdicts_as_theory_has_it_and_all_otherwise():
