@@ -1,7 +1,5 @@
 """What theory expects of the networks of a frame, as frames of lines."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What lines, maps and dots share: panels, what is in each of them, and its colours."""
 
-from __future__ import annotations
-
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pandas as pd

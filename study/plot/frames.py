@@ -1,7 +1,5 @@
 """Frames before they are drawn: what must be there, what must not be mixed, seeds to intervals."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
