@@ -1,26 +1,28 @@
-"""What `study.torch.watch` costs, as a share of a training step: the table of docs/bridge.md.
+"""What `study.torch.watch` costs, as a share of a training step: ``watching.csv``, docs/bridge.md.
 
-Watched and unwatched runs take turns, and the least time of each counts: what else the machine does
-can only add to it.
+Watched and unwatched runs take turns; a turn has one ratio of processor times, and of the turns the
+median counts, with its 95 % interval.
 
     python -m benchmarks.watching
 """
 
 from __future__ import annotations
 
-import re
 import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 
 import study.torch
+from benchmarks import insert
+from study.statistics.claims import median_interval
 
-PAGE = Path("docs/bridge.md")
+TABLE = Path(__file__).with_suffix(".csv")
 TURNS = 15
 STEPS = 50
 EVERY = (1, 10, 50)
@@ -65,21 +67,33 @@ def seconds(make: Callable[[], nn.Module], shape: tuple[int, ...], every: int) -
     return taken
 
 
+def shares(name: str) -> list[dict[str, object]]:
+    """What watching adds to a step of a network, a row an ``every``."""
+    turns = [[seconds(*CASES[name], every) for every in (0, *EVERY)] for _ in range(TURNS)]
+    plain, *watched = np.transpose(turns)
+    rows = []
+    for every, taken in zip(EVERY, watched, strict=True):
+        at = median_interval(taken / plain - 1)
+        rows.append({"network": name, "every": every, "added": at.value, "turns": TURNS})
+        rows[-1] |= {"low": at.low, "high": at.high}
+    return rows
+
+
+def cell(row: pd.Series) -> str:
+    """The median and its interval, in percent."""
+    return f"{row.added:+.0%} [{100 * row.low:.0f}, {100 * row.high:.0f}]"
+
+
 def main() -> None:
-    """Measure, print, and write the table into the page."""
+    """Measure, and write the table and the page."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # of gradients that vanish
+    df = pd.DataFrame([row for name in CASES for row in shares(name)])
+    df.round(4).to_csv(TABLE, index=False)
     lines = ["| network | " + " | ".join(f"every={n}" for n in EVERY) + " |", "|---" * 4 + "|"]
-    for name, case in CASES.items():
-        turns = [[seconds(*case, every) for every in (0, *EVERY)] for _ in range(TURNS)]
-        plain, *watched = np.min(turns, axis=0)
-        shares = [taken / plain - 1 for taken in watched]
-        lines.append(f"| {name} | " + " | ".join(f"{share:+.0%}" for share in shares) + " |")
-        print(lines[-1], flush=True)
-    table = "<!-- costs -->\n" + "\n".join(lines) + "\n<!-- end -->"
-    page = PAGE.read_text(encoding="utf-8")
-    page = re.sub(r"<!-- costs -->.*?<!-- end -->", table, page, flags=re.S)
-    PAGE.write_text(page, encoding="utf-8")
+    for name, rows in df.groupby("network", sort=False):
+        lines.append(f"| {name} | " + " | ".join(cell(row) for _, row in rows.iterrows()) + " |")
+    insert("bridge.md", "costs", lines)
 
 
 if __name__ == "__main__":

@@ -111,6 +111,7 @@ def watch(
 class Reading(NamedTuple):
     """The gradients after a backward pass, before anything is done to them."""
 
+    gradients: list[Tensor | None]
     lengths: np.ndarray
     versions: list[int]
     """How often each gradient was written; -1 where there is none."""
@@ -123,6 +124,11 @@ class Reading(NamedTuple):
         with np.errstate(all="ignore"):
             top = present.max(initial=0.0)
             return float(top * np.sqrt(np.sum((present / (top or 1)) ** 2)) / self.scale)
+
+    def holds(self, gradients: list[Tensor | None], versions: list[int]) -> bool:
+        """Whether nothing has been written to the gradients since, as far as torch knows."""
+        pairs = zip(gradients, self.gradients, strict=True)
+        return versions == self.versions and all(now is old for now, old in pairs)
 
     def only_scaled(self, before: Reading) -> bool:
         """Whether all gradients were written equally often since: clipped, but not added to."""
@@ -333,15 +339,26 @@ class Watch:
         with contextlib.suppress(Warning):  # where warnings are errors
             warnings.warn(f"study.torch.watch: {text}", stacklevel=5)
 
-    def _read(self, scale: float, *others: Tensor) -> tuple[Reading, np.ndarray]:
-        """The gradients as they are now, and the norms of other tensors."""
+    def _read(
+        self, scale: float, others: Sequence[Tensor] = (), before: Reading | None = None
+    ) -> tuple[Reading, np.ndarray]:
+        """The gradients as they are now, and the norms of other tensors.
+
+        before : taken over if it still holds; the largest is read again, as ``.grad.data`` can be
+            written to without a trace
+        """
         grads = [p.grad for p in self._layout.parameters]
-        which = [i for i, g in enumerate(grads) if g is not None]
+        versions = [-1 if g is None else g._version for g in grads]
+        which = [i for i, version in enumerate(versions) if version >= 0]
+        if which and before and before.holds(grads, versions):
+            top = max(which, key=before.lengths.__getitem__)
+            again, *found = quick_norms([grads[top], *others])
+            if math.isclose(again, before.lengths[top]):
+                return before._replace(scale=scale), np.array(found)
         found = quick_norms([*(grads[i] for i in which), *others])
         lengths = np.full(len(grads), np.nan)
         lengths[which] = found[: len(which)]
-        versions = [-1 if g is None else g._version for g in grads]
-        return Reading(lengths, versions, scale), found[len(which) :]
+        return Reading(grads, lengths, versions, scale), found[len(which) :]
 
     def _taken(self, step: int, call: int, scale: float, before: Reading | None) -> Record:
         """The norms as they are now, and those before they were clipped."""
@@ -355,7 +372,7 @@ class Watch:
             before = before._replace(scale=scale)
         parameters = self._layout.parameters
         numbers = [i for i, p in enumerate(parameters) if has_norm(p)]
-        now, lengths = self._read(scale, *(parameters[i] for i in numbers))
+        now, lengths = self._read(scale, [parameters[i] for i in numbers], before)
         if before and not self._missed and not now.only_scaled(before):
             before = None
             self._missed = True  # a backward pass: hear of all from now on

@@ -103,7 +103,7 @@ def log10_norm(norms: Sequence[Norm]) -> float:
 
 def quick_norms(tensors: Sequence[Tensor]) -> np.ndarray:
     """Frobenius norms, right to 1e-5; of shards, those of the whole, if all processes ask."""
-    shared = any(is_shared(x) for x in tensors)
+    shared = "DTensor" in {kind.__name__ for kind in set(map(type, tensors))}
     own = [local(x) for x in tensors] if shared else tensors
     lengths = np.zeros(len(own))
     small = []

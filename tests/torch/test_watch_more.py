@@ -17,7 +17,7 @@ else:
 from nets import mlp, norm, squares
 from torch import nn
 
-from study.torch import ACTIVITY_COLUMNS, coordinate_check, watch
+from study.torch import ACTIVITY_COLUMNS, coordinate_check, monitor, watch
 
 
 def train(net, optimizer, x, steps=4, clip=None, **options):
@@ -46,6 +46,36 @@ def test_the_total_norm_is_that_which_clipping_counts(clip, every):
     used = df.groupby("step").plain_grad_norm.apply(lambda lengths: math.hypot(*lengths))
     expected = totals[::every] if clip is None else [clip] * len(used)
     np.testing.assert_allclose(used, expected, rtol=1e-4)
+
+
+def test_gradients_that_stay_as_they_are_are_read_once(monkeypatch):
+    counts = []
+    read = monitor.quick_norms
+    monkeypatch.setattr(monitor, "quick_norms", lambda xs: counts.append(len(xs)) or read(xs))
+    net, x = mlp(torch.float32)
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-3)
+    with watch(net, optimizer) as watched:
+        for written in (False, True):
+            optimizer.zero_grad()
+            squares(net(x)).backward()
+            if written:
+                net[0].weight.grad.mul_(1)
+            optimizer.step()
+    count = len(list(net.parameters()))
+    assert counts == [count, 1 + count, count, 2 * count]
+    assert not watched.faults
+
+
+def test_gradients_written_to_without_a_trace_are_those_of_the_step():
+    net, x = mlp(torch.float32)
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-3)
+    with watch(net, optimizer) as watched:
+        squares(net(x)).backward()
+        for p in net.parameters():
+            p.grad.data.mul_(0.25)  # as clipping was written once
+        optimizer.step()
+    expected = [norm(p.grad) for p in net.parameters()]
+    np.testing.assert_allclose(watched.frame().plain_grad_norm, expected, rtol=1e-5)
 
 
 def test_backward_passes_of_different_parts_are_all_heard_of():
