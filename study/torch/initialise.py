@@ -10,7 +10,7 @@ weights and inputs. Biases there take phi(0) of the activation before out of the
 sum W: a sigmoid's 1/2 is as large for every input and would drown the signal.
 
 *Equalisation.* The norms ‖dC/dW‖ of all matrices are a function of all scales. Its Jacobian is
-measured by differences, and Levenberg and Marquardt's method brings the norms together; the output
+measured by differences, and least squares with a trust region brings the norms together; the output
 keeps its scale, and in chains a decade off for the gradient weighs as ten for the signals.
 
 >>> _ = torch.manual_seed(0)
@@ -30,11 +30,12 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import torch
-from scipy.optimize import brentq
+from scipy.optimize import brentq, least_squares
 from torch import Tensor, nn
 
 from study.core.activations import Activation
-from study.torch.autograd import Graph, Point
+from study.tools.checks import bad
+from study.torch.autograd import Graph
 from study.torch.hooks import Call, tensors
 from study.torch.norms import ZERO, has_norm, log10_norm, norm, quick_norms
 from study.torch.parameters import activation_of
@@ -61,10 +62,8 @@ SIGNAL_WEIGHT = 0.1
 """A decade of the signal in a chain against one of a gradient."""
 DIFFERENCE = 0.01
 """Step of the differences [log10]: far above rounding, far below where slopes turn."""
-LONGEST = 0.5
-"""Longest step of a scale at once [log10]."""
-JACOBIANS = 2
-ROUNDS = 30
+ROUNDS = 20
+"""At most so many steps with one Jacobian."""
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 """Modules whose rows of weights make one output each."""
 
@@ -154,16 +153,23 @@ class _Scales:
 
     def look(self) -> None:
         """Measure: gradients, signals of the chain, the output; all of them log10."""
-        with preserved(self.module), torch.inference_mode(False), torch.enable_grad():
-            calls, output, cost = forward(self.module, self.inputs, self.loss, only=self.chain)
-            with torch.no_grad():
-                self.gradients = _gradients(cost, self.weights)
+        outputs: dict[nn.Module, Tensor] = {}
+        handles = [layer.register_forward_hook(partial(_see, outputs)) for layer in self.chain]
+        try:
+            with preserved(self.module), torch.inference_mode(False), torch.enable_grad():
+                _, output, cost = forward(self.module, self.inputs, self.loss, only=())
+                with torch.no_grad():
+                    self.gradients = _gradients(cost, self.weights)
+        finally:
+            for handle in handles:
+                handle.remove()
         self.alive = np.isfinite(self.gradients)
-        sizes = [log10_norm(calls[layer].outputs.norms) for layer in self.chain]
-        entries = [_entries(calls[layer].outputs.points[0]) for layer in self.chain]
-        self.signals = np.array(sizes) - np.log10(entries) / 2
-        first = next(tensors(output), None)
-        self.output = 0.0 if first is None else log10_norm([norm(first)])
+        signals = [outputs[layer] for layer in self.chain]
+        with np.errstate(divide="ignore"):
+            sizes = quick_norms(signals) / np.sqrt([x.numel() for x in signals])
+            self.signals = np.log10(sizes)
+        first = next(tensors(output), torch.ones(1))
+        self.output = log10_norm([norm(first)])
 
     @property
     def off(self) -> float:
@@ -190,6 +196,10 @@ class _Scales:
             for together, exponent in zip(originals, exponents, strict=True):
                 for x, original in together:
                     x.copy_(original * 10.0**exponent)
+
+
+def _see(outputs: dict[nn.Module, Tensor], layer: nn.Module, _: tuple, output: Tensor) -> None:
+    outputs[layer] = output.detach()
 
 
 def _improved(scales: _Scales) -> bool:
@@ -292,59 +302,45 @@ def _set_layer(
 
 
 def _equalise(scales: _Scales) -> None:
-    """Levenberg and Marquardt's method; between two Jacobians, Broyden's updates."""
+    """Least squares by a trust region: Jacobians by differences, between them Broyden's updates."""
     originals = scales.originals()
-    here = np.zeros(len(originals))
     output = scales.output
-    misfits = scales.misfits(output)
-    best = scales.off, here
-    damping = 0.1
-    fresh = False
-    left = JACOBIANS
-    jacobian = None
-    for _ in range(ROUNDS):
-        if jacobian is None:
-            if not left:
-                break
-            jacobian = _jacobian(scales, originals, here, misfits, output)
-            left -= 1
-            fresh = True
-        normal = jacobian.T @ jacobian + damping * np.eye(len(here))
-        step = -np.linalg.solve(normal, jacobian.T @ misfits)
-        step *= min(1.0, LONGEST / max(np.abs(step).max(), 1e-300))
-        now = misfits @ misfits
-        expected = now - np.sum((misfits + jacobian @ step) ** 2)
-        if expected < 0.01 * now or scales.off < FLAT / 10:
-            if fresh or scales.off < FLAT / 10:
-                break
-            jacobian = None
-            continue
-        scales.set(originals, here + step)
+    here = np.zeros(len(originals))
+    now = scales.misfits(output)
+    if not np.isfinite(now).all():
+        return
+    jacobian = _jacobian(scales, originals, here, output)
+
+    def misfits(exponents: np.ndarray) -> np.ndarray:
+        scales.set(originals, exponents)
         scales.look()
-        there = scales.misfits(output)
-        gain = (now - there @ there) / expected if np.isfinite(there).all() else -math.inf
-        if math.isfinite(gain):
-            jacobian = jacobian + np.outer(there - misfits - jacobian @ step, step) / (step @ step)
-        if gain > 0.1:
-            here, misfits = here + step, there
-            damping /= 3 if gain > 0.5 else 1
-            best = min(best, (scales.off, here), key=lambda pair: pair[0])
-        else:
-            damping *= 10
-            jacobian = jacobian if fresh and math.isfinite(gain) else None
-        fresh = False
-    scales.set(originals, best[1])
-    scales.look()
+        return scales.misfits(output)
+
+    def updated(exponents: np.ndarray) -> np.ndarray:
+        """It is asked for after steps that are kept, whose misfits are there still."""
+        nonlocal here, now, jacobian
+        step = exponents - here
+        if step.any():
+            there = scales.misfits(output)
+            surprise = there - now - jacobian @ step
+            jacobian = jacobian + np.outer(surprise, step) / (step @ step)
+            here, now = exponents, there
+        return jacobian
+
+    cost = math.inf
+    while True:
+        best = least_squares(misfits, here, updated, ftol=0.01, xtol=1e-3, max_nfev=ROUNDS)
+        misfits(best.x)
+        if scales.off <= FLAT or best.cost > GAIN * cost:
+            return
+        cost = best.cost
+        now = scales.misfits(output)
+        jacobian = _jacobian(scales, originals, here, output)
 
 
-def _jacobian(
-    scales: _Scales,
-    originals: list,
-    here: np.ndarray,
-    misfits: np.ndarray,
-    output: float,
-) -> np.ndarray:
+def _jacobian(scales: _Scales, originals: list, here: np.ndarray, output: float) -> np.ndarray:
     """How each misfit answers each scale, by differences; 0 where one is not finite."""
+    misfits = scales.misfits(output)
     columns = []
     for alive, place in zip(scales.alive.copy(), np.eye(len(here)), strict=True):
         column = np.zeros(len(misfits))
@@ -376,14 +372,11 @@ def _gradients(cost: Tensor, weights: list[Tensor]) -> np.ndarray:
 
 def random_cotangent(output: object) -> Tensor:
     """A cost that is linear in the output, its gradient random and of norm 1, always the same."""
-    first = next(tensors(output))
+    first = next(tensors(output), None)
+    if first is None:
+        raise bad("module(...)", output, "a tensor of real numbers in what it returns, or a loss")
     drawn = torch.randn(first.shape, generator=torch.Generator().manual_seed(0))
     return (first * (drawn / drawn.norm()).to(first)).sum()
-
-
-def _entries(point: Point) -> int:
-    node, number = point
-    return math.prod(node._input_metadata[number].shape)
 
 
 def _restore(kept: dict[Tensor, Tensor]) -> None:
@@ -400,26 +393,18 @@ def _report(
     after: pd.DataFrame,
     scales: _Scales,
 ) -> pd.DataFrame:
-    before = before.set_index("name")
-    after = after.set_index("name")
-    rows = []
-    for name, p in weights.items():
-        rows.append(
-            {
-                "name": name,
-                "shape": tuple(p.shape),
-                "log10_scale": log10_norm([norm(p)]) - log10_norm([norm(kept[p])]),
-                "log10_grad_norm_before": before.log10_grad_norm[name],
-                "log10_grad_norm": after.log10_grad_norm[name],
-                "log10_output_norm_before": before.log10_output_norm[name],
-                "log10_output_norm": after.log10_output_norm[name],
-                "reason": None,
-            }
-        )
-    df = pd.DataFrame(rows, columns=list(INITIALISE_COLUMNS))
-    reasons = _reasons(scales, after.loc[list(weights)], len(weights))
-    df["reason"] = pd.Series([reasons.get(i) for i in range(len(df))], dtype=object)
-    return df
+    names = list(weights)
+    before = before.set_index("name").loc[names]
+    after = after.set_index("name").loc[names]
+    columns = ["log10_grad_norm", "log10_output_norm"]
+    df = after[columns].join(before[columns].add_suffix("_before"))
+    df["shape"] = [tuple(p.shape) for p in weights.values()]
+    df["log10_scale"] = [
+        log10_norm([norm(p)]) - log10_norm([norm(kept[p])]) for p in weights.values()
+    ]
+    reasons = _reasons(scales, after, len(df))
+    df["reason"] = pd.Series([reasons.get(i) for i in range(len(df))], index=names, dtype=object)
+    return df.reset_index()[list(INITIALISE_COLUMNS)]
 
 
 def _reasons(scales: _Scales, after: pd.DataFrame, count: int) -> dict[int, str]:

@@ -158,9 +158,13 @@ def check_profiled(module: Any, loss: object) -> None:
         if nn.parameter.is_lazy(p):
             raise bad("module", f"lazy, without a shape yet: {name}", "a module that has been run")
         if p.is_meta:
-            raise bad("module", f"on the meta device: {name}", "parameters with values")
+            raise bad(
+                "module",
+                f"on the meta device: {name}",
+                "parameters with values, as .to_empty and drawing give them",
+            )
     if not any(p.requires_grad for p in module.parameters()):
-        raise bad("module", "all frozen", "a parameter that requires a gradient")
+        raise bad("module", "all frozen", "a parameter with requires_grad_()")
 
 
 def arguments(inputs: Any) -> tuple[tuple, dict]:
@@ -187,7 +191,7 @@ def _takes_inputs(loss: Callable) -> bool:
 def _check_cost(cost: object, inputs: Any, calls: Calls) -> None:
     if not isinstance(cost, Tensor) or cost.numel() != 1 or not cost.is_floating_point():
         shown = f"a tensor of shape {tuple(cost.shape)}" if isinstance(cost, Tensor) else cost
-        raise bad("loss(output)", shown, "a real scalar tensor")
+        raise bad("loss(output)", shown, "a real scalar tensor, such as its .mean()")
     if cost.grad_fn is None:
         raise bad("loss(output)", cost, "a tensor that depends on the output, not detached from it")
     value = float(cost.detach())

@@ -46,9 +46,12 @@ def preserved(module: nn.Module) -> Iterator[None]:
 def copied(value: object, differentiable: bool = True) -> object:
     """Copies of the tensors in nested tuples, lists and dicts, which may be changed in place.
 
-    differentiable : whether they take a gradient, if they can
+    differentiable : whether they take a gradient, if they can; copies of leaves that take one
+        themselves hand it on to them, as a loss may differentiate by its own inputs
     """
     if isinstance(value, Tensor):
+        if differentiable and value.requires_grad and value.is_leaf:
+            return value.clone()
         x = value.detach()
         numbers = x.is_floating_point() or x.is_complex()
         return x.requires_grad_(numbers and differentiable).clone()

@@ -26,6 +26,14 @@ def spread(net, inputs, loss):
     return float(max(norms) - min(norms))
 
 
+class Wordless(nn.Linear):
+    def __init__(self):
+        super().__init__(3, 3)
+
+    def forward(self, x):
+        return "no tensor"
+
+
 class Squared(nn.Module):
     def forward(self, x):
         return x.relu() ** 2
@@ -156,6 +164,7 @@ def test_a_gradient_below_the_range_of_float32_is_mended():
         ({"module": nn.Linear(3, 3).requires_grad_(False)}, "module = .*all frozen"),
         ({"inputs": torch.full((2, 3), math.nan)}, "inputs that are finite"),
         ({"loss": lambda output: output}, "a real scalar tensor"),
+        ({"module": Wordless(), "loss": None}, "module.*a tensor of real numbers"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")

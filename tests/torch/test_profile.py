@@ -455,10 +455,14 @@ def test_a_loss_may_take_derivatives_by_the_inputs():
         return squares(slope) + squares(output)
 
     df = profile(net, x, loss)
-    with pytest.raises(RuntimeError) as raised:  # by what is outside: these are copies
-        profile(net, x, lambda output: loss(output, x.requires_grad_(True)))
-    assert "derivatives by them need loss(output, inputs)" in raised.value.__notes__[0]
     x.requires_grad_(True)
+    outside = profile(net, x, lambda output: loss(output, x))
+    pd.testing.assert_frame_equal(outside, df)
+    assert x.grad is None
+    made = 1.0 * x
+    with pytest.raises(RuntimeError) as raised:  # no leaf: the module is given a copy
+        profile(net, made, lambda output: loss(output, made))
+    assert "derivatives by them need loss(output, inputs)" in raised.value.__notes__[0]
     loss(net(x), x).backward()
     grads = [0.0 if p.grad is None else norm(p.grad) for p in net.parameters()]
     np.testing.assert_allclose(10**df.log10_grad_norm, grads, rtol=1e-12)
