@@ -174,29 +174,31 @@ def figure(tables: dict[str, pd.DataFrame]):
     tokens apart, over their norm; middle and right: gradient norms of the matrices of values and of
     queries, on one scale. Marks: median over seeds with its 95 % interval; they end where float64
     cannot tell the tokens apart. Lines: theory of infinite width and uniform attention, no free
-    offset.
+    offset; marks of post-LN leave them where the blocks are many beside the width, 128.
     """
     rows = tables["blocks"]
     rows = rows[rows.depth == rows.depth.max()]
     theory = pd.concat([expected(kind, int(rows.depth.iloc[0])) for kind in THEORY])
     rows, theory = (frame.assign(block=frame.layer + 1) for frame in (rows, theory))
     canvas, [axes] = study.plot.panels(1, 3, 2.6)
-    for ax, (column, called) in zip(axes, SHOWN_AS.items(), strict=True):
-        lost = rows[rows[column].isna()][["kind", "layer"]].apply(tuple, axis=1)
-        points = rows[~rows[["kind", "layer"]].apply(tuple, axis=1).isin(lost)]
+    for ax, (column, (called, ends)) in zip(axes, SHOWN_AS.items(), strict=True):
+        lost = rows[column].isna().groupby([rows.kind, rows.layer]).transform("any")
         study.plot.curves(
-            points, "block", column, hue="kind", theory=theory, palette=KINDS, log="x", ax=ax
-        )
-        ax.set(xlabel="block", ylabel=f"log10 {called}")
-    axes[1].set_ylim(axes[2].get_ylim())
+            rows[~lost], "block", column, hue="kind", theory=theory, palette=KINDS, log="x",
+            ylim=ends, ax=ax,
+        )  # fmt: skip
+        ticks = [10**k for k in range(4) if 10**k <= rows.depth.iloc[0]]
+        ax.set(xlabel="block", ylabel=f"log10 {called}", xticks=ticks)
     return canvas
 
 
 SHOWN_AS = {
-    "log10_difference": "difference of tokens",
-    "log10_value": "gradient of values",
-    "log10_query": "gradient of queries",
+    "log10_difference": ("difference of tokens", (-11, 1)),
+    "log10_value": ("gradient of values", (-22, 3)),
+    "log10_query": ("gradient of queries", (-22, 3)),
 }
+"""Columns of the figure, what they are called, and the ends of their axes."""
+
 
 DEEP = "networks of the most blocks"
 APART = (

@@ -109,6 +109,7 @@ def transformer(
     C = 0.0
     upstream = np.empty(blocks)
     squares = np.empty((blocks, 6))
+    gaps = np.empty(blocks)
     for k in reversed(range(2 * blocks)):
         if k % 2 == 1:
             upstream[k // 2] = P
@@ -117,7 +118,8 @@ def transformer(
         if k % 2 == 0:
             mean = (P + others * C) / tokens
             value = tokens**2 * (p - gap * others / tokens) * mean
-            query = (p * P + others * (p - gap) * C) * gap**2 * others / tokens
+            query = (p * P + others * (p - gap) * C) * others / tokens
+            gaps[k // 2] = gap
             squares[k // 2, :4] = query, query, value, value
             to_P = to_C = mean
         else:
@@ -128,6 +130,7 @@ def transformer(
         P += branch**2 * to_P / before
         C += branch**2 * to_C / before
     norms = np.log10(branch**2 * width / tokens * squares) / 2
+    norms[:, :2] += np.log10(gaps)[:, None]  # its square would leave the float range
     return Blocks(np.log10(apart) / 2, np.log10(upstream) / 2, norms)
 
 

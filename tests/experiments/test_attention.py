@@ -96,6 +96,6 @@ def test_the_figure_is_drawn_where_numbers_are_missing():
 
     shown = attention.figure(frames(lambda kind, depth, frame: frame))
     assert [ax.get_ylabel() for ax in shown.axes] == [
-        f"log10 {called}" for called in attention.SHOWN_AS.values()
+        f"log10 {called}" for called, _ in attention.SHOWN_AS.values()
     ]
     plt.close(shown)

@@ -23,6 +23,7 @@ def test_post_ln_halves_what_tells_tokens_apart_and_keeps_their_mean_gradient():
     # Gradients of queries and keys fall as the square of the difference.
     query = post.log10_norms[:, 0] - post.log10_norms[:, 2]
     assert_allclose(np.diff(query)[100:200], -math.log10(2), rtol=1e-9)
+    assert transformer(2000, TOKENS, 64, "post").log10_norms[-1, 0] < -590  # no squares underflow
 
 
 def test_gelu_post_ln_explodes_by_its_chi():
