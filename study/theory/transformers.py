@@ -65,6 +65,8 @@ class Met(NamedTuple):
     after: float
 
 
+MOST = 1000
+"""Blocks, so that the gap of post-LN stays in the float range."""
 SMALL = 1e-10
 """Up to here phi is as good as straight between two tokens: its kinks count by the root of it."""
 
@@ -91,7 +93,7 @@ def transformer(
     others = integer("tokens", tokens, 2) - 1
     p = gap = 1.0
     walked = []
-    apart = np.empty(integer("blocks", blocks, 1))
+    apart = np.empty(integer("blocks", blocks, 1, MOST))
     for k in range(2 * blocks):
         if k % 2 == 0:
             apart[k // 2] = gap / p * others / tokens
