@@ -49,21 +49,23 @@ def is_of(cell: dict, rows: pd.DataFrame) -> pd.Series:
     return (rows[keys] == pd.Series(cell)[keys]).all(axis=1)
 
 
-def estimates(experiment: Experiment, tables: Tables) -> list[str]:
-    """What the claims come to, as texts, in which NaN is NaN."""
-    return [str(claim.judge(tables)) for claim in experiment.claims]
+def estimates(experiment: Experiment, tables: Tables) -> dict[str, str]:
+    """What each claim comes to, as a text, in which NaN is NaN."""
+    return {claim.name: str(claim.judge(tables)) for claim in experiment.claims}
 
 
-def deciding(experiment: Experiment, tables: Tables) -> Iterator[dict]:
-    """The cells without which some estimate would be another, told the rate that they had."""
+def deciding(experiment: Experiment, tables: Tables) -> Iterator[tuple[dict, set[str]]]:
+    """The cells that estimates rest on, told the rate that they had; and those claims."""
     whole = estimates(experiment, tables)
     name = trained_table(tables)
-    for cell in experiment.grid["paper"]:
+    for cell in experiment.grid["paper"][::-1]:  # it has large networks first
         is_own = is_of(cell, tables[name])
         if "tuning_seeds" not in cell or not is_own.any():
             continue
-        if estimates(experiment, tables | {name: tables[name][~is_own]}) != whole:
-            yield cell | {"near": float(tables[name].rate[is_own].iloc[0])}
+        without = estimates(experiment, tables | {name: tables[name][~is_own]})
+        claims = {claim for claim in whole if without[claim] != whole[claim]}
+        if claims:
+            yield cell | {"near": float(tables[name].rate[is_own].iloc[0])}, claims
 
 
 def again(name: str, cell: dict) -> Tables:
@@ -72,34 +74,32 @@ def again(name: str, cell: dict) -> Tables:
     return load(name).measure(**cell | longer)
 
 
-def compared(name: str, tables: Tables) -> pd.DataFrame:
-    """The verdicts of an experiment before and after, where something was trained again."""
+def compared(name: str, tables: Tables) -> Iterator[pd.DataFrame]:
+    """After each arm, the verdicts before and after of claims whose arms are all done."""
     experiment = load(name)
-    cells = [*deciding(experiment, tables)]
     table = trained_table(tables)
     rows = tables[table]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(WORKERS, mp_context=context) as pool:
-        jobs = {pool.submit(again, name, cell): cell for cell in cells}
-        for count, job in enumerate(as_completed(jobs), start=1):
-            others = rows[~is_of(jobs[job], rows)]
+    before = judge_all(experiment, tables)
+    with ProcessPoolExecutor(WORKERS, multiprocessing.get_context("spawn")) as pool:
+        waiting = {
+            pool.submit(again, name, cell): (cell, claims)
+            for cell, claims in deciding(experiment, tables)
+        }
+        known = set().union(*(claims for _, claims in waiting.values()))
+        for job in as_completed([*waiting]):
+            cell, _ = waiting.pop(job)
+            others = rows[~is_of(cell, rows)]
             rows = pd.concat([others, job.result()[table]], ignore_index=True)
-            print(f"{name}: {count} of {len(cells)} arms", flush=True)
-    before, after = (
-        judge_all(experiment, tables | {table: some}) for some in (tables[table], rows)
-    )
-    pairs = zip(
-        estimates(experiment, tables),
-        estimates(experiment, tables | {table: rows[:0]}),
-        strict=True,
-    )
-    compared = before[["experiment", "claim", "verdict", "estimate"]].assign(
-        steps=2 * cells[0]["steps"],
-        verdict_again=after.verdict,
-        estimate_again=after.estimate,
-        stood=before.verdict == after.verdict,
-    )
-    return compared.loc[[with_rows != without for with_rows, without in pairs], [*COLUMNS]]
+            print(f"{name}: {len(waiting)} arms are left", flush=True)
+            after = judge_all(experiment, tables | {table: rows})
+            both = before[["experiment", "claim", "verdict", "estimate"]].assign(
+                steps=2 * cell["steps"],
+                verdict_again=after.verdict,
+                estimate_again=after.estimate,
+                stood=before.verdict == after.verdict,
+            )
+            done = known.difference(*(claims for _, claims in waiting.values()))
+            yield both.loc[both.claim.isin(done), [*COLUMNS]]
 
 
 def main(names: Sequence[str], results: Path = Path("results")) -> None:
@@ -108,11 +108,13 @@ def main(names: Sequence[str], results: Path = Path("results")) -> None:
     make_folder(path.parent)
     for name in names or NAMES:
         paths = {*(results / name).glob("*.csv")} - {results / name / "data_dictionary.csv"}
-        rows = compared(name, {made.stem: records.read_table(made) for made in sorted(paths)})
-        if path.exists():
-            others = records.read_table(path)
-            rows = pd.concat([others[others.experiment != name], rows], ignore_index=True)
-        records.write_described(path, rows, COLUMNS, {"versions": [records.versions()]})
+        tables = {made.stem: records.read_table(made) for made in sorted(paths)}
+        others = records.read_table(path) if path.exists() else pd.DataFrame(columns=[*COLUMNS])
+        others = others[others.experiment != name]
+        for rows in compared(name, tables):
+            found = pd.concat([part for part in (others, rows) if len(part)] or [rows])
+            found = found.reset_index(drop=True)
+            records.write_described(path, found, COLUMNS, {"versions": [records.versions()]})
 
 
 if __name__ == "__main__":

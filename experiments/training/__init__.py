@@ -83,19 +83,24 @@ def learning(tables: dict, **which) -> Estimate:
     return Estimate(count / len(has_learned), ends.low, ends.high, len(has_learned))
 
 
+def of_learned(found: Estimate, share: float) -> Estimate:
+    """An estimate about networks of which that share learned."""
+    return replace(found, learned=min(found.learned, share))
+
+
 def quicker(tables: dict, depth: int) -> Estimate:
     """log10 of the steps to the goal, ReLU's over tanh's, by seed."""
     relu, tanh = (arm(tables, name, depth).steps_to_goal for name in ("relu", "tanh"))
     learned = float(np.isfinite(relu + tanh).mean())
     ratio = np.log10(relu / tanh)[np.isfinite(relu + tanh)]
-    return replace(median_interval(ratio), learned=learned)
+    return of_learned(median_interval(ratio), learned)
 
 
 def dead_after(tables: dict, **which) -> Estimate:
     """Share of units that no image activates after training, median over seeds."""
     rows = arm(tables, **which)
     learned = float((rows.outcome == "learned").mean())
-    return replace(median_interval(rows.dead_after), learned=learned)
+    return of_learned(median_interval(rows.dead_after), learned)
 
 
 def held(course: pd.DataFrame) -> pd.DataFrame:

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from verdicts import named, verdicts
 
+from benchmarks import again
 from experiments import training
 from experiments.training import networks
 
@@ -77,3 +78,18 @@ def test_outcomes_are_told_apart():
     losses = np.stack([falls, np.full(steps, 2.3), np.where(np.arange(steps) < 9, 1, np.nan)], 1)
     assert networks.mean_loss(losses[:, 0], steps) == pytest.approx(falls[-49:].mean())
     assert networks.mean_loss(losses[:, 2], 9) == np.inf
+
+
+def test_a_verdict_is_taken_again_with_all_the_arms_that_it_rests_on():
+    tables = table(lambda r: 300.0)
+    tables["networks"] = tables["networks"].assign(rate=0.01, enclosed=True)
+    found = [*again.deciding(training.experiment, tables)]
+    assert set().union(*(claims for _, claims in found)) == {
+        claim.name for claim in training.experiment.claims
+    }
+    faster = [
+        cell for cell, claims in found if "ReLU learns several times as fast as tanh" in claims
+    ]
+    assert [(cell["activation"], cell["depth"]) for cell in faster] == [("tanh", 10), ("relu", 10)]
+    assert all(cell["near"] == 0.01 for cell, _ in found)
+    assert len(found) == 25
