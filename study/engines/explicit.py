@@ -14,17 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from study.arithmetic import scaled
 from study.arithmetic.activations import EVERY, Activations, Block
-from study.arithmetic.scaled import (
-    Exponent,
-    Scaled,
-    add,
-    log10,
-    norm,
-    settle,
-    settle_matrix,
-    spread,
-)
+from study.arithmetic.scaled import Exponent, Scaled
 from study.core.activations import Activation
 from study.core.activations import activation as activation_row
 from study.core.backprop import backward
@@ -52,19 +44,19 @@ class GivenLayer(RecordedLayer):
         if self.square is None:
             self._admit()
         z = self._scaled(r.mantissa @ self.W, r.exponent)  # the layer's only product on the way up
-        return z if self.b is None else add(z, self.b)
+        return z if self.b is None else scaled.add(z, self.b)
 
     def down(self, delta: Scaled, r: Scaled, z: Scaled) -> Scaled:
         dr = self._scaled(delta.mantissa @ self.W.T, delta.exponent)  # (2)
-        return settle(dr.mantissa, dr.exponent)
+        return scaled.settle(dr.mantissa, dr.exponent)
 
     def _scaled(self, product: Array, exponent: Exponent) -> Scaled:
         if self.exponent:
-            exponent = spread(exponent, product.shape[:-1]) + self.exponent
+            exponent = scaled.spread(exponent, product.shape[:-1]) + self.exponent
         return Scaled(product, exponent)
 
     def _admit(self) -> None:
-        W, self.exponent, self.square = settle_matrix(self.W)
+        W, self.exponent, self.square = scaled.settle_matrix(self.W)
         if not math.isfinite(self.square):
             array(f"weights[{self.k}]", self.W, 2, W.dtype)  # names the entry
         self.W = W
@@ -152,9 +144,9 @@ def backpropagate(
         for k, (W, b, row) in enumerate(zip(weights, biases, rows, strict=True))
     ]
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        _walk(layers, settle(x[None], 0), target, direction)
+        _walk(layers, scaled.settle(x[None], 0), target, direction)
     squares = np.array([layer.square for layer in layers])
-    norms = log10(*norm(squares, np.array([layer.exponent for layer in layers])))
+    norms = scaled.log10(*scaled.norm(squares, np.array([layer.exponent for layer in layers])))
     one = np.zeros(1, int)
     return frame(record.columns(np.arange(len(layers)), one, one, norms[:, None]))
 
@@ -164,7 +156,7 @@ def _walk(layers: list[GivenLayer], r: Scaled, target: Array | None, direction: 
     record = layers[0].record
     trace, r = recorded_forward(layers, r)
     dr = Scaled(direction[None], 0) if target is None else cost_gradient(r, target)
-    dr = settle(dr.mantissa, dr.exponent)  # the cost's gradient may be of any size
+    dr = scaled.settle(dr.mantissa, dr.exponent)  # the cost's gradient may be of any size
     record.upstream.put(len(layers), dr)
     for k, step in zip(reversed(range(len(layers))), backward(trace, dr), strict=True):
         record.put(k, step, EVERY)

@@ -8,20 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from study.arithmetic import scaled
 from study.arithmetic.activations import EVERY, Activations, Slopes
 from study.arithmetic.kernels import square
-from study.arithmetic.scaled import (
-    Exponent,
-    Scaled,
-    largest,
-    ldexp,
-    log10,
-    log10_ratio,
-    norm,
-    normalised,
-    status,
-    total,
-)
+from study.arithmetic.scaled import Exponent, Scaled
 from study.core.backprop import BackStep, Step, forward
 from study.tools import Array
 
@@ -45,7 +35,7 @@ class Squares:
 
     def norms(self) -> tuple[Array, Array]:
         """Frobenius norms over the examples: (mantissa, exponent), one a (layer, network)."""
-        return norm(*total(self.s, self.exponent))
+        return scaled.norm(*scaled.total(self.s, self.exponent))
 
 
 class Output(NamedTuple):
@@ -115,15 +105,15 @@ class Recorder:
             "layer": np.broadcast_to(layers[:, None], delta[0].shape),
             "grad_norm_mantissa": gradient[0],
             "grad_norm_exponent": gradient[1],
-            "log10_grad_norm": log10(*gradient),
-            "log10_delta_norm": log10(*delta),
-            "log10_upstream_norm": log10(*upstream),
-            "log10_signal_norm": log10(*signal.norms()),
+            "log10_grad_norm": scaled.log10(*gradient),
+            "log10_delta_norm": scaled.log10(*delta),
+            "log10_upstream_norm": scaled.log10(*upstream),
+            "log10_signal_norm": scaled.log10(*signal.norms()),
             "log10_weight_norm": log10_weight_norm,
-            "log10_derivative_factor": log10_ratio(delta, upstream),
-            "log10_weight_factor": log10_ratio(downstream, delta),
+            "log10_derivative_factor": scaled.log10_ratio(delta, upstream),
+            "log10_weight_factor": scaled.log10_ratio(downstream, delta),
             "active_fraction": active,
-            "status": status(*gradient),
+            "status": scaled.status(*gradient),
         }
 
     def _outer_products(self, layers: Array, networks: Array, trunks: Array) -> tuple[Array, Array]:
@@ -203,8 +193,10 @@ def gradient_square(r: Scaled, delta: Scaled) -> Total:
         w = 1
     else:
         # Each example at its true size beside the largest.
-        top = largest(exponent + np.frexp(size)[1], alive)
-        w = ldexp(np.ones(alive.shape, d.dtype), np.where(alive, exponent - top[..., None], 0))
+        top = scaled.largest(exponent + np.frexp(size)[1], alive)
+        w = scaled.ldexp(
+            np.ones(alive.shape, d.dtype), np.where(alive, exponent - top[..., None], 0)
+        )
     if wide:
         s = np.zeros(size.shape[:-1])
         explicit = np.ones(s.shape, bool)
@@ -241,12 +233,12 @@ def _over_pairs(r: Array, d: Array, w: Array | int) -> Array:
 
 def _aligned(r: Array, d: Array, exponent: Array, alive: Array) -> tuple[Array, Array, Array]:
     """r, d and one exponent for all examples; what underflows then is nothing to the largest."""
-    r, shift_r = normalised(r)
-    d, shift_d = normalised(d)
+    r, shift_r = scaled.normalised(r)
+    d, shift_d = scaled.normalised(d)
     exponent = exponent + shift_r + shift_d
-    top = largest(exponent, alive)
+    top = scaled.largest(exponent, alive)
     shift = np.where(alive, exponent - top[..., None], 0)
-    return r, d * ldexp(np.ones(shift.shape, d.dtype), shift)[..., None], top
+    return r, d * scaled.ldexp(np.ones(shift.shape, d.dtype), shift)[..., None], top
 
 
 def _gram(x: Array) -> Array:

@@ -45,7 +45,8 @@ def _say(line: str) -> None:
 def bar(name: str, parts: int, progress: bool | None) -> tqdm:
     """Parts computed, and the time that is left by what they took; by default on a terminal."""
     disable = None if progress is None else not progress
-    return tqdm(total=parts, desc=name, unit="part", file=sys.stderr, disable=disable)
+    how = {"unit": "part", "file": sys.stderr, "disable": disable, "smoothing": 0}
+    return tqdm(desc=name, total=parts, **how)
 
 
 def run(

@@ -7,20 +7,7 @@ import signal
 import time
 
 import pytest
-from toyhouse import (
-    SECONDS,
-    TOY,
-    WAITING,
-    alive,
-    build,
-    changed,
-    children,
-    files,
-    start,
-    stored,
-    study,
-    wait_until,
-)
+import toyhouse
 
 from study.records import disk
 from study.runs import sweep
@@ -32,15 +19,15 @@ RUN = ("run", "--workers", 2, "--results")
 @pytest.fixture(scope="module")
 def calm(tmp_path_factory):
     """A house, and what an undisturbed run writes in it."""
-    longer = TOY.replace("cells(8, pause", "cells(12, pause")
-    folder = build(tmp_path_factory.mktemp("calm") / "a hoüse", longer)
-    assert study(folder, *RUN, "calm")[0] == 0
-    return folder, files(folder / "calm")
+    longer = toyhouse.TOY.replace("cells(8, pause", "cells(12, pause")
+    folder = toyhouse.build(tmp_path_factory.mktemp("calm") / "a hoüse", longer)
+    assert toyhouse.study(folder, *RUN, "calm")[0] == 0
+    return folder, toyhouse.files(folder / "calm")
 
 
 def kill(process, victim, rng):
     """kill -9 of the driver, of one worker, or of driver and workers at once."""
-    workers = sorted(children(process.pid)) if process.poll() is None else []
+    workers = sorted(toyhouse.children(process.pid)) if process.poll() is None else []
     if victim == "worker" and workers:
         with contextlib.suppress(ProcessLookupError):
             os.kill(rng.choice(workers), signal.SIGKILL)
@@ -55,17 +42,19 @@ def kill(process, victim, rng):
 def check_one(calm, name, seed):
     house, expected = calm
     rng = random.Random(seed)
-    process = start(house, *RUN, name)
+    process = toyhouse.start(house, *RUN, name)
     victim = ("driver", "worker", "all")[seed % 3]
     begun = rng.randrange(13)
-    wait_until(lambda: len(stored(house / name)) >= begun or process.poll() is not None)
+    toyhouse.wait_until(
+        lambda: len(toyhouse.stored(house / name)) >= begun or process.poll() is not None
+    )
     time.sleep(rng.uniform(0, 0.2))  # not to wait for anything: the moment is to be a random one
     workers = kill(process, victim, rng)
-    process.communicate(timeout=SECONDS)
-    wait_until(lambda: not any(map(alive, workers)))
-    code, _, err = study(house, *RUN, name)
+    process.communicate(timeout=toyhouse.SECONDS)
+    toyhouse.wait_until(lambda: not any(map(toyhouse.alive, workers)))
+    code, _, err = toyhouse.study(house, *RUN, name)
     assert code == 0, err
-    assert files(house / name) == expected, (seed, victim)
+    assert toyhouse.files(house / name) == expected, (seed, victim)
     assert not list((house / name).rglob("*.tmp"))
     return process.returncode
 
@@ -84,30 +73,30 @@ def test_a_hundred_kills_at_random_times(calm):
 @pytest.mark.parametrize(("number", "begun"), [(signal.SIGINT, 2), (signal.SIGTERM, 0)])
 def test_interrupted_it_stops_at_once_and_resumes(house, number, begun):
     """Though the cells that it computes would not end."""
-    (house / "experiments" / "toy.py").write_text(changed(WAITING))
-    process = start(house, *RUN, "r")
-    wait_until(lambda: (house / "r" / "toy" / ".parts" / "lock").exists())
-    wait_until(lambda: len(stored(house / "r")) >= begun)
-    workers = children(process.pid)
+    (house / "experiments" / "toy.py").write_text(toyhouse.changed(toyhouse.WAITING))
+    process = toyhouse.start(house, *RUN, "r")
+    toyhouse.wait_until(lambda: (house / "r" / "toy" / ".parts" / "lock").exists())
+    toyhouse.wait_until(lambda: len(toyhouse.stored(house / "r")) >= begun)
+    workers = toyhouse.children(process.pid)
     os.killpg(process.pid, number) if number == signal.SIGINT else process.terminate()
-    _, err = process.communicate(timeout=SECONDS)
+    _, err = process.communicate(timeout=toyhouse.SECONDS)
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    wait_until(lambda: not any(map(alive, workers)))
+    toyhouse.wait_until(lambda: not any(map(toyhouse.alive, workers)))
     assert not list(house.joinpath("r").rglob("*.tmp"))
     (house / "go").touch()
     for results in ("r", "calm"):
-        assert study(house, *RUN, results)[0] == 0
-    assert files(house / "r") == files(house / "calm")
+        assert toyhouse.study(house, *RUN, results)[0] == 0
+    assert toyhouse.files(house / "r") == toyhouse.files(house / "calm")
 
 
 def test_a_run_that_waits_for_another_can_be_interrupted(calm):
     house, _ = calm
     with disk.alone(house / "held" / "toy" / ".parts"):
-        process = start(house, *RUN, "held")
+        process = toyhouse.start(house, *RUN, "held")
         assert "waiting for another run" in process.stderr.readline()
         process.terminate()
-        _, err = process.communicate(timeout=SECONDS)
+        _, err = process.communicate(timeout=toyhouse.SECONDS)
     assert process.returncode == 130
     assert "Traceback" not in err
 
@@ -152,8 +141,8 @@ def test_a_part_that_kills_its_worker_is_retried_then_quarantined(calm, name, so
     """Killed, or refused memory by the kernel, once (another process held it) or always."""
     house, _ = calm
     module = house / "experiments" / f"{name}.py"
-    module.write_text(changed(source))
-    code, out, err = study(house, "run", name, "--preset", "quick", "--workers", 2)
+    module.write_text(toyhouse.changed(source))
+    code, out, err = toyhouse.study(house, "run", name, "--preset", "quick", "--workers", 2)
     module.unlink()
     assert (code, out) == (3, ""), err
     (line,) = [line for line in err.splitlines() if "part failed" in line]
@@ -165,25 +154,25 @@ def test_a_part_that_kills_its_worker_is_retried_then_quarantined(calm, name, so
 
 def test_two_runs_in_one_folder_one_of_them_killed(calm):
     house, expected = calm
-    first = start(house, *RUN, "two")
-    wait_until(lambda: (house / "two" / "toy" / ".parts" / "lock").exists())
-    second = start(house, *RUN, "two")
-    wait_until(lambda: len(stored(house / "two")) >= 5)
+    first = toyhouse.start(house, *RUN, "two")
+    toyhouse.wait_until(lambda: (house / "two" / "toy" / ".parts" / "lock").exists())
+    second = toyhouse.start(house, *RUN, "two")
+    toyhouse.wait_until(lambda: len(toyhouse.stored(house / "two")) >= 5)
     first.kill()
-    _, err = second.communicate(timeout=SECONDS)
+    _, err = second.communicate(timeout=toyhouse.SECONDS)
     assert second.returncode == 0, err
-    assert files(house / "two") == expected
+    assert toyhouse.files(house / "two") == expected
 
 
 def test_two_presets_in_one_folder_are_never_mixed(calm):
     house, expected = calm
     quick = (*RUN[:-1], "--preset", "quick", "--results", "both")
-    both = [start(house, *RUN, "both"), start(house, *quick)]
-    errors = [process.communicate(timeout=SECONDS)[1] for process in both]
+    both = [toyhouse.start(house, *RUN, "both"), toyhouse.start(house, *quick)]
+    errors = [process.communicate(timeout=toyhouse.SECONDS)[1] for process in both]
     codes = [process.returncode for process in both]
     # The tables are those of one of them; a run that finds the other's says so and stops.
     assert set(codes) <= {0, 2}
     assert 0 in codes, errors
     assert len(sweep.read_results(house / "both", "toy")["ends"]) in (3, 12)
-    assert study(house, *RUN, "both")[0] == 0
-    assert files(house / "both") == expected
+    assert toyhouse.study(house, *RUN, "both")[0] == 0
+    assert toyhouse.files(house / "both") == expected
