@@ -31,6 +31,7 @@ EXTRAS = {
     "transformers": "transformers accelerate",
 }
 _OTHERS = {  # tables that are of no experiment, by folder
+    "again": "python -m benchmarks.again",
     "bench": "python -m benchmarks",
     "capacity": "python -m benchmarks capacity",
     "limits": "python -m benchmarks.parts",
