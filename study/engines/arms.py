@@ -231,7 +231,9 @@ class Arm:
         row = activation(self.activation)
         r = self.images[:TRAIN]
         shares = []
-        for layer in self.layers(weights)[:-1]:
+        layers = self.layers(weights)[-2::-1]
+        while layers:
+            layer = layers.pop()  # one at a time: each holds arrays of all images
             z = layer.up(r)
             inner = z.trace[0].z if isinstance(layer, Residual) else z
             slope = row.derivative(getattr(inner, "x", inner), 0.0)
