@@ -12,17 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from study.arithmetic import scaled
 from study.arithmetic.kernels import gated
-from study.arithmetic.scaled import (
-    SQUARE_RANGE,
-    Exponent,
-    Scaled,
-    ldexp,
-    product,
-    settle,
-    spread,
-    sum_of_squares,
-)
+from study.arithmetic.scaled import Exponent, Scaled
 from study.core.activations import Activation
 from study.tools import Array
 from study.tools.elementary import FAR
@@ -61,7 +53,7 @@ class Activations:
     def phi(self, z: Scaled) -> Scaled:
         """r = phi(z), in range."""
         values, exponent = self._plain_phi(z)
-        r = settle(values, exponent)
+        r = scaled.settle(values, exponent)
         # Only where something left the range can phi have underflowed.
         return r if r.mantissa is values else self._revived(r, z)
 
@@ -85,12 +77,12 @@ class Activations:
         values = np.concatenate([of_block for of_block, _ in parts])
         if all(isinstance(exponent, int) for _, exponent in parts):
             return values, 0
-        exponents = [spread(exponent, of_block.shape[:-1]) for of_block, exponent in parts]
+        exponents = [scaled.spread(exponent, of_block.shape[:-1]) for of_block, exponent in parts]
         return values, np.concatenate(exponents)
 
     def _revived(self, r: Scaled, z: Scaled) -> Scaled:
         """phi(z) again, on the rows that have all but underflowed though phi is never 0 there."""
-        exponent = spread(r.exponent, r.squares.shape).copy()
+        exponent = scaled.spread(r.exponent, r.squares.shape).copy()
         mantissa = r.mantissa
         for block in self.blocks:
             if block.row.tail is None:
@@ -104,10 +96,10 @@ class Activations:
             if lost.any():
                 m, k = scaled_tail(block.row, x[lost])
                 mantissa = mantissa.copy() if mantissa is r.mantissa else mantissa
-                mantissa[at][lost], exponent[at][lost] = product(np.ones_like(m), m, k)
+                mantissa[at][lost], exponent[at][lost] = scaled.product(np.ones_like(m), m, k)
         if mantissa is r.mantissa:
             return r
-        return Scaled(mantissa, exponent, sum_of_squares(mantissa))
+        return Scaled(mantissa, exponent, scaled.sum_of_squares(mantissa))
 
 
 class Slopes:
@@ -130,13 +122,13 @@ class Slopes:
             self.values,
             known.networks[self.trunk],
             known.thresholds,
-            *SQUARE_RANGE[delta.dtype],
+            *scaled.SQUARE_RANGE[delta.dtype],
             delta,
             squares,
             self.active,
         ):
             return Scaled(delta, dr.exponent, squares)
-        return self.rescued(settle(delta, dr.exponent), dr)
+        return self.rescued(scaled.settle(delta, dr.exponent), dr)
 
     def rescued(self, delta: Scaled, dr: Scaled) -> Scaled:
         """Equation (1) again, on the rows whose every derivative has all but underflowed.
@@ -155,26 +147,26 @@ class Slopes:
             return delta
         z = self.z[self.trunk]
         networks = self.activations.networks[self.trunk][:, None]
-        above = spread(dr.exponent, lost.shape)
-        exponent = spread(delta.exponent, lost.shape).copy()
+        above = scaled.spread(dr.exponent, lost.shape)
+        exponent = scaled.spread(delta.exponent, lost.shape).copy()
         mantissa = delta.mantissa.copy()
         for block in decaying:
             within = (networks >= block.networks.start) & (networks < block.networks.stop)
             rows = lost & within
             if rows.any():
                 m, k = scaled_derivative(block.row, _true(z)[rows], block.kink)
-                mantissa[rows], top = product(dr.mantissa[rows], m, k)
+                mantissa[rows], top = scaled.product(dr.mantissa[rows], m, k)
                 # Int64 would wrap around after thousands of layers.
                 top = np.maximum(above[rows] + top, DEEPEST)
                 exponent[rows] = np.where(mantissa[rows].any(axis=-1), top, 0)
-        return Scaled(mantissa, exponent, sum_of_squares(mantissa))
+        return Scaled(mantissa, exponent, scaled.sum_of_squares(mantissa))
 
 
 def _true(z: Scaled) -> Array:
     """The arguments as plain floats, clipped to +-FAR, keeping the sign of what underflows."""
     if isinstance(z.exponent, int):
         return z.mantissa
-    x = ldexp(z.mantissa, z.exponent[..., None])
+    x = scaled.ldexp(z.mantissa, z.exponent[..., None])
     lost = (x == 0) & (z.mantissa != 0)
     x[lost] = np.copysign(np.finfo(x.dtype).tiny, z.mantissa[lost])  # a kink at 0 asks for the side
     return np.clip(x, -FAR, FAR)
@@ -200,8 +192,8 @@ def _phi(z: Scaled, row: Activation) -> tuple[Array, Exponent]:
     grows = ((x >= FAR) & (right > 0)) | ((x <= -FAR) & (left > 0))
     above = grows.any(axis=-1)
     asymptote = np.where(z.mantissa > 0, right, left) * z.mantissa
-    scaled = np.where(grows, asymptote, ldexp(r, -z.exponent[..., None]))
-    return np.where(above[..., None], scaled, r), np.where(above, z.exponent, exponent)
+    grown = np.where(grows, asymptote, scaled.ldexp(r, -z.exponent[..., None]))
+    return np.where(above[..., None], grown, r), np.where(above, z.exponent, exponent)
 
 
 def _derivative(z: Scaled, block: Block) -> Array:
