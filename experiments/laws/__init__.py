@@ -13,13 +13,26 @@ from importlib import resources
 
 import pandas as pd
 
-from experiments.laws import attention, blocks, finite_width, jacobians, mean_field, precision
+from experiments.laws import (
+    attention,
+    blocks,
+    convolutions,
+    finite_width,
+    jacobians,
+    mean_field,
+    precision,
+    recurrent,
+    shaped,
+)
 from experiments.laws.figure import figure
 from experiments.laws.law import COLUMNS, ESTIMATES, TABLE, critical_score
 from experiments.laws.page import page
 from study.runs.experiment import Experiment
 
-_GROUPS = (finite_width, mean_field, jacobians, blocks, precision, attention)
+_GROUPS = (
+    *(finite_width, mean_field, shaped, jacobians),
+    *(convolutions, recurrent, blocks, precision, attention),
+)
 LAWS = {name: law for group in _GROUPS for name, law in group.LAWS.items()}
 
 TEXTS = tomllib.loads(resources.files(__name__).joinpath("laws.toml").read_text("utf-8"))
@@ -55,5 +68,5 @@ experiment = Experiment(
     figure=figure,
     page=page,
     columns=COLUMNS,
-    version=1,
+    version=2,
 )

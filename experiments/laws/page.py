@@ -23,7 +23,8 @@ a limit is measured at three sizes or more and extrapolated; its offset is c ove
 (power 2/3 at a spectrum's edge), with the c that theory expects, where it knows one. There
 is no tolerance. z is measured less expected, as a normal score; all intervals together miss
 a right number with a probability of {FALSE_ALARM:g} at most. The control is a number 5 % off,
-or as the row says, that the measurement must exclude. Rows of "study" are this study's own.
+or as the row says, that the measurement must exclude; of a law that says that networks differ from
+the expected number, it is 5 % of the way towards them. Rows of "study" are this study's own.
 
 {{outliers}}
 
@@ -57,7 +58,8 @@ def summary(table: pd.DataFrame) -> str:
     return (
         f"{agree} of {len(table)} laws agree with no tolerance: {counts.get('exact', 0)} are exact "
         f"at every size, {counts.get('agrees in the limit', 0)} agree in the limit, "
-        f"{counts.get('offset resolved', 0)} agree in the limit and their offset is resolved; "
+        f"{counts.get('offset resolved', 0)} agree in the limit and their offset is resolved, "
+        f"{counts.get('differs', 0)} differ from the number of other networks, as they say; "
         f"{flagged} of {len(table)} negative controls are flagged; family-wise false-alarm rate at "
         f"most {FALSE_ALARM:g}."
     )

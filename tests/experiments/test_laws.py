@@ -31,6 +31,10 @@ CHEAP = (
     "unscaled step",
     "shattered by coins",
     "relu slope one",
+    "tailored leaky relu",
+    "receptive field",
+    "lstm",
+    "tied lstm",
 )
 
 
@@ -99,6 +103,21 @@ def test_verdicts_of_every_size():
     assert (found["verdict"], found["control"]) == ("exact", "flagged")
     found = judged(Law(measure=of_size(2.0, 8.0, spread=0.1), **exact))
     assert found["verdict"] == "disagrees"
+
+
+@pytest.mark.parametrize(
+    ("measured", "verdict"),
+    [
+        (2.3, "differs"),
+        (1.7, "differs"),
+        (2.05, "disagrees"),
+        (1.95, "disagrees"),
+        (2, "disagrees"),
+    ],
+)
+def test_a_law_that_networks_differ_asks_for_more_than_the_control(measured, verdict):
+    law = Law(measure=of_size(measured, spread=0.1), limit=2.0, differs=True, **KNOWN)
+    assert judged(law)["verdict"] == verdict
 
 
 def test_a_bend_that_the_powers_do_not_have_is_no_agreement():
@@ -179,7 +198,7 @@ def test_a_law_that_fails_is_counted_and_refutes_nothing(frame):
     said, text = page({"laws": frame.assign(verdict="disagrees")})
     assert said.startswith("0 of ")
     assert "*skip connections" not in text
-    assert "0 of 9 negative controls" in summary(frame.assign(control="missed"))
+    assert f"0 of {len(CHEAP)} negative controls" in summary(frame.assign(control="missed"))
 
 
 def test_what_is_far_off_is_named(frame):
