@@ -72,7 +72,7 @@ RELU_ORTHOGONAL = Kind("relu", "orthogonal")
 HARD_TANH = Kind("hard_tanh", "orthogonal", 0.2)
 ERF = Kind("erf", "orthogonal", 0.1)
 SIZES = (32, 64, 128)
-BENT = {"sizes": (*SIZES, 256), "powers": (1, 2)}
+BENT = {"sizes": (*SIZES, 256), "powers": (1, 2), "networks": 100}
 """Of wide spectra, which depend more on width."""
 
 
@@ -80,9 +80,8 @@ def _spread(of: Kind, **fit) -> Law:
     """Var / mean^2 of the squared singular values."""
     return Law(
         measure=lambda n, seeds: np.array([np.sum(of.gram(n, s) ** 2) / n - 1 for s in seeds]),
-        networks=400,
         limit=of.theory().normalised_variance,
-        **{"sizes": SIZES} | fit,
+        **{"sizes": SIZES, "networks": 400} | fit,
     )
 
 

@@ -47,8 +47,8 @@ def _mapped(row: Activation, c: float) -> float:
 SHAPED_TANH = dks("tanh", DEPTH)
 
 LAWS = {
-    "shaped tanh gradient": _gradient(dks("tanh", 20), 20, 200),
+    "shaped tanh gradient": _gradient(dks("tanh", 20), 20, 150),
     "shaped tanh correlation": _correlation(SHAPED_TANH, 0.8, _mapped(SHAPED_TANH, 0.8), 100),
-    "tailored gelu gradient": _gradient(tat("gelu", 20), 20, 200),
+    "tailored gelu gradient": _gradient(tat("gelu", 20), 20, 150),
     "tailored leaky relu": _correlation(tat_leaky_relu(DEPTH, ETA), 0.0, ETA, 100),
 }

@@ -210,7 +210,8 @@ def _frame(nets: list[Network], seeds: list[int], parts: dict, engines: list[str
     """One frame from the columns of every (network, seed), in the order they were asked for."""
     cells = [(j, seed) for j in range(len(nets)) for seed in seeds]
     counts = [len(parts[cell]["layer"]) for cell in cells]
-    fields = [{**nets[j].fields(), "seed": seed, "engine": engines[j]} for j, seed in cells]
+    of_net = [net.fields() for net in nets]
+    fields = [{**of_net[j], "seed": seed, "engine": engines[j]} for j, seed in cells]
     columns = {}
     for name in PROFILE_COLUMNS:
         if name in fields[0]:
