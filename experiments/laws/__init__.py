@@ -14,25 +14,20 @@ from importlib import resources
 import pandas as pd
 
 from experiments.laws import (
+    architectures,
     attention,
     blocks,
-    convolutions,
     finite_width,
     jacobians,
     mean_field,
     precision,
-    recurrent,
-    shaped,
 )
 from experiments.laws.figure import figure
 from experiments.laws.law import COLUMNS, ESTIMATES, TABLE, critical_score
 from experiments.laws.page import page
 from study.runs.experiment import Experiment
 
-_GROUPS = (
-    *(finite_width, mean_field, shaped, jacobians),
-    *(convolutions, recurrent, blocks, precision, attention),
-)
+_GROUPS = (finite_width, mean_field, jacobians, architectures, blocks, precision, attention)
 LAWS = {name: law for group in _GROUPS for name, law in group.LAWS.items()}
 
 TEXTS = tomllib.loads(resources.files(__name__).joinpath("laws.toml").read_text("utf-8"))

@@ -6,7 +6,6 @@ two inputs go, and how soon: their limits, and where ``theory.fluctuations`` kno
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 from scipy.special import logsumexp
@@ -24,6 +23,7 @@ from study.theory.gradient_norms import log10_norms
 WIDE = (128, 256, 512)
 CRITICAL = theory.critical_sigma_w("tanh", BIAS)
 SIGMOID_CRITICAL = theory.critical_sigma_w("sigmoid")
+TANH = activation_row("tanh")
 SETTLED = 10
 """Layers next to the input that are left out."""
 
@@ -77,55 +77,57 @@ def _mean_square(of: Callable) -> Law:
     )
 
 
-class Pair(NamedTuple):
-    """Networks that two inputs of correlation c_0 and of settled length walk through."""
+def gaps(
+    n: int,
+    seeds: range,
+    sigma_w: float,
+    c_0: float,
+    layers: int,
+    row: Activation = TANH,
+    sigma_b: float = BIAS,
+) -> np.ndarray:
+    """1 - c of two inputs' pre-activations, a row a network, layer by layer.
 
-    activation: str | Activation
-    sigma_w: float
-    c_0: float
-    layers: int
-    sigma_b: float = BIAS
+    Given the layer below, the two pre-activations of a unit are normal with the covariance of the
+    two signals: no matrix is needed.
+    """
+    key = gaussian.key(seeds.start, "pairs")
+    shape = (len(seeds), n)
+    q = theory.mean_field(row, sigma_w, sigma_b).q_star
+    g, h = gaussian.normal(key, 0, (2, *shape))
+    z = math.sqrt(q) * np.stack([g, c_0 * g + math.sqrt(1 - c_0**2) * h])
+    found = []
+    for k in range(layers):
+        normals = gaussian.normal(key, k + 1, (3, *shape))
+        z, gap = _next_pair(row.phi(z), sigma_w, sigma_b, normals)
+        found.append(gap)
+    return np.transpose(found)
 
-    def gaps(self, n: int, seeds: range) -> np.ndarray:
-        """1 - c of the inputs' pre-activations, a row a network, layer by layer.
 
-        Given the layer below, the two pre-activations of a unit are normal with the covariance of
-        the two signals: no matrix is needed.
-        """
-        key = gaussian.key(seeds.start, "pairs")
-        shape = (len(seeds), n)
-        q = theory.mean_field(self.activation, self.sigma_w, self.sigma_b).q_star
-        phi = activation_row(self.activation).phi
-        g, h = gaussian.normal(key, 0, (2, *shape))
-        z = math.sqrt(q) * np.stack([g, self.c_0 * g + math.sqrt(1 - self.c_0**2) * h])
-        found = []
-        for k in range(self.layers):
-            z, gap = self._next(phi(z), gaussian.normal(key, k + 1, (3, *shape)))
-            found.append(gap)
-        return np.transpose(found)
-
-    def _next(self, r: np.ndarray, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The next two pre-activations, from normal numbers g, and 1 less their correlation."""
-        n = r.shape[-1]
-        # Half the sum and half the difference: keeps the digits of 1 - c.
-        half_sum = (r[0] + r[1]) / 2
-        half_difference = (r[0] - r[1]) / 2
-        ss = np.vecdot(half_sum, half_sum)[:, None]
-        dd = np.vecdot(half_difference, half_difference)[:, None]
-        sd = np.vecdot(half_sum, half_difference)[:, None]
-        along = self.sigma_w * np.sqrt(ss / n) * g[0]
-        d = sd / ss * along + self.sigma_w * np.sqrt((dd - sd**2 / ss) / n) * g[1]
-        s = along + self.sigma_b * g[2]
-        z = np.stack([s + d, s - d])
-        size = np.sqrt((z**2).sum(axis=-1))
-        # |u - v|^2 = 2 (1 - c) for unit vectors, where |z1 - z2| = 2 |d|.
-        apart = 4 * np.vecdot(d, d) - (size[0] - size[1]) ** 2
-        return z, apart / (2 * size[0] * size[1])
+def _next_pair(
+    r: np.ndarray, sigma_w: float, sigma_b: float, g: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The next layer's two pre-activations, from normal numbers g, and 1 less their correlation."""
+    n = r.shape[-1]
+    # Half the sum and half the difference: keeps the digits of 1 - c.
+    half_sum = (r[0] + r[1]) / 2
+    half_difference = (r[0] - r[1]) / 2
+    ss = np.vecdot(half_sum, half_sum)[:, None]
+    dd = np.vecdot(half_difference, half_difference)[:, None]
+    sd = np.vecdot(half_sum, half_difference)[:, None]
+    along = sigma_w * np.sqrt(ss / n) * g[0]
+    d = sd / ss * along + sigma_w * np.sqrt((dd - sd**2 / ss) / n) * g[1]
+    s = along + sigma_b * g[2]
+    z = np.stack([s + d, s - d])
+    size = np.sqrt((z**2).sum(axis=-1))
+    # |u - v|^2 = 2 (1 - c) for unit vectors, where |z1 - z2| = 2 |d|.
+    apart = 4 * np.vecdot(d, d) - (size[0] - size[1]) ** 2
+    return z, apart / (2 * size[0] * size[1])
 
 
 def _closing_in(n: int, seeds: range) -> np.ndarray:
     """Slope of ln(1 - c) from layer 10 to 40."""
-    logs = np.log(Pair("tanh", 1.2**0.5, 0.5, 41).gaps(n, seeds))
+    logs = np.log(gaps(n, seeds, 1.2**0.5, 0.5, 41))
     return (logs[:, 40] - logs[:, 10]) / 30
 
 
@@ -221,9 +223,7 @@ LAWS = {
         limit=-1 / theory.mean_field("tanh", 1.2**0.5, BIAS).xi_c,
     ),
     "chaos decorrelates": Law(
-        measure=lambda n, seeds: (
-            1 - Pair("tanh", 2.0, 0.9, 100).gaps(n, seeds)[:, 50:].mean(axis=1)
-        ),
+        measure=lambda n, seeds: 1 - gaps(n, seeds, 2.0, 0.9, 100)[:, 50:].mean(axis=1),
         sizes=(64, 128, 256),
         networks=900,
         limit=theory.mean_field("tanh", 2.0, BIAS).c_star,

@@ -25,34 +25,26 @@ from study.tools import Array
 _TANH = activation("tanh")
 
 
-class Gate(NamedTuple):
-    """A layer of the state, as it was passed on the way up."""
-
-    trace: list[Step]
-    value: Array
-
-    def down(self, d: Array) -> Array:
-        """dC/dh by way of the gate, given dC by its value."""
-        (step,) = backward(self.trace, d)
-        return step.dr
-
-
 class Passed(NamedTuple):
-    """What a cell did on the way up."""
+    """What a cell did on the way up: each gate's step and value, and the next state."""
 
-    gates: list[Gate]
+    gates: list[tuple[list[Step], Array]]
     after: Array
 
 
 class Cell:
-    """A step of a recurrent network; ``gates`` are layers of the state."""
+    """A step of a recurrent network; ``gates`` are layers of the state.
+
+    ``step`` makes the next state of the state and the gates' values. Of dC by the next state
+    ``pull`` makes what is left of it past the gates, and dC by each of these values.
+    """
 
     def __init__(self, gates: Sequence[Layer]):
         self.gates = gates
 
     def up(self, r: Array) -> Passed:
-        gates = [Gate(*forward([gate], self.hidden(r))) for gate in self.gates]
-        return Passed(gates, self.step(r, *(gate.value for gate in gates)))
+        gates = [forward([gate], self.hidden(r)) for gate in self.gates]
+        return Passed(gates, self.step(r, *(value for _, value in gates)))
 
     def phi(self, z: Passed) -> Array:
         return z.after
@@ -61,23 +53,15 @@ class Cell:
         return 1
 
     def down(self, delta: Array, r: Array, z: Passed) -> Array:
-        direct, to_gates = self.pull(delta, r, *(gate.value for gate in z.gates))
-        pairs = zip(z.gates, to_gates, strict=True)
-        below = sum(gate.down(d) for gate, d in pairs)
-        direct[..., : below.shape[-1]] += below
-        return direct
+        below, by_gates = self.pull(delta, r, *(value for _, value in z.gates))
+        for (trace, _), d in zip(z.gates, by_gates, strict=True):
+            (step,) = backward(trace, d)
+            self.hidden(below)[...] += step.dr
+        return below
 
     def hidden(self, r: Array) -> Array:
         """What gates see of the state."""
         return r
-
-    def step(self, r: Array, *gates: Array) -> Array:
-        """The next state."""
-        raise NotImplementedError
-
-    def pull(self, delta: Array, r: Array, *gates: Array) -> tuple[Array, list[Array]]:
-        """Of dC by the next state: what is left of it past the gates, and dC by each gate."""
-        raise NotImplementedError
 
 
 class Minimal(Cell):
@@ -95,11 +79,7 @@ class Minimal(Cell):
 
 
 class GRU(Cell):
-    """h -> u h + (1 - u) tanh(b + r y), y = h W; ``torch.nn.GRUCell`` calls u z.
-
-    gates : the layers of u, r and y
-    b : what the step's input adds to the candidate
-    """
+    """h -> u h + (1 - u) tanh(b + r y); ``gates`` are the layers of u, r and y = h W."""
 
     def __init__(self, gates: Sequence[Layer], b: Array):
         super().__init__(gates)

@@ -43,56 +43,44 @@ def dks(activation: ActivationLike, depth: int, zeta: float = 1.5) -> Activation
 
     Parameters
     ----------
-    activation : name, row or function; ValueError if it cannot be shaped, as what is straight on
-        both sides of a kink
+    activation : name, row or function; ValueError if it cannot be shaped, as with a kink
     depth : number of layers that have the activation, 1 to 1,000,000
     zeta : factor of the squared gradient through all of them, above 1
 
-    >>> row = dks("softplus", depth=50)
     >>> x = np.random.default_rng(0).normal(size=10**6)
-    >>> round(float(np.mean(row.phi(x) ** 2)), 2)
+    >>> round(float(np.mean(dks("softplus", depth=50).phi(x) ** 2)), 2)
     1.0
     """
-    row = row_of(activation)
     depth = integer("depth", depth, 1, 1_000_000)
     excess = math.expm1(math.log(real("zeta", zeta, 1.0001, 1000.0)) / depth)
-
-    def conditions(at: "_Moments") -> tuple[float, float]:
-        return at.along / at.variance - 1, at.slope / at.variance - 1 - excess
-
-    def scale(at: "_Moments") -> tuple[float, float]:
-        return 1 / math.sqrt(at.variance), -at.mean
-
-    return _shaped(row, f"dks {depth}", excess, conditions, scale)
+    return _shaped(
+        row_of(activation),
+        f"dks {depth}",
+        excess,
+        lambda at: (at.along / at.variance - 1, at.slope / at.variance - 1 - excess),
+        lambda at: (at.variance**-0.5, -at.mean),
+    )
 
 
 def tat(activation: ActivationLike, depth: int, tau: float = 0.3) -> Activation:
     """Tailored activation transformation of a smooth activation (Zhang et al. 2022, section 4).
 
-    Parameters
-    ----------
-    activation, depth : as in `dks`
-    tau : curvature of the correlation map of all layers at 1, D''(1)
+    ``activation`` and ``depth`` as in `dks`; ``tau`` is the curvature at 1 of the correlation map
+    of all layers, D''(1).
 
     >>> from study import theory
     >>> round(theory.mean_field(tat("tanh", depth=100), sigma_w=1.0).chi, 9)
     1.0
     """
-    row = row_of(activation)
     depth = integer("depth", depth, 1, 1_000_000)
     bend = real("tau", tau, 1e-4, 1000.0) / depth
-
-    def lift(at: "_Moments") -> float:
-        """The mean that V(1) = C'(1) needs; of the sign of phi'', as V'(1) = 1 then has a root."""
-        return math.copysign(math.sqrt(max(at.slope - at.variance, 0.0)), at.tilt)
-
-    def conditions(at: "_Moments") -> tuple[float, float]:
-        return (at.along + lift(at) * at.tilt) / at.slope - 1, at.bend / at.slope - bend
-
-    def scale(at: "_Moments") -> tuple[float, float]:
-        return 1 / math.sqrt(at.slope), lift(at) - at.mean
-
-    return _shaped(row, f"tat {depth}", bend, conditions, scale)
+    return _shaped(
+        row_of(activation),
+        f"tat {depth}",
+        bend,
+        lambda at: ((at.along + at.lift * at.tilt) / at.slope - 1, at.bend / at.slope - bend),
+        lambda at: (at.slope**-0.5, at.lift - at.mean),
+    )
 
 
 def tat_leaky_relu(depth: int, eta: float = 0.9) -> Activation:
@@ -127,6 +115,11 @@ class _Moments(NamedTuple):
     tilt: float  # E f' x, which is E f''
     bend: float  # E f''^2
 
+    @property
+    def lift(self) -> float:
+        """The mean that V(1) = C'(1) needs; of the sign of tilt, as V'(1) = 1 then has a root."""
+        return math.copysign(math.sqrt(max(self.slope - self.variance, 0.0)), self.tilt)
+
 
 def _shaped(
     row: Activation,
@@ -135,7 +128,7 @@ def _shaped(
     conditions: Callable[[_Moments], tuple[float, float]],
     scale: Callable[[_Moments], tuple[float, float]],
 ) -> Activation:
-    """Conditions, each 0 for a linear activation and at the solution, decide on alpha and beta."""
+    """Conditions, each 0 at the solution, decide on alpha and beta."""
     if row.kinks:
         raise bad("activation", row.name, "one whose derivative has no kink")
     # Derivatives are written for real numbers: complex steps are refused, differences serve.
