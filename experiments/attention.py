@@ -181,7 +181,7 @@ def figure(tables: dict[str, pd.DataFrame]):
     rows = rows[rows.depth == rows.depth.max()]
     theory = pd.concat([expected(kind, int(rows.depth.iloc[0])) for kind in THEORY])
     rows, theory = (frame.assign(block=frame.layer + 1) for frame in (rows, theory))
-    canvas, [axes] = study.plot.panels(1, 3, 2.6)
+    canvas, [axes] = study.plot.panels(1, 3, 1.9)
     for ax, (column, (called, ends)) in zip(axes, SHOWN_AS.items(), strict=True):
         lost = rows[column].isna().groupby([rows.kind, rows.layer]).transform("any")
         study.plot.curves(
