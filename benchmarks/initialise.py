@@ -3,20 +3,23 @@
     pip install anyinit torchvision transformers
     python -m benchmarks.initialise [NAMES]
 
-A row a network: the spread of log10 ‖dC/dW‖ over its weight matrices as PyTorch makes it, after
-anyinit (the better of its two modes) and after `initialise`; then the loss after `STEPS` steps of
-Adam on one batch, at the rate of `RATES` that is best on seed 0; medians over the seeds. Rows of
-``initialise.csv`` that are there are not computed again.
+A row of ``initialise.csv`` is a network, a seed and an arm: the spread of log10 ‖dC/dW‖ over its
+weight matrices as PyTorch makes it, after anyinit (the better of its two modes) and after
+`initialise`; and of the first and the last the loss on new batches, each before Adam learns from
+it, mean over the course. A task is ten classes, each a random centre with noise, or a language in
+which nine words in ten follow from the one before. Both arms have the same weights, batches and
+seeds, and each the rate that was best on the seed `TUNING`, which judges nothing: from 1e-3 on,
+until those beside it are worse. Seeds that are there are not computed again.
 """
 
 from __future__ import annotations
 
 import copy
 import itertools
-import re
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -27,21 +30,28 @@ import torch
 import torchvision
 import transformers
 from torch import Tensor, nn
+from torch.nn import functional
 
+from benchmarks import insert
+from study.statistics.claims import Estimate, median_interval
 from study.torch import initialise, profile
 
-STEPS = 30
-RATES = (3e-4, 1e-3, 3e-3)
-SEEDS = range(6)
+STEPS = {True: 200, False: 60}
+"""Of a course: of plain networks, which have to learn from where nothing is learnt, and others."""
+TUNING = 100
+SEEDS = range(5)
+MATTERS = 0.05
+"""Nats of the mean loss: less is what waiting at chance for a fiftieth of the course costs."""
 TABLE = Path(__file__).with_suffix(".csv")
-PAGE = Path(__file__).parents[1] / "docs" / "initialise.md"
-Case = tuple[nn.Module, Tensor, Callable]
+Batch = tuple[Tensor, Callable[[object], Tensor]]
+Case = tuple[nn.Module, tuple[int, ...]]
+"""A network, and the shape of a batch of its inputs."""
 
 
 def chain(phi: type, depth: int, width: int = 64) -> Callable[[], Case]:
     def make() -> Case:
         layers = [m for _ in range(depth) for m in (nn.Linear(width, width), phi())]
-        return nn.Sequential(*layers[:-2], nn.Linear(width, 10)), torch.randn(64, width), entropy
+        return nn.Sequential(*layers[:-2], nn.Linear(width, 10)), (64, width)
 
     return make
 
@@ -50,7 +60,7 @@ def kernels() -> Case:
     layers = [m for _ in range(38) for m in (nn.Conv2d(16, 16, 3, padding=1), nn.ReLU())]
     head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10)
     net = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), *layers, *head)
-    return net, torch.randn(16, 3, 12, 12), entropy
+    return net, (16, 3, 12, 12)
 
 
 class Encoder(nn.Module):
@@ -68,11 +78,11 @@ class Encoder(nn.Module):
 
 
 def encoder(norm_first: bool) -> Callable[[], Case]:
-    return lambda: (Encoder(norm_first), torch.randn(16, 8, 32), entropy)
+    return lambda: (Encoder(norm_first), (16, 8, 32))
 
 
 def vision(make: Callable[..., nn.Module], *args: object, **options: object) -> Callable[[], Case]:
-    return lambda: (make(*args, num_classes=10, **options), torch.randn(8, 3, 32, 32), entropy)
+    return lambda: (make(*args, num_classes=10, **options), (16, 3, 32, 32))
 
 
 def language(name: str, **options: object) -> Callable[[], Case]:
@@ -82,18 +92,43 @@ def language(name: str, **options: object) -> Callable[[], Case]:
         )
         options.setdefault("vocab_size", 100)
         net = getattr(transformers, name)(config(**options, attn_implementation="eager")).eval()
-        return net, torch.randint(100, (8, 16)), next_token
+        return net, (8, 16)
 
     return make
 
 
-def entropy(output: object) -> Tensor:
-    logits = getattr(output, "logits", output)
-    return nn.functional.cross_entropy(logits, torch.arange(len(logits)) % 10)
+def classes(shape: tuple[int, ...], seed: int) -> Iterator[Batch]:
+    """Batches of ten classes: the same centre for all words, smooth ones for images."""
+    generator = torch.Generator().manual_seed(seed)
+    centres = torch.randn(10, *shape[1:], generator=generator)
+    if len(shape) == 4:
+        centres = functional.interpolate(centres[..., :4, :4], shape[2:], mode="bilinear")
+    if len(shape) == 3:
+        centres = centres[:, :1]
+    while True:
+        labels = torch.randint(10, shape[:1], generator=generator)
+        inputs = centres[labels] + torch.randn(shape, generator=generator)
+        yield inputs, partial(entropy, labels=labels)
+
+
+def words(shape: tuple[int, ...], seed: int) -> Iterator[Batch]:
+    """Batches of sentences: nine words in ten follow from the one before."""
+    generator = torch.Generator().manual_seed(seed)
+    follower = torch.randperm(100, generator=generator)
+    while True:
+        tokens = torch.randint(100, shape, generator=generator)
+        follows = torch.rand(shape, generator=generator) < 0.9
+        for i in range(1, shape[1]):
+            tokens[:, i] = torch.where(follows[:, i], follower[tokens[:, i - 1]], tokens[:, i])
+        yield tokens, partial(next_token, tokens=tokens)
+
+
+def entropy(output: object, labels: Tensor) -> Tensor:
+    return functional.cross_entropy(output, labels)
 
 
 def next_token(output: object, tokens: Tensor) -> Tensor:
-    return nn.functional.cross_entropy(output.logits.flatten(0, 1), tokens.roll(-1, 1).flatten())
+    return functional.cross_entropy(output.logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
 
 
 small = {"hidden_size": 64, "num_hidden_layers": 6, "num_attention_heads": 4}
@@ -116,97 +151,123 @@ PUBLIC = {
     "ShuffleNetV2": vision(models.shufflenet_v2_x0_5),
     "MNASNet": vision(models.mnasnet0_5, dropout=0.0),
     "ConvNeXt": vision(models.ConvNeXt, blocks),
+}
+LANGUAGE = {
     "GPT-2": language("GPT2LMHeadModel", n_embd=64, n_layer=6, n_head=4, n_positions=16),
     "Llama": language("LlamaForCausalLM", intermediate_size=172, **small),
     "BERT": language("BertForMaskedLM", intermediate_size=256, **small),
 }
-CASES = PLAIN | PUBLIC
+CASES = PLAIN | PUBLIC | LANGUAGE
 
 
-def spread(case: Case) -> float:
-    matrices = [name for name, p in case[0].named_parameters() if p.dim() > 1]
-    norms = profile(*case).set_index("name").log10_grad_norm[matrices].replace(-np.inf, np.nan)
+def made(name: str, seed: int) -> tuple[nn.Module, Iterator[Batch]]:
+    """A network as PyTorch makes it, and its batches."""
+    torch.manual_seed(seed)
+    net, shape = CASES[name]()
+    return net, (words if name in LANGUAGE else classes)(shape, seed)
+
+
+def spread(net: nn.Module, batch: Batch) -> float:
+    matrices = [name for name, p in net.named_parameters() if p.dim() > 1]
+    norms = (
+        profile(net, *batch).set_index("name").log10_grad_norm[matrices].replace(-np.inf, np.nan)
+    )
     return float(norms.max() - norms.min())
 
 
-def others(case: Case, seed: int) -> float:
+def others(net: nn.Module, batch: Batch, seed: int) -> float:
     """The spread after anyinit, in its better mode; nan where both fail."""
     found = [np.nan]
     for mode in ("analytic", "empirical"):
-        net, *rest = copy.deepcopy(case)
+        theirs = copy.deepcopy(net)
         try:
-            anyinit.initialize(net, mode, case[1], seed=seed)
-            found.append(spread((net, *rest)))
+            anyinit.initialize(theirs, mode, batch[0], seed=seed)
+            found.append(spread(theirs, batch))
         except Exception as error:
             print(f"anyinit, {mode}: {error!r}"[:100], file=sys.stderr)
     return float(np.nanmin(found)) if len(found) > 1 else np.nan
 
 
-def trained(case: Case, rate: float) -> float:
-    """The mean loss over the last five steps; infinite if it is lost on the way."""
-    net, inputs, loss = copy.deepcopy(case)
-    optimizer = torch.optim.Adam(net.parameters(), rate)
+def trained(name: str, net: nn.Module, seed: int, rate: float) -> float:
+    """The mean loss over the course; infinite if it is lost on the way."""
+    net = copy.deepcopy(net)
+    optimizer = torch.optim.Adam(net.parameters(), rate, fused=True)
     losses = []
-    for _ in range(STEPS):
-        output = net(inputs)
-        cost = loss(output, inputs) if loss is next_token else loss(output)
+    for inputs, loss in itertools.islice(made(name, seed)[1], 1, 1 + STEPS[name in PLAIN]):
+        cost = loss(net(inputs))
         optimizer.zero_grad()
         cost.backward()
         optimizer.step()
         losses.append(float(cost.detach()))
-    last = float(np.mean(losses[-5:]))
-    return last if np.isfinite(last) else np.inf
+    return float(np.nan_to_num(np.mean(losses), nan=np.inf))
 
 
-def compared(name: str, seed: int, tuned: pd.DataFrame) -> dict[str, object]:
-    """One seed of a network: spreads, and losses at the rates that seed 0 found best."""
-    torch.manual_seed(seed)
-    default = CASES[name]()
+def tuned(name: str, net: nn.Module) -> float:
+    """The best rate, between two that are no better, in steps of half a decade."""
+    loss = cache(lambda step: trained(name, net, TUNING, 10 ** (step / 2)))
+    best = -6
+    while (better := min(best - 1, best + 1, key=loss)) and loss(better) < loss(best):
+        best = better
+    return 10 ** (best / 2)
+
+
+def compared(name: str, seed: int, rates: dict[str, float]) -> list[dict[str, object]]:
+    """The rows of one seed; without rates, those are tuned."""
+    default, batches = made(name, seed)
+    batch = next(batches)
     mended = copy.deepcopy(default)
-    initialise(*mended)
-    row = {"network": name, "seed": seed, "spread_anyinit": others(default, seed)}
-    for arm, case in {"default": default, "initialise": mended}.items():
-        rates = RATES if seed == 0 else tuned[f"rate_{arm}"]
-        losses = {rate: trained(case, rate) for rate in rates}
-        best = min(losses, key=losses.get)
-        row |= {f"spread_{arm}": spread(case), f"rate_{arm}": best, f"loss_{arm}": losses[best]}
-    return row
+    initialise(mended, *batch)
+    rows = [{"arm": "anyinit", "spread": others(default, batch, seed)}]
+    for arm, net in {"default": default, "initialise": mended}.items():
+        rate = rates.get(arm) or tuned(name, net)
+        loss = trained(name, net, seed, rate)
+        rows.append({"arm": arm, "spread": spread(net, batch), "rate": rate, "loss": loss})
+    return [{"network": name, "seed": seed, **row} for row in rows]
 
 
 def main(names: list[str]) -> None:
     """Add the rows that are missing, then write the table."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    for seed, name in itertools.product(SEEDS, names or CASES):
-        df = pd.read_csv(TABLE) if TABLE.exists() else pd.DataFrame({"network": [], "seed": []})
-        if ((df.network == name) & (df.seed == seed)).any():
+    columns = ["network", "seed", "arm", "spread", "rate", "loss"]
+    df = pd.read_csv(TABLE) if TABLE.exists() else pd.DataFrame(columns=columns)
+    for seed, name in itertools.product((TUNING, *SEEDS), names or CASES):
+        own = df[df.network == name]
+        if (own.seed == seed).any():
             continue
-        row = compared(name, seed, df[(df.network == name) & (df.seed == 0)])
-        df = pd.read_csv(TABLE) if TABLE.exists() else None
-        pd.concat([df, pd.DataFrame([row]).round(4)]).to_csv(TABLE, index=False)
-    PAGE.write_text(_page(PAGE.read_text(), pd.read_csv(TABLE)))
+        tuning = own[(own.seed == TUNING) & (own.arm != "anyinit")]
+        rows = compared(name, seed, dict(zip(tuning.arm, tuning.rate, strict=True)))
+        df = pd.concat([df, pd.DataFrame(rows).round(6)], ignore_index=True)
+        df.to_csv(TABLE, index=False)
+    insert("initialise.md", "table", lines(df[df.seed != TUNING]))
 
 
-def _page(text: str, df: pd.DataFrame) -> str:
-    """The page with its table made anew."""
-    lines = [
-        "| network | default | anyinit | initialise | loss, default | loss, then | not higher in |",
-        "|---|---|---|---|---|---|---|",
-    ]
+def lines(df: pd.DataFrame) -> list[str]:
+    """The table of the page."""
+    head = ("network", "default", "anyinit", "initialise", "loss, default", "loss, then", "change")
+    rows = ["| " + " | ".join([*head, "training"]) + " |", "|---" * (len(head) + 1) + "|"]
     for name in [x for x in CASES if x in set(df.network)]:
-        rows = df[df.network == name]
-        row = rows.median(numeric_only=True)
-        lower = (rows.loss_initialise <= rows.loss_default).sum()
-        other = "fails" if np.isnan(row.spread_anyinit) else f"{row.spread_anyinit:.2f}"
-        lines.append(
-            f"| {name} | {row.spread_default:.2f} | {other} | {row.spread_initialise:.2f} | "
-            f"{row.loss_default:.3f} | {row.loss_initialise:.3f} | {lower} of {len(rows)} |"
-        )
-    made = ", ".join(
-        f"{x} {version(x)}" for x in ("torch", "anyinit", "torchvision", "transformers")
-    )
-    table = "\n".join(["<!-- table -->", *lines, "", f"Made with {made}.", "<!-- end -->"])
-    return re.sub(r"<!-- table -->.*<!-- end -->", lambda _: table, text, flags=re.DOTALL)
+        wide = df[df.network == name].pivot(index="seed", columns="arm", values=["spread", "loss"])
+        spreads = wide.spread[["default", "anyinit", "initialise"]].median()
+        losses = wide.loss[["default", "initialise"]].median()
+        at = median_interval((wide.loss.initialise - wide.loss.default).to_numpy())
+        cells = [f"{x:.2f}" for x in spreads] + [f"{x:.3f}" for x in losses]
+        cells.append(f"{at.value:+.3f} [{at.low:+.3f}, {at.high:+.3f}]")
+        cells.append(f"{verdict(at)} ({at.n} seeds)")
+        rows.append(f"| {name} | " + " | ".join(cells).replace("nan", "fails") + " |")
+    packages = ("torch", "anyinit", "torchvision", "transformers")
+    return [*rows, "", "Made with " + ", ".join(f"{x} {version(x)}" for x in packages) + "."]
+
+
+def verdict(at: Estimate) -> str:
+    """What the interval allows, one-sided 97 % with five seeds."""
+    if at.n < len(SEEDS):
+        return "open"
+    if at.high < -MATTERS:
+        return "faster"
+    if at.high < MATTERS:
+        return "not worse"
+    return "worse" if at.low > MATTERS else "undecided"
 
 
 if __name__ == "__main__":

@@ -60,6 +60,8 @@ GAIN = 0.75
 """A change is kept if it brings the spread to this share: else it is the weights' own noise."""
 SIGNAL_WEIGHT = 0.1
 """A decade of the signal in a chain against one of a gradient."""
+OUTPUT_WEIGHT = 5.0
+"""A decade of the output, and of what tells the inputs apart in it."""
 DIFFERENCE = 0.01
 """Step of the differences [log10]: far above rounding, far below where slopes turn."""
 ROUNDS = 20
@@ -168,8 +170,10 @@ class _Scales:
         with np.errstate(divide="ignore"):
             sizes = quick_norms(signals) / np.sqrt([x.numel() for x in signals])
             self.signals = np.log10(sizes)
-        first = next(tensors(output), torch.ones(1))
-        self.output = log10_norm([norm(first)])
+        first = next(tensors(output), torch.ones(1)).detach()
+        apart = first - first.mean(0)
+        sizes = [norm(apart if apart.any() else first), norm(first)]
+        self.output = np.array([log10_norm([size]) for size in sizes])
 
     @property
     def off(self) -> float:
@@ -178,12 +182,14 @@ class _Scales:
         signals = SIGNAL_WEIGHT * np.ptp(self.signals) if self.chain else 0.0
         return float(max(np.ptp(found), signals)) if len(found) else 0.0
 
-    def misfits(self, output: float) -> np.ndarray:
+    def misfits(self, output: np.ndarray) -> np.ndarray:
         """What is to become 0: each gradient and signal against the mean, the output's change."""
         gradients = np.where(self.alive, self.gradients, 0.0)
         gradients[self.alive] -= self.gradients[self.alive].mean()
         signals = self.signals - (self.signals.mean() if len(self.signals) else 0.0)
-        return np.array([*gradients, *SIGNAL_WEIGHT * signals, self.output - output])
+        return np.array(
+            [*gradients, *SIGNAL_WEIGHT * signals, *OUTPUT_WEIGHT * (self.output - output)]
+        )
 
     def originals(self) -> list[list[tuple[Tensor, Tensor]]]:
         """What each scale moves, with copies: a weight and, in a chain, the bias beside it."""
@@ -338,7 +344,7 @@ def _equalise(scales: _Scales) -> None:
         jacobian = _jacobian(scales, originals, here, output)
 
 
-def _jacobian(scales: _Scales, originals: list, here: np.ndarray, output: float) -> np.ndarray:
+def _jacobian(scales: _Scales, originals: list, here: np.ndarray, output: np.ndarray) -> np.ndarray:
     """How each misfit answers each scale, by differences; 0 where one is not finite."""
     misfits = scales.misfits(output)
     columns = []
@@ -431,7 +437,7 @@ def _reasons(scales: _Scales, after: pd.DataFrame, count: int) -> dict[int, str]
 def _obstacle(scales: _Scales, i: int, count: int) -> str:
     """Why a gradient is where it is although every scale was free."""
     moved_by = scales.responses[i]
-    degree = scales.responses[-1, i]
+    degree = scales.responses[-1, i] / OUTPUT_WEIGHT
     if np.abs(moved_by).max() < 0.05:
         return "no scale moves it by more than 5 % of its own change"
     if abs(degree) > 1.5:
@@ -450,7 +456,9 @@ def _unreached(scales: _Scales, after: pd.DataFrame, count: int) -> dict[int, st
     """Where a normalisation undoes every scale: dC/dz grows on, whatever the weights' scales."""
     gradients = scales.responses[:count]
     off_own = gradients + np.eye(count) - 1 / count  # centred: each answers its own scale alone
-    alone = (np.abs(off_own).max(axis=0) < 0.1) & (np.abs(scales.responses[-1]) < 0.1)
+    alone = (np.abs(off_own).max(axis=0) < 0.1) & (
+        np.abs(scales.responses[-1]) < 0.1 * OUTPUT_WEIGHT
+    )
     places = np.flatnonzero(alone)
     deltas = after.log10_delta_norm.to_numpy()[places]
     if len(places) < 2 or not np.ptp(deltas) > 2 * FLAT:

@@ -55,6 +55,38 @@ def branches():
     return net, torch.randn(4, 5, 8, dtype=DOUBLE)
 
 
+class Sentences(nn.Module):
+    """Words and places, small as BERT has them, in one sum behind a norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Embedding(20, 8)
+        self.places = nn.Embedding(6, 8)
+        layers = [nn.Linear(8, 8, bias=False), nn.LayerNorm(8), nn.Linear(8, 20, bias=False)]
+        self.layers = nn.Sequential(nn.LayerNorm(8), *layers)
+        for p in self.parameters():
+            if p.dim() > 1:
+                nn.init.normal_(p, std=0.02)
+
+    def forward(self, tokens):
+        return self.layers(self.words(tokens) + self.places.weight)
+
+
+def test_the_output_keeps_its_size_and_tells_inputs_apart_as_before():
+    torch.manual_seed(1)
+    net = Sentences().to(DOUBLE)
+    tokens = torch.randint(20, (12, 6))
+
+    def sizes():
+        output = net(tokens).detach()
+        return torch.stack([output.norm(), (output - output.mean(0)).norm()])
+
+    before = sizes()
+    df = initialise(net, tokens, squares)
+    assert np.ptp(df.log10_grad_norm) < 0.5 * np.ptp(df.log10_grad_norm_before)
+    torch.testing.assert_close(sizes(), before, rtol=0.25, atol=0)
+
+
 @pytest.mark.parametrize(
     ("case", "found", "left"),
     [
