@@ -91,27 +91,13 @@ def transformer(
     power = float(variance_map(row, 1.0, 1.0))
     chi = float(gradient_factor(row, 1.0, 1.0)) / power
     others = integer("tokens", tokens, 2) - 1
-    p = gap = 1.0
-    walked = []
-    apart = np.empty(integer("blocks", blocks, 1, MOST))
-    for k in range(2 * blocks):
-        if k % 2 == 0:
-            apart[k // 2] = gap / p * others / tokens
-        before = p if norm == "pre" else 1.0
-        p_in, gap_in = p / before, gap / before
-        if k % 2 == 0:
-            p += branch**2 * (p_in - gap_in * others / tokens)
-        else:
-            gap += branch**2 * p_in * _bent(row, gap_in / p_in)[0] / power
-            p += branch**2 * p_in
-        after = p if norm == "post" else 1.0
-        p, gap = p / after, gap / after
-        walked.append(Met(p_in, gap_in, before, after))
-    P = 1 / (p if norm == "pre" else 1.0)
+    walked, top = _up(row, integer("blocks", blocks, 1, MOST), tokens, norm, branch)
+    attended = np.array(walked[::2])
+    apart = attended[:, 1] / attended[:, 0] * others / tokens
+    P = 1 / top
     C = 0.0
     upstream = np.empty(blocks)
     squares = np.empty((blocks, 6))
-    gaps = np.empty(blocks)
     for k in reversed(range(2 * blocks)):
         if k % 2 == 1:
             upstream[k // 2] = P
@@ -121,7 +107,6 @@ def transformer(
             mean = (P + others * C) / tokens
             value = tokens**2 * (p - gap * others / tokens) * mean
             query = (p * P + others * (p - gap) * C) * others / tokens
-            gaps[k // 2] = gap
             squares[k // 2, :4] = query, query, value, value
             to_P = to_C = mean
         else:
@@ -132,8 +117,29 @@ def transformer(
         P += branch**2 * to_P / before
         C += branch**2 * to_C / before
     norms = np.log10(branch**2 * width / tokens * squares) / 2
-    norms[:, :2] += np.log10(gaps)[:, None]  # its square would leave the float range
+    norms[:, :2] += np.log10(attended[:, 1:2])  # its square would leave the float range
     return Blocks(np.log10(apart) / 2, np.log10(upstream) / 2, norms)
+
+
+def _up(
+    row: Activation, blocks: int, tokens: int, norm: str, branch: float
+) -> tuple[list[Met], float]:
+    """What each branch met, and by what the output is divided, squared."""
+    power = float(variance_map(row, 1.0, 1.0))
+    p = gap = 1.0
+    walked = []
+    for k in range(2 * blocks):
+        before = p if norm == "pre" else 1.0
+        p_in, gap_in = p / before, gap / before
+        if k % 2 == 0:
+            p += branch**2 * (p_in - gap_in * (tokens - 1) / tokens)
+        else:
+            gap += branch**2 * p_in * _bent(row, gap_in / p_in)[0] / power
+            p += branch**2 * p_in
+        after = p if norm == "post" else 1.0
+        p, gap = p / after, gap / after
+        walked.append(Met(p_in, gap_in, before, after))
+    return walked, p if norm == "pre" else 1.0
 
 
 def _bent(row: Activation, gap: float) -> tuple[float, float]:
