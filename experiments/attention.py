@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 import study
-from study.core.blocks import Mix
 from study.core.columns import Column
+from study.engines.attention import Mix
 from study.engines.transformer import ROUNDING, Transformer
 from study.engines.transformer import gradient_norms as norms_of
 from study.records.norms import COLUMNS as NORMS

@@ -25,8 +25,9 @@ from experiments.laws.walks import (
 from study import theory
 from study.core.activations import Activation
 from study.core.backprop import Layer
-from study.core.blocks import Circular, Dense, Linear
-from study.core.cells import GRU, LSTM, Minimal
+from study.core.blocks import Dense, Linear
+from study.engines.cells import GRU, LSTM, Minimal
+from study.engines.convolution import Circular
 from study.theory.recurrent import gru_factor, lstm_factor, minimal_factor
 from study.theory.shaped import dks, tat, tat_leaky_relu
 

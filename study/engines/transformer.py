@@ -17,16 +17,8 @@ import pandas as pd
 
 from study.arithmetic.scaled import LOG10_2, log10, norm, normalised, status
 from study.core.backprop import Layer, Numbers, backward, forward
-from study.core.blocks import (
-    SOFTMAX,
-    Attention,
-    Dense,
-    LayerNorm,
-    Linear,
-    Mix,
-    Normal,
-    Residual,
-)  # fmt: skip
+from study.core.blocks import Dense, Linear, Normal, Residual
+from study.engines.attention import SOFTMAX, Attention, LayerNorm, Mix
 from study.engines.drawn import Drawn
 from study.theory.maps import variance_map
 from study.tools import Array

@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 from witness_arb import bits
 
 from study.core.backprop import backward, forward, weight_gradient
-from study.core.blocks import Attention, Mix
+from study.engines.attention import Attention, Mix
 from study.engines.transformer import MetNorm, Transformer, Weights, gradient_norms, met
 from study.sampling import gaussian
 

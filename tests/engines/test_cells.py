@@ -5,8 +5,9 @@ import pytest
 from numpy.testing import assert_allclose
 
 from study.core.backprop import backward, forward
-from study.core.blocks import Circular, Dense, Linear
-from study.core.cells import GRU, LSTM, Minimal
+from study.core.blocks import Dense, Linear
+from study.engines.cells import GRU, LSTM, Minimal
+from study.engines.convolution import Circular
 
 torch = pytest.importorskip("torch")
 N, BATCH, STEPS = 5, 3, 4
