@@ -70,7 +70,7 @@ def measure_phase(
     df = study.profile(nets, seeds, engine="matrix_free", layers=2)
     networks = gains(df).groupby(PLANE, sort=False).log10_gain
     phase = networks.agg(n_seeds="count", log10_decay="median").reset_index()
-    few = df[(df.seed == SEED) & (df.sigma_b == 0)]
+    few = df[(df.seed == SEED) & (df.sigma_b == 0) & df.sigma_w.isin(scales[::2])]
     return {"phase": phase} | ({"gradient_norms": gradient_norms(few, 2)} if len(few) else {})
 
 
@@ -223,5 +223,5 @@ experiment = Experiment(
         "n_seeds": "seeds behind the row [seeds]",
         "log10_decay": "‖dC/dr^(0)‖ / ‖dC/dr^(depth)‖, median over the seeds [log10]",
     },
-    version=1,
+    version=2,
 )
