@@ -39,7 +39,7 @@ def minimal_factor(sigma_w: float, sigma_v: float = 1.0) -> float:
     sw2, sv2 = _variances(sigma_w, sigma_v)
 
     def square(q: float) -> float:
-        opened = variance_map(_SIGMOID, q, 1.0)
+        opened = float(variance_map(_SIGMOID, q, 1.0))
         return opened / (1 - opened)  # E (1 - u)^2 = E u^2
 
     q = _settled(square, sw2, sv2)
@@ -73,7 +73,7 @@ def gru_factor(sigma_w: float, sigma_v: float = 1.0) -> float:
         return mean_of(_SIGMOID, given_reset, q)
 
     def square(q: float) -> float:
-        opened = variance_map(_SIGMOID, q, 1.0)
+        opened = float(variance_map(_SIGMOID, q, 1.0))
         return opened / (1 - opened) * candidate(q)[0]
 
     q = _settled(square, sw2, sv2)
