@@ -2,7 +2,7 @@
 
 At infinite width, with T tokens, let p be the mean square of a token per unit and c that of the
 product of two, g = p - c; P and C the same of their gradients. If attention is uniform (queries and
-keys are small, or the tokens alike: Noci et al. 2022, section 3), a branch adds, times branch^2,
+keys are small, or the tokens alike: Noci et al. 2022, section 3), a branch adds, times branch^2::
 
     attention     m = p - g (T-1)/T to p, 0 to g;       M = (P + (T-1) C)/T to P and C
     perceptron    p to p, E (phi(u) - phi(v))^2 / 2 E phi^2 to g;
@@ -10,14 +10,14 @@ keys are small, or the tokens alike: Noci et al. 2022, section 3), a branch adds
 
 with u and v of correlation c/p and chi = E phi'^2 / E phi^2: it is 1 for ReLU. Layer normalisation
 divides the branch's input by sqrt p (pre-LN), or its output (post-LN), and the gradient with it.
-So g stays and p grows: tokens become alike unless branches are scaled by 1/sqrt L (Noci et al.),
+So g stays and p grows: tokens become alike unless branches are scaled by 1/sqrt L (Noci et al.)::
 
     1 - c/p    falls as l^(-1/2) in pre-LN,    halves with each block in post-LN
 
 In post-LN the gradient's mean over tokens, M, is doubled and divided by 2: it stays; what differs,
 P - C, halves with each block (Xiong et al. 2020, section 3.3, has it so of all). Independent
 gradients of T tokens thus lose a factor T in square, within some log2 T blocks, and no more. In
-pre-LN P falls from block to block as 1/p, as 1/l. Gradients of matrices follow, with n units:
+pre-LN P falls from block to block as 1/p, as 1/l. Gradients of matrices follow, with n units::
 
     ||dC/dW||^2 / n^2    value, output (T branch)^2 m M;    hidden T branch^2 (chi p P + ...);  ...
     query, key           branch^2 (p P + (T-1) c C) g^2 (T-1)/T, small logits: they fall as g^2
