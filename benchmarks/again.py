@@ -2,7 +2,8 @@
 
 Of the tables in results/ those arms are trained again without which a verdict would not be what it
 is, each with twice the steps and at the best of five rates about the one that it had. The verdicts
-of both, side by side, become results/again/again.csv. An arm that is done is not done again.
+of both, side by side, become results/again/again.csv. A run takes all verdicts of
+an experiment, those too that the table has.
 
     python -m benchmarks.again [training | relu_against_sigmoid | large_weights | isometry_learning]
 """
@@ -21,6 +22,7 @@ import pandas as pd
 from study.records import tables as records
 from study.records.disk import make_folder
 from study.runs.experiment import Experiment, load
+from study.runs.sweep import read_results
 from study.statistics.claims import judge_all
 
 NAMES = ("training", "relu_against_sigmoid", "isometry_learning", "large_weights")
@@ -107,11 +109,9 @@ def main(names: Sequence[str], results: Path = Path("results")) -> None:
     path = results / "again" / "again.csv"
     make_folder(path.parent)
     for name in names or NAMES:
-        paths = {*(results / name).glob("*.csv")} - {results / name / "data_dictionary.csv"}
-        tables = {made.stem: records.read_table(made) for made in sorted(paths)}
         others = records.read_table(path) if path.exists() else pd.DataFrame(columns=[*COLUMNS])
         others = others[others.experiment != name]
-        for rows in compared(name, tables):
+        for rows in compared(name, read_results(results, name)):
             found = pd.concat([part for part in (others, rows) if len(part)] or [rows])
             found = found.reset_index(drop=True)
             records.write_described(path, found, COLUMNS, {"versions": [records.versions()]})

@@ -15,7 +15,7 @@ import pandas as pd
 from study.engines import arms
 from study.engines.arms import AT_CHANCE, CHANCE, GOAL, TRAIN, Arm
 from study.engines.training import WINDOW, Course
-from study.records.norms import gradient_norms
+from study.records.norms import gradient_norms, significant
 
 LOGGED = (0, 50, 100, 200, 400, 800, 1600, 3200)
 LAYERS = 3
@@ -128,7 +128,5 @@ def mean_loss(losses: np.ndarray, end: int) -> float:
 
 def rounded(rows: pd.DataFrame) -> pd.DataFrame:
     """Its numbers to `DIGITS` significant digits."""
-    numbers = rows.select_dtypes("float").apply(
-        lambda column: column.map(f"{{:.{DIGITS}g}}".format)
-    )
-    return rows.assign(**numbers.astype(float))
+    numbers = {name: significant(rows[name], DIGITS) for name in rows.select_dtypes("float")}
+    return rows.assign(**numbers)

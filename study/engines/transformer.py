@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -124,11 +125,14 @@ class Transformer:
         """The layers after the last block."""
         return [MetNorm()] if self.norm == "pre" else []
 
+    @cached_property  # all blocks have it
+    def _top_gain(self) -> float:
+        return float(variance_map(self.activation, 1.0, 1.0)) ** -0.5
+
     def drawn(self, key: Array, k: int, networks: int) -> Weights:
         """Of block k: of standard normal tokens a perceptron makes others of variance 1."""
         n = self.width
-        gain = float(variance_map(self.activation, 1.0, 1.0)) ** -0.5
-        shapes = [(n, 3 * n, 1.0), (n, n, 1.0), (n, 4 * n, 1.0), (4 * n, n, gain)]
+        shapes = [(n, 3 * n, 1.0), (n, n, 1.0), (n, 4 * n, 1.0), (4 * n, n, self._top_gain)]
         matrices = [
             Drawn(key, 4 * k + i, (networks, n_in, n_out), scale)
             for i, (n_in, n_out, scale) in enumerate(shapes)

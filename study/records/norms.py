@@ -40,6 +40,15 @@ def thinned(frame: pd.DataFrame, layers: int) -> pd.DataFrame:
     return frame[is_kept].reset_index(drop=True)
 
 
+def significant(values: pd.Series, digits: int) -> list[float]:
+    """The values, rounded to so many significant digits.
+
+    >>> significant(pd.Series([1234.5, 0.00012345, -np.inf]), 3)
+    [1230.0, 0.000123, -inf]
+    """
+    return [float(f"{value:.{digits}g}") for value in values]
+
+
 def gradient_norms(frame: pd.DataFrame, layers: int) -> pd.DataFrame:
     """The rows of about so many layers of each network (`recorded_layers`), rounded.
 
@@ -52,6 +61,6 @@ def gradient_norms(frame: pd.DataFrame, layers: int) -> pd.DataFrame:
     """
     rows = thinned(frame, layers)
     for name in COLUMNS.keys() & {*rows}:
-        rows[name] = [float(f"{value:.{DIGITS}g}") for value in rows[name]]
+        rows[name] = significant(rows[name], DIGITS)
     others = [name for name in rows if name not in PROFILE_COLUMNS]
     return rows[[*others, *[name for name in PROFILE_COLUMNS if name in rows]]]

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtr, stdtrit
 
 from study.statistics.claims import Estimate, confidence, median_rank
 
@@ -76,6 +75,8 @@ def resampled(
     >>> resampled(pd.Series([1.0, 2.0, 3.0], index=[7, 8, 9]), np.mean).value
     2.0
     """
+    from scipy.special import ndtr, stdtrit  # slow to import, and every worker loads this module
+
     values = table.to_numpy()
     rows = list(table.groupby(level=0, sort=True).indices.values())
     n = len(rows)
