@@ -8,8 +8,6 @@ where it draws weights, its own generator.
     python -m benchmarks [given weights | sweep | matrix-free | training | capacity]
 """
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -52,7 +50,7 @@ class Job(NamedTuple):
     job: str
     width: int
     depth: int
-    works: Callable[[Job], tuple[Work, Work]]  # the study's work, and its rival's
+    works: Callable[["Job"], tuple[Work, Work]]  # the study's work, and its rival's
     batch: int = 1
     networks: int = 1
     dtype: str = "float32"

@@ -31,6 +31,7 @@ SHOWN = 16  # blocks of the deepest networks, log-spaced from the input
 RECORDED = 7  # blocks of the networks whose gradient norms are kept
 MIDDLE = (10, 60)  # blocks where the rate of queries is taken: tokens are alike, but not yet lost
 SHORT = 12  # blocks of the networks that are held against infinite width
+# The kinds of networks (`network`), each with its colour.
 KINDS = {
     "attention alone": "#D55E00",
     "no skip": "#E69F00",
@@ -39,9 +40,8 @@ KINDS = {
     "pre-LN": "#0072B2",
     "post-LN": "#332288",
 }
-"""The kinds of networks (`network`), each with its colour."""
+# Those of which theory is more than that all tokens are alike.
 THEORY = ("skip / √L", "pre-LN", "post-LN")
-"""Those of which theory is more than that all tokens are alike."""
 MEASURED = ["log10_difference", "log10_upstream_norm", "log10_value", "log10_query"]
 
 
@@ -193,12 +193,12 @@ def figure(tables: dict[str, pd.DataFrame]):
     return canvas
 
 
+# Columns of the figure, what they are called, and the ends of their axes.
 SHOWN_AS = {
     "log10_difference": ("difference of tokens", (-11, 1)),
     "log10_value": ("gradient of values", (-22, 3)),
     "log10_query": ("gradient of queries", (-22, 3)),
 }
-"""Columns of the figure, what they are called, and the ends of their axes."""
 
 
 DEEP = "networks of the most blocks"

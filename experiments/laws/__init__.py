@@ -30,8 +30,8 @@ from study.runs.experiment import Experiment
 _GROUPS = (finite_width, mean_field, jacobians, architectures, blocks, precision, attention)
 LAWS = {name: law for group in _GROUPS for name, law in group.LAWS.items()}
 
+# What each law says, by its name, in the order of the table.
 TEXTS = tomllib.loads(resources.files(__name__).joinpath("laws.toml").read_text("utf-8"))
-"""What each law says, by its name, in the order of the table."""
 
 TESTS = sum(law.tests for law in LAWS.values())
 CRITICAL = critical_score(TESTS)

@@ -67,8 +67,8 @@ def _shaped_correlation(row: Activation, c_0: float) -> Law:
 
 TAPS = 3
 FIELD_DEPTH = 6
+# As many positions as the gradient at one of them reaches: none is reached on two ways.
 CIRCLE = FIELD_DEPTH * (TAPS - 1) + 1
-"""As many positions as the gradient at one of them reaches: none is reached on two ways."""
 
 
 def _convolutions(weights: Weights, n: int, depth: int, activation: str, sigma_w: float) -> list:
@@ -110,8 +110,8 @@ def _spread(n: int, seeds: range) -> np.ndarray:
 
 # --- Recurrent cells -----------------------------------------------------------------------------
 
+# What the inputs of a step add to a pre-activation: normals of variance 1.
 Draw = Callable[[], np.ndarray]
-"""What the inputs of a step add to a pre-activation: normals of variance 1."""
 
 
 def _tanh(matrices: list, inputs: Draw) -> Layer:

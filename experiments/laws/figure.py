@@ -6,15 +6,14 @@ from scipy import stats
 
 import study
 
-NAMED = 3.0
-"""Scores beyond which a law is named."""
+NAMED = 3.0  # scores beyond which a law is named
 
+# Columns of the table that a law that holds draws from the standard normal law.
 SCORES = {
     "z": ("the number, exact or extrapolated", "#0072B2"),
     "offset_z": ("the offset's c, where theory knows it", "#D55E00"),
     "misfit": ("what the extrapolation leaves", "#BBBBBB"),
 }
-"""Columns of the table that a law that holds draws from the standard normal law."""
 
 
 def scores(table: pd.DataFrame) -> pd.DataFrame:

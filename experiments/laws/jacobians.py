@@ -72,8 +72,8 @@ RELU_ORTHOGONAL = Kind("relu", "orthogonal")
 HARD_TANH = Kind("hard_tanh", "orthogonal", 0.2)
 ERF = Kind("erf", "orthogonal", 0.1)
 SIZES = (32, 64, 128)
+# Of wide spectra, which depend more on width.
 BENT = {"sizes": (*SIZES, 256), "powers": (1, 2), "networks": 100}
-"""Of wide spectra, which depend more on width."""
 
 
 def _spread(of: Kind, **fit) -> Law:

@@ -23,19 +23,17 @@ from scipy import special
 
 from study.statistics.extrapolation import Mean, extrapolated, joint, mean_of
 
-FALSE_ALARM = 1e-3
-"""Probability that any law that holds is said to disagree."""
+FALSE_ALARM = 1e-3  # probability that any law that holds is said to disagree
 
-OFF = 0.05
-"""How far off the number of a control is, over the number."""
+OFF = 0.05  # how far off the number of a control is, over the number
 
+# The first seed of the table: rows were designed on seeds below, and are judged on fresh ones.
 FIRST_SEED = 1_000_000
-"""The first seed of the table: rows were designed on seeds below, and are judged on fresh ones."""
 
 _SPAN = 10**7  # seeds of one size
 
+# Of a size and seeds: one value a network, or independent ones; their mean is the statistic.
 Measure = Callable[[int, range], np.ndarray]
-"""Of a size and seeds: one value a network, or independent ones; their mean is the statistic."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +143,7 @@ def critical_score(tests: int) -> float:
     return float(-special.ndtri(FALSE_ALARM / tests / 2))
 
 
+# The tables' columns and their meaning.
 COLUMNS = {
     "law": "short name of the law [-]",
     "source": "the paper that it is from; study: this study's own [-]",
@@ -175,7 +174,6 @@ COLUMNS = {
     "error": "its standard error [that of expected]",
     "freedom": "degrees of freedom of the error: networks less one [-]",
 }
-"""The tables' columns and their meaning."""
 
 TABLE = list(COLUMNS)[: list(COLUMNS).index("control") + 1]
 ESTIMATES = ["law", "size", "expected", *Mean._fields]

@@ -24,8 +24,7 @@ WIDE = (128, 256, 512)
 CRITICAL = theory.critical_sigma_w("tanh", BIAS)
 SIGMOID_CRITICAL = theory.critical_sigma_w("sigmoid")
 TANH = activation_row("tanh")
-SETTLED = 10
-"""Layers next to the input that are left out."""
+SETTLED = 10  # layers next to the input that are left out
 
 # --- Gradients -----------------------------------------------------------------------------------
 
@@ -158,8 +157,7 @@ def _closing(activation: str, sigma_w: float, sigma_b: float, depth: int) -> Law
     return Law(measure=measure, sizes=WIDE, networks=100, limit=float(rate(path)))
 
 
-OFF_START = 1.05
-"""By what factor lengths that draw together are off the fixed point at first."""
+OFF_START = 1.05  # by what factor lengths that draw together are off the fixed point at first
 
 
 def _coefficient(n: int, seeds: range) -> np.ndarray:

@@ -64,8 +64,7 @@ def _underflown(products: int, seeds: range) -> np.ndarray:
     return np.array([share(gaussian.key(seed, "underflow")) for seed in seeds])
 
 
-SMALL = 2.0**-16
-"""Scale of the pre-activations that mixed precision is tried on."""
+SMALL = 2.0**-16  # scale of the pre-activations that mixed precision is tried on
 
 LAWS = {
     "relu slope one": Law(

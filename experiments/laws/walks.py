@@ -19,14 +19,11 @@ from study.theory.finite_width import NormLaw, backward_law
 from study.theory.fluctuations import Gain, fluctuations
 from study.theory.moments import KURTOSIS
 
-HE = math.sqrt(2)
-"""He's sigma_w, at which a ReLU network has chi = 1."""
+HE = math.sqrt(2)  # He's sigma_w, at which a ReLU network has chi = 1
 
-BIAS = 0.05**0.5
-"""The sigma_b of tanh networks that have biases."""
+BIAS = 0.05**0.5  # the sigma_b of tanh networks that have biases
 
-SQUARE = 2 * math.log(10)
-"""ln of a squared norm, over log10 of the norm."""
+SQUARE = 2 * math.log(10)  # ln of a squared norm, over log10 of the norm
 
 _ROWS = 2**18  # of a frame: what one call of `profile` may hold
 _NUMBERS = 2**19  # signals of one layer that are walked together
@@ -35,12 +32,9 @@ _NUMBERS = 2**19  # signals of one layer that are walked together
 class Chains(NamedTuple):
     """Natural logarithms of squared norms, a row a seed, a column a layer."""
 
-    gains: np.ndarray
-    """ln (||dC/dr^(k)||^2 / ||dC/dr^(k+1)||^2)."""
-    signals: np.ndarray
-    """ln ||r^(k+1)||^2."""
-    weight_gradients: np.ndarray
-    """ln ||dC/dW^(k)||_F^2."""
+    gains: np.ndarray  # ln (||dC/dr^(k)||^2 / ||dC/dr^(k+1)||^2)
+    signals: np.ndarray  # ln ||r^(k+1)||^2
+    weight_gradients: np.ndarray  # ln ||dC/dW^(k)||_F^2
 
 
 def chains(net: Network, seeds: range) -> Chains:

@@ -6,8 +6,6 @@ text are the batch. The equations are the core's. Matrices are given, or known b
 (`Drawn`): exact in law, as each is met once on the way up, whatever mixes the tokens in between.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,28 +23,22 @@ from study.theory.maps import variance_map
 from study.tools import Array
 from study.tools.checks import bad, integer, one_of
 
-PLACES = ("pre", "post", "none")
-"""Where layer normalisation stands."""
+PLACES = ("pre", "post", "none")  # where layer normalisation stands
+# Of a block, in the order in which they are met.
 MATRICES = ("query", "key", "value", "output", "hidden", "top")
-"""Of a block, in the order in which they are met."""
+# What tells tokens apart, over the tokens, is right to a few per cent down to here.
 ROUNDING = 64 * float(np.finfo(np.float64).eps)
-"""What tells tokens apart, over the tokens, is right to a few per cent down to here."""
 
-SMALLEST = 1e-150
-"""Signals whose squares are in the float range."""
+SMALLEST = 1e-150  # signals whose squares are in the float range
 
 
 class Weights(NamedTuple):
     """Of a block of n units: arrays, or what can be multiplied as one."""
 
-    attend: Numbers
-    """(n, 3 n): queries, keys and values."""
-    join: Numbers
-    """(n, n)."""
-    hidden: Numbers | None = None
-    """(n, 4 n)."""
-    top: Numbers | None = None
-    """(4 n, n)."""
+    attend: Numbers  # (n, 3 n): queries, keys and values
+    join: Numbers  # (n, n)
+    hidden: Numbers | None = None  # (n, 4 n)
+    top: Numbers | None = None  # (4 n, n)
 
 
 class Met(Dense):

@@ -34,6 +34,7 @@ from study.theory.quadrature import break_points, panels
 from study.tools.checks import bad, integer, one_of, real
 from study.tools.elementary import Array
 
+# Names of the branch scales; l is the block, from 1, and L the number of blocks.
 SCHEDULES = {
     "undamped": lambda layer, depth: layer**0,
     "1/sqrt(L)": lambda layer, depth: layer**0 * depth**-0.5,
@@ -42,7 +43,6 @@ SCHEDULES = {
     "1/L": lambda layer, depth: layer**0 / depth,
     "zero": lambda layer, depth: 0 * layer,
 }
-"""Names of the branch scales; l is the block, from 1, and L the number of blocks."""
 
 
 class Growth(NamedTuple):

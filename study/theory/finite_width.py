@@ -218,8 +218,7 @@ class _Network(NamedTuple):
     widths: tuple[int, ...]
     relu: bool
     gaussian: bool
-    log_gain: float
-    """ln E of the squared norm's factor in a square layer."""
+    log_gain: float  # ln E of the squared norm's factor in a square layer
 
     @property
     def depth(self) -> int:

@@ -20,8 +20,8 @@ from study.theory.mean_field import mean_field
 from study.theory.moments import KURTOSIS
 from study.tools.elementary import Array
 
+# Below it a float loses digits of q, or of V(q); phi is its own tangent long before.
 _LEAST = 2.0**-960
-"""Below it a float loses digits of q, or of V(q); phi is its own tangent long before."""
 
 
 def log10_norms(

@@ -21,11 +21,11 @@ from study.theory.quadrature import break_points, expectation, pair_expectation
 from study.tools.checks import bad, integer, real
 from study.tools.elementary import Array
 
+# The largest standard deviation accepted; q beyond its square is taken for the limit.
 LARGEST = 1e50
-"""The largest standard deviation accepted; q beyond its square is taken for the limit."""
 
+# A name of the table, a row, or a plain function of arrays that overflows nowhere.
 ActivationLike = str | Activation | Callable[[Array], Array]
-"""A name of the table, a row, or a plain function of arrays that overflows nowhere."""
 
 
 def mean_of(row: Activation, f: Callable[[Array], Array], q: float | Array) -> Array:

@@ -29,8 +29,7 @@ from study.theory.maps import (
 )
 from study.tools.elementary import Array, root
 
-CRITICAL = 1e-9
-"""A network is critical where ``|ln chi|`` is at most this: 1e-5 over 10,000 layers."""
+CRITICAL = 1e-9  # a network is critical where ``|ln chi|`` is at most this: 1e-5 over 10,000 layers
 
 NOISE = 2e-14  # ln(V / q) is known to this; anything smaller is no crossing
 

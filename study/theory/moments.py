@@ -13,8 +13,8 @@ from study.theory.finite_width import checked_widths
 from study.theory.maps import LARGEST, ActivationLike, row_of
 from study.tools.checks import bad, one_of, real
 
+# E w^4 / (E w^2)^2 of the laws of weights that the study draws independently.
 KURTOSIS = {"gaussian": 3.0, "uniform": 1.8}
-"""E w^4 / (E w^2)^2 of the laws of weights that the study draws independently."""
 
 
 class Shift(NamedTuple):

@@ -20,13 +20,13 @@ from study.theory.quadrature import panels
 from study.tools.checks import integer, one_of
 from study.tools.elementary import Array
 
+# Bits of the significand, the hidden one included; and log2 of the smallest positive number.
 FORMATS = {
     "float16": (11, -24),
     "bfloat16": (8, -133),
     "float32": (24, -149),
     "float64": (53, -1074),
 }
-"""Bits of the significand, the hidden one included; and log2 of the smallest positive number."""
 
 _MOST = 150  # products: beyond it K_nu leaves the float range where it is needed
 _SMALL = 0.01  # of x, below which the density is that at 0 to 1e-4

@@ -31,8 +31,8 @@ from study.theory.quadrature import break_points, gaussian_nodes
 from study.tools.checks import integer, one_of
 from study.tools.elementary import Array, root
 
+# Of the largest eigenvalue of real matrices (Tracy and Widom 1996; digits: Bornemann 2010).
 TRACY_WIDOM_MEAN = -1.2065335745820
-"""Of the largest eigenvalue of real matrices (Tracy and Widom 1996; digits: Bornemann 2010)."""
 
 _FINE = np.linspace(-9.0, 9.0, 73)  # panels of the Gaussian, in standard deviations
 

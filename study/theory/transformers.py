@@ -48,12 +48,9 @@ from study.tools.elementary import Array
 class Blocks(NamedTuple):
     """Entry k is about block k, 0 next to the input; log10 of Frobenius norms."""
 
-    log10_difference: Array
-    """(blocks,), of ||r - mean over tokens|| / ||r|| of the block's input."""
-    log10_upstream: Array
-    """(blocks,), of dC/dr at its output, over that at the network's."""
-    log10_norms: Array
-    """(blocks, 6), of dC/dW: query, key, value, output, hidden, top."""
+    log10_difference: Array  # (blocks,), of ||r - mean over tokens|| / ||r|| of the block's input
+    log10_upstream: Array  # (blocks,), of dC/dr at its output, over that at the network's
+    log10_norms: Array  # (blocks, 6), of dC/dW: query, key, value, output, hidden, top
 
 
 class Met(NamedTuple):
@@ -65,10 +62,9 @@ class Met(NamedTuple):
     after: float
 
 
-MOST = 1000
-"""Blocks, so that the gap of post-LN stays in the float range."""
+MOST = 1000  # blocks, so that the gap of post-LN stays in the float range
+# Up to here phi is as good as straight between two tokens: its kinks count by the root of it.
 SMALL = 1e-10
-"""Up to here phi is as good as straight between two tokens: its kinks count by the root of it."""
 
 
 def transformer(

@@ -24,30 +24,21 @@ from study.theory.quadrature import panels
 from study.tools.checks import integer, real
 from study.tools.elementary import Array
 
-_RADIAL = (1.0, 2.0, 8.0)
-"""E rho^0, rho^2, rho^4 of the radius of two independent standard normals."""
+_RADIAL = (1.0, 2.0, 8.0)  # E rho^0, rho^2, rho^4 of the radius of two independent standard normals
 
 
 class _Averages(NamedTuple):
     """Over a layer's units, whose two pre-activations have unit variance and a correlation c."""
 
-    share: float
-    """f, of one input's active units that the other activates, too."""
-    share_slope: float
-    """df/dc, which is d^2 C / dc^2."""
+    share: float  # f, of one input's active units that the other activates, too
+    share_slope: float  # df/dc, which is d^2 C / dc^2
     share_bend: float
-    after: float
-    """C(c), the correlation of the signals."""
-    bias: float
-    """n times the mean of that of finite width, less C(c)."""
-    variance: float
-    """n times its variance."""
-    covariance: float
-    """n times its covariance with f."""
-    common: Array
-    """(2, 2), 2 E of g_a g_b where both inputs are active."""
-    kept: tuple[Array, Array]
-    """(2, 2) of each input i, 2 E of relu(g_a) g_b where i is active."""
+    after: float  # C(c), the correlation of the signals
+    bias: float  # n times the mean of that of finite width, less C(c)
+    variance: float  # n times its variance
+    covariance: float  # n times its covariance with f
+    common: Array  # (2, 2), 2 E of g_a g_b where both inputs are active
+    kept: tuple[Array, Array]  # (2, 2) of each input i, 2 E of relu(g_a) g_b where i is active
 
 
 def shattering_offset(depth: int, c_0: float = 0.0) -> float:

@@ -1,7 +1,5 @@
 """What goes out of every module while it trains: mean, spread, size, share near zero."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -13,6 +11,7 @@ from torch import Tensor, nn
 
 from study.torch.hooks import tensors
 
+# The frame of `Watch.activations`, in order: meaning, unit last in square brackets.
 ACTIVITY_COLUMNS = {
     "step": "number of the step, 0 first [steps]",
     "call": "which call of the step's closure, 0 first or without one [calls]",
@@ -23,10 +22,8 @@ ACTIVITY_COLUMNS = {
     "activation_size": "mean of their magnitudes, what a coordinate check compares [1]",
     "near_zero_share": "share of those below a hundredth of their root mean square [1]",
 }
-"""The frame of `Watch.activations`, in order: meaning, unit last in square brackets."""
 STATISTICS = tuple(ACTIVITY_COLUMNS)[3:]
-NEAR = 0.01
-"""Of the root mean square: what counts as near zero."""
+NEAR = 0.01  # of the root mean square: what counts as near zero
 
 
 class Activity:

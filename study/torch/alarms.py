@@ -1,20 +1,16 @@
 """When a layer vanishes, explodes, dies or first turns NaN: said once for each."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
 
 from study.torch.readings import Record
 
-VANISHED = -6
-"""Decades from the largest gradient: a matrix that gets less has vanished."""
+VANISHED = -6  # decades from the largest gradient: a matrix that gets less has vanished
+# Decades above its usual norm, the geometric mean of some ten records, `SETTLED` at the least.
 JUMP = 3
-"""Decades above its usual norm, the geometric mean of some ten records, `SETTLED` at the least."""
 SETTLED = 5
-DEAD = 3
-"""So many records of zeros, one after another, and a layer is dead."""
+DEAD = 3  # so many records of zeros, one after another, and a layer is dead
 WORDS = {
     "nan": "is not finite",
     "explodes": f"explodes: it is {JUMP} decades above its usual norm",
@@ -28,8 +24,7 @@ class Alarm(NamedTuple):
 
     step: int
     name: str
-    kind: str
-    """nan, explodes, vanishes or dies."""
+    kind: str  # nan, explodes, vanishes or dies
 
 
 class Alarms:

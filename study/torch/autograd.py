@@ -16,8 +16,6 @@ several shifts, and kept from the largest one at which it is finite: there least
 1.0
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
@@ -29,12 +27,11 @@ from torch.autograd.graph import Node
 
 from study.torch.norms import ZERO, Norm, log2_size, norm_of_sum, shifted
 
+# A tensor of the forward pass: the node that made it, and which of its outputs it is.
 Point = tuple[Node, int]
-"""A tensor of the forward pass: the node that made it, and which of its outputs it is."""
+# From one shift to the next, by the narrowest format; 32 for float32 and bfloat16.
 STEPS = {torch.float16: 4, torch.float64: 256}
-"""From one shift to the next, by the narrowest format; 32 for float32 and bfloat16."""
-RUNGS = 12
-"""At most so many steps up, and so many down."""
+RUNGS = 12  # at most so many steps up, and so many down
 
 
 class Graph:

@@ -1,7 +1,5 @@
 """The coordinate check: whether activations keep their size as networks get wider."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterable
 

@@ -1,7 +1,5 @@
 """Why a module's gradient vanishes or explodes, and what would mend it, tried on a copy."""
 
-from __future__ import annotations
-
 import copy
 import functools
 import math
@@ -17,6 +15,7 @@ from torch import Tensor, nn
 from study.torch.initialise import GAIN, initialise, random_cotangent
 from study.torch.profiler import profile
 
+# The frame of `explain`, a row a remedy, in order: meaning, unit last in square brackets.
 EXPLAIN_COLUMNS = {
     "cause": "activation, weights, width, depth, normalisation, format or zero [-]",
     "where": "the matrix at fault, or 'every layer' [-]",
@@ -28,23 +27,17 @@ EXPLAIN_COLUMNS = {
     "after": "the same with the remedy [log10, or matrices]",
     "basis": "measured (tried on a copy) or theory [-]",
 }
-"""The frame of `explain`, a row a remedy, in order: meaning, unit last in square brackets."""
+# Decades between matrices that need an explanation: differing shapes alone make one or two.
 SPREAD = 3.0
-"""Decades between matrices that need an explanation: differing shapes alone make one or two."""
-TILT = 2.0
-"""Decades from the first layer to the last, along the line that fits best."""
+TILT = 2.0  # decades from the first layer to the last, along the line that fits best
+# Between these, log10 ‖dC/dW‖ of the middle matrix can be met by a learning rate.
 LEVELS = (-6.0, 4.0)
-"""Between these, log10 ‖dC/dW‖ of the middle matrix can be met by a learning rate."""
-STEEP = 0.05
-"""Decades a layer: less is the work of depth."""
-LOSING = -0.3
-"""An activation whose derivative halves the gradient, and more; ReLU's is -0.15."""
-JUMP = 1.0
-"""Decades by which one layer differs from the middle one to be at fault alone."""
-NARROW = 0.5
-"""Depth over width from which the scatter of random matrices alone makes decades."""
+STEEP = 0.05  # decades a layer: less is the work of depth
+LOSING = -0.3  # an activation whose derivative halves the gradient, and more; ReLU's is -0.15
+JUMP = 1.0  # decades by which one layer differs from the middle one to be at fault alone
+NARROW = 0.5  # depth over width from which the scatter of random matrices alone makes decades
+# Decades that branches scaled by 1/sqrt(L) can make at any depth: (1 + 1/L)^(L/2) < sqrt(e).
 RESIDUAL = math.log10(math.e) / 2
-"""Decades that branches scaled by 1/sqrt(L) can make at any depth: (1 + 1/L)^(L/2) < sqrt(e)."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +75,7 @@ class _Case:
     matrices: pd.DataFrame
 
     @classmethod
-    def of(cls, module: nn.Module, inputs: object, loss: Callable) -> _Case:
+    def of(cls, module: nn.Module, inputs: object, loss: Callable) -> "_Case":
         df = profile(module, inputs, loss)
         names = {name for name, p in module.named_parameters() if p.dim() > 1}
         used = df.name.isin(names) & ~df.status.isin(["frozen", "unused"])

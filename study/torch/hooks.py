@@ -1,7 +1,5 @@
 """Hooks on a forward pass: what went into and out of every module that holds parameters."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 from collections.abc import Collection, Iterator, Mapping
@@ -34,8 +32,7 @@ class Ends:
 class Call:
     """What one module did in the forward pass, all its calls together."""
 
-    order: int
-    """Its place among the modules, by when they were first called."""
+    order: int  # its place among the modules, by when they were first called
     inputs: Ends = field(default_factory=Ends)
     outputs: Ends = field(default_factory=Ends)
 
@@ -43,8 +40,7 @@ class Call:
 class Calls(dict[nn.Module, Call]):
     """A `Call` for every module with parameters that was called."""
 
-    lost: str | None = None
-    """The module that was the first to return a number that is not finite."""
+    lost: str | None = None  # the module that was the first to return a number that is not finite
 
     def enter(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         call = self.setdefault(module, Call(len(self)))

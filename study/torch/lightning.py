@@ -1,7 +1,5 @@
 """A callback for Lightning: gradients in whatever logger the trainer has."""
 
-from __future__ import annotations
-
 from study.tools.checks import missing_extra
 from study.torch.monitor import Watch, watch
 

@@ -1,7 +1,5 @@
 """The frame of `study.torch.profile`: one row a parameter."""
 
-from __future__ import annotations
-
 import math
 import warnings
 
@@ -18,6 +16,7 @@ from study.torch.autograd import Graph, Point
 from study.torch.hooks import Call, Calls
 from study.torch.norms import Norm, entries, log10_norm, normalised
 
+# The frame of `profile`, in order: meaning, unit last in square brackets.
 COLUMNS = {
     "name": "the parameter, as named_parameters() has it [-]",
     "shared_names": "its other names, where modules share it; else missing [-]",
@@ -49,7 +48,6 @@ COLUMNS = {
     "overflow (it is inf or nan), frozen, unused or nan [-]",
     "zero_share": "share of the entries of the plain gradient that are 0 [1]",
 }
-"""The frame of `profile`, in order: meaning, unit last in square brackets."""
 
 
 def frame(

@@ -1,7 +1,5 @@
 """One forward and backward pass of a module, measured and everything left as it was found."""
 
-from __future__ import annotations
-
 import contextlib
 import inspect
 import math

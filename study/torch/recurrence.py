@@ -4,8 +4,6 @@ Torch's fused LSTM, GRU and RNN do not show what comes back to each hidden state
 pass each is replaced by its own cells, called once a time step: the same numbers, one node a step.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -24,6 +22,7 @@ from study.torch.hooks import tensors
 from study.torch.norms import ZERO, Norm, log10_norm, norm, normalised
 from study.torch.profiler import backward_graph, check_profiled
 
+# The frame of `over_time`, in order: meaning, unit last in square brackets.
 TIME_COLUMNS = {
     "name": "the recurrent module, as named_modules() has it; empty: the whole [-]",
     "level": "which of its layers, 0 next to the input [layers]",
@@ -36,14 +35,13 @@ TIME_COLUMNS = {
     "log10_signal_norm": "of h_t [log10]",
     "status": "as in the study's frames [-]",
 }
-"""The frame of `over_time`, in order: meaning, unit last in square brackets."""
 CELLS = {
     "GRU": torch.gru_cell,
     "RNN_TANH": torch.rnn_tanh_cell,
     "RNN_RELU": torch.rnn_relu_cell,
 }
+# By module, layer, direction and time: where h_t is in the graph, and its norm.
 States = dict[tuple[str, int, str, int], tuple[Point | None, Norm]]
-"""By module, layer, direction and time: where h_t is in the graph, and its norm."""
 
 
 def over_time(

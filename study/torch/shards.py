@@ -1,7 +1,5 @@
 """Tensors that several processes share: what this one holds, and norms of the whole."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 

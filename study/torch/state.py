@@ -1,7 +1,5 @@
 """The state of a module and of the random generators, left as it was found."""
 
-from __future__ import annotations
-
 import contextlib
 import random
 from collections.abc import Iterator

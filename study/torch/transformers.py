@@ -1,7 +1,5 @@
 """A callback for the Trainer of Hugging Face: gradients in its log."""
 
-from __future__ import annotations
-
 from study.tools.checks import missing_extra
 from study.torch.monitor import Watch, watch
 

@@ -3,8 +3,6 @@
 Loggers that take (numbers, step) need none of these: ``log=accelerator.log``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Protocol
 
