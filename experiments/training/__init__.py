@@ -139,7 +139,7 @@ def draw_scale(rows: pd.DataFrame):
         steps = medians.steps_to_goal.map(lambda s: f"{s:.0f}" if np.isfinite(s) else "never")
         words = medians.accuracy.map("{:.0%}\n".format) + steps
         study.plot.table(words, "{}", ax, shade=0.7 * medians.accuracy)
-        ax.set(title=CALLED[name], xlabel="depth")
+        ax.set(title=f"{CALLED[name]}: accuracy, steps to learn", xlabel="depth")
     axes[0].set_ylabel(r"$\sigma_w$ / critical $\sigma_w$")
     return figure
 
