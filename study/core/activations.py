@@ -133,6 +133,12 @@ class Activation:
         return all(np.array_equal(self.phi(a * z), a * self.phi(z)) for a in (2.0**-9, 8.0))
 
 
+def _clipped(z: Any, f: Any, low: float, high: float) -> Any:
+    """z from ``low`` to ``high``, constant beyond, as a textbook formula."""
+    rising = functools.partial(f.choose, at=high, below=lambda z: z, above=lambda z: 0 * z + high)
+    return f.choose(z, low, lambda z: 0 * z + low, rising)
+
+
 def _ramp(name: str, low: float, high: float, **about: Any) -> Activation:
     """z from ``low`` to ``high``, constant beyond."""
 
@@ -141,24 +147,14 @@ def _ramp(name: str, low: float, high: float, **about: Any) -> Activation:
         right = steps(z, 1, 0, kink, at=high)
         return np.where(z < (low + high) / 2, left, right)
 
-    def formula(z: Any, f: Any) -> Any:
-        rising = functools.partial(
-            f.choose, at=high, below=lambda z: z, above=lambda z: 0 * z + high
-        )
-        return f.choose(z, low, lambda z: 0 * z + low, rising)
-
     return Activation(
         name=name,
         phi=lambda z: np.clip(z, low, high),
         prefactor=slope,
-        formula=formula,
+        formula=lambda z, f: _clipped(z, f, low, high),
         kinks=(low, high),
         **about,
     )
-
-
-def _hardswish_gate(f: Any) -> Callable:
-    return lambda z: f.choose(z, 3, lambda z: (z + 3) / 6, lambda z: 0 * z + 1)
 
 
 def _named(name: str, parameter: float, default: float) -> str:
@@ -350,7 +346,7 @@ TABLE: dict[str, Activation] = {
             name="hardswish",
             phi=lambda z: z * (np.clip(z + 3, 0, 6) / 6),
             prefactor=elementary.hardswish_slope,
-            formula=lambda z, f: z * f.choose(z, -3, lambda z: 0 * z, _hardswish_gate(f)),
+            formula=lambda z, f: z * (_clipped(z, f, -3, 3) + 3) / 6,
             kinks=(-3.0, 3.0),
             torch="hardswish",
             look=Look("#6699CC", "8"),

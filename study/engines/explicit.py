@@ -19,47 +19,43 @@ from study.arithmetic.activations import EVERY, Activations, Block
 from study.arithmetic.scaled import Exponent, Scaled
 from study.core.activations import Activation
 from study.core.activations import activation as activation_row
-from study.core.backprop import backward
+from study.core.backprop import backward, forward
 from study.core.network import DTYPES
 from study.engines.march import cost_gradient, unit_cotangent
-from study.engines.recorder import RecordedLayer, Recorder, frame, recorded_forward
+from study.engines.recorder import RecordedLayer, Recorder
 from study.sampling import gaussian
 from study.tools import Array
 from study.tools.checks import array, bad, items, one_of, real
 
 
-class GivenLayer(RecordedLayer):
-    """A layer whose matrix, (n_k, n_{k+1}), and bias are given."""
+class GivenWeights:
+    """Matrices W^(k) = matrix 2^exponent, (n_k, n_{k+1}), and biases; see `RecordedLayer`."""
 
-    exponent = 0  # w is ``self.W * 2**exponent``
-    square: float | None = None  # the sum of squares of ``self.W``, once that is in range
+    trunk = EVERY
 
-    def __init__(self, W: Array, b: Array | None, *about: Any):
-        super().__init__(*about)
-        self.W = W
-        self.b = b
+    def __init__(self, matrices: list[Array], biases: list[Array | None]):
+        self.matrices = matrices
+        self.biases = biases
+        self.exponents = np.zeros(len(matrices), int)
+        self.squares = np.zeros(len(matrices))  # of the matrices, once they have been met
 
-    def up(self, r: Scaled) -> Scaled:
+    def up(self, k: int, r: Scaled) -> Scaled:
+        W = self.matrices[k]
         # Checked, measured and scaled just before its first use finds it in the cache.
-        if self.square is None:
-            self._admit()
-        z = self._scaled(r.mantissa @ self.W, r.exponent)  # the layer's only product on the way up
-        return z if self.b is None else scaled.add(z, self.b)
+        self.matrices[k], self.exponents[k], self.squares[k] = scaled.settle_matrix(W)
+        if not math.isfinite(self.squares[k]):
+            array(f"weights[{k}]", W, 2, W.dtype)  # names the entry
+        z = self._scaled(k, r.mantissa @ self.matrices[k], r.exponent)
+        return z if self.biases[k] is None else scaled.add(z, self.biases[k])
 
-    def down(self, delta: Scaled, r: Scaled, z: Scaled) -> Scaled:
-        dr = self._scaled(delta.mantissa @ self.W.T, delta.exponent)  # (2)
+    def down(self, k: int, delta: Scaled, r: Scaled) -> Scaled:
+        dr = self._scaled(k, delta.mantissa @ self.matrices[k].T, delta.exponent)  # (2)
         return scaled.settle(dr.mantissa, dr.exponent)
 
-    def _scaled(self, product: Array, exponent: Exponent) -> Scaled:
-        if self.exponent:
-            exponent = scaled.spread(exponent, product.shape[:-1]) + self.exponent
+    def _scaled(self, k: int, product: Array, exponent: Exponent) -> Scaled:
+        if self.exponents[k]:
+            exponent = scaled.spread(exponent, product.shape[:-1]) + self.exponents[k]
         return Scaled(product, exponent)
-
-    def _admit(self) -> None:
-        W, self.exponent, self.square = scaled.settle_matrix(self.W)
-        if not math.isfinite(self.square):
-            array(f"weights[{self.k}]", self.W, 2, W.dtype)  # names the entry
-        self.W = W
 
 
 def backpropagate(
@@ -126,9 +122,9 @@ def backpropagate(
     kink = real("kink", kink, 0, 1)
     rows = activation_rows(activation, len(weights))
     x = array("inputs", inputs, 2, kind)
-    weights = _chained(weights, x.shape[1], kind)
-    biases = _biases(biases, weights, kind)
-    output = (len(x), weights[-1].shape[1])
+    matrices = _chained(weights, x.shape[1], kind)
+    given = GivenWeights(matrices, _biases(biases, matrices, kind))
+    output = (len(x), matrices[-1].shape[1])
     if targets is not None and cotangent is not None:
         raise bad("cotangent", "given together with targets", "one of the two")
     target = _at_output("targets", targets, output, kind)
@@ -136,30 +132,23 @@ def backpropagate(
     if target is None and direction is None:
         direction = unit_cotangent(gaussian.key("backpropagate"), output, kind)
 
-    record = Recorder(len(weights), networks=1, batch=len(x), trunks=1)
+    depth = len(matrices)
+    record = Recorder(depth, networks=1, batch=len(x), trunks=1)
     # Few kinds, many layers.
     known = {row: Activations([Block(slice(0, 1), row, kink)]) for row in set(rows)}
-    layers = [
-        GivenLayer(W, b, k, known[row], record)
-        for k, (W, b, row) in enumerate(zip(weights, biases, rows, strict=True))
-    ]
+    layers = [RecordedLayer(k, given, known[row], record) for k, row in enumerate(rows)]
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        _walk(layers, scaled.settle(x[None], 0), target, direction)
-    squares = np.array([layer.square for layer in layers])
-    norms = scaled.log10(*scaled.norm(squares, np.array([layer.exponent for layer in layers])))
+        trace, r = forward(layers, scaled.settle(x[None], 0))
+        record.signal.put(depth, r)
+        dr = Scaled(direction[None], 0) if target is None else cost_gradient(r, target)
+        dr = scaled.settle(dr.mantissa, dr.exponent)  # the cost's gradient may be of any size
+        record.upstream.put(depth, dr)
+        for step in backward(trace, dr):
+            record.put(step.layer.k, step, EVERY)
     one = np.zeros(1, int)
-    return frame(record.columns(np.arange(len(layers)), one, one, norms[:, None]))
-
-
-def _walk(layers: list[GivenLayer], r: Scaled, target: Array | None, direction: Any) -> None:
-    """One pass up and one down, taken in by the layers' record."""
-    record = layers[0].record
-    trace, r = recorded_forward(layers, r)
-    dr = Scaled(direction[None], 0) if target is None else cost_gradient(r, target)
-    dr = scaled.settle(dr.mantissa, dr.exponent)  # the cost's gradient may be of any size
-    record.upstream.put(len(layers), dr)
-    for k, step in zip(reversed(range(len(layers))), backward(trace, dr), strict=True):
-        record.put(k, step, EVERY)
+    norms = scaled.log10(*scaled.norm(given.squares, given.exponents))
+    columns = record.columns(np.arange(depth), one, one, norms[:, None])
+    return pd.DataFrame({name: values[:, 0] for name, values in columns.items()})
 
 
 def _matrices(weights: Any) -> list:
@@ -191,7 +180,7 @@ def activation_rows(kinds: str | Activation | Callable | Sequence, depth: int) -
 
 
 def _chained(weights: Sequence, n_in: int, dtype: np.dtype) -> list[Array]:
-    """The matrices in ``dtype``, if they chain; `GivenLayer` checks their entries."""
+    """The matrices in ``dtype``, if they chain; `GivenWeights` checks their entries."""
     chained = []
     for k, W in enumerate(weights):
         if type(W).__name__ == "Parameter" and W.is_contiguous() and W.shape[0] == W.shape[-1]:

@@ -13,9 +13,9 @@ import numpy as np
 
 from study.arithmetic.activations import EVERY, Activations, Block
 from study.arithmetic.scaled import Scaled, add, joined, settle
-from study.core.backprop import Step, backward
+from study.core.backprop import Step, backward, forward
 from study.core.network import Network
-from study.engines.recorder import Output, RecordedLayer, Recorder, recorded_forward
+from study.engines.recorder import Output, RecordedLayer, Recorder
 from study.sampling import gaussian
 from study.tools import Array
 
@@ -34,8 +34,8 @@ class Data(NamedTuple):
 class MarchedWeights:
     """W^(k) = sigma_w / sqrt(fan_in) G^(k) of every trunk and seed of a march.
 
-    What the engines share; how G^(k) acts is theirs: ``up(k, r)`` is r W^(k) + b^(k), ``down(k,
-    delta, r)`` delta W^(k)', in range. Rows stand trunk by trunk, and within a trunk seed by seed.
+    What the engines share; how G^(k) acts, ``up`` and ``down`` (`RecordedLayer`), is theirs. Rows
+    stand trunk by trunk, and within a trunk seed by seed.
     """
 
     # Signals kept for the backward pass take at most this; beyond, checkpoints.
@@ -59,7 +59,6 @@ class MarchedWeights:
             (self.sigma_w / math.sqrt(fan_in)).astype(self.dtype)[:, None, None]
             for fan_in in (n_in, self.units)
         ]
-        # The network of the forward pass that each row of the backward pass belongs to.
         self.trunk: Array | slice = EVERY
 
     def width(self, k: int) -> int:
@@ -80,24 +79,6 @@ class MarchedWeights:
     def log10_norms(self, layers: Array, depth: int, n_out: int) -> Array:
         """log10 of the norm of W^(k), (layers, trunks); NaN where no matrix is formed."""
         return np.full((len(layers), len(self.sigma_w)), np.nan)
-
-
-class MarchedLayer(RecordedLayer):
-    """A layer of networks that march together; its weights are their engine's."""
-
-    def __init__(self, weights: MarchedWeights, *about: object):
-        super().__init__(*about)
-        self.weights = weights
-
-    @property
-    def trunk(self) -> Array | slice:
-        return self.weights.trunk
-
-    def up(self, r: Scaled) -> Scaled:
-        return self.weights.up(self.k, r)
-
-    def down(self, delta: Scaled, r: Scaled, z: Scaled) -> Scaled:
-        return self.weights.down(self.k, delta, r)
 
 
 class March:
@@ -181,11 +162,12 @@ class March:
             r = above
             if end in self.depths:
                 self.outputs[end] = self._output(r, trace[-1].z)
+        self.record.signal.put(self.depth, r)
         return segments
 
     def _trace(self, layers: range, r: Scaled) -> tuple[list[Step], Scaled]:
-        marched = [MarchedLayer(self.weights, k, self.activations, self.record) for k in layers]
-        return recorded_forward(marched, r)
+        about = self.weights, self.activations, self.record
+        return forward([RecordedLayer(k, *about) for k in layers], r)
 
     def _output(self, r: Scaled, z: Scaled) -> Output:
         """Where networks end: their output is the first n_out units, and only those count."""

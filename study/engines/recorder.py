@@ -2,40 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from study.arithmetic import scaled
 from study.arithmetic.activations import EVERY, Activations, Slopes
 from study.arithmetic.kernels import square
 from study.arithmetic.scaled import Exponent, Scaled
-from study.core.backprop import BackStep, Step, forward
+from study.core.backprop import BackStep
 from study.tools import Array
 
 
+@dataclass
 class Squares:
-    """Sums of squares ``s * 4**exponent``, one a (layer, network, example)."""
+    """Sums of squares ``squares * 4**exponent``, one a (layer, network, example)."""
 
-    def __init__(self, *shape: int):
-        self.s = np.zeros(shape)
-        self.exponent = np.zeros(shape, np.int64)
+    squares: Array
+    exponent: Exponent
 
-    def put(self, index, x: Scaled) -> None:
-        self.s[index] = x.squares
+    @classmethod
+    def zeros(cls, *shape: int) -> Squares:
+        return cls(np.zeros(shape), np.zeros(shape, np.int64))
+
+    def put(self, index, x: Scaled | Squares) -> None:
+        self.squares[index] = x.squares
         self.exponent[index] = x.exponent
 
     def __getitem__(self, index) -> Squares:
-        part = Squares(0)
-        part.s = self.s[index]
-        part.exponent = self.exponent[index]
-        return part
+        return Squares(self.squares[index], self.exponent[index])
 
     def norms(self) -> tuple[Array, Array]:
         """Frobenius norms over the examples: (mantissa, exponent), one a (layer, network)."""
-        return scaled.norm(*scaled.total(self.s, self.exponent))
+        return scaled.norm(*scaled.total(self.squares, self.exponent))
 
 
 class Output(NamedTuple):
@@ -55,23 +55,23 @@ class Recorder:
 
     def __init__(self, depth: int, networks: int, batch: int, trunks: int):
         self.batch = batch
-        self.signal = Squares(depth + 1, trunks, batch)
-        self.upstream = Squares(depth + 1, networks, batch)
-        self.delta = Squares(depth, networks, batch)
+        self.signal = Squares.zeros(depth + 1, trunks, batch)
+        self.upstream = Squares.zeros(depth + 1, networks, batch)
+        self.delta = Squares.zeros(depth, networks, batch)
         # Of one example it is an outer product.
-        self.gradient = Squares(depth if batch > 1 else 0, networks, 1)
+        self.gradient = Squares.zeros(depth if batch > 1 else 0, networks, 1)
         self.active = np.zeros((depth, trunks))  # share of units with phi'(z) > 0.01 of its maximum
 
     def put(self, k: int, step: BackStep, trunk: Array | slice) -> None:
         """Take in layer k of the networks that have come so far, on their trunks."""
         networks = slice(len(step.delta.mantissa))
+        self.signal.put(k, step.r)
         self.delta.put((k, networks), step.delta)
         self.upstream.put((k, networks), step.dr)
         if self.batch > 1:
             # To pick all networks would cost as much as a small pass.
             r = step.r if trunk is EVERY else step.r[trunk]
-            gradient = gradient_square(r, step.delta)
-            self.gradient.put((k, networks, 0), gradient)
+            self.gradient.put((k, networks, 0), gradient_square(r, step.delta))
 
     def columns(
         self,
@@ -89,7 +89,8 @@ class Recorder:
         """
         here = np.ix_(layers, networks)
         above = np.ix_(layers + 1, networks)
-        delta = self.delta[here].norms()
+        delta_squares = self.delta[here]
+        delta = delta_squares.norms()
         upstream = self.upstream[above].norms()
         downstream = self.upstream[here].norms()
         signal = self.signal[np.ix_(layers + 1, trunks)]
@@ -99,8 +100,10 @@ class Recorder:
             active[-1] = output.active[trunks]
         if self.batch > 1:
             gradient = self.gradient[here].norms()
-        else:
-            gradient = self._outer_products(layers, networks, trunks)
+        else:  # an outer product
+            r = self.signal[np.ix_(layers, trunks)]
+            exponent = r.exponent + delta_squares.exponent
+            gradient = Squares(r.squares * delta_squares.squares, exponent).norms()
         return {
             "layer": np.broadcast_to(layers[:, None], delta[0].shape),
             "grad_norm_mantissa": gradient[0],
@@ -116,46 +119,32 @@ class Recorder:
             "status": scaled.status(*gradient),
         }
 
-    def _outer_products(self, layers: Array, networks: Array, trunks: Array) -> tuple[Array, Array]:
-        """Norms of dC/dW for a single example, whose gradient is an outer product."""
-        r = self.signal[np.ix_(layers, trunks)]
-        delta = self.delta[np.ix_(layers, networks)]
-        product = Squares(0)
-        product.s = r.s * delta.s
-        product.exponent = r.exponent + delta.exponent
-        return product.norms()
-
-
-def frame(columns: dict[str, Array]) -> pd.DataFrame:
-    """The rows of a single network, layer by layer."""
-    return pd.DataFrame({name: values[:, 0] for name, values in columns.items()})
-
 
 class RecordedLayer:
-    """Layer k of the networks of a pass; see `study.core.backprop.Layer`."""
+    """Layer k of the networks of a pass; see `study.core.backprop.Layer`.
 
-    # The network of the forward pass that each row of the backward pass belongs to.
-    trunk: Array | slice = EVERY
+    How it multiplies is its weights' affair: ``weights.up(k, r)`` is r W^(k) + b^(k),
+    ``weights.down(k, delta, r)`` delta W^(k)', in range. ``weights.trunk`` is the network of the
+    forward pass that each row of the backward pass belongs to.
+    """
 
-    def __init__(self, k: int, activations: Activations, record: Recorder):
+    def __init__(self, k: int, weights: Any, activations: Activations, record: Recorder):
         self.k = k
+        self.weights = weights
         self.activations = activations
-        self.record = record
+        self.active = record.active[k]
+
+    def up(self, r: Scaled) -> Scaled:
+        return self.weights.up(self.k, r)
 
     def phi(self, z: Scaled) -> Scaled:
         return self.activations.phi(z)
 
     def slope(self, z: Scaled) -> Slopes:
-        return Slopes(self.activations, z, self.trunk, self.record.active[self.k])
+        return Slopes(self.activations, z, self.weights.trunk, self.active)
 
-
-def recorded_forward(layers: Sequence[RecordedLayer], r: Scaled) -> tuple[list[Step], Scaled]:
-    """The forward pass of layers on one another; their record takes in the signals' norms."""
-    trace, output = forward(layers, r)
-    for step in trace:
-        step.layer.record.signal.put(step.layer.k, step.r)
-    layers[-1].record.signal.put(layers[-1].k + 1, output)
-    return trace, output
+    def down(self, delta: Scaled, r: Scaled, z: Scaled) -> Scaled:
+        return self.weights.down(self.k, delta, r)
 
 
 # The Gram form of the gradient's norm is left where (sum of the examples' norms)^2 exceeds this
@@ -163,14 +152,7 @@ def recorded_forward(layers: Sequence[RecordedLayer], r: Scaled) -> tuple[list[S
 CANCELLATION = 4
 
 
-class Total(NamedTuple):
-    """A sum of squares, ``squares * 4**exponent``."""
-
-    squares: Array
-    exponent: Exponent
-
-
-def gradient_square(r: Scaled, delta: Scaled) -> Total:
+def gradient_square(r: Scaled, delta: Scaled) -> Squares:
     """Squared Frobenius norm of r' delta.
 
     Shapes: (..., batch, units) for r and delta, (...) for the result. Never forms the matrix while
@@ -185,7 +167,7 @@ def gradient_square(r: Scaled, delta: Scaled) -> Total:
     plain = isinstance(exponent, int)
     wide = 2 * batch > min(r.mantissa.shape[-1], d.shape[-1])
     if plain and wide:
-        return Total(_of_products(r.mantissa, d), 0)
+        return Squares(_of_products(r.mantissa, d), 0)
     alive = (r.squares > 0) & (delta.squares > 0)
     size = np.sqrt(r.squares * delta.squares)
     if plain:
@@ -214,7 +196,7 @@ def gradient_square(r: Scaled, delta: Scaled) -> Total:
         if not plain:
             R, D, top[explicit] = _aligned(R, D, exponent[explicit], alive[explicit])
         s[explicit] = _of_products(R, D)
-    return Total(s, top)
+    return Squares(s, top)
 
 
 def _of_products(r: Array, d: Array) -> Array:

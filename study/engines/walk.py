@@ -359,7 +359,7 @@ class Walk(March):
             scale=np.zeros(shape),
             exponent=np.zeros(shape, np.int64),
             way=np.zeros(shape, np.int8),
-            square=record.signal.s[..., 0],
+            square=record.signal.squares[..., 0],
             power=record.signal.exponent[..., 0],
             active=record.active,
             lost=np.zeros(self.rows, bool),
@@ -373,9 +373,9 @@ class Walk(March):
             exponent=np.zeros(rows, np.int64),
             m=np.zeros(rows),
             u=np.zeros(rows),
-            square=record.upstream.s[..., 0],
+            square=record.upstream.squares[..., 0],
             power=record.upstream.exponent[..., 0],
-            delta_square=record.delta.s[..., 0],
+            delta_square=record.delta.squares[..., 0],
             delta_power=record.delta.exponent[..., 0],
         )
 

@@ -17,8 +17,8 @@ from study.core.activations import FAR, TABLE, activation
 from study.core.backprop import backward, forward
 from study.core.columns import LAYER
 from study.engines import recorder
-from study.engines.explicit import GivenLayer
-from study.engines.recorder import Recorder
+from study.engines.explicit import GivenWeights
+from study.engines.recorder import RecordedLayer, Recorder
 from study.runs import identities
 
 NAMES = tuple(TABLE)
@@ -223,10 +223,9 @@ def test_log10_norms_equal_torch_autograd_to_1e_12_over_200_configurations(torch
 def stored_pass(weights, x, names, cotangent, kink=1.0):
     """A pass with what it stores: its record, and r^(k) and z^(k+1) as (mantissa, exponents)."""
     record = Recorder(len(weights), 1, len(x), 1)
-    layers = []
-    for k, (W, name) in enumerate(zip(weights, names, strict=True)):
-        one = Activations([Block(slice(0, 1), activation(name), kink)])
-        layers.append(GivenLayer(W, None, k, one, record))
+    given_weights = GivenWeights(list(weights), [None] * len(weights))
+    rows = [Activations([Block(slice(0, 1), activation(name), kink)]) for name in names]
+    layers = [RecordedLayer(k, given_weights, row, record) for k, row in enumerate(rows)]
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         trace, _ = forward(layers, settle(x[None], 0))
         for step in backward(trace, settle(cotangent[None], 0)):
@@ -236,8 +235,6 @@ def stored_pass(weights, x, names, cotangent, kink=1.0):
         parts = [step[place] for step in trace]
         exponents = [np.broadcast_to(np.asarray(p.exponent), (1, len(x)))[0] for p in parts]
         stored.append([(p.mantissa[0], e) for p, e in zip(parts, exponents, strict=True)])
-    for k, step in enumerate(trace):
-        record.signal.put(k, step.r)
     return record, *stored
 
 
@@ -276,7 +273,7 @@ def errors(weights, x, names, cotangent, precision, kink=1.0):
             for k, layer in enumerate(exact)
         ]
     e = record.signal.exponent[:-1, 0] + record.delta.exponent[:, 0] - gradient[1]
-    parts = np.sqrt(record.signal.s[:-1, 0] * record.delta.s[:, 0])
+    parts = np.sqrt(record.signal.squares[:-1, 0] * record.delta.squares[:, 0])
     parts = parts * 2.0 ** np.clip(e, -900, 900)
     cancelled = parts.sum(axis=1) / (len(x) ** 0.5 * np.maximum(gradient[0][:, 0], 1e-300))
     moved = sensitivity(weights, z_of, names, cotangent, kink)

@@ -88,7 +88,7 @@ def engine(
             np.arange(DEPTH), np.arange(len(march.trunk))[rows], trunk, np.zeros((DEPTH, 1))
         )
         squares = [
-            (x.s * 4.0**x.exponent) ** 0.5
+            (x.squares * 4.0**x.exponent) ** 0.5
             for x in (record.signal[1:, trunk], record.delta[:, rows])
         ]
         found[name] = features(10.0 ** columns["log10_grad_norm"], *squares)
@@ -312,7 +312,7 @@ def test_duplicates_stay_duplicates(dtype):
     chaotic = Network("tanh", 100, 12, 3.0, dtype=dtype)
     march = March(mf.MatrixFreeWeights, [chaotic], range(4), Data(3, x[[0, 1, 0]].astype(dtype)))
     march.columns(np.arange)
-    s = march.record.signal.s
+    s = march.record.signal.squares
     assert np.array_equal(s[..., 0], s[..., 2])
     assert not np.isclose(s[50:, :, 0], s[50:, :, 1]).all()
     one, two = (
