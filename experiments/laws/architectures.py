@@ -5,7 +5,7 @@ has a cell's weights drawn anew at each step, no matrix is formed either; tied o
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
@@ -16,10 +16,9 @@ from experiments.laws.walks import (
     HE,
     Weights,
     first_order,
-    gradients,
     input_gradient,
     log_chi,
-    log_square,
+    log_gradients,
     side_by_side,
 )
 from study import theory
@@ -75,37 +74,23 @@ def _convolutions(weights: Weights, n: int, depth: int, activation: str, sigma_w
     return [Circular(weights(TAPS * n, n, sigma_w), activation, TAPS) for _ in range(depth)]
 
 
-def _convolved(n: int, seeds: range) -> np.ndarray:
+@side_by_side("convolutions", lambda n: TAPS * 8 * n)
+def _convolved(weights: Weights, n: int) -> np.ndarray:
     """ln of the factor of the squared gradient at 8 positions together, per layer from 30 to 10."""
-
-    def of_some(weights: Weights) -> np.ndarray:
-        layers = _convolutions(weights, n, 30, "tanh", 2.0)
-        return _per_layer(layers, weights.normal(8, n), weights.normal(8, n), 10, 30)
-
-    return side_by_side("convolutions", TAPS * 8 * n, seeds, of_some)
+    logs = log_gradients(_convolutions(weights, n, 30, "tanh", 2.0), *weights.ends(8, n))
+    return (logs[10] - logs[30]) / 20
 
 
-def _per_layer(
-    layers: Sequence[Layer], r: np.ndarray, dr: np.ndarray, bottom: int, top: int
-) -> np.ndarray:
-    """ln of what the squared gradient gains per layer from r^(top) down to r^(bottom)."""
-    logs = [log_square(dr), *(log_square(below) for below in gradients(layers, r, dr))][::-1]
-    return (logs[bottom] - logs[top]) / (top - bottom)
-
-
-def _spread(n: int, seeds: range) -> np.ndarray:
+@side_by_side("receptive field", lambda n: TAPS * CIRCLE * n)
+def _spread(weights: Weights, n: int) -> np.ndarray:
     """Sum of distance^2 ||dC/dr^(0)||^2 over positions, of a gradient of norm 1 at one of them."""
     away = np.arange(CIRCLE) - CIRCLE // 2
-
-    def of_some(weights: Weights) -> np.ndarray:
-        layers = _convolutions(weights, n, FIELD_DEPTH, "relu", HE)
-        u = weights.normal(n)
-        dr = np.zeros((len(u), CIRCLE, n))
-        dr[:, CIRCLE // 2] = u / np.linalg.norm(u, axis=-1, keepdims=True)
-        below = input_gradient(layers, weights.normal(CIRCLE, n), dr)
-        return np.sum(below**2, axis=-1) @ away**2
-
-    return side_by_side("receptive field", TAPS * CIRCLE * n, seeds, of_some)
+    layers = _convolutions(weights, n, FIELD_DEPTH, "relu", HE)
+    u = weights.normal(n)
+    dr = np.zeros((len(u), CIRCLE, n))
+    dr[:, CIRCLE // 2] = u / np.linalg.norm(u, axis=-1, keepdims=True)
+    below = input_gradient(layers, weights.normal(CIRCLE, n), dr)
+    return np.sum(below**2, axis=-1) @ away**2
 
 
 # --- Recurrent cells -----------------------------------------------------------------------------
@@ -141,27 +126,30 @@ def _plain_factor(sigma_w: float) -> float:
 
 
 def _recurrent(
-    cell: Callable, factor: Callable, sigma_w: float, networks: int, tied: bool, differs: bool
+    cell: Callable,
+    factor: Callable,
+    sigma_w: float,
+    networks: int,
+    tied: bool = False,
+    differs: bool = False,
 ) -> Law:
     """ln of the factor of the squared gradient, per step from 32 to 12 of 40."""
-    gates = range(GATES[cell])
+    gates = GATES[cell]
 
-    def measure(n: int, seeds: range) -> np.ndarray:
-        def of_some(weights: Weights) -> np.ndarray:
-            def inputs() -> np.ndarray:
-                return weights.normal(1, n)
+    @side_by_side("recurrent", lambda n: gates * (n * n if tied else n))
+    def measure(weights: Weights, n: int) -> np.ndarray:
+        def inputs() -> np.ndarray:
+            return weights.normal(1, n)
 
-            def drawn() -> list:
-                return [weights(n, n, sigma_w) for _ in gates]
+        def drawn() -> list:
+            return [weights(n, n, sigma_w) for _ in range(gates)]
 
-            scale = sigma_w / math.sqrt(n)
-            kept = [scale * weights.normal(n, n) for _ in gates if tied]
-            layers = [cell(kept or drawn(), inputs) for _ in range(40)]
-            units = 2 * n if cell is _lstm else n
-            return _per_layer(layers, weights.normal(1, units), weights.normal(1, units), 12, 32)
-
-        size = n * n if tied else n
-        return side_by_side("recurrent", GATES[cell] * size, seeds, of_some)
+        scale = sigma_w / math.sqrt(n)
+        kept = [scale * weights.normal(n, n) for _ in range(gates) if tied]
+        layers = [cell(kept or drawn(), inputs) for _ in range(40)]
+        units = 2 * n if cell is _lstm else n  # its state is h and c
+        logs = log_gradients(layers, *weights.ends(1, units))
+        return (logs[12] - logs[32]) / 20
 
     return Law(
         measure=measure,
@@ -170,14 +158,6 @@ def _recurrent(
         limit=math.log(factor(sigma_w)),
         differs=differs,
     )
-
-
-def _untied(cell: Callable, factor: Callable, networks: int) -> Law:
-    return _recurrent(cell, factor, 2.0, networks, tied=False, differs=False)
-
-
-def _tied(cell: Callable, factor: Callable, networks: int) -> Law:
-    return _recurrent(cell, factor, 2.0, networks, tied=True, differs=True)
 
 
 LAWS = {
@@ -194,11 +174,11 @@ LAWS = {
         networks=1000,
         exact=lambda n: FIELD_DEPTH * (TAPS**2 - 1) / 12,
     ),
-    "tied tanh": _recurrent(_tanh, _plain_factor, 1.0, 100, tied=True, differs=False),
-    "minimal rnn": _untied(_minimal, minimal_factor, 100),
-    "tied minimal rnn": _tied(_minimal, minimal_factor, 100),
-    "gru": _untied(_gru, gru_factor, 60),
-    "tied gru": _tied(_gru, gru_factor, 30),
-    "lstm": _untied(_lstm, lstm_factor, 60),
-    "tied lstm": _tied(_lstm, lstm_factor, 30),
+    "tied tanh": _recurrent(_tanh, _plain_factor, 1.0, 100, tied=True),
+    "minimal rnn": _recurrent(_minimal, minimal_factor, 2.0, 100),
+    "tied minimal rnn": _recurrent(_minimal, minimal_factor, 2.0, 100, tied=True, differs=True),
+    "gru": _recurrent(_gru, gru_factor, 2.0, 60),
+    "tied gru": _recurrent(_gru, gru_factor, 2.0, 30, tied=True, differs=True),
+    "lstm": _recurrent(_lstm, lstm_factor, 2.0, 60),
+    "tied lstm": _recurrent(_lstm, lstm_factor, 2.0, 30, tied=True, differs=True),
 }

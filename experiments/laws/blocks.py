@@ -11,15 +11,16 @@ from collections.abc import Callable
 import numpy as np
 from scipy.special import digamma
 
-from experiments.laws.law import OFF, Law
+from experiments.laws.law import OFF, Law, Measure
 from experiments.laws.walks import (
     HE,
     Weights,
-    gradients,
     growths,
     input_gradient,
+    log_gradients,
     log_square,
     side_by_side,
+    unit,
 )
 from study.core.activations import activation as activation_row
 from study.core.backprop import backward, forward, weight_gradient
@@ -38,6 +39,7 @@ from study.theory.finite_width import active_units
 from study.theory.two_inputs import shattering_offset
 
 NARROW = (32, 64, 128)
+WIDE = (64, 128, 256)
 
 # --- Normalised layers ---------------------------------------------------------------------------
 
@@ -49,22 +51,20 @@ BOTTOM = 4
 def _normalised(activation: str, batch: int = 16, axis: int = BATCH, networks: int = 150) -> Law:
     """ln of the factor of the squared gradient per layer from r^(10) back to r^(4)."""
 
-    def measure(n: int, seeds: range) -> np.ndarray:
-        def of_some(weights: Weights) -> np.ndarray:
-            r, dr = weights.normal(batch, n), weights.normal(batch, n)
-            layers = [Normalised(weights(n, n), activation, axis) for _ in range(LAYERS)]
-            logs = [log_square(below) for below in gradients(layers, r, dr)][::-1]
-            return (logs[BOTTOM] - logs[TOP]) / (TOP - BOTTOM)
+    @side_by_side("normalised", lambda n: batch * n)
+    def measure(weights: Weights, n: int) -> np.ndarray:
+        r, dr = weights.ends(batch, n)
+        layers = [Normalised(weights(n, n), activation, axis) for _ in range(LAYERS)]
+        logs = log_gradients(layers, r, dr)
+        return (logs[BOTTOM] - logs[TOP]) / (TOP - BOTTOM)
 
-        return side_by_side("normalised", batch * n, seeds, of_some)
-
-    factor = (
-        batch_norm_factor(activation, batch) if axis == BATCH else layer_norm_factor(activation)
+    by_batch = axis == BATCH
+    limit = math.log(
+        batch_norm_factor(activation, batch) if by_batch else layer_norm_factor(activation)
     )
-    limit = math.log(factor)
+    # 5 % of a number next to 0 would be no control.
     off = OFF if abs(limit) < OFF else None
-    sizes = (64, 128, 256)
-    return Law(measure=measure, sizes=sizes, networks=networks, limit=limit, off=off)
+    return Law(measure=measure, sizes=WIDE, networks=networks, limit=limit, off=off)
 
 
 # --- How signal and gradient grow in residual networks -------------------------------------------
@@ -88,12 +88,10 @@ def _relu(what: int, schedule: str, depth: int, networks: int = 500) -> Law:
     scales = branch_scales(schedule, depth)
     expected = math.exp(growth(scales).log_gradient[-1])
 
-    def measure(n: int, seeds: range) -> np.ndarray:
-        def of_some(weights: Weights) -> np.ndarray:
-            x, dr = weights.normal(1, n), weights.normal(1, n)
-            return np.exp(growths(_blocks(weights, n, scales), x, dr)[what])
-
-        return side_by_side("residual", n, seeds, of_some)
+    @side_by_side("residual", lambda n: n)
+    def measure(weights: Weights, n: int) -> np.ndarray:
+        x, dr = weights.ends(1, n)
+        return np.exp(growths(_blocks(weights, n, scales), x, dr)[what])
 
     return Law(measure=measure, sizes=NARROW, networks=networks, exact=lambda n: expected)
 
@@ -101,17 +99,13 @@ def _relu(what: int, schedule: str, depth: int, networks: int = 500) -> Law:
 TANH_BLOCKS = 160
 
 
-def _tanh_growths(n: int, seeds: range) -> np.ndarray:
+@side_by_side("residual tanh", lambda n: n)
+def _tanh_growths(weights: Weights, n: int) -> np.ndarray:
     """ln of what the squared gradient grows by in the first 40 blocks and in all 160."""
-
-    def of_some(weights: Weights) -> np.ndarray:
-        x, dr = weights.normal(1, n), weights.normal(1, n)
-        x /= np.sqrt(np.mean(x**2, axis=-1, keepdims=True))
-        layers = _blocks(weights, n, np.ones(TANH_BLOCKS), "tanh", 1.0)
-        logs = [log_square(below) for below in gradients(layers, x, dr)]
-        return np.transpose([logs[-1] - logs[TANH_BLOCKS - 41], logs[-1] - log_square(dr)])
-
-    return side_by_side("residual tanh", n, seeds, of_some)
+    x, dr = weights.ends(1, n)
+    layers = _blocks(weights, n, np.ones(TANH_BLOCKS), "tanh", 1.0)
+    logs = log_gradients(layers, unit(x), dr)
+    return (logs[0] - logs[[40, TANH_BLOCKS]]).T
 
 
 TANH_LOGS = growth(branch_scales("undamped", TANH_BLOCKS), "tanh", sigma_w=1.0).log_gradient
@@ -121,14 +115,15 @@ TANH_LOGS = growth(branch_scales("undamped", TANH_BLOCKS), "tanh", sigma_w=1.0).
 ETA = 1e-9
 
 
-def moved(n: int, seeds: range, depth: int, scale: float, eta: float = ETA) -> np.ndarray:
+def moved(depth: int, scale: float, eta: float = ETA) -> Measure:
     """How far one step of gradient descent moves the output, over eta ||x||^2 ||dC/dr^(L)||.
 
     C = ||r^(L) - y||^2 / 2; every V is 0 at first, and all weights take the step.
     """
 
-    def of_some(weights: Weights) -> np.ndarray:
-        x, y = weights.normal(1, n), weights.normal(1, n)
+    @side_by_side("first step", lambda n: depth * n**2)
+    def measure(weights: Weights, n: int) -> np.ndarray:
+        x, y = weights.ends(1, n)
         size = scale * math.sqrt(2 / n)
         zero = np.zeros((len(x), n, n))
         layers = [
@@ -147,7 +142,7 @@ def moved(n: int, seeds: range, depth: int, scale: float, eta: float = ETA) -> n
         move = np.sqrt(np.exp(log_square(after - before) - log_square(dr)))
         return move / (eta * np.exp(log_square(x)))
 
-    return side_by_side("first step", depth * n**2, seeds, of_some)
+    return measure
 
 
 # --- Shattered gradients -------------------------------------------------------------------------
@@ -167,15 +162,14 @@ class Tossed(Dense):
         return self.mask
 
 
-def overlaps(
-    n: int, seeds: range, depth: int, coins: bool, scales: np.ndarray | None = None
-) -> np.ndarray:
+def overlaps(depth: int, coins: bool, scales: np.ndarray | None = None) -> Measure:
     """<g1, g1> and <g1, g2> of orthogonal inputs in a He-ReLU network, a row a network.
 
     ``scales`` are branch scales: the layers are then residual blocks.
     """
 
-    def of_some(weights: Weights) -> np.ndarray:
+    @side_by_side("shattered", lambda n: 2 * n)
+    def measure(weights: Weights, n: int) -> np.ndarray:
         layers = []
         for k in range(depth):
             W = weights(n, n, HE)
@@ -193,22 +187,24 @@ def overlaps(
         g = input_gradient(layers, x, np.repeat(u, 2, axis=1))
         return np.transpose([np.vecdot(g[:, 0], g[:, 0]), np.vecdot(g[:, 0], g[:, 1])])
 
-    return side_by_side("shattered", 2 * n, seeds, of_some)
+    return measure
 
 
 def _by_coins(depth: int, schedule: str | None, column: int, networks: int) -> Law:
     scales = None if schedule is None else branch_scales(schedule, depth)
     law = independent_shattering(depth, scales)
     expected = (math.exp(law.log_variance[-1]), law.covariance[-1])[column]
+    measure = overlaps(depth, True, scales)
     return Law(
-        measure=lambda n, seeds: overlaps(n, seeds, depth, True, scales)[:, column],
+        measure=lambda n, seeds: measure(n, seeds)[:, column],
         sizes=NARROW,
         networks=networks,
         exact=lambda n: expected,
     )
 
 
-def _angles(n: int, seeds: range) -> np.ndarray:
+@side_by_side("angles", lambda n: 2 * n)
+def _angles(weights: Weights, n: int) -> np.ndarray:
     """ln of the growth of sin^2 of a small angle between two inputs through 20 He-ReLU layers.
 
     The second row is the tangent d of the first, r; sin^2 is |d|^2 / |r|^2 off its part along r.
@@ -220,15 +216,12 @@ def _angles(n: int, seeds: range) -> np.ndarray:
         across = d - (np.vecdot(r, d) / square)[:, None] * r
         return np.log(np.vecdot(across, across) / square)
 
-    def of_some(weights: Weights) -> np.ndarray:
-        x = weights.normal(2, n)
-        first = sine(x)
-        for _ in range(20):
-            z = x @ weights(n, n, HE)
-            x = z * (z[:, :1] > 0)
-        return sine(x) - first
-
-    return side_by_side("angles", 2 * n, seeds, of_some)
+    x = weights.normal(2, n)
+    first = sine(x)
+    for _ in range(20):
+        z = x @ weights(n, n, HE)
+        x = z * (z[:, :1] > 0)
+    return sine(x) - first
 
 
 def _angle_drift(n: int) -> float:
@@ -243,29 +236,25 @@ EXAMPLES = 32
 BY_BATCH = normalised_shattering(40, EXAMPLES)
 
 
-def _branches(n: int, seeds: range) -> np.ndarray:
+@side_by_side("normalised branches", lambda n: EXAMPLES * n)
+def _branches(weights: Weights, n: int) -> np.ndarray:
     """ln of the mean of <g1, g1> and of <g1, g2> over pairs of a batch, a row a network.
 
     x + V relu(BN(W x)) with Var V = 2/n, 40 blocks; the gradients of each example's output by its
     own input, the batch's statistics held fixed, under a cotangent that all have in common.
     """
-
-    def of_some(weights: Weights) -> np.ndarray:
-        blocks = [
-            Residual(
-                [Normalised(weights(n, n), "relu", BATCH, frozen=True), Linear(weights(n, n, HE))]
-            )
-            for _ in range(40)
-        ]
-        x, u = weights.normal(EXAMPLES, n), weights.normal(1, n)
-        g = input_gradient(blocks, x, np.repeat(u, EXAMPLES, axis=1))
-        squares = np.sum(g**2, axis=(1, 2)) / EXAMPLES
-        # Pairs of different examples: what the square of the sum has beyond the squares.
-        sums = np.sum(g.sum(axis=1) ** 2, axis=1) / EXAMPLES
-        pairs = (sums - squares) / (EXAMPLES - 1)
-        return np.transpose(np.log([squares, pairs]) - log_square(u))
-
-    return side_by_side("normalised branches", EXAMPLES * n, seeds, of_some)
+    blocks = [
+        Residual([Normalised(weights(n, n), "relu", BATCH, frozen=True), Linear(weights(n, n, HE))])
+        for _ in range(40)
+    ]
+    x = weights.normal(EXAMPLES, n)
+    u = weights.normal(1, n)
+    g = input_gradient(blocks, x, np.repeat(u, EXAMPLES, axis=1))
+    squares = np.sum(g**2, axis=(1, 2)) / EXAMPLES
+    # Pairs of different examples: what the square of the sum has beyond the squares.
+    sums = np.sum(g.sum(axis=1) ** 2, axis=1) / EXAMPLES
+    pairs = (sums - squares) / (EXAMPLES - 1)
+    return np.transpose(np.log([squares, pairs]) - log_square(u))
 
 
 def _of_branches(of: Callable[[np.ndarray], np.ndarray], limit: float) -> Law:
@@ -294,26 +283,23 @@ LAWS = {
     "summable branches": _relu(SIGNAL, "1/l", 20),
     "residual tanh": Law(
         measure=lambda n, seeds: _tanh_growths(n, seeds)[:, 1],
-        sizes=(64, 128, 256),
+        sizes=WIDE,
         networks=40,
         limit=float(TANH_LOGS[-1]),
     ),
     "residual tanh root": Law(
         measure=lambda n, seeds: np.divide(*_tanh_growths(n, seeds).T[::-1]),
-        sizes=(64, 128, 256),
+        sizes=WIDE,
         networks=40,
         limit=float(TANH_LOGS[-1] / TANH_LOGS[39]),
     ),
     "unscaled step": Law(
-        measure=lambda n, seeds: moved(n, seeds, 16, 1.0),
-        sizes=(16, 32, 64),
-        networks=60,
-        exact=lambda n: first_step(16),
+        measure=moved(16, 1.0), sizes=(16, 32, 64), networks=60, exact=lambda n: first_step(16)
     ),
     "shattered by coins": _by_coins(4, None, 1, 10_000),
     "shattered by angles": Law(
-        measure=lambda n, seeds: overlaps(n, seeds, 4, False)[:, 1],
-        sizes=(64, 128, 256),
+        measure=lambda n, seeds: overlaps(4, coins=False)(n, seeds)[:, 1],
+        sizes=WIDE,
         networks=6000,
         limit=float(shattering(4).covariance[-1]),
         offset=shattering_offset(4),

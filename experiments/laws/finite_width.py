@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.special import logsumexp
 
-from experiments.laws.law import OFF, Law
+from experiments.laws.law import OFF, Law, Measure
 from experiments.laws.walks import (
     BIAS,
     HE,
@@ -34,10 +34,8 @@ from study.statistics.extrapolation import deviations
 from study.theory.finite_width import backward_law, born_dead, forward_law
 from study.theory.moments import drift_and_spread
 
-Statistic = Callable[[int, range], np.ndarray]
 
-
-def mean(of: Callable[[int], Network], per_layer: bool = False) -> Statistic:
+def mean(of: Callable[[int], Network], per_layer: bool = False) -> Measure:
     """ln G of each network of a kind, of a width."""
 
     def values(n: int, seeds: range) -> np.ndarray:
@@ -47,7 +45,7 @@ def mean(of: Callable[[int], Network], per_layer: bool = False) -> Statistic:
     return values
 
 
-def variance(of: Callable[[int], Network]) -> Statistic:
+def variance(of: Callable[[int], Network]) -> Measure:
     """n / L of the variance of ln G."""
     return lambda n, seeds: n / of(n).depth * deviations(log_gains(of(n), seeds))
 
@@ -113,31 +111,27 @@ def tapering(n: int) -> list[int]:
 XAVIER = math.sqrt(2 / (1 + 1 / 2))
 
 
-def _growth(
-    n: int, seeds: range, of: Callable, activation: str, sigma_w: float
-) -> tuple[np.ndarray, np.ndarray]:
+def _growth(of: Callable, activation: str, sigma_w: float) -> Measure:
     """ln of the growth of the squared gradient down, and of the squared signal up."""
-    widths = of(n)
 
-    def of_some(weights: Weights) -> np.ndarray:
+    @side_by_side("unequal widths", lambda n: max(of(n)))
+    def measure(weights: Weights, n: int) -> np.ndarray:
+        widths = of(n)
         r = weights.normal(1, widths[0])
         dr = weights.normal(1, widths[-1])
         pairs = itertools.pairwise(widths)
         layers = [Dense(weights(*pair, scale=sigma_w), activation) for pair in pairs]
         return np.transpose(growths(layers, r, dr))
 
-    return side_by_side("unequal widths", max(widths), seeds, of_some).T
+    return measure
 
 
 def _unequal(statistic: Callable, moment: str, of: Callable, networks: int) -> Law:
     """A moment of ln G of the living: the theory does not speak of those that are born dead."""
 
-    def measure(n: int, seeds: range) -> np.ndarray:
-        down, _ = _growth(n, seeds, of, "relu", HE)
-        return statistic(down[np.isfinite(down)])
-
+    growth = _growth(of, "relu", HE)
     return Law(
-        measure=measure,
+        measure=lambda n, seeds: statistic(alive(growth(n, seeds)[:, 0])),
         sizes=(5, 10, 20),
         networks=networks,
         exact=lambda n: getattr(backward_law(of(n)), moment),
@@ -146,8 +140,9 @@ def _unequal(statistic: Callable, moment: str, of: Callable, networks: int) -> L
 
 def _compromise(law: Callable, column: int, per_unit: float) -> Law:
     """Of mean squares, not of lengths."""
+    growth = _growth(tapering, "linear", XAVIER)
     return Law(
-        measure=lambda n, seeds: _growth(n, seeds, tapering, "linear", XAVIER)[column] + per_unit,
+        measure=lambda n, seeds: growth(n, seeds)[:, column] + per_unit,
         sizes=(4, 8, 16),
         networks=800,
         exact=lambda n: law(tapering(n), "linear", sigma_w=XAVIER).mean + per_unit,
@@ -177,7 +172,7 @@ def _spread(activation: str, *scales: float, sizes: Sequence[int] = (32, 64, 128
 # settled is not homogeneous: its weight gradients fall or grow by chi per layer towards the input.
 
 
-def _profile(of: Callable, first: int) -> Statistic:
+def _profile(of: Callable, first: int) -> Measure:
     """Slope of ln ||dC/dW^(k)||^2 by k, from a layer to the last but one."""
 
     def values(n: int, seeds: range) -> np.ndarray:
@@ -196,7 +191,7 @@ def _towards_input(of: Callable) -> Law:
 # --- The neural tangent kernel at one input, the sum of ||dC/dW^(k)||^2 ---------------------------
 
 
-def kernel(of: Callable) -> Statistic:
+def kernel(of: Callable) -> Measure:
     """ln of the kernel over n, for an input of mean square 1 and a cotangent of norm 1."""
     return lambda n, seeds: logsumexp(chains(of(n), seeds).weight_gradients, axis=1) - math.log(n)
 

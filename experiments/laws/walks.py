@@ -4,11 +4,12 @@ Natural logarithms of squared norms throughout; a row a network.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from experiments.laws.law import Measure
 from study import theory
 from study.core.backprop import backward, forward
 from study.core.network import Network
@@ -95,20 +96,35 @@ class Weights:
         self.count += 1
         return gaussian.normal(self.key, 2 * self.count, (self.networks, *shape))
 
+    def ends(self, *shape: int) -> tuple[np.ndarray, np.ndarray]:
+        """An input and a cotangent of each network."""
+        return self.normal(*shape), self.normal(*shape)
+
     def __call__(self, n_in: int, n_out: int, scale: float = 1.0) -> Drawn:
         """W of each network, entries N(0, scale^2 / n_in)."""
         self.count += 1
         return Drawn(self.key, self.count, (self.networks, n_in, n_out), scale)
 
 
-def side_by_side(name: str, size: int, seeds: range, of_some: Callable) -> np.ndarray:
-    """``of_some(weights)`` for blocks of networks, joined; ``size`` numbers a network and layer."""
-    block = max(1, _NUMBERS // size)
-    parts = []
-    for start in range(0, len(seeds), block):
-        some = seeds[start : start + block]
-        parts.append(of_some(Weights(gaussian.key(some.start, name), len(some))))
-    return np.concatenate(parts)
+Walk = Callable[[Weights, int], np.ndarray]  # a size's value of each network of a block
+
+
+def side_by_side(name: str, numbers: Callable[[int], int]) -> Callable[[Walk], Measure]:
+    """A measure, of what walks a block of networks; ``numbers`` of each, of a layer, by size."""
+
+    def measured(walk: Walk) -> Measure:
+        def measure(size: int, seeds: range) -> np.ndarray:
+            block = max(1, _NUMBERS // numbers(size))
+            parts = []
+            for start in range(0, len(seeds), block):
+                some = seeds[start : start + block]
+                weights = Weights(gaussian.key(some.start, name), len(some))
+                parts.append(walk(weights, size))
+            return np.concatenate(parts)
+
+        return measure
+
+    return measured
 
 
 def log_square(x: np.ndarray) -> np.ndarray:
@@ -117,16 +133,16 @@ def log_square(x: np.ndarray) -> np.ndarray:
         return np.log(np.sum(x**2, axis=(-2, -1)))
 
 
-def gradients(layers: Sequence, r: np.ndarray, dr: np.ndarray) -> Iterator[np.ndarray]:
-    """dC/dr^(k), k = depth - 1, ..., 0, from r^(0) and dC/dr^(depth)."""
-    trace, _ = forward(layers, r)
-    for step in backward(trace, dr):
-        yield step.dr
+def unit(x: np.ndarray) -> np.ndarray:
+    """Rows of mean square 1."""
+    return x / np.sqrt(np.mean(x**2, axis=-1, keepdims=True))
 
 
 def input_gradient(layers: Sequence, r: np.ndarray, dr: np.ndarray) -> np.ndarray:
     """dC/dr^(0), from r^(0) and dC/dr^(depth)."""
-    *_, below = gradients(layers, r, dr)
+    trace, _ = forward(layers, r)
+    for step in backward(trace, dr):  # one at a time: a list of them would fill the memory
+        below = step.dr
     return below
 
 
@@ -136,3 +152,10 @@ def growths(layers: Sequence, r: np.ndarray, dr: np.ndarray) -> tuple[np.ndarray
     for step in backward(trace, dr):
         below = step.dr
     return log_square(below) - log_square(dr), log_square(top) - log_square(r)
+
+
+def log_gradients(layers: Sequence, r: np.ndarray, dr: np.ndarray) -> np.ndarray:
+    """ln ||dC/dr^(k)||^2, k = 0, ..., depth, a row a k."""
+    trace, _ = forward(layers, r)
+    below = [log_square(step.dr) for step in backward(trace, dr)]
+    return np.array([*below[::-1], log_square(dr)])

@@ -5,12 +5,9 @@ activations a and c are exact sums of independent layers (``moments``). Elsewher
 the signals fluctuate as well, and chi follows them: docs/theory.md derives the recursions and names
 their letters. After Roberts, Yaida and Hanin (2022), for every activation and off criticality.
 SQUARED norms, natural logarithms; depths well below width.
-
->>> law = fluctuations("sigmoid", 4.0, depth=60).gain(width=256)
->>> round(law.log_chi, 3), round(law.mean, 3), round(law.variance, 3)
-(-55.642, -56.284, 1.143)
 """
 
+from functools import partial
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -90,7 +87,8 @@ def fluctuations(
     row = row_of(activation)
     depth = integer("depth", depth, 1)
     excess = excess_kurtosis(kurtosis)
-    sw2, sb2 = _variances(sigma_w, sigma_b)
+    sw2 = positive("sigma_w", sigma_w) ** 2
+    sb2 = deviation("sigma_b", sigma_b) ** 2
     q = within_range(trajectory(row, sigma_w, sigma_b, depth).q)
     first = 2 * (sw2 / (sw2 + sb2)) ** 2  # of a chi^2 with n degrees of freedom, over n
     return _solved(q, _averages(row, q, sw2, sb2), excess, first)
@@ -132,36 +130,20 @@ def _downwards(start: float, factors: Array, added: Array) -> Array:
     return _upwards(start, factors[::-1], added[::-1])[::-1]
 
 
-def _variances(sigma_w: float, sigma_b: float) -> tuple[float, float]:
-    return positive("sigma_w", sigma_w) ** 2, deviation("sigma_b", sigma_b) ** 2
+def _integrands(row: Activation, x: Array) -> Array:
+    phi = row.phi(x)
+    slope = row.derivative(x)
+    phi2 = phi**2
+    slope2 = slope**2
+    sizes = (phi2, x**2 * phi2, x**2 * x**2 * phi2, phi2**2)
+    slopes = (slope2, x**2 * slope2, x**2 * x**2 * slope2, slope2**2)
+    return np.array([*sizes, *slopes, phi2 * slope2, x * phi * slope])
 
 
 def _averages(row: Activation, q: Array, sw2: float, sb2: float) -> SimpleNamespace:
     """Averages over pre-activations of variance q, an entry a layer; see docs/theory.md."""
-
-    def integrands(x: Array) -> Array:
-        phi = row.phi(x)
-        slope = row.derivative(x)
-        x2 = x**2
-        phi2 = phi**2
-        slope2 = slope**2
-        return np.array(
-            [
-                phi2,
-                x2 * phi2,
-                x2**2 * phi2,
-                phi2**2,
-                slope2,
-                x2 * slope2,
-                x2**2 * slope2,
-                slope2**2,
-                phi2 * slope2,
-                x * phi * slope,
-            ]
-        )
-
     size, size_x2, size_x4, fourth, mu_1, across, mu_x4, mu_2, both, along = mean_of(
-        row, integrands, q
+        row, partial(_integrands, row), q
     )
     V = sw2 * size + sb2
     weights = q - sb2  # the part of q that the weights make

@@ -5,9 +5,6 @@ variance sigma_v^2 and new at each step, there are no biases, and the cell has r
 are then functions of normal variables of variance q = sigma_w^2 E h^2 + sigma_v^2, independent of
 the state that they gate. That is so where W is drawn anew at each step, as mean-field theory has
 it; tied weights keep a unit's gates alike from step to step. Derivations are in docs/theory.md.
-
->>> [round(factor(2.0), 4) for factor in (minimal_factor, gru_factor, lstm_factor)]
-[0.53, 0.5849, 0.4478]
 """
 
 import math

@@ -21,10 +21,6 @@ pre-LN P falls from block to block as 1/p, as 1/l. Gradients of matrices follow,
 
     ||dC/dW||^2 / n^2    value, output (T branch)^2 m M;    hidden T branch^2 (chi p P + ...);  ...
     query, key           branch^2 (p P + (T-1) c C) g^2 (T-1)/T, small logits: they fall as g^2
-
->>> post = transformer(100, tokens=8, width=128, norm="post")
->>> post.log10_difference[[60, 61]].round(2), post.log10_upstream[[0, 50, 99]].round(2)
-(array([-8.86, -9.01]), array([-0.34, -0.45,  0.  ]))
 """
 
 from typing import NamedTuple
@@ -53,13 +49,13 @@ class Blocks(NamedTuple):
     log10_norms: Array  # (blocks, 6), of dC/dW: query, key, value, output, hidden, top
 
 
-class Met(NamedTuple):
-    """What a branch met on the way up: its input, and by what was divided before and after it."""
+class Signal(NamedTuple):
+    """What a branch meets on the way up."""
 
-    p: float
+    p: float  # of its input, normalised where it is
     gap: float
-    before: float
-    after: float
+    before: float  # by what the square is divided there, 1 without normalisation
+    after: float  # and after the branch has been added
 
 
 MOST = 1000  # blocks, so that the gap of post-LN stays in the float range
@@ -90,20 +86,31 @@ def transformer(
     row = row_of(activation)
     if one_of("norm", norm, ("pre", "post", "none")) == "none" and not row.scale_free:
         raise bad("activation", row.name, "a scale-free one where nothing is normalised")
+    integer("tokens", tokens, 2)
+    signals, top = _up(row, integer("blocks", blocks, 1, MOST), tokens, norm, branch)
+    squares, upstream = _down(row, signals, 1 / top, tokens, branch)
+    p, gap, *_ = np.transpose(signals[::2])  # attention's
+    apart = gap / p * (tokens - 1) / tokens
+    norms = np.log10(branch**2 * width / tokens * squares) / 2
+    norms[:, :2] += np.log10(gap)[:, None]  # its square would leave the float range
+    return Blocks(np.log10(apart) / 2, np.log10(upstream) / 2, norms)
+
+
+def _down(
+    row: Activation, signals: list[Signal], P: float, tokens: int, branch: float
+) -> tuple[Array, Array]:
+    """Of each block the squares of its gradients, and P at its output; of queries and keys over
+    g^2."""
     power = float(variance_map(row, 1.0, 1.0))
     chi = float(gradient_factor(row, 1.0, 1.0)) / power
-    others = integer("tokens", tokens, 2) - 1
-    walked, top = _up(row, integer("blocks", blocks, 1, MOST), tokens, norm, branch)
-    attended = np.array(walked[::2])
-    apart = attended[:, 1] / attended[:, 0] * others / tokens
-    P = 1 / top
+    others = tokens - 1
     C = 0.0
-    upstream = np.empty(blocks)
-    squares = np.empty((blocks, 6))
-    for k in reversed(range(2 * blocks)):
+    upstream = np.empty(len(signals) // 2)
+    squares = np.empty((len(signals) // 2, 6))
+    for k in reversed(range(len(signals))):
         if k % 2 == 1:
             upstream[k // 2] = P
-        p, gap, before, after = walked[k]
+        p, gap, before, after = signals[k]
         P, C = P / after, C / after
         if k % 2 == 0:
             mean = (P + others * C) / tokens
@@ -118,18 +125,16 @@ def transformer(
             to_P, to_C = chi * P, both * C
         P += branch**2 * to_P / before
         C += branch**2 * to_C / before
-    norms = np.log10(branch**2 * width / tokens * squares) / 2
-    norms[:, :2] += np.log10(attended[:, 1:2])  # its square would leave the float range
-    return Blocks(np.log10(apart) / 2, np.log10(upstream) / 2, norms)
+    return squares, upstream
 
 
 def _up(
     row: Activation, blocks: int, tokens: int, norm: str, branch: float
-) -> tuple[list[Met], float]:
-    """What each branch met, and by what the output is divided, squared."""
+) -> tuple[list[Signal], float]:
+    """What each branch meets, and by what the output is divided, squared."""
     power = float(variance_map(row, 1.0, 1.0))
     p = gap = 1.0
-    walked = []
+    signals = []
     for k in range(2 * blocks):
         before = p if norm == "pre" else 1.0
         p_in, gap_in = p / before, gap / before
@@ -140,8 +145,8 @@ def _up(
             p += branch**2 * p_in
         after = p if norm == "post" else 1.0
         p, gap = p / after, gap / after
-        walked.append(Met(p_in, gap_in, before, after))
-    return walked, p if norm == "pre" else 1.0
+        signals.append(Signal(p_in, gap_in, before, after))
+    return signals, p if norm == "pre" else 1.0
 
 
 def _bent(row: Activation, gap: float) -> tuple[float, float]:

@@ -10,9 +10,6 @@ Finite networks add c / n, for two reasons, after Roberts, Yaida and Hanin (2022
 
 The first is a share of the product, and falls with it; the second does not, and is all that is left
 of the likeness of deep networks.
-
->>> [round(shattering_offset(depth), 3) for depth in (1, 8, 64)]
-[0.0, 1.764, 3.003]
 """
 
 import math

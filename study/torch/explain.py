@@ -3,8 +3,9 @@
 import copy
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from study.torch.initialise import GAIN, initialise, random_cotangent
 from study.torch.profiler import profile
+from study.torch.state import mapped
 
 # The frame of `explain`, a row a remedy, in order: meaning, unit last in square brackets.
 EXPLAIN_COLUMNS = {
@@ -38,6 +40,7 @@ JUMP = 1.0  # decades by which one layer differs from the middle one to be at fa
 NARROW = 0.5  # depth over width from which the scatter of random matrices alone makes decades
 # Decades that branches scaled by 1/sqrt(L) can make at any depth: (1 + 1/L)^(L/2) < sqrt(e).
 RESIDUAL = math.log10(math.e) / 2
+Remedy = tuple[str, float, str]  # columns remedy, after and basis
 
 
 @dataclass(frozen=True)
@@ -57,38 +60,30 @@ class Explanation:
         return self.text
 
 
-@dataclass(frozen=True)
-class _Fault:
+class _Fault(NamedTuple):
     cause: str
     where: str
     evidence: str
 
 
-@dataclass(frozen=True)
 class _Case:
-    """What is explained, with its profile: that of all parameters, and of the matrices in use."""
+    """What is explained, with the profile of the matrices in use, in the order of the pass."""
 
-    module: nn.Module
-    inputs: object
-    loss: Callable
-    df: pd.DataFrame
-    matrices: pd.DataFrame
-
-    @classmethod
-    def of(cls, module: nn.Module, inputs: object, loss: Callable) -> "_Case":
+    def __init__(self, module: nn.Module, inputs: object, loss: Callable):
+        self.module = module
+        self.inputs = inputs
+        self.loss = loss
         df = profile(module, inputs, loss)
         names = {name for name, p in module.named_parameters() if p.dim() > 1}
         used = df.name.isin(names) & ~df.status.isin(["frozen", "unused"])
-        return cls(module, inputs, loss, df, df[used].sort_values("layer", kind="stable"))
-
-    @property
-    def norms(self) -> np.ndarray:
-        return self.matrices.log10_grad_norm.to_numpy()
+        self.matrices = df[used].sort_values("layer", kind="stable")
+        self.norms = self.matrices.log10_grad_norm.to_numpy()
+        self.is_finite = bool(np.isfinite(self.norms).all())
 
     @property
     def off(self) -> float:
         """The column ``before``: of the profile if that is at fault, else of the level."""
-        if not len(self.norms) or not np.isfinite(self.norms).all():
+        if not len(self.norms) or not self.is_finite:
             return math.inf
         if self.profile_at_fault or not self.level_at_fault:
             return float(np.ptp(self.norms))
@@ -96,7 +91,7 @@ class _Case:
 
     @property
     def profile_at_fault(self) -> bool:
-        if len(self.norms) < 3 or not np.isfinite(self.norms).all():
+        if len(self.norms) < 3 or not self.is_finite:
             return False
         slope = stats.theilslopes(self.norms).slope
         return np.ptp(self.norms) >= SPREAD or abs(slope) * (len(self.norms) - 1) >= TILT
@@ -142,7 +137,7 @@ def explain(module: nn.Module, inputs: object, loss: Callable | None = None) -> 
     >>> print(str(found).splitlines()[0])  # doctest: +ELLIPSIS
     Gradient: ‖dC/dW‖ is 10^-... at 0.weight (first) and 10^... at 22.weight (last of 12 ...
     """
-    case = _Case.of(module, inputs, loss or random_cotangent)
+    case = _Case(module, inputs, loss or random_cotangent)
     fault = _format_fault(case) or _zero_fault(case) or _decay_fault(case)
     rows = [] if fault is None else _remedies(case, fault)
     frame = pd.DataFrame(rows, columns=list(EXPLAIN_COLUMNS))
@@ -151,7 +146,7 @@ def explain(module: nn.Module, inputs: object, loss: Callable | None = None) -> 
 
 def _format_fault(case: _Case) -> _Fault | None:
     """Gradients that float32 would hold and a shorter format does not."""
-    lost = case.matrices[case.matrices.plain_status.isin(["underflow", "overflow"])]
+    lost = case.matrices[_is_lost(case)]
     lost = lost[(lost.dtype == "float16") & (lost.log10_grad_norm.abs() < 30)]
     if lost.empty:
         return None
@@ -163,11 +158,11 @@ def _format_fault(case: _Case) -> _Fault | None:
 
 def _zero_fault(case: _Case) -> _Fault | None:
     """A true zero: the first layer that lets nothing through; those after it may have no input."""
-    if not (case.matrices.status == "dead").any():
-        return None
     rows = case.matrices
-    silent = rows[(rows.active_fraction == 0) | (rows.log10_weight_norm == -math.inf)]
     count = int((rows.status == "dead").sum())
+    if not count:
+        return None
+    silent = rows[(rows.active_fraction == 0) | (rows.log10_weight_norm == -math.inf)]
     words = f"{count} of {len(rows)} matrices get a gradient of exactly 0: "
     if silent.empty:
         return _Fault("zero", "the loss", words + "none arrives at the module's last layer")
@@ -179,6 +174,7 @@ def _zero_fault(case: _Case) -> _Fault | None:
 
 
 def _decay_fault(case: _Case) -> _Fault | None:
+    """What makes the profile fall or rise, or the level leave its bounds, layer by layer."""
     if not len(case.norms) or not (case.profile_at_fault or case.level_at_fault):
         return None
     rows = case.matrices
@@ -232,42 +228,36 @@ def _branched_fault(case: _Case) -> _Fault:
 
 def _remedies(case: _Case, fault: _Fault) -> list[dict[str, object]]:
     """The rows of the frame: every remedy for the fault, with what it brings."""
-    if fault.cause == "format":
-        return [_row(fault, *found) for found in _formats(case)]
     before = case.off
-    rows = []
-    if math.isinf(before):
-        if fault.where != "the loss":
-            words, after = _revived(case, fault)
-            rows.append(_row(fault, words, before, after, "measured"))
-        return rows
-    words = "scale per layer: study.torch.initialise"
-    rows.append(_row(fault, words, before, _scaled(case), "measured"))
-    if fault.cause != "normalisation" and case.matrices.activation.notna().mean() >= 0.5:
-        words = "normalisation: a LayerNorm between each layer and its activation"
-        rows.append(_row(fault, words, before, _normalised(case), "measured"))
-    if fault.where == "every layer":
-        words = "residual branches scaled by 1 / sqrt(depth) around the layers"
-        rows.append(_row(fault, words, before, min(before, RESIDUAL), "theory"))
-    return [row for row in rows if row["after"] < GAIN * before]
+    if fault.cause == "format":
+        before = float(_is_lost(case).sum())
+        found = _formats(case)
+    elif math.isinf(before):
+        found = [] if fault.where == "the loss" else [_revived(case, fault)]
+    else:
+        found = [remedy for remedy in _mended(case, fault) if remedy[1] < GAIN * before]
+    return [
+        {**fault._asdict(), "remedy": remedy, "before": before, "after": after, "basis": basis}
+        for remedy, after, basis in found
+    ]
 
 
-def _row(fault: _Fault, remedy: str, before: float, after: float, basis: str) -> dict[str, object]:
-    return {**vars(fault), "remedy": remedy, "before": before, "after": after, "basis": basis}
-
-
-def _scaled(case: _Case) -> float:
+def _mended(case: _Case, fault: _Fault) -> Iterator[Remedy]:
+    """Remedies for a profile or a level."""
     trial = copy.deepcopy(case.module)
     initialise(trial, case.inputs, case.loss)
-    return _Case.of(trial, case.inputs, case.loss).off
-
-
-def _normalised(case: _Case) -> float:
-    trial = copy.deepcopy(case.module)
-    for name in case.matrices.name[case.matrices.activation.notna()]:
-        layer = trial.get_submodule(name.rpartition(".")[0])
-        layer.register_forward_hook(_layer_norm)
-    return _Case.of(trial, case.inputs, case.loss).off
+    after = _Case(trial, case.inputs, case.loss).off
+    yield "scale per layer: study.torch.initialise", after, "measured"
+    activated = case.matrices.activation.notna()
+    if fault.cause != "normalisation" and activated.mean() >= 0.5:
+        trial = copy.deepcopy(case.module)
+        for name in case.matrices.name[activated]:
+            trial.get_submodule(name.rpartition(".")[0]).register_forward_hook(_layer_norm)
+        after = _Case(trial, case.inputs, case.loss).off
+        yield "normalisation: a LayerNorm between each layer and its activation", after, "measured"
+    if fault.where == "every layer":
+        after = min(case.off, RESIDUAL)
+        yield "residual branches scaled by 1 / sqrt(depth) around the layers", after, "theory"
 
 
 def _layer_norm(layer: nn.Module, _: tuple, output: Tensor) -> Tensor:
@@ -275,7 +265,7 @@ def _layer_norm(layer: nn.Module, _: tuple, output: Tensor) -> Tensor:
     return nn.functional.layer_norm(output, features)
 
 
-def _revived(case: _Case, fault: _Fault) -> tuple[str, float]:
+def _revived(case: _Case, fault: _Fault) -> Remedy:
     """Without the bias that holds units down, or with a matrix drawn where there was none."""
     trial = copy.deepcopy(case.module)
     weight = trial.get_parameter(fault.where)
@@ -290,26 +280,26 @@ def _revived(case: _Case, fault: _Fault) -> tuple[str, float]:
         else:
             words = "half of its units turned to the other sign"
             weight[::2].neg_()
-    return words, _Case.of(trial, case.inputs, case.loss).off
+    return words, _Case(trial, case.inputs, case.loss).off, "measured"
 
 
-def _formats(case: _Case) -> list[tuple[str, float, float, str]]:
+def _formats(case: _Case) -> list[Remedy]:
     """A wider format, and a loss scale: how many matrices lose their gradient."""
-    before = _lost(case)
-    wide = _Case.of(copy.deepcopy(case.module).float(), _widened(case.inputs), case.loss)
-    words = "a wider format: float32 or bfloat16"
-    rows = [(words, before, _lost(wide), "measured")]
+    inputs = mapped(lambda x: x.float() if x.dtype == torch.float16 else x, case.inputs)
+    wide = _Case(copy.deepcopy(case.module).float(), inputs, case.loss)
+    remedies = [("a wider format: float32 or bfloat16", float(_is_lost(wide).sum()), "measured")]
     room = math.log2(torch.finfo(torch.float16).max) - case.norms.max() / math.log10(2)
     for power in range(math.floor(room) - 1, 0, -2):  # as GradScaler does, down to no overflow
-        scaled = _Case.of(case.module, case.inputs, _times(case.loss, 2.0**power))
+        scaled = _Case(case.module, case.inputs, _times(case.loss, 2.0**power))
         if not scaled.matrices.plain_status.isin(["overflow", "nan"]).any():
             words = f"a loss scale of 2^{power} (torch.amp.GradScaler)"
-            return [*rows, (words, before, _lost(scaled), "measured")]
-    return rows
+            return [*remedies, (words, float(_is_lost(scaled).sum()), "measured")]
+    return remedies
 
 
-def _lost(case: _Case) -> float:
-    return float(case.matrices.plain_status.isin(["underflow", "overflow"]).sum())
+def _is_lost(case: _Case) -> pd.Series:
+    """Whether a plain pass loses the gradient of a matrix."""
+    return case.matrices.plain_status.isin(["underflow", "overflow"])
 
 
 def _times(loss: Callable, factor: float) -> Callable:
@@ -322,44 +312,31 @@ def _times(loss: Callable, factor: float) -> Callable:
     return scaled
 
 
-def _widened(value: object) -> object:
-    """Inputs with their tensors of half precision in float32."""
-    if isinstance(value, Tensor):
-        return value.float() if value.dtype == torch.float16 else value
-    if isinstance(value, dict):
-        return type(value)((key, _widened(part)) for key, part in value.items())
-    if type(value) in (tuple, list):
-        return type(value)(map(_widened, value))
-    return value
-
-
-def _power(exponent: float) -> str:
-    return "0" if exponent == -math.inf else f"10^{exponent:.1f}"
-
-
 def _text(case: _Case, fault: _Fault | None, frame: pd.DataFrame) -> str:
     """Where the gradient goes, what did it, what mends it: a line each."""
     rows = case.matrices
     if rows.empty:
         return "Gradient: no matrix gets one."
-    ends = [
-        f"{_power(row.log10_grad_norm)} at {row['name']}"
-        for _, row in rows.iloc[[0, -1]].iterrows()
-    ]
-    lines = [f"Gradient: ‖dC/dW‖ is {' (first) and '.join(ends)} (last of {len(rows)} matrices)"]
-    if np.isfinite(case.norms).all():
-        lines[0] += f", and spreads over {np.ptp(case.norms):.1f} decades"
-    lines[0] += "."
+    ends = []
+    for name, exponent in zip(rows.name, case.norms, strict=True):
+        power = "0" if exponent == -math.inf else f"10^{exponent:.1f}"
+        ends.append(f"{power} at {name}")
+    said = f"Gradient: ‖dC/dW‖ is {ends[0]} (first) and {ends[-1]} (last of {len(rows)} matrices)"
+    if case.is_finite:
+        said += f", and spreads over {np.ptp(case.norms):.1f} decades"
+    lines = [said + "."]
     if fault is None:
-        return "\n".join(
-            [*lines, "Nothing to mend: neither its profile nor its level is at fault."]
-        )
-    profile_or_level = "level" if case.level_at_fault and not case.profile_at_fault else "profile"
-    at_fault = f", the {profile_or_level} is at fault" if math.isfinite(case.off) else ""
+        lines.append("Nothing to mend: neither its profile nor its level is at fault.")
+        return "\n".join(lines)
+    at_fault = ""
+    unit = "decades"
     if fault.cause == "format":
         at_fault = ", neither profile nor level is at fault but what holds them"
+        unit = "matrices without a gradient"
+    elif math.isfinite(case.off):
+        level_alone = case.level_at_fault and not case.profile_at_fault
+        at_fault = f", the {'level' if level_alone else 'profile'} is at fault"
     lines.append(f"Cause: {fault.cause}, {fault.where}{at_fault}. {fault.evidence}.")
-    unit = "matrices without a gradient" if fault.cause == "format" else "decades"
     for row in frame.itertuples():
         before = "no gradient" if math.isinf(row.before) else f"{row.before:.1f}"
         lines.append(f"Mend: {row.remedy}. {before} -> {row.after:.1f} {unit} ({row.basis}).")

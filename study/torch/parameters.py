@@ -61,17 +61,8 @@ def frame(
     names: dict[Tensor, list[str]] = {}
     for name, p in module.named_parameters(remove_duplicate=False):
         names.setdefault(p, []).append(name)
-    ends = [end for call in calls.values() for end in (call.inputs, call.outputs)]
-    points = {point for end in ends for point in end.points}
-    points |= {(node, 0) for point in points for node in graph.consumers[point]}
-    at = graph.norms([p for p in names if id(p) in graph.uses], points)
+    at = _gradient_norms([p for p in names if id(p) in graph.uses], calls, graph)
     plain = graph.gradients()
-    if not graph.linear:
-        warnings.warn(
-            "the backward pass is not linear in the gradient that comes in (a hook that clips it?):"
-            " the norms are those of a plain pass, losses of its formats included",
-            stacklevel=3,
-        )
     positions = {path: i for i, path in enumerate(modules)}
     places = {}
     rows = []
@@ -101,6 +92,23 @@ def frame(
     for row in rows:
         row["layer"] = order.index(places[row["name"]]) if row["name"] in places else -1
     return pd.DataFrame(rows)[list(COLUMNS)]
+
+
+def _gradient_norms(
+    parameters: list[Tensor], calls: Calls, graph: Graph
+) -> dict[int | Point, Norm]:
+    """Of parameters, and of what goes into and out of modules and their activations."""
+    ends = [end for call in calls.values() for end in (call.inputs, call.outputs)]
+    points = {point for end in ends for point in end.points}
+    points |= {(node, 0) for point in points for node in graph.consumers[point]}
+    at = graph.norms(parameters, points)
+    if not graph.linear:
+        warnings.warn(
+            "the backward pass is not linear in the gradient that comes in (a hook that clips it?):"
+            " the norms are those of a plain pass, losses of its formats included",
+            stacklevel=4,
+        )
+    return at
 
 
 def _holders(names: list[str], modules: dict[str, nn.Module], calls: Calls) -> list[Call]:

@@ -2,7 +2,7 @@
 
 import contextlib
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -47,16 +47,24 @@ def copied(value: object, differentiable: bool = True) -> object:
     differentiable : whether they take a gradient, if they can; copies of leaves that take one
         themselves hand it on to them, as a loss may differentiate by its own inputs
     """
-    if isinstance(value, Tensor):
-        if differentiable and value.requires_grad and value.is_leaf:
-            return value.clone()
-        x = value.detach()
+
+    def copy(x: Tensor) -> Tensor:
+        if differentiable and x.requires_grad and x.is_leaf:
+            return x.clone()
         numbers = x.is_floating_point() or x.is_complex()
-        return x.requires_grad_(numbers and differentiable).clone()
+        return x.detach().requires_grad_(numbers and differentiable).clone()
+
+    return mapped(copy, value)
+
+
+def mapped(change: Callable[[Tensor], Tensor], value: object) -> object:
+    """The same nesting of tuples, lists and dicts, each tensor changed."""
+    if isinstance(value, Tensor):
+        return change(value)
     if isinstance(value, dict):
-        return type(value)((key, copied(part, differentiable)) for key, part in value.items())
+        return type(value)((key, mapped(change, part)) for key, part in value.items())
     if type(value) in (tuple, list):
-        return type(value)(copied(part, differentiable) for part in value)
+        return type(value)(mapped(change, part) for part in value)
     if isinstance(value, tuple):  # a named one, such as a packed sequence
-        return type(value)(*(copied(part, differentiable) for part in value))
+        return type(value)(*(mapped(change, part) for part in value))
     return value

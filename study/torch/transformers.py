@@ -4,7 +4,7 @@ from study.tools.checks import missing_extra
 from study.torch.monitor import Watch, watch
 
 try:
-    from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+    from transformers import TrainerCallback, TrainerState
 except ImportError as error:
     raise missing_extra("study.torch.transformers", "transformers") from error
 
@@ -21,13 +21,7 @@ class GradientWatch(TrainerCallback):
         self._options = options
         self._newest: dict[str, float] = {}
 
-    def on_train_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **parts: object,
-    ) -> None:
+    def on_train_begin(self, _: object, state: TrainerState, *__: object, **parts: object) -> None:
         def log(values: dict[str, float], step: int) -> None:
             self._newest = values
             if self._log:
@@ -35,21 +29,9 @@ class GradientWatch(TrainerCallback):
 
         self.watched = watch(parts["model"], parts["optimizer"], log=log, **self._options)
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **parts: object,
-    ) -> None:
+    def on_log(self, _: object, state: TrainerState, *__: object, **parts: object) -> None:
         state.log_history[-1].update(self._newest)
 
-    def on_train_end(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **parts: object,
-    ) -> None:
+    def on_train_end(self, *_: object, **parts: object) -> None:
         if self.watched:
             self.watched.close()

@@ -4,27 +4,13 @@ Loggers that take (numbers, step) need none of these: ``log=accelerator.log``.
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any
 
 Log = Callable[[dict[str, float], int], object]
 
 
-class ScalarWriter(Protocol):
-    """`torch.utils.tensorboard.SummaryWriter`, as far as it is used."""
-
-    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None: ...
-
-
-class Run(Protocol):
-    """What ``wandb.init`` returns, as far as it is used."""
-
-    def define_metric(self, name: str, step_metric: str) -> object: ...
-
-    def log(self, data: dict[str, float]) -> None: ...
-
-
-def tensorboard(writer: ScalarWriter) -> Log:
-    """A scalar for each number, under the step of the watch."""
+def tensorboard(writer: Any) -> Log:
+    """A scalar of ``torch.utils.tensorboard.SummaryWriter`` for each number and step watched."""
 
     def log(values: dict[str, float], step: int) -> None:
         for name, value in values.items():
@@ -33,8 +19,8 @@ def tensorboard(writer: ScalarWriter) -> Log:
     return log
 
 
-def wandb(run: Run) -> Log:
-    """A row of the run for each record, drawn against a step of its own: the run's goes on."""
+def wandb(run: Any) -> Log:
+    """A row of the run of ``wandb.init`` for each record, against a step of its own."""
     defined: set[str] = set()
 
     def log(values: dict[str, float], step: int) -> None:

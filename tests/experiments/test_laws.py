@@ -273,7 +273,7 @@ def test_branches_of_zero_leave_the_identity(draws):
 
 def test_the_first_step_is_in_proportion():
     """Zhang et al. 2019, Fixup: the output's move over the learning rate."""
-    twice, once = (moved(32, range(3), 16, 0.25, eta) for eta in (2e-6, 1e-6))
+    twice, once = (moved(16, 0.25, eta)(32, range(3)) for eta in (2e-6, 1e-6))
     np.testing.assert_allclose(twice, once, rtol=1e-3)
 
 

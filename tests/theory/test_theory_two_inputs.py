@@ -16,7 +16,7 @@ def test_one_layer_has_no_offset():
 
 def test_networks_of_finite_width_have_it():
     n, depth = 48, 4
-    found = overlaps(n, range(20_000), depth, coins=False)[:, 1]
+    found = overlaps(depth, coins=False)(n, range(20_000))[:, 1]
     error = n * found.std() / len(found) ** 0.5
     excess = n * (found.mean() - shattering(depth).covariance[-1])
     offset = shattering_offset(depth)

@@ -11,11 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-
-if os.environ.get("STUDY_WITNESSES") == "all":
-    import torch
-else:
-    torch = pytest.importorskip("torch")
+import torch
 from torch import nn
 from torch.nn import functional
 

@@ -1,14 +1,15 @@
+"""Planted faults are named, healthy networks are left alone, and remedies bring what is said."""
+
 import math
 
 import pytest
+import torch
+from torch import nn
 
-torch = pytest.importorskip("torch")
-from torch import nn  # noqa: E402
-
-import study.torch  # noqa: E402
-from study.cli.main import main  # noqa: E402
-from tests.torch.nets import ResNet, squares  # noqa: E402
-from tests.torch.test_initialise import spread  # noqa: E402
+import study.torch
+from study.cli.main import main
+from tests.torch.nets import ResNet, squares
+from tests.torch.test_initialise import spread
 
 explain = study.torch.explain
 

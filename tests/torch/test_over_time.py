@@ -1,15 +1,10 @@
 """The gradient over time: dC/dh_t of every recurrent module, whatever goes in."""
 
 import math
-import os
 
 import numpy as np
 import pytest
-
-if os.environ.get("STUDY_WITNESSES") == "all":
-    import torch
-else:
-    torch = pytest.importorskip("torch")
+import torch
 from nets import DOUBLE, norm, squares
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence

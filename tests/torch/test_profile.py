@@ -4,7 +4,6 @@ import copy
 import gc
 import itertools
 import math
-import os
 import random
 import subprocess
 import sys
@@ -16,21 +15,16 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 import pytest
-
-import study
-from study.core.activations import TABLE
-from study.records import tables as records
-
-if os.environ.get("STUDY_WITNESSES") == "all":
-    import torch
-else:
-    torch = pytest.importorskip("torch")
+import torch
 from nets import CASES, DOUBLE, GPT, cases, mlp, norm, plain, squares, true_norm
 from torch import nn
 from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 from torch.utils.checkpoint import checkpoint
 
+import study
+from study.core.activations import TABLE
+from study.records import tables as records
 from study.torch import autograd, norms, profile, watch
 from study.torch.parameters import activation_of
 

@@ -8,11 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-
-if os.environ.get("STUDY_WITNESSES") == "all":
-    import torch
-else:
-    torch = pytest.importorskip("torch")
 import sharded
 
 SCRIPT = Path(sharded.__file__)

@@ -1,16 +1,11 @@
 """Gradient norms along with a training loop, which is neither changed nor ended by it."""
 
 import math
-import os
 import warnings
 
 import numpy as np
 import pytest
-
-if os.environ.get("STUDY_WITNESSES") == "all":
-    import torch
-else:
-    torch = pytest.importorskip("torch")
+import torch
 from nets import DOUBLE, GPT, cases, next_token, norm, squares, true_norm
 from torch import nn
 

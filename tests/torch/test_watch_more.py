@@ -3,17 +3,12 @@
 import copy
 import io
 import math
-import os
 import warnings
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-
-if os.environ.get("STUDY_WITNESSES") == "all":
-    import torch
-else:
-    torch = pytest.importorskip("torch")
+import torch
 from nets import mlp, norm, squares
 from torch import nn
 
