@@ -33,6 +33,8 @@ CHEAP = (
     "relu slope one",
     "tailored leaky relu",
     "receptive field",
+    "minimal rnn",
+    "gru",
     "lstm",
     "tied lstm",
 )

@@ -6,6 +6,9 @@ import pytest
 from study import theory
 from study.theory import blocks, finite_width, fluctuations, moments, rounding, spectra
 from study.theory.finite_width import NormLaw
+from study.theory.shaped import dks, tat, tat_leaky_relu
+from study.theory.transformers import transformer
+from study.theory.two_inputs import shattering_offset
 
 
 @pytest.mark.parametrize(
@@ -45,6 +48,20 @@ from study.theory.finite_width import NormLaw
         (spectra.spectrum("hard_tanh", 3, "orthogonal", 0.2).largest_at, (9,), "atom or a hard"),
         (rounding.cancellation, (2,), "products = 2; allowed: an integer from 3 to 150"),
         (rounding.cancellation, (9, "float8"), "format = 'float8'; allowed"),
+        (shattering_offset, (0,), "depth = 0; allowed"),
+        (shattering_offset, (3, 1.5), "c_0 = 1.5; allowed"),
+        (dks, ("relu", 10), "activation = 'relu'; allowed"),
+        (tat, ("hard_tanh", 10), "activation = 'hard_tanh'; allowed"),
+        (dks, ("linear", 10), "activation = 'linear'; allowed"),
+        (dks, ("tanh", 0), "depth = 0; allowed"),
+        (dks, ("tanh", 10, 0.9), "zeta = 0.9; allowed"),
+        (tat, ("tanh", 10, -1.0), "tau = -1.0; allowed"),
+        (tat_leaky_relu, (10, 1.0), "eta = 1.0; allowed"),
+        (transformer, (0, 4, 8, "pre"), "blocks = 0; allowed"),
+        (transformer, (1001, 4, 8, "pre"), "blocks = 1001; allowed"),
+        (transformer, (2, 1, 8, "pre"), "tokens = 1; allowed"),
+        (transformer, (2, 4, 8, "middle"), "norm = 'middle'; allowed"),
+        (transformer, (2, 4, 8, "none", 1.0, "gelu"), "activation = 'gelu'; allowed: a scale-free"),
     ],
 )
 def test_bad_input_is_named(function, arguments, words):

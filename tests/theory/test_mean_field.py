@@ -13,9 +13,9 @@ from witness_arb import PHI, SLOPE, normal_cdf, normal_density
 
 from study import theory
 from study.core.activations import LEAKY_SLOPE, SELU_ALPHA, SELU_LAMBDA, TABLE, activation
-from study.theory.quadrature import break_points, expectation, pair_expectation
+from study.theory.maps import half_square_step, overlap, pair_mean
+from study.theory.quadrature import break_points, expectation
 
-BIASED = 0.05**0.5
 VARIANCES = (1e-6, 1e-3, 0.1, 1.0, 7.0, 45.6, 500.0)
 NAMES = tuple(TABLE)
 
@@ -99,13 +99,12 @@ def test_arc_cosine_kernels(gap):
     flint.ctx.prec = 200
     c = 1 - flint.arb(gap)
     angle = c.acos()
-    overlap = 1 - angle / flint.arb.pi()
+    share = 1 - angle / flint.arb.pi()
     kernel = (angle.sin() + c * (flint.arb.pi() - angle)) / flint.arb.pi()
     relu = activation("relu")
-    half_step = pair_expectation(lambda u, v: (relu.phi(u) - relu.phi(v)) ** 2, 3.0, gap) / 9
+    half_step = half_square_step(relu, 9.0, gap) / 4.5
     assert_allclose(half_step, float(1 - kernel), rtol=2e-12 + 1e-16 / gap**0.5, atol=0)
-    both = pair_expectation(lambda u, v: relu.derivative(u) * relu.derivative(v), 3.0, gap)
-    assert_allclose(2 * both, float(overlap), rtol=1e-13, atol=0)
+    assert_allclose(2 * overlap(relu, 9.0, gap), float(share), rtol=1e-13, atol=0)
     a = LEAKY_SLOPE
     leaky = a**2 * float(c) + a * (1 - a) * float(c) + (1 - a) ** 2 * float(kernel) / 2
     computed = theory.correlation_map("leaky_relu", float(c), 5.0, 0.7)
@@ -117,15 +116,10 @@ def test_arc_cosine_kernels(gap):
 def test_erf_kernels(q, gap):
     """Williams 1997."""
     row, c, t = activation("erf"), 1 - gap, np.pi * q / 2
-    product = pair_expectation(
-        lambda u, v: row.phi(u) * row.phi(v), q**0.5, gap, *break_points(row)
-    )
+    product = pair_mean(lambda u, v: row.phi(u) * row.phi(v), row, q, gap)
     assert_allclose(product, 2 / np.pi * np.arcsin(t * c / (1 + t)), rtol=1e-12, atol=0)
-    slopes = pair_expectation(
-        lambda u, v: row.derivative(u) * row.derivative(v), q**0.5, gap, *break_points(row)
-    )
     exact = 1 / np.sqrt((1 + t * gap) * (1 + t * (1 + c)))
-    assert_allclose(slopes, exact, rtol=1e-12, atol=0)
+    assert_allclose(overlap(row, q, gap), exact, rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("c", [-0.7, 0.2, 0.9, 0.9999])
@@ -141,10 +135,7 @@ def test_two_kinks_at_once(q, c):
 
     end = min(1 / q**0.5, 13.0)
     exact = float(flint.acb.integral(strip, -flint.arb(end), flint.arb(end)).real.mid())
-    computed = pair_expectation(
-        lambda u, v: row.derivative(u) * row.derivative(v), q**0.5, 1 - c, *break_points(row)
-    )
-    assert_allclose(computed, exact, rtol=1e-12, atol=0)
+    assert_allclose(overlap(row, q, 1 - c), exact, rtol=1e-12, atol=0)
 
 
 CRITICAL_LINES = [  # sigma_b^2; sigma_w^2 and q of tanh, then of erf
@@ -208,37 +199,29 @@ def test_a_tangency_is_no_crossing():
         assert theory.mean_field(name, (sigma_w + 2**0.5) / 2, sb).phase == "chaotic"
 
 
-BIASED_TANH = [  # sigma_w^2, q_star, chi, c_star, xi_c, xi_q; sigma_b^2 = 0.05
-    (1.2, "0.26990", "0.84517", "1.000", "5.945", "1.81"),
-    (1.7, "0.53308", "0.98674", "1.000", "74.9", "1.56"),
-    (2.5, "1.06396", "1.13352", "0.4468", "11.8", None),
-    (4.0, "2.19549", "1.34240", "0.165", "6.98", None),
-]
-SIGMOID = [  # sigma_w, q_star, chi, xi_grad, xi_q, log10 norm per 100 layers, c_star
-    (1, "0.264687", "0.055721", "0.346", "0.333", "-62.70", "1"),
-    (4, "5.855404", "0.398879", "1.088", "0.480", "-19.96", "1"),
-    (8, "27.382523", "0.794823", "4.355", "0.388", "-4.99", "1"),
-    (10, "44.207442", "0.985806", "69.95", "0.358", "-0.31", "1"),
-    (12, "65.048390", "1.175578", "-6.18", "0.336", "3.51", "0.966"),
-    (32, "493.674741", "3.060356", "-0.89", "0.250", "24.29", "0.851"),
+# sigma_w^2, sigma_b^2; q_star, chi, c_star; xi_c of tanh or xi_grad of sigmoid; xi_q.
+PRINTED = [
+    ("tanh", 1.2, 0.05, "0.26990", "0.84517", "1.000", "5.945", "1.81"),
+    ("tanh", 1.7, 0.05, "0.53308", "0.98674", "1.000", "74.9", "1.56"),
+    ("tanh", 2.5, 0.05, "1.06396", "1.13352", "0.4468", "11.8", None),
+    ("tanh", 4.0, 0.05, "2.19549", "1.34240", "0.165", "6.98", None),
+    ("sigmoid", 1, 0.0, "0.264687", "0.055721", "1", "0.346", "0.333"),
+    ("sigmoid", 16, 0.0, "5.855404", "0.398879", "1", "1.088", "0.480"),
+    ("sigmoid", 64, 0.0, "27.382523", "0.794823", "1", "4.355", "0.388"),
+    ("sigmoid", 100, 0.0, "44.207442", "0.985806", "1", "69.95", "0.358"),
+    ("sigmoid", 144, 0.0, "65.048390", "1.175578", "0.966", "-6.18", "0.336"),
+    ("sigmoid", 1024, 0.0, "493.674741", "3.060356", "0.851", "-0.89", "0.250"),
 ]
 
 
-@pytest.mark.parametrize("line", BIASED_TANH, ids=lambda line: f"sw2={line[0]}")
-def test_biased_tanh_table(line):
-    at = theory.mean_field("tanh", line[0] ** 0.5, BIASED)
-    for value, text in zip((at.q_star, at.chi, at.c_star, at.xi_c, at.xi_q), line[1:], strict=True):
+@pytest.mark.parametrize("line", PRINTED, ids=lambda line: f"{line[0]} {line[1]}")
+def test_printed_fixed_points(line):
+    name, sw2, sb2, *printed = line
+    at = theory.mean_field(name, sw2**0.5, sb2**0.5)
+    scale = at.xi_c if name == "tanh" else at.xi_grad
+    for value, text in zip((at.q_star, at.chi, at.c_star, scale, at.xi_q), printed, strict=True):
         if text is not None:
             assert_printed(value, text)
-
-
-@pytest.mark.parametrize("line", SIGMOID, ids=lambda line: f"sw={line[0]}")
-def test_sigmoid_table(line):
-    at = theory.mean_field("sigmoid", line[0])
-    per_100_layers = 50 * math.log10(at.chi)
-    values = (at.q_star, at.chi, at.xi_grad, at.xi_q, per_100_layers, at.c_star)
-    for value, text in zip(values, line[1:], strict=True):
-        assert_printed(value, text)
 
 
 def test_scale_free_fixed_points():

@@ -72,15 +72,6 @@ def test_schedules_in_closed_form():
     assert set(exact) | {"1/l"} == set(blocks.SCHEDULES)
 
 
-def test_printed_tanh_recursion():
-    scales = blocks.branch_scales("undamped", 400)
-    signal, gradient = blocks.growth(scales, "tanh", 1.0, 1.0)
-    assert_allclose(gradient[[99, 199, 399]], (10.546, 15.169, 21.618), atol=1e-3)
-    assert_allclose(np.exp(signal[[99, 199, 399]]), (84.5, 177.4, 367.5), atol=0.1)
-    _, half = blocks.growth(scales, "tanh", 1.0, 0.5)
-    assert_allclose(half[[99, 199, 399]], (5.05, 7.52, 10.92), atol=0.01)
-
-
 def test_erf_recursion_needs_no_quadrature():
     scales, p, log_gradient = blocks.branch_scales("1/sqrt(l)", 30), 1.0, 0.0
     for alpha in scales:
@@ -125,11 +116,7 @@ def test_shattering_follows_the_correlation_map():
 
 
 def test_printed_probabilities_of_death():
-    for n, depth, value in (
-        (16, 10_000, "0.1415"),
-        (20, 10_000, "0.0095"),
-        (3, 19, "0.9209"),
-    ):
-        assert f"{finite_width.born_dead([n] * depth):.{len(value) - 2}f}" == value
+    for n, depth, value in ((16, 10_000, "0.1415"), (20, 10_000, "0.0095"), (3, 19, "0.9209")):
+        assert f"{finite_width.born_dead([n] * depth):.4f}" == value
     assert_allclose(finite_width.born_dead([200] * 1000), 1000 * 2.0**-200, rtol=1e-12)
     assert finite_width.born_dead([10**6]) == 0

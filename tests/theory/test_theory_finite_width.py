@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
-from scipy import special
+from scipy import special, stats
 from witness_arb import bits
 
+from study.core.backprop import backward, forward
+from study.core.blocks import Dense
 from study.theory import finite_width, moments
 
 
@@ -94,38 +96,28 @@ def test_one_orthogonal_layer_is_a_mixture_of_incomplete_beta_functions(n):
     assert_allclose(law.cdf(x), exact, rtol=0, atol=1e-12)
 
 
-def networks(widths, size, seed, weights="gaussian", activation="relu", sigma_w=2**0.5):
-    """Explicit networks, run forwards and backwards; squared norms of what the laws are about.
+def square(x):
+    return np.sum(x**2, axis=(1, 2))
 
-    Returns the signal's growth, the gradient's, those of every weight matrix, and who is alive.
-    """
+
+def networks(widths, size, seed, weights, activation, sigma_w):
+    """Squared norms of explicit networks: the signal's growth, the gradient's, those of dC/dW."""
     rng = np.random.default_rng(seed)
 
     def sphere(n):
-        v = rng.standard_normal((size, n))
-        return v / np.linalg.norm(v, axis=1, keepdims=True)
+        v = rng.standard_normal((size, 1, n))
+        return v / np.linalg.norm(v, axis=-1, keepdims=True)
 
-    signals, matrices, slopes = [sphere(widths[0])], [], []
+    layers = []
     for n_in, n_out in itertools.pairwise(widths):
         if weights == "orthogonal":
-            q, r = np.linalg.qr(rng.standard_normal((size, n_in, n_out)))
-            w = q * np.sign(np.einsum("sii->si", r))[:, None, :]
-        elif weights == "uniform":
-            w = rng.uniform(-1, 1, (size, n_in, n_out)) * math.sqrt(3 / n_in)
+            W = stats.ortho_group.rvs(n_in, size, random_state=rng)
         else:
-            w = rng.standard_normal((size, n_in, n_out)) / math.sqrt(n_in)
-        matrices.append(w * sigma_w)
-        z = np.einsum("si,sij->sj", signals[-1], matrices[-1])
-        slopes.append((z > 0).astype(float) if activation == "relu" else np.ones_like(z))
-        signals.append(z * slopes[-1])
-    gradient, weight_gradients = sphere(widths[-1]), []
-    for signal, w, slope in zip(signals[-2::-1], matrices[::-1], slopes[::-1], strict=True):
-        delta = gradient * slope
-        weight_gradients.append(np.sum(signal**2, axis=1) * np.sum(delta**2, axis=1))
-        gradient = np.einsum("sj,sij->si", delta, w)
-    alive = np.all([slope.any(axis=1) for slope in slopes], axis=0)
-    squares = (np.sum(part**2, axis=1) for part in (signals[-1], gradient))
-    return *squares, weight_gradients[::-1], alive
+            W = rng.standard_normal((size, n_in, n_out)) / math.sqrt(n_in)
+        layers.append(Dense(sigma_w * W, activation))
+    trace, top = forward(layers, sphere(widths[0]))
+    steps = list(backward(trace, sphere(widths[-1])))[::-1]
+    return square(top), square(steps[0].dr), [square(x.r) * square(x.delta) for x in steps]
 
 
 CASES = [
@@ -138,8 +130,9 @@ CASES = [
 
 @pytest.mark.parametrize(("widths", "weights", "activation", "sigma_w"), CASES)
 def test_laws_are_those_of_explicit_networks(widths, weights, activation, sigma_w):
-    size, args = 4000, (activation, weights, sigma_w)
-    signal, gradient, by_layer, alive = networks(widths, size, 7, weights, activation, sigma_w)
+    args = (activation, weights, sigma_w)
+    signal, gradient, by_layer = networks(widths, 4000, 7, weights, activation, sigma_w)
+    alive = signal > 0
     pairs = [
         (signal, finite_width.forward_law(widths, *args)),
         (gradient, finite_width.backward_law(widths, *args)),

@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-import pytest
 from numpy.testing import assert_allclose
 
 from study.theory import blocks, rounding
@@ -35,13 +34,6 @@ def test_formats_scale_as_their_epsilon():
             info = np.finfo(name)
             assert info.nmant + 1 == bits
             assert float(info.smallest_subnormal) == math.ldexp(1, smallest)
-
-
-def test_first_step_in_closed_form():
-    for depth in (1, 7, 1000):
-        assert blocks.first_step(depth) == pytest.approx(depth)
-        assert blocks.first_step(depth, depth**-0.5) == pytest.approx(1)
-    assert blocks.first_step(3, 0.5, 1.0) == pytest.approx(3 / 8)
 
 
 def test_normalised_shattering_by_its_recursion():

@@ -30,9 +30,3 @@ def test_inputs_that_are_alike_share_all_of_the_gradient():
     alike = shattering_offset(10, 0.99999)
     assert abs(alike) < 0.2 < shattering_offset(10, 0.5)
     assert np.all(np.diff([shattering_offset(depth) for depth in (2, 8, 32)]) > 0)
-
-
-@pytest.mark.parametrize(("depth", "c_0"), [(0, 0.0), (3, 1.5)])
-def test_what_is_refused(depth, c_0):
-    with pytest.raises(ValueError, match="allowed"):
-        shattering_offset(depth, c_0)

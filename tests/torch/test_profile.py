@@ -223,18 +223,6 @@ def test_what_half_precision_loses_is_measured(name):
         assert df.log10_grad_norm[key] == pytest.approx(math.log10(norm(g)), abs=error), key
 
 
-def test_a_vanished_layer_that_the_total_norm_hides_is_found():
-    net, x, *_ = half_precision()["vanishing"]
-    df = profile(net, x, lambda output: squares(output.float()))
-    squares(net(x).float()).backward()
-    total = float(nn.utils.clip_grad_norm_(net.parameters(), 1e9))
-    assert 1e-2 < total < math.inf
-    first = df.iloc[0]
-    assert first.plain_grad_norm == float(net[0].weight.grad.norm()) == 0
-    assert (first.plain_status, first.status, first.zero_share) == ("underflow", "ok", 1.0)
-    assert (df.plain_status.iloc[-6:] == "ok").all()
-
-
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_parameters_in_half_precision_show_their_own_norm(dtype):
     net, x = mlp(dtype)
@@ -485,30 +473,17 @@ def test_checkpointed_blocks_are_recomputed_without_being_counted_twice():
 
 def state(module):
     """All that must not change, as bytes and identities."""
-    kept = {k: (id(v), v.clone(), v._version) for k, v in module.state_dict(keep_vars=True).items()}
-    grads = [(id(p.grad), None if p.grad is None else p.grad.clone()) for p in module.parameters()]
-    hooks = [
-        len(h)
-        for m in module.modules()
-        for h in (m._forward_hooks, m._forward_pre_hooks, m._backward_hooks)
-    ]
-    hooks += [len(p._backward_hooks or ()) for p in module.parameters()]
-    drawn = (torch.get_rng_state(), str(np.random.get_state()), random.getstate())  # noqa: NPY002
-    return kept, grads, hooks, drawn, [(m.training, sorted(vars(m))) for m in module.modules()]
-
-
-def assert_same(before, after):
-    for key, (own, value, version) in before[0].items():
-        assert own == after[0][key][0], key
-        assert torch.equal(value, after[0][key][1]), key
-        assert value.requires_grad or value.dtype == torch.int64 or version <= after[0][key][2]
-    for (own, value), (new, other) in zip(before[1], after[1], strict=True):
-        assert own == new
-        assert value is None or torch.equal(value, other)
-    assert before[2] == after[2]
-    assert torch.equal(before[3][0], after[3][0])
-    assert before[3][1:] == after[3][1:]
-    assert before[4] == after[4]
+    held = [*module.state_dict(keep_vars=True).values(), *(p.grad for p in module.parameters())]
+    tensors = [(id(x), None if x is None else x.detach().numpy().tobytes()) for x in held]
+    tables = [t for m in module.modules() for t in (m._forward_hooks, m._forward_pre_hooks)]
+    tables += [p._backward_hooks or () for p in module.parameters()]
+    drawn = (torch.get_rng_state().tolist(), str(np.random.get_state()), random.getstate())  # noqa: NPY002
+    return (
+        tensors,
+        [*map(len, tables)],
+        drawn,
+        [(m.training, sorted(vars(m))) for m in module.modules()],
+    )
 
 
 class Restless(nn.Module):
@@ -538,10 +513,7 @@ def test_nothing_is_changed(name):
     given = inputs.clone()
     before = state(module)
     profile(module, inputs, loss)
-    after = state(module)
-    seen = before[0].pop("seen", None), after[0].pop("seen", None)
-    assert seen[0] is None or torch.isnan(seen[1][1]).all()
-    assert_same(before, after)
+    assert state(module) == before
     assert torch.equal(inputs, given)
     assert inputs.grad is None
 
@@ -582,41 +554,26 @@ def test_the_next_training_step_is_the_same_bit_for_bit():
         assert torch.equal(value, results[1][key]), key
 
 
-class Broken(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x):
-        return x.clone()
-
-    @staticmethod
-    def backward(ctx, g):
-        raise RuntimeError("on the way back")
-
-
-class Fails(nn.Module):
-    def forward(self, x):
-        raise RuntimeError("on the way there")
-
-
-class FailsLater(nn.Module):
-    def forward(self, x):
-        return Broken.apply(x)
-
-
 def fails(*_):
-    raise RuntimeError("at the loss")
+    raise RuntimeError("of its own")
+
+
+def fails_on_the_way_back(output):
+    output.register_hook(fails)
+    return squares(output)
 
 
 @pytest.mark.parametrize(
-    ("last", "loss", "where"),
-    [(Fails(), squares, "there"), (FailsLater(), squares, "back"), (nn.Identity(), fails, "loss")],
+    ("hook", "loss"), [(fails, squares), (print, fails), (print, fails_on_the_way_back)]
 )
-def test_nothing_is_changed_by_an_exception(last, loss, where):
-    module = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(), nn.Linear(4, 2), last)
+def test_nothing_is_changed_by_an_exception(hook, loss):
+    module = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(), nn.Linear(4, 2))
+    module[3].register_forward_hook(hook)
+    x = torch.randn(3, 4)
     before = state(module)
-    with pytest.raises(RuntimeError, match=where):
-        profile(module, torch.randn(3, 4), loss)
-    torch.set_rng_state(before[3][0])  # the inputs of this test were drawn in between
-    assert_same(before, state(module))
+    with pytest.raises(RuntimeError, match="of its own"):
+        profile(module, x, loss)
+    assert state(module) == before
 
 
 def test_hooks_on_a_graph_that_lives_on_are_removed():

@@ -9,7 +9,7 @@ import torch
 from nets import DOUBLE, GPT, cases, next_token, norm, squares, true_norm
 from torch import nn
 
-from study.torch import WATCH_COLUMNS, activity, monitor, norms, profile, watch
+from study.torch import WATCH_COLUMNS, activity, monitor, norms, watch
 
 
 def text(size=64):
@@ -23,7 +23,9 @@ def test_a_gpt_is_watched_as_it_learns():
     torch.manual_seed(9)
     module = GPT()
     optimizer = torch.optim.AdamW(module.parameters(), lr=3e-3)
-    hooks, kept, losses = len(optimizer._optimizer_step_pre_hooks), [], []
+    hooks = len(optimizer._optimizer_step_pre_hooks)
+    kept = []
+    losses = []
     with watch(module, optimizer) as watched:
         for _ in range(60):
             optimizer.zero_grad()
@@ -45,28 +47,6 @@ def test_a_gpt_is_watched_as_it_learns():
     np.testing.assert_allclose(10**df.log10_weight_norm, expected[:, 1], rtol=1e-6)
     np.testing.assert_allclose(df.plain_grad_norm, expected[:, 0], rtol=1e-6)
     assert set(df.status) == {"ok"}
-    last = profile(module, tokens, next_token(tokens))
-    assert last.name.tolist() == names
-
-
-def test_watching_changes_no_bit_of_a_training_run():
-    results = []
-    for look in (False, True):
-        torch.manual_seed(10)
-        module, images, loss = cases()["resnet"]
-        optimizer = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9)
-        watched = watch(module, optimizer if look else None)
-        for _ in range(4):
-            optimizer.zero_grad()
-            loss(module(images)).backward()
-            optimizer.step()
-        watched.close()
-        watched.close()
-        assert watched.steps == (4 if look else 0)
-        results.append((module.state_dict(), torch.get_rng_state()))
-    assert torch.equal(results[0][1], results[1][1])
-    for key, value in results[0][0].items():
-        assert torch.equal(value, results[1][0][key]), key
 
 
 @pytest.mark.parametrize("keep", [1, 2, 7, 50])
@@ -143,25 +123,6 @@ def test_the_loss_scale_is_taken_out():
     assert df.plain_grad_norm[0] == pytest.approx(1024 * 3**0.5)
 
 
-@pytest.mark.parametrize("fused", [False, True])
-def test_a_gradient_scaler_is_understood(fused):
-    layer = nn.Linear(3, 1, bias=False)
-    optimizer = torch.optim.AdamW(layer.parameters(), fused=fused)
-    scaler = torch.amp.GradScaler("cpu", init_scale=4096.0)
-    with watch(layer, optimizer) as watched:
-        scaler.scale(layer(torch.ones(3)).sum()).backward()
-        scaler.step(optimizer)
-    assert 10 ** watched.frame().log10_grad_norm[0] == pytest.approx(3**0.5)
-
-
-def test_sparse_gradients_are_watched():
-    layer = nn.Embedding(5, 2, sparse=True)
-    layer(torch.tensor([1, 1, 2])).sum().backward()
-    watched = watch(layer)
-    watched.step()
-    assert 10 ** watched.frame().log10_grad_norm[0] == pytest.approx(10**0.5)
-
-
 def test_an_empty_watch_has_an_empty_frame():
     assert len(watch(nn.Linear(2, 2)).frame()) == 0
 
@@ -172,6 +133,9 @@ def test_an_empty_watch_has_an_empty_frame():
         ({"module": nn.ReLU()}, "module = .*at least one parameter"),
         ({"optimizer": "adam"}, "optimizer = 'adam'; allowed: a torch.optim.Optimizer"),
         ({"keep": 0}, "keep = 0; allowed: an integer >= 1"),
+        ({"every": 0}, "every = 0; allowed: an integer >= 1"),
+        ({"quantiles": [0.5, 2]}, "quantiles = 2; allowed: a finite number from 1e-06 to 1"),
+        ({"log": "wandb"}, "log = 'wandb'; allowed: a callable"),
     ],
 )
 def test_errors_of_watch(change, words):
@@ -200,38 +164,39 @@ def test_faults_are_said_once_and_kept():
 
 @pytest.mark.parametrize(
     "broken",
-    ["quick_norms", "quantiles_of", "Layout.refresh", "Alarms.look", "Activity.taken", "log",
-     "Watch._keep", "Watch._read", "has_norm", "_statistics", "Watch._listen"],
+    ["nothing", "log", "quick_norms", "quantiles_of", "Layout.refresh", "Alarms.look", "has_norm",
+     "Activity.taken", "Watch._keep", "Watch._read", "Watch._listen", "_statistics"],
 )  # fmt: skip
 def test_no_fault_ends_or_changes_a_training_run(broken, monkeypatch):
-    """Each part fails in turn: the weights are those of a run that nobody watched."""
+    """Each part fails in turn: all bits are those of a run that nobody watched."""
     results = []
     for watching in (False, True):
         torch.manual_seed(3)
-        net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))
+        net, images, loss = cases()["resnet"]
         optimizer = torch.optim.Adam(net.parameters(), lr=0.1)
         if watching:
             options = {"quantiles": [0.5], "updates": True, "activations": True}
             watched = watch(net, optimizer, log=fails if broken == "log" else print, **options)
             name, _, part = broken.partition(".")
             owner = activity if name == "_statistics" else monitor
-            if name != "log":
+            if name not in ("log", "nothing"):
                 target = (getattr(owner, name), part) if part else (owner, name)
                 monkeypatch.setattr(*target, fails)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             for _ in range(3):
                 optimizer.zero_grad()
-                net(torch.ones(5, 3)).square().sum().backward()
+                loss(net(images)).backward()
                 optimizer.step()
-        results.append([p.detach().clone() for p in net.parameters()])
-    for mine, others in zip(*results, strict=True):
-        assert torch.equal(mine, others)
-    assert watched.faults
+        kept = [*net.state_dict().values(), torch.get_rng_state()]  # its dropout draws
+        results.append([x.numpy().tobytes() for x in kept])
+    assert results[0] == results[1]
+    assert bool(watched.faults) == (broken != "nothing")
     assert all("of its own" in text for _, text in watched.faults)
     monkeypatch.undo()
     watched.close()
-    assert not net[0].weight._post_accumulate_grad_hooks
+    watched.close()
+    assert not net.head.weight._post_accumulate_grad_hooks
     assert not net._forward_hooks
 
 
@@ -334,16 +299,6 @@ def test_quantised_and_empty_parameters_are_watched():
         "empty": "zero", "int8": "frozen", "bool": "frozen", "float8_e4m3fn": "frozen",
         "meta": "none",
     }  # fmt: skip
-
-
-def test_every_nth_step_is_recorded():
-    net = nn.Linear(1, 1)
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
-    with watch(net, optimizer, every=3) as watched:
-        for _ in range(8):
-            optimizer.step()
-    assert watched.frame().step.unique().tolist() == [0, 3, 6]
-    assert watched.steps == 8
 
 
 @pytest.mark.parametrize("before", [True, False])
