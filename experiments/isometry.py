@@ -68,7 +68,7 @@ def exponents(activation: str, weights: str) -> np.ndarray:
     """log10 s_k per layer, k = 1, 2, ..., of deep networks; tanh at tiny q* is as linear."""
     if activation == "relu":
         return spectra.relu_exponents(WIDTH, weights) / np.log(10)
-    newman = spectra.lyapunov_spectrum(WIDTH).exponents / np.log(10)
+    newman = spectra.lyapunov_exponents(WIDTH) / np.log(10)
     return newman if weights == "gaussian" else 0 * newman  # orthogonal: every direction is kept
 
 

@@ -22,9 +22,8 @@ from experiments.laws import (
     mean_field,
     precision,
 )
-from experiments.laws.figure import figure
 from experiments.laws.law import COLUMNS, ESTIMATES, TABLE, critical_score
-from experiments.laws.page import page
+from experiments.laws.page import figure, page
 from study.runs.experiment import Experiment
 
 _GROUPS = (finite_width, mean_field, jacobians, architectures, blocks, precision, attention)

@@ -121,10 +121,6 @@ def _lstm(matrices: list, inputs: Draw) -> Layer:
 GATES = {_tanh: 1, _minimal: 1, _gru: 3, _lstm: 4}
 
 
-def _plain_factor(sigma_w: float) -> float:
-    return theory.mean_field("tanh", sigma_w, 1.0).chi
-
-
 def _recurrent(
     cell: Callable,
     factor: Callable,
@@ -174,7 +170,9 @@ LAWS = {
         networks=1000,
         exact=lambda n: FIELD_DEPTH * (TAPS**2 - 1) / 12,
     ),
-    "tied tanh": _recurrent(_tanh, _plain_factor, 1.0, 100, tied=True),
+    "tied tanh": _recurrent(
+        _tanh, lambda sigma_w: theory.mean_field("tanh", sigma_w, 1.0).chi, 1.0, 100, tied=True
+    ),
     "minimal rnn": _recurrent(_minimal, minimal_factor, 2.0, 100),
     "tied minimal rnn": _recurrent(_minimal, minimal_factor, 2.0, 100, tied=True, differs=True),
     "gru": _recurrent(_gru, gru_factor, 2.0, 60),

@@ -20,7 +20,7 @@ from study.engines.profile import profile
 from study.sampling import gaussian
 from study.statistics.summaries import gains
 from study.theory.maps import gradient_factor, variance_map
-from study.theory.spectra import Spectrum, lyapunov_spectrum, spectrum
+from study.theory.spectra import Spectrum, lyapunov_exponents, spectrum
 
 
 def _matrix(seed: int, k: int, n: int, weights: str = "gaussian") -> np.ndarray:
@@ -116,11 +116,6 @@ def _middle_exponent(n: int, seeds: range) -> np.ndarray:
     return total / 20
 
 
-def _top_exponent(n: int, seeds: range) -> np.ndarray:
-    """Half of ln G per layer: what becomes of a single direction."""
-    return log_gains(Network("linear", 100, n, 1.0), seeds) / 200
-
-
 SMALL_Q = 1e-4
 SIGMA_W, SIGMA_B = _at_length("tanh", SMALL_Q)
 
@@ -161,13 +156,14 @@ LAWS = {
         measure=_middle_exponent,
         sizes=(8, 16, 32),
         networks=250,
-        exact=lambda n: lyapunov_spectrum(n).exponents[n // 2],
+        exact=lambda n: lyapunov_exponents(n)[n // 2],
     ),
     "lyapunov top": Law(
-        measure=_top_exponent,
+        # Half of ln G per layer: what becomes of a single direction.
+        measure=lambda n, seeds: log_gains(Network("linear", 100, n, 1.0), seeds) / 200,
         sizes=(8, 16, 32),
         networks=1500,
-        exact=lambda n: lyapunov_spectrum(n).exponents[0],
+        exact=lambda n: lyapunov_exponents(n)[0],
     ),
     "ten thousand layers": Law(
         measure=_isometric,

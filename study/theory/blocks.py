@@ -7,9 +7,6 @@ A residual block is x -> x + alpha_l V phi(W x). V has mean zero, so squares add
 
 (Yang and Schoenholz 2017). A normalised layer is x -> phi(norm(W x)), of a width much larger than
 the batch. Infinite width; SQUARED norms; natural logarithms. Derivations are in docs/theory.md.
-
->>> [round(float(growth(branch_scales(s, 200)).log_gradient[-1]), 4) for s in SCHEDULES]
-[138.6294, 0.9975, 5.3033, 1.2969, 0.005, 0.0]
 """
 
 import math
@@ -43,6 +40,7 @@ SCHEDULES = {
     "1/L": lambda layer, depth: layer**0 / depth,
     "zero": lambda layer, depth: 0 * layer,
 }
+FEWEST = 4  # examples of a batch: of 3 the mean of 1 / variance is infinite
 
 
 class Growth(NamedTuple):
@@ -132,7 +130,7 @@ def batch_norm_factor(activation: ActivationLike, batch: int | None = None) -> f
     row = row_of(activation)
     if batch is None:
         return float(gradient_factor(row, 1.0, 1.0)) / spread_of_phi(row)
-    b = checked_batch(batch)
+    b = integer("batch", batch, FEWEST)
     u, v, weights = _pairs(b, break_points(row).kinks)
     phi_u = row.phi(u)
     slope_u = row.derivative(u)
@@ -193,12 +191,7 @@ def normalised_scales(
 
 def mean_inverse_variance(batch: int | None) -> float:
     """E of 1 / the variance over a batch, B / (B - 3), at unit variance; 1 if it is infinite."""
-    return 1.0 if batch is None else checked_batch(batch) / (batch - 3)
-
-
-def checked_batch(batch: int) -> int:
-    """At batches of up to 3 the mean of 1 / variance is infinite."""
-    return integer("batch", batch, 4)
+    return 1.0 if batch is None else integer("batch", batch, FEWEST) / (batch - 3)
 
 
 # --- Two inputs ---

@@ -20,7 +20,6 @@ and the largest is at the saddle point lambda'(y) = 0. The mean itself is chi^L 
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 import scipy
@@ -152,24 +151,14 @@ def spectrum(
 # --- Infinite depth ---
 
 
-class LyapunovSpectrum(NamedTuple):
-    """Entry k - 1 belongs to the k-th largest of the n singular values."""
+def lyapunov_exponents(n: int) -> Array:
+    """lim (1 / L) ln s_k of products of L n x n matrices with entries N(0, 1 / n) (Newman 1986).
 
-    exponents: Array  # lim (1 / L) ln s_k
-    variances: Array  # of ln(s_k) per layer
-
-
-def lyapunov_spectrum(n: int, sigma_w: float = 1.0) -> LyapunovSpectrum:
-    """Of products of n x n matrices with entries N(0, sigma_w^2 / n), decreasing (Newman 1986).
-
-    >>> lyapunov_spectrum(50).exponents[[0, 10, 25, 40, 49]].round(4)
+    >>> lyapunov_exponents(50)[[0, 10, 25, 40, 49]].round(4)
     array([-0.0101, -0.1242, -0.3668, -0.8564, -2.5912])
     """
     n = integer("n", n, 1)
-    log_sigma = math.log(positive("sigma_w", sigma_w))
-    half = np.arange(n, 0, -1) / 2
-    exponents = 0.5 * (scipy.special.digamma(half) + math.log(2 / n)) + log_sigma
-    return LyapunovSpectrum(exponents, scipy.special.polygamma(1, half) / 4)
+    return (scipy.special.digamma(np.arange(n, 0, -1) / 2) + math.log(2 / n)) / 2
 
 
 def relu_exponents(n: int, weights: str = "gaussian") -> Array:

@@ -6,6 +6,7 @@ import mpmath
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import special
 from verdicts import verdicts
 
 from experiments import isometry
@@ -84,8 +85,9 @@ def test_orthogonal_products_are_isometric_and_dead_ones_empty():
 def test_gaussian_products_have_newmans_exponents():
     n, depth = 12, 4000
     found = jacobian.log10_singular_values([Network("linear", 1, n, sigma_w=1.0)], 3, [depth])[0, 0]
-    exponents, variances = spectra.lyapunov_spectrum(n)
-    error = np.sqrt(variances / depth)
+    exponents = spectra.lyapunov_exponents(n)
+    # Var ln s_k per layer is a quarter of that of ln chi^2 of n - k + 1 degrees of freedom.
+    error = np.sqrt(special.polygamma(1, np.arange(n, 0, -1) / 2) / 4 / depth)
     rates = found * math.log(10) / depth
     assert np.all(np.abs(rates - exponents) < 4 * error)
     assert np.any(np.abs(rates - exponents - 0.5 * math.log(1.05)) > 4 * error)  # the control

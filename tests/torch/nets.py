@@ -21,6 +21,19 @@ def mlp(dtype=DOUBLE, depth=4, width=12, phi=nn.Tanh):
     return nn.Sequential(*layers).to(dtype), torch.randn(5, width).to(dtype)
 
 
+class Made(nn.Module):
+    """A module of parts, whose forward pass is a function of itself and its inputs."""
+
+    def __init__(self, of, **parts):
+        super().__init__()
+        self.of = of
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def forward(self, *inputs):
+        return self.of(self, *inputs)
+
+
 class Residual(nn.Module):
     """A ResNet block with its in-place ReLUs."""
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from nets import DOUBLE, norm, squares
+from nets import DOUBLE, Made, norm, squares
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -104,20 +104,13 @@ def test_what_is_lost_over_time_is_measured_below_the_range_of_floats(dtype, end
 
 
 def test_it_looks_inside_and_leaves_all_as_it_was():
-    class Tagger(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.embed = nn.Embedding(11, F)
-            self.rnn = nn.LSTM(F, H, batch_first=True, num_layers=2, dropout=0.5)
-            self.head = nn.Linear(H, 2)
+    def tagger(module, tokens, lengths):
+        embedded = module.embed(tokens)
+        packed = pack_padded_sequence(embedded, lengths, batch_first=True, enforce_sorted=False)
+        return module.head(pad_packed_sequence(module.rnn(packed)[0], batch_first=True)[0])
 
-        def forward(self, tokens, lengths):
-            packed = pack_padded_sequence(
-                self.embed(tokens), lengths, batch_first=True, enforce_sorted=False
-            )
-            return self.head(pad_packed_sequence(self.rnn(packed)[0], batch_first=True)[0])
-
-    net = Tagger()
+    rnn = nn.LSTM(F, H, batch_first=True, num_layers=2, dropout=0.5)
+    net = Made(tagger, embed=nn.Embedding(11, F), rnn=rnn, head=nn.Linear(H, 2))
     inputs = (torch.randint(11, (B, T)), torch.tensor([3, 7, 1]))
     state = torch.get_rng_state()
     before = profile(net.eval(), inputs, squares)

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from nets import CASES, DOUBLE, GPT, cases, mlp, norm, plain, squares, true_norm
+from nets import CASES, DOUBLE, GPT, Made, cases, mlp, norm, plain, squares, true_norm
 from torch import nn
 from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
@@ -176,19 +176,12 @@ def test_an_exploding_chain_is_measured_above_the_range_of_float64():
     assert df.plain_status[0] == "overflow"
 
 
-class Conditioned(nn.Module):
+def conditioned(module, x):
     """One signal goes into every layer, so the graph is nowhere narrow but at the loss."""
-
-    def __init__(self, layers=4, width=8):
-        super().__init__()
-        self.condition = nn.Linear(width, width)
-        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(layers))
-
-    def forward(self, x):
-        c = self.condition(x)
-        for layer in self.layers:
-            x = torch.tanh(layer(x) * 2.0**-6 + c)
-        return x
+    c = module.condition(x)
+    for layer in module.layers:
+        x = torch.tanh(layer(x) * 2.0**-6 + c)
+    return x
 
 
 def half_precision():
@@ -201,10 +194,13 @@ def half_precision():
     with torch.no_grad():
         for layer in exploding:
             layer.weight *= 10
+    linear = nn.Linear(8, 8)
+    layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(4))
+    wide = Made(conditioned, condition=linear, layers=layers).half()
     return {
         "vanishing": (vanishing, x, "underflow", 0.03),
         "shared": (shared, x, "underflow", 0.03),
-        "nowhere narrow": (Conditioned().half(), torch.randn(3, 8).half(), "underflow", 0.05),
+        "nowhere narrow": (wide, torch.randn(3, 8).half(), "underflow", 0.05),
         "exploding": (exploding, (x * 2.0**-20), "overflow", 0.05),
     }
 
@@ -249,18 +245,13 @@ def test_autocast_around_the_call_counts():
 
 @pytest.mark.parametrize("limit", [1e-3, 1.0, 1e6])
 def test_a_backward_pass_that_is_not_linear_is_noticed(limit):
-    class Clipped(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.net, _ = mlp(torch.float32)
+    def clipped(module, x):
+        x = module.net[:4](x)
+        x.register_hook(lambda g: g.clamp(-limit, limit))
+        return module.net[4:](x)
 
-        def forward(self, x):
-            x = self.net[:4](x)
-            x.register_hook(lambda g: g.clamp(-limit, limit))
-            return self.net[4:](x)
-
-    module = Clipped()
-    x = torch.randn(5, 12)
+    net, x = mlp(torch.float32)
+    module = Made(clipped, net=net)
     with pytest.warns(UserWarning, match="not linear"):
         df = profile(module, x, squares).set_index("name")
     squares(module(x)).backward()
@@ -320,15 +311,9 @@ def test_frozen_unused_and_dead_are_three_things():
 
 
 def test_a_gradient_that_is_no_number_is_called_nan():
-    class Root(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.a, self.b = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.ones(2))
-
-        def forward(self, x):
-            return (self.a.abs().sqrt() * 0 + self.b) * x
-
-    df = profile(Root(), torch.ones(2), squares)
+    a, b = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.ones(2))
+    root = Made(lambda module, x: (module.a.abs().sqrt() * 0 + module.b) * x, a=a, b=b)
+    df = profile(root, torch.ones(2), squares)
     assert df.status.tolist() == ["nan", "ok"]
     assert df.plain_status.tolist() == ["overflow", "ok"]
 
@@ -360,15 +345,8 @@ def test_sparse_gradients_and_complex_parameters():
         assert 10 ** df.log10_grad_norm[0] == pytest.approx(norm(expected), rel=1e-6)
         assert df.zero_share[0] == 0.5
 
-    class Wave(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.w = nn.Parameter(torch.randn(3, dtype=torch.complex64))
-
-        def forward(self, x):
-            return (self.w * x).abs()
-
-    wave = Wave()
+    w = nn.Parameter(torch.randn(3, dtype=torch.complex64))
+    wave = Made(lambda module, x: (module.w * x).abs(), w=w)
     df = profile(wave, torch.ones(3), squares)
     squares(wave(torch.ones(3))).backward()
     assert df.plain_grad_norm[0] == pytest.approx(float(wave.w.grad.abs().square().sum().sqrt()))
@@ -376,18 +354,14 @@ def test_sparse_gradients_and_complex_parameters():
 
 
 def test_quantised_and_empty_parameters_have_a_row():
-    class Adapted(nn.Module):
-        def __init__(self, dtype):
-            super().__init__()
-            self.base = nn.Parameter(torch.ones(4, 4).to(dtype), requires_grad=False)
-            self.adapter = nn.Parameter(torch.randn(4, 4))
-            self.prompt = nn.Parameter(torch.randn(0, 4))
-
-        def forward(self, x):
-            return torch.cat([self.prompt, x]) @ (self.base.float() + self.adapter)
+    def adapted(module, x):
+        return torch.cat([module.prompt, x]) @ (module.base.float() + module.adapter)
 
     for dtype in (torch.int8, torch.uint8, torch.bool, torch.float8_e4m3fn):
-        df = profile(Adapted(dtype), torch.ones(2, 4), squares)
+        base = nn.Parameter(torch.ones(4, 4).to(dtype), requires_grad=False)
+        adapter, prompt = nn.Parameter(torch.randn(4, 4)), nn.Parameter(torch.randn(0, 4))
+        net = Made(adapted, base=base, adapter=adapter, prompt=prompt)
+        df = profile(net, torch.ones(2, 4), squares)
         assert df.status.tolist() == ["frozen", "ok", "dead"]
         assert df.log10_weight_norm.isna().tolist() == [True, False, False]
         assert np.isnan(df.zero_share[2])
@@ -451,19 +425,14 @@ def test_a_loss_may_take_derivatives_by_the_inputs():
 
 
 def test_checkpointed_blocks_are_recomputed_without_being_counted_twice():
-    class Saving(nn.Module):
-        def __init__(self, net):
-            super().__init__()
-            self.net = net
-
-        def forward(self, x):
-            for m in self.net:
-                x = checkpoint(m, x, use_reentrant=False)
-            return x
+    def saving(module, x):
+        for m in module.net:
+            x = checkpoint(m, x, use_reentrant=False)
+        return x
 
     net, x = mlp()
     expected = profile(net, x, squares)
-    df = profile(Saving(net), x, squares)
+    df = profile(Made(saving, net=net), x, squares)
     columns = ["log10_grad_norm", "log10_output_norm", "uses", "layer", "status"]
     pd.testing.assert_frame_equal(df[columns], expected[columns])
 
@@ -644,18 +613,13 @@ def test_narrow_places_are_where_all_of_the_gradient_passes():
 def test_a_graph_built_by_several_threads_is_measured_as_a_whole():
     net, x = mlp(depth=6)
 
-    class Threaded(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.net = net
+    def threaded(module, x):
+        x = module.net[:6](x)
+        # Operations are numbered thread by thread, so these come out as the earlier ones.
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(module.net[6:], x).result()
 
-        def forward(self, x):
-            x = self.net[:6](x)
-            # Operations are numbered thread by thread, so these come out as the earlier ones.
-            with ThreadPoolExecutor(1) as pool:
-                return pool.submit(self.net[6:], x).result()
-
-    df = profile(Threaded(), x, squares)
+    df = profile(Made(threaded, net=net), x, squares)
     expected = profile(net, x, squares)
     np.testing.assert_allclose(df.log10_grad_norm, expected.log10_grad_norm, rtol=0, atol=1e-12)
 
