@@ -10,8 +10,8 @@ from collections.abc import Callable
 import numpy as np
 
 from experiments.laws.finite_width import kind, mean
-from experiments.laws.law import OFF, Law
-from experiments.laws.mean_field import WIDE, gaps
+from experiments.laws.law import OFF, WIDE, Law
+from experiments.laws.mean_field import gaps
 from experiments.laws.walks import (
     HE,
     Weights,
@@ -149,7 +149,7 @@ def _recurrent(
 
     return Law(
         measure=measure,
-        sizes=(64, 128, 256) if tied else WIDE,
+        sizes=Law.sizes if tied else WIDE,
         networks=networks,
         limit=math.log(factor(sigma_w)),
         differs=differs,
@@ -161,9 +161,7 @@ LAWS = {
     "shaped tanh correlation": _shaped_correlation(dks("tanh", DEPTH), 0.8),
     "tailored gelu gradient": _shaped_gradient(tat("gelu", 20)),
     "tailored leaky relu": _shaped_correlation(tat_leaky_relu(DEPTH), 0.0),
-    "convolution chaos": Law(
-        measure=_convolved, sizes=(64, 128, 256), networks=60, limit=log_chi("tanh", 2.0)
-    ),
+    "convolution chaos": Law(measure=_convolved, networks=60, limit=log_chi("tanh", 2.0)),
     "receptive field": Law(
         measure=_spread,
         sizes=(16, 32, 64),

@@ -8,14 +8,12 @@ import math
 
 import numpy as np
 
-from experiments.laws.law import Law, Measure
+from experiments.laws.law import NARROW, Law, Measure
 from experiments.laws.walks import HE, Weights, growths, side_by_side, unit
 from study.core.backprop import Layer, forward
 from study.engines.transformer import Transformer
 from study.engines.transformer import Weights as Matrices
 
-NARROW = (32, 64, 128)
-WIDE = (64, 128, 256)
 TOKENS = 4
 DEEP = 10
 
@@ -83,11 +81,9 @@ LAWS = {
     "uniform attention gradient": Law(
         measure=_gradient, sizes=NARROW, networks=500, exact=lambda n: 1 + SHARED / TOKENS
     ),
-    "post-LN halves": Law(measure=_post, sizes=WIDE, networks=600, limit=-4 * math.log(2)),
+    "post-LN halves": Law(measure=_post, networks=600, limit=-4 * math.log(2)),
     "pre-LN signal": Law(
         measure=_pre("signal"), sizes=NARROW, networks=500, exact=lambda n: 2.0 * DEEP + 1
     ),
-    "pre-LN gradient": Law(
-        measure=_pre("gradient"), sizes=WIDE, networks=400, limit=math.log(2 * DEEP + 1)
-    ),
+    "pre-LN gradient": Law(measure=_pre("gradient"), networks=400, limit=math.log(2 * DEEP + 1)),
 }

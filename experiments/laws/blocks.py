@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.special import digamma
 
-from experiments.laws.law import OFF, Law, Measure
+from experiments.laws.law import NARROW, OFF, Law, Measure
 from experiments.laws.walks import (
     HE,
     Weights,
@@ -38,9 +38,6 @@ from study.theory.blocks import (
 from study.theory.finite_width import active_units
 from study.theory.two_inputs import shattering_offset
 
-NARROW = (32, 64, 128)
-WIDE = (64, 128, 256)
-
 # --- Normalised layers ---------------------------------------------------------------------------
 
 LAYERS = 12
@@ -64,7 +61,7 @@ def _normalised(activation: str, batch: int = 16, axis: int = BATCH, networks: i
     )
     # 5 % of a number next to 0 would be no control.
     off = OFF if abs(limit) < OFF else None
-    return Law(measure=measure, sizes=WIDE, networks=networks, limit=limit, off=off)
+    return Law(measure=measure, networks=networks, limit=limit, off=off)
 
 
 # --- How signal and gradient grow in residual networks -------------------------------------------
@@ -283,13 +280,11 @@ LAWS = {
     "summable branches": _relu(SIGNAL, "1/l", 20),
     "residual tanh": Law(
         measure=lambda n, seeds: _tanh_growths(n, seeds)[:, 1],
-        sizes=WIDE,
         networks=40,
         limit=float(TANH_LOGS[-1]),
     ),
     "residual tanh root": Law(
         measure=lambda n, seeds: np.divide(*_tanh_growths(n, seeds).T[::-1]),
-        sizes=WIDE,
         networks=40,
         limit=float(TANH_LOGS[-1] / TANH_LOGS[39]),
     ),
@@ -299,7 +294,6 @@ LAWS = {
     "shattered by coins": _by_coins(4, None, 1, 10_000),
     "shattered by angles": Law(
         measure=lambda n, seeds: overlaps(4, coins=False)(n, seeds)[:, 1],
-        sizes=WIDE,
         networks=6000,
         limit=float(shattering(4).covariance[-1]),
         offset=shattering_offset(4),

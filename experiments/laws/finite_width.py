@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.special import logsumexp
 
-from experiments.laws.law import OFF, Law, Measure
+from experiments.laws.law import NARROW, OFF, WIDE, Law, Measure
 from experiments.laws.walks import (
     BIAS,
     HE,
@@ -61,19 +61,19 @@ def kind(activation: str, depth: int, sigma_w: float, sigma_b: float = 0.0, **mo
 RELU = kind("relu", 50, HE)
 LINEAR = kind("linear", 50, 1.0)
 ORTHOGONAL = kind("relu", 50, HE, weights="orthogonal")
-NARROW = (16, 32, 64)
+SMALL = (16, 32, 64)
 
 
 def exact_mean(of: Callable[[int], Network], networks: int = 1000) -> Law:
     """The mean of ln G of scale-free networks, at any width."""
     exact = lambda n: exact_law(of(n)).mean  # noqa: E731
-    return Law(measure=mean(of), sizes=NARROW, networks=networks, exact=exact)
+    return Law(measure=mean(of), sizes=SMALL, networks=networks, exact=exact)
 
 
 def exact_variance(of: Callable[[int], Network]) -> Law:
     """n / L of its variance."""
     exact = lambda n: n / of(n).depth * exact_law(of(n)).variance  # noqa: E731
-    return Law(measure=variance(of), sizes=NARROW, networks=2000, exact=exact)
+    return Law(measure=variance(of), sizes=SMALL, networks=2000, exact=exact)
 
 
 def _lengths(n: int, seeds: range) -> np.ndarray:
@@ -157,7 +157,7 @@ SELU = ("selu", 1.0)
 SIGMOID_CRITICAL = ("sigmoid", theory.critical_sigma_w("sigmoid"))
 
 
-def _spread(activation: str, *scales: float, sizes: Sequence[int] = (32, 64, 128)) -> Law:
+def _spread(activation: str, *scales: float, sizes: Sequence[int] = NARROW) -> Law:
     """c: n/L of the variance of ln G."""
     of = kind(activation, 10, *scales)
     return Law(
@@ -185,7 +185,7 @@ def _profile(of: Callable, first: int) -> Measure:
 def _towards_input(of: Callable) -> Law:
     net = of(1)
     limit = -log_chi(net.activation, net.sigma_w)
-    return Law(measure=_profile(of, 10), sizes=(128, 256, 512), networks=100, limit=limit)
+    return Law(measure=_profile(of, 10), sizes=WIDE, networks=100, limit=limit)
 
 
 # --- The neural tangent kernel at one input, the sum of ||dC/dW^(k)||^2 ---------------------------
@@ -208,7 +208,6 @@ def _kernel_spread() -> Law:
     of = kind("relu", depth, HE)
     return Law(
         measure=lambda n, seeds: n / depth * deviations(kernel(of)(n, seeds)),
-        sizes=(64, 128, 256),
         networks=8000,
         limit=float(5 - 4 * apart.mean() / depth),
     )
@@ -220,20 +219,19 @@ LAWS = {
     "typical gradient vanishes": exact_mean(lambda n: Network("relu", 10 * n, n, HE), 200),
     "xavier halves": Law(
         measure=mean(kind("relu", 60, 1.0), per_layer=True),
-        sizes=(64, 128, 256),
         networks=100,
         limit=log_chi("relu", 1.0),
         offset=-drift_and_spread("relu").drift,
     ),
     "typical length falls": Law(
         measure=_lengths,
-        sizes=NARROW,
+        sizes=SMALL,
         networks=1000,
         exact=lambda n: forward_law([n] * 51).mean,
     ),
     "lengths spread": Law(
         measure=lambda n, seeds: deviations(_lengths(n, seeds)),
-        sizes=NARROW,
+        sizes=SMALL,
         networks=2000,
         exact=lambda n: forward_law([n] * 51).variance,
     ),
@@ -242,7 +240,7 @@ LAWS = {
     ),
     "relu vanishes uniformly": Law(
         measure=_profile(kind("relu", 50, 1.0), 1),
-        sizes=(32, 64, 128),
+        sizes=NARROW,
         networks=200,
         exact=lambda n: 0.0,
         off=-OFF * log_chi("relu", 1.0),
@@ -259,10 +257,10 @@ LAWS = {
     "spread tanh critical": _spread(*TANH_CRITICAL),
     "spread tanh chaotic": _spread(*TANH_CHAOTIC),
     "spread selu": _spread(*SELU),
-    "spread sigmoid critical": _spread(*SIGMOID_CRITICAL, sizes=(128, 256, 512)),
+    "spread sigmoid critical": _spread(*SIGMOID_CRITICAL, sizes=WIDE),
     "ntk mean": Law(
         measure=lambda n, seeds: np.exp(kernel(kind("relu", 10, HE))(n, seeds)),
-        sizes=(32, 64, 128),
+        sizes=NARROW,
         networks=2000,
         exact=lambda n: 10 / 2,
     ),

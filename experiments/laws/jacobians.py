@@ -11,7 +11,7 @@ import numpy as np
 from numpy.linalg import eigvalsh
 
 from experiments.laws.finite_width import kind
-from experiments.laws.law import OFF, Law
+from experiments.laws.law import NARROW, OFF, Law
 from experiments.laws.mean_field import slope
 from experiments.laws.walks import SQUARE, input_gradient, log_gains, log_square
 from study.core.blocks import Dense
@@ -71,9 +71,8 @@ RELU = Kind("relu", "gaussian")
 RELU_ORTHOGONAL = Kind("relu", "orthogonal")
 HARD_TANH = Kind("hard_tanh", "orthogonal", 0.2)
 ERF = Kind("erf", "orthogonal", 0.1)
-SIZES = (32, 64, 128)
 # Of wide spectra, which depend more on width.
-BENT = {"sizes": (*SIZES, 256), "powers": (1, 2), "networks": 100}
+BENT = {"sizes": (*NARROW, 256), "powers": (1, 2), "networks": 100}
 
 
 def _spread(of: Kind, **fit) -> Law:
@@ -81,7 +80,7 @@ def _spread(of: Kind, **fit) -> Law:
     return Law(
         measure=lambda n, seeds: np.array([np.sum(of.gram(n, s) ** 2) / n - 1 for s in seeds]),
         limit=of.theory().normalised_variance,
-        **{"sizes": SIZES, "networks": 400} | fit,
+        **{"sizes": NARROW, "networks": 400} | fit,
     )
 
 
@@ -93,7 +92,7 @@ def _largest(of: Kind) -> Law:
     edge = of.theory()
     return Law(
         measure=lambda n, seeds: np.log([eigvalsh(of.gram(n, s))[-1] for s in seeds]),
-        sizes=SIZES,
+        sizes=NARROW,
         networks=400,
         limit=math.log(edge.largest),
         offset=math.log(edge.largest_at(1) / edge.largest),

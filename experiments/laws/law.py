@@ -32,6 +32,10 @@ FIRST_SEED = 1_000_000
 
 _SPAN = 10**7  # seeds of one size
 
+# Other sizes than the usual ones: where the law is exact or draws are dear, and where 1/n is steep.
+NARROW = (32, 64, 128)
+WIDE = (128, 256, 512)
+
 # Of a size and seeds: one value a network, or independent ones; their mean is the statistic.
 Measure = Callable[[int, range], np.ndarray]
 
@@ -51,7 +55,7 @@ class Law:
     """
 
     measure: Measure
-    sizes: Sequence[int]
+    sizes: Sequence[int] = (64, 128, 256)
     networks: int
     limit: float | None = None
     offset: float | None = None

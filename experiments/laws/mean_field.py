@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from experiments.laws.finite_width import kernel, kind
-from experiments.laws.law import OFF, Law
+from experiments.laws.law import NARROW, OFF, WIDE, Law
 from experiments.laws.walks import BIAS, HE, SQUARE, chains, first_order, log_chi
 from study import theory
 from study.core.activations import Activation
@@ -20,7 +20,6 @@ from study.sampling import gaussian
 from study.theory.fluctuations import fluctuations
 from study.theory.gradient_norms import log10_norms
 
-WIDE = (128, 256, 512)
 CRITICAL = theory.critical_sigma_w("tanh", BIAS)
 SIGMOID_CRITICAL = theory.critical_sigma_w("sigmoid")
 TANH = activation_row("tanh")
@@ -222,7 +221,6 @@ LAWS = {
     ),
     "chaos decorrelates": Law(
         measure=lambda n, seeds: 1 - gaps(n, seeds, 2.0, 0.9, 100)[:, 50:].mean(axis=1),
-        sizes=(64, 128, 256),
         networks=900,
         limit=theory.mean_field("tanh", 2.0, BIAS).c_star,
     ),
@@ -234,7 +232,7 @@ LAWS = {
     "ntk chaotic": _kernel(2.0, BIAS, networks=1200),
     "scale coefficient relu": Law(
         measure=_coefficient,
-        sizes=(32, 64, 128),
+        sizes=NARROW,
         networks=200,
         exact=lambda n: 0.0,
         off=OFF * log_chi("relu", 2.0) / 2,

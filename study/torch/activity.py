@@ -48,7 +48,7 @@ class Activity:
         return {"_is_due": _never}
 
     def _look(self, name: str, module: nn.Module, args: tuple, output: object) -> None:
-        if not self._is_due() or not torch.is_grad_enabled():
+        if not self._is_due() or not torch.is_grad_enabled():  # an evaluation does not count
             return
         with self._guarded():
             x = next(tensors(output), None)
@@ -68,6 +68,7 @@ def _never() -> bool:
 
 def _statistics(x: Tensor) -> Tensor:
     """Mean, variance, mean magnitude, share near zero."""
+    # In float32: squares and sums of half precision would leave its range.
     x = (torch.view_as_real(x) if x.is_complex() else x).detach().float()
     variance, mean = torch.var_mean(x, correction=0)
     size = x.abs()

@@ -45,13 +45,14 @@ class Alarms:
 
         matrices : which parameters may vanish or die: biases have reasons of their own
         """
-        if record.name is not self._names:
+        if record.name is not self._names:  # the model has changed: another tuple
             self._reset(record.name)
         lengths = record.gradient
         finite = np.isfinite(lengths)
         ordinary = finite & (lengths > 0)
         logs = np.log10(np.where(ordinary, lengths, 1.0))
         top = logs[ordinary].max(initial=-np.inf)
+        # A zero now and then is a batch that met no active unit; only a run of them is a death.
         self._zeros = np.where(lengths == 0, self._zeros + 1, 0)
         found = {
             "nan": ~finite & (record.missing == ""),
@@ -62,8 +63,9 @@ class Alarms:
         weight = ordinary / np.minimum(self._counts + 1, 10)
         self._usual += weight * (logs - self._usual)
         self._counts += ordinary
-        which = {kind: np.flatnonzero(mask) for kind, mask in found.items() if mask.any()}
-        texts = [self._text(record.step, kind, places) for kind, places in which.items()]
+        texts = [
+            self._text(record.step, kind, np.flatnonzero(mask)) for kind, mask in found.items()
+        ]
         return [text for text in texts if text]
 
     def _text(self, step: int, kind: str, which: np.ndarray) -> str:

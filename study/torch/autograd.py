@@ -16,6 +16,7 @@ several shifts, and kept from the largest one at which it is finite: there least
 1.0
 """
 
+import contextlib
 import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
@@ -37,22 +38,19 @@ RUNGS = 12  # at most so many steps up, and so many down
 class Graph:
     """Autograd's graph behind a scalar, its nodes in the order of the backward pass.
 
-    ``leaves``, by id, as tensors compare entry by entry; ``uses``: how many operations take a leaf,
-    by its id; ``inputs``: the inputs of an operation that are leaves, (number, id);
-    ``consumers``: the nodes of every operation that takes a tensor; ``narrow``: whether all of the
-    gradient passes through the node of that position; ``linear``: whether the backward pass was
-    linear in the gradient that comes in, when it was run.
+    Leaves are known by id, as tensors compare entry by entry.
     """
 
     def __init__(self, root: Tensor):
         self.root = root
         self.nodes = sorted(_reachable(root), key=lambda node: node._sequence_nr(), reverse=True)
         self.leaves: dict[int, Tensor] = {}
-        self.uses: Counter[int] = Counter()
+        self.uses: Counter[int] = Counter()  # how many operations take a leaf
+        # Of an operation, those inputs that are leaves: which input, and which leaf.
         self.inputs: defaultdict[Node, list[tuple[int, int]]] = defaultdict(list)
-        self.consumers: defaultdict[Point, list[Node]] = defaultdict(list)
-        self.narrow: list[bool] = []
-        self.linear = True
+        self.consumers: defaultdict[Point, list[Node]] = defaultdict(list)  # what takes a tensor
+        self.narrow: list[bool] = []  # whether all of the gradient passes through a node
+        self.linear = True  # whether the backward pass was, in the gradient that comes in
         position = {node: i for i, node in enumerate(self.nodes)}
         farthest = 0
         ordered = True
@@ -76,6 +74,7 @@ class Graph:
     def gradients(self) -> dict[int, Tensor | None]:
         """The plain gradients, by id of the leaf."""
         leaves = list(self.leaves.values())
+        # Kept, as further passes go through the same graph.
         grads = torch.autograd.grad(self.root, leaves, retain_graph=True, allow_unused=True)
         return dict(zip(self.leaves, grads, strict=True))
 
@@ -83,18 +82,20 @@ class Graph:
         """Norms of the gradients of leaves (by id), and of those at points of the graph."""
         nodes = set(self.nodes)
         keys = [*map(id, leaves), *{point for point in points if point[0] in nodes}]
-        formats = {x.dtype for node in nodes for x in node._input_metadata}
-        limits = {torch.finfo(x).max: x for x in formats if x.is_floating_point}
-        step = STEPS.get(limits[min(limits)], 32)
+        met = {x.dtype for node in nodes for x in node._input_metadata}
+        formats = [dtype for dtype in met if dtype.is_floating_point]
+        step = STEPS.get(min(formats, key=lambda dtype: torch.finfo(dtype).max), 32)
         best = _Pass(self, keys, 0).run()
         for shift in range(step, (RUNGS + 1) * step, step):  # what underflowed comes back
             again = _Pass(self, keys, shift).run()
             finite = {key: norm for key, norm in again.items() if math.isfinite(norm[0])}
             better = {key: norm for key, norm in finite.items() if norm != best[key]}
+            # What comes in larger comes out larger, unless a hook on the way holds it back.
             if any(_fell(best[key], norm, step) for key, norm in better.items()):
                 self.linear = False
                 return _Pass(self, keys, None).run()
             best |= better
+            # Everything has overflowed, or nothing is left that could come back.
             alive = any(length for length, _ in finite.values())
             if not alive or not (better or ZERO in best.values()):
                 break
@@ -125,20 +126,17 @@ class _Pass:
         self.exponents = [0] * (sum(graph.narrow) + 1)
 
     def run(self) -> dict[int | Point, Norm]:
-        handles = []
         stretch = 0
-        try:
+        with contextlib.ExitStack() as hooks:
             for node, narrow in zip(self.graph.nodes, self.graph.narrow, strict=True):
                 if narrow or node in self.outputs:
                     before = partial(self._before, node, stretch, narrow)
-                    handles.append(node.register_prehook(before))
+                    hooks.enter_context(node.register_prehook(before))
                 stretch += narrow
                 if inputs := self.graph.inputs.get(node):
-                    handles.append(node.register_hook(partial(self._after, inputs, stretch)))
+                    after = partial(self._after, inputs, stretch)
+                    hooks.enter_context(node.register_hook(after))
             self.graph.gradients()
-        finally:
-            for handle in handles:
-                handle.remove()
         sums = {leaf: norm_of_sum(self.parts[leaf]) for leaf in self.parts if leaf in self.norms}
         return self.norms | sums
 

@@ -93,7 +93,9 @@ class _Case:
     def profile_at_fault(self) -> bool:
         if len(self.norms) < 3 or not self.is_finite:
             return False
-        slope = stats.theilslopes(self.norms).slope
+        slope = stats.theilslopes(
+            self.norms
+        ).slope  # single matrices of another shape do not tilt it
         return np.ptp(self.norms) >= SPREAD or abs(slope) * (len(self.norms) - 1) >= TILT
 
     @property
@@ -147,6 +149,7 @@ def explain(module: nn.Module, inputs: object, loss: Callable | None = None) -> 
 def _format_fault(case: _Case) -> _Fault | None:
     """Gradients that float32 would hold and a shorter format does not."""
     lost = case.matrices[_is_lost(case)]
+    # Beyond 10^30 no other format would help: depth or weights are at fault.
     lost = lost[(lost.dtype == "float16") & (lost.log10_grad_norm.abs() < 30)]
     if lost.empty:
         return None
@@ -180,11 +183,12 @@ def _decay_fault(case: _Case) -> _Fault | None:
     rows = case.matrices
     factors = rows[["log10_derivative_factor", "log10_weight_factor"]]
     chain = factors[np.isfinite(factors).all(axis=1)]
-    if 2 * len(chain) < len(rows):
+    if 2 * len(chain) < len(rows):  # most matrices have other ways around them
         return _branched_fault(case)
     per_layer = chain.sum(axis=1)
     jump = per_layer - per_layer.median()
     far = jump[jump.abs() >= JUMP]
+    # A few layers far off among ordinary ones are at fault alone; many are the rule.
     if 0 < len(far) <= max(1, len(chain) // 10) and abs(per_layer.median()) < STEEP * 6:
         worst = far.abs().idxmax()
         by = chain.loc[worst] - chain.median()
@@ -207,6 +211,7 @@ def _decay_fault(case: _Case) -> _Fault | None:
         return _Fault("width", "every layer", words)
     if abs(change) < STEEP:
         return _Fault("depth", "every layer", words)
+    # The activation is to blame where it loses much, and more than the weights do.
     losing = change < 0 and derivative < min(LOSING, weight)
     return _Fault("activation" if losing else "weights", "every layer", words)
 
@@ -252,6 +257,7 @@ def _mended(case: _Case, fault: _Fault) -> Iterator[Remedy]:
     if fault.cause != "normalisation" and activated.mean() >= 0.5:
         trial = copy.deepcopy(case.module)
         for name in case.matrices.name[activated]:
+            # By a hook: whatever the forward pass is, the layer's output is normalised.
             trial.get_submodule(name.rpartition(".")[0]).register_forward_hook(_layer_norm)
         after = _Case(trial, case.inputs, case.loss).off
         yield "normalisation: a LayerNorm between each layer and its activation", after, "measured"

@@ -57,16 +57,13 @@ class Calls(dict[nn.Module, Call]):
 def recorded(module: nn.Module, only: Collection[nn.Module] | None = None) -> Iterator[Calls]:
     """Fill in what is called meanwhile, of all modules with parameters or of some."""
     calls = Calls()
-    handles = []
-    try:
+    with contextlib.ExitStack() as hooks:  # removes them, whatever happens
         for name, part in module.named_modules():
             if part in only if only is not None else any(True for _ in part.parameters()):
-                handles.append(part.register_forward_pre_hook(calls.enter, with_kwargs=True))
-                handles.append(part.register_forward_hook(partial(calls.leave, name)))
+                entry = part.register_forward_pre_hook(calls.enter, with_kwargs=True)
+                hooks.enter_context(entry)
+                hooks.enter_context(part.register_forward_hook(partial(calls.leave, name)))
         yield calls
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def tensors(value: object) -> Iterator[Tensor]:

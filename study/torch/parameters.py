@@ -58,7 +58,7 @@ def frame(
     weights : their norms, where they have one
     """
     modules = dict(module.named_modules(remove_duplicate=False))
-    names: dict[Tensor, list[str]] = {}
+    names: dict[Tensor, list[str]] = {}  # modules may share a parameter: one row, all its names
     for name, p in module.named_parameters(remove_duplicate=False):
         names.setdefault(p, []).append(name)
     at = _gradient_norms([p for p in names if id(p) in graph.uses], calls, graph)
@@ -101,6 +101,7 @@ def _gradient_norms(
     ends = [end for call in calls.values() for end in (call.inputs, call.outputs)]
     points = {point for end in ends for point in end.points}
     points |= {(node, 0) for point in points for node in graph.consumers[point]}
+    # Also where an activation's gradient comes in: what its derivative did is a ratio of the two.
     at = graph.norms(parameters, points)
     if not graph.linear:
         warnings.warn(

@@ -91,23 +91,15 @@ def backward_graph(
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(preserved(module))
+        # Whatever the caller has switched off, this pass needs its graph.
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         calls, _, cost = forward(module, inputs, loss, to_inputs)
+        # Norms are summed in formats of their own, not in those of an autocast around the call.
         for device in {p.device.type for p in module.parameters()}:
             stack.enter_context(torch.autocast(device, enabled=False))
         stack.enter_context(torch.no_grad())
         yield calls, Graph(cost)
-
-
-def _cost(loss: Callable, output: object, inputs: Any) -> object:
-    if _takes_inputs(loss):
-        return loss(output, inputs)
-    try:
-        return loss(output)
-    except RuntimeError as error:
-        error.add_note("The module is given copies: derivatives by them need loss(output, inputs).")
-        raise
 
 
 def check_module(module: Any) -> None:
@@ -132,10 +124,18 @@ def forward(
     only : the modules that are recorded; default: all with parameters
     """
     with recorded(module, only) as calls:
-        inputs = copied(inputs, to_inputs or _takes_inputs(loss))
+        takes_inputs = _takes_inputs(loss)
+        inputs = copied(inputs, to_inputs or takes_inputs)
         args, kwargs = arguments(inputs)
         output = module(*args, **kwargs)
-        cost = _cost(loss, output, inputs)
+        try:
+            cost = loss(output, inputs) if takes_inputs else loss(output)
+        except RuntimeError as error:
+            if not takes_inputs:  # it may have asked for derivatives by what it has never met
+                error.add_note(
+                    "Derivatives by the inputs need loss(output, inputs): it has copies."
+                )
+            raise
     _check_cost(cost, inputs, calls)
     return calls, output, cost
 

@@ -103,18 +103,15 @@ def over_time(
 @contextlib.contextmanager
 def _unrolled(module: nn.Module, states: States) -> Iterator[None]:
     """Let recurrent modules be called step by step, and note every state."""
-    handles = []
-    try:
+    with contextlib.ExitStack() as hooks:
         for name, part in module.named_modules():
             if isinstance(part, nn.RNNBase):
                 hook = partial(_step_by_step, name, states)
-                handles.append(part.register_forward_hook(hook, with_kwargs=True))
+                hooks.enter_context(part.register_forward_hook(hook, with_kwargs=True))
             elif isinstance(part, nn.RNNCellBase):
-                handles.append(part.register_forward_hook(partial(_one_call, name, states)))
+                hook = partial(_one_call, name, states)
+                hooks.enter_context(part.register_forward_hook(hook))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _note(states: States, key: tuple[str, int, str, int], h: Tensor) -> None:
@@ -136,13 +133,13 @@ def _step_by_step(
     packed = x if isinstance(x, PackedSequence) else None
     single = packed is None and x.dim() == 2
     if packed:
-        steps = list(packed.data.split(packed.batch_sizes.tolist()))
+        steps = list(packed.data.split(packed.batch_sizes.tolist()))  # fewer and fewer rows
     elif single:
         steps = list(x.unsqueeze(1))
     else:
         steps = list(x.transpose(0, 1) if rnn.batch_first else x)
     first = _first_states(rnn, given.get("hx"), steps[0], packed)
-    last = []
+    last = []  # by layer, and in each by direction, as torch stacks them
     for level in range(rnn.num_layers):
         ways = []
         for way in range(2 if rnn.bidirectional else 1):
@@ -152,9 +149,7 @@ def _step_by_step(
                 _note(states, (name, level, ("forward", "backward")[way], time), h)
             ways.append(outputs)
             last.append(state)
-        steps = [
-            torch.cat(both, -1) if len(both) > 1 else both[0] for both in zip(*ways, strict=True)
-        ]
+        steps = [torch.cat(both, -1) for both in zip(*ways, strict=True)]
         if level < rnn.num_layers - 1:
             steps = [functional.dropout(r, rnn.dropout, rnn.training) for r in steps]
     ends = [torch.stack(kind) for kind in zip(*last, strict=True)]

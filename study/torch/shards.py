@@ -17,7 +17,7 @@ def local(x: Tensor) -> Tensor:
     """What this process holds of a tensor."""
     if not is_shared(x):
         return x
-    from torch.distributed.tensor import Replicate
+    from torch.distributed.tensor import Replicate  # a second, which most never need
 
     summed = [Replicate() if kind.is_partial() else kind for kind in x.placements]
     return x.redistribute(placements=summed).to_local()

@@ -418,7 +418,7 @@ def test_a_loss_may_take_derivatives_by_the_inputs():
     made = 1.0 * x
     with pytest.raises(RuntimeError) as raised:  # no leaf: the module is given a copy
         profile(net, made, lambda output: loss(output, made))
-    assert "derivatives by them need loss(output, inputs)" in raised.value.__notes__[0]
+    assert "Derivatives by the inputs need loss(output, inputs)" in raised.value.__notes__[0]
     loss(net(x), x).backward()
     grads = [0.0 if p.grad is None else norm(p.grad) for p in net.parameters()]
     np.testing.assert_allclose(10**df.log10_grad_norm, grads, rtol=1e-12)
