@@ -147,7 +147,7 @@ TWICE = float(np.log10(2))
 
 experiment = Experiment(
     question="Does a network whose Jacobian keeps all directions learn in fewer steps?",
-    grid={"quick": cells([4, 10], 60, 2), "paper": cells([4, 12, DEEPEST], 1000, 10)},
+    grid={"quick": cells([4, 10], 40, 2), "paper": cells([4, 12, DEEPEST], 1000, 10)},
     measure=measure,
     figure=figure,
     claims=[

@@ -187,7 +187,7 @@ def figure(tables: dict[str, pd.DataFrame]):
 
 experiment = Experiment(
     question="Does the choice of ReLU'(0) make a difference?",
-    grid={"quick": cells(3, 8, 2, 10, 1, 40), "paper": cells(10, 256, 8, 100, 306, 1000)},
+    grid={"quick": cells(3, 8, 2, 4, 1, 40), "paper": cells(10, 256, 8, 100, 306, 1000)},
     measure=measure,
     figure=figure,
     claims=[

@@ -154,7 +154,7 @@ SLIGHT = float(np.log10(1.1))
 experiment = Experiment(
     question="Does training move towards large weights, and are large weights poor solutions?",
     grid={
-        "quick": cells([*STARTS], ["momentum"], 60, LONG[:3], 2),
+        "quick": cells([*STARTS], ["momentum"], 40, LONG[:3], 2),
         "paper": cells([*STARTS], [*OPTIMISERS], 1200, LONG, 10),
     },
     measure=measure,

@@ -181,7 +181,7 @@ experiment = Experiment(
     question="At equal weights, what does a gradient lose in a ReLU and in a sigmoid layer, and "
     "what do such networks learn?",
     grid={
-        "quick": cells(8, [2, 10, 100, 300], [10, 2], 2, 120),
+        "quick": cells(8, [2, 10, 100, 300], [10, 2], 2, 60),
         "paper": cells(40, [2, 5, 10, 30, 100, 300], [2, 5, 10, 20, 40, DEEPEST], 10, 1500),
     },
     measure=measure,

@@ -37,12 +37,14 @@ SHARES = [0.5, 0.8, 1.0, 1.25, 2.0]
 DEPTHS = [10, 30, 100, 300]
 DEEPEST = DEPTHS[-1]  # at the critical scale only
 HELP = ["layers rescaled", "orthogonal", "residual", "BatchNorm", "LayerNorm"]
-HELPED = [(name, depth) for name in ("relu", "sigmoid") for depth in (30, 100)]
-"""Activations and depths that are helped, at the critical scale."""
+HELPED = ["relu", "sigmoid"]
+"""Activations that are helped, at the critical scale."""
 FIRST_JUDGED = 300  # seeds below it choose the learning rates
 
 
-def cells(steps: int, seeds: int, depths: list[int], shares: list[float]) -> list[dict]:
+def cells(
+    steps: int, seeds: int, depths: list[int], shares: list[float], helped_depths: list[int]
+) -> list[dict]:
     """An arm a cell, those that take longest first."""
     few = max(10, 3 * steps // 100)  # with fewer no rate is told from another
     task = {"steps": steps, "few": few, "many": max(20, steps // 5), "tuning_seeds": [0, 1]}
@@ -54,7 +56,7 @@ def cells(steps: int, seeds: int, depths: list[int], shares: list[float]) -> lis
         for share in shares
         if share == 1 or depth < DEEPEST
     ]
-    helped = [(depth, name, 1.0, way) for name, depth in HELPED if depth in depths for way in HELP]
+    helped = [(depth, name, 1.0, way) for name in HELPED for depth in helped_depths for way in HELP]
     return [
         {"activation": name, "sigma_w": round(share * CRITICAL[name], 9), "share": share}
         | {"remedy": remedy, "depth": depth}
@@ -147,7 +149,8 @@ def draw_scale(rows: pd.DataFrame):
 def draw_remedies(rows: pd.DataFrame):
     """Accuracy of networks without and with each remedy, a panel an activation and depth."""
     helped = rows[rows.share == 1]
-    kinds = [(name, depth) for name, depth in HELPED if depth in set(rows.depth)]
+    depths = sorted(helped.depth[helped.remedy != "none"].unique())
+    kinds = [(name, depth) for name in HELPED for depth in depths]
     figure, [axes] = study.plot.panels(1, len(kinds), 2.2, sharey=True)
     for ax, (name, depth) in zip(axes, kinds, strict=True):
         shown = helped[(helped.activation == name) & (helped.depth == depth)]
@@ -196,8 +199,8 @@ WHOSE = {
 experiment = Experiment(
     question="How deep a network can be trained, from which weight scale, and what helps?",
     grid={
-        "quick": cells(60, 2, DEPTHS[:2], [0.5, 1.0, 2.0]),
-        "paper": cells(2000, 10, DEPTHS, SHARES),
+        "quick": cells(40, 2, [4, 8], [0.5, 1.0], [8]),
+        "paper": cells(2000, 10, DEPTHS, SHARES, [30, 100]),
     },
     measure=measure,
     figure=figure,

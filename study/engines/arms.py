@@ -161,12 +161,10 @@ class Arm:
         seeds: Sequence[int],
         rates: Sequence[float],
         steps: int,
-        logged: Sequence[int] = (),
         **how: Any,
     ) -> Course:
         """Train a network for each seed and rate, on batches that the seed names; see `train`."""
         weights, _ = self.start(seeds)
-        held_out = slice(TRAIN, TRAIN + HELD_OUT)
         data = self.images[:TRAIN], self.one_hot[:TRAIN]
         return train(
             weights,
@@ -175,8 +173,6 @@ class Arm:
             steps,
             self.kinds,
             optimiser=self.optimiser,
-            held_out=(self.images[held_out], self.classes[held_out]),
-            logged=[*logged, steps],
             build=self.layers if self.remedy in (*NORMALISED, "residual") else None,
             **how,
         )
@@ -190,6 +186,7 @@ class Arm:
         tuning_seeds: list[int],
         near: float | None = None,
         loss: Callable[[Course], Array] | None = None,
+        logged: Sequence[int] = (),
         **how: Any,
     ) -> tuple[Course, pd.DataFrame]:
         """Tune the rate, train other seeds at it, and say what became of them.
@@ -199,6 +196,7 @@ class Arm:
         seeds, steps : of the networks that are judged
         few, many, tuning_seeds, near : see `tuned_over_seeds`
         loss : by which a rate is judged; by default `last_loss`
+        logged : steps before which accuracies are taken, beside the last
         **how : see `course`
 
         Returns
@@ -211,7 +209,15 @@ class Arm:
             return of_course(self.course(seeds, rates, steps))
 
         tuned = tuned_over_seeds(losses, tuning_seeds, few, many, near)
-        course = self.course(seeds, [tuned.rate] * len(seeds), steps, **how)
+        held_out = slice(TRAIN, TRAIN + HELD_OUT)
+        course = self.course(
+            seeds,
+            [tuned.rate] * len(seeds),
+            steps,
+            held_out=(self.images[held_out], self.classes[held_out]),
+            logged=[*logged, steps],
+            **how,
+        )
         last = course.log.drop_duplicates("network", keep="last").set_index("network")
         rows = {
             "seed": seeds,

@@ -294,13 +294,23 @@ class _Block:
         if self.task.held_out is None:
             return math.nan
         inputs, classes = self.task.held_out
-        _, r = forward(self.layers, self.part(inputs, 2))
-        return (r.argmax(axis=-1) == self.part(classes, 1)).mean(axis=-1)
+        shares = []
+        for i, network in enumerate(self.networks):  # of one alone, all examples fit into a cache
+            own = [p[i : i + 1] for p in self.parameters]
+            r = inputs if inputs.ndim == 2 else inputs[network]
+            for layer in self.task.build(own[: self.depth], own[self.depth :]):
+                r = layer.phi(layer.up(r))
+            is_right = r.argmax(axis=-1) == (classes if classes.ndim == 1 else classes[network])
+            shares.append(is_right.mean())
+        return np.array(shares)
 
     def log_rows(self, step: int, loss: Array) -> pd.DataFrame:
         """Of every network, one without a loss being lost."""
         columns = {"network": self.networks, "step": step, "loss": loss}
-        columns["accuracy"] = np.where(np.isnan(loss), np.nan, self.accuracy())
+        is_lost = np.isnan(loss)
+        columns["accuracy"] = (
+            np.nan if is_lost.all() else np.where(is_lost, np.nan, self.accuracy())
+        )
         columns["log10_weight_norm"] = log10(*norms(self.parameters[: self.depth]))
         return pd.DataFrame(columns)
 
@@ -337,7 +347,7 @@ class _Record:
         self.status[here[is_lost]] = "diverged"
         is_shown = ~goes_on if step not in self.task.logged else np.full(len(here), True)
         if is_shown.any():
-            self.log.append(block.log_rows(step, loss)[is_shown])
+            self.log.append(block.of(is_shown).log_rows(step, loss[is_shown]))
         if self.task.layered:
             is_seen = ~is_lost & (~goes_on | (step in self.task.layered))
             self.layers += [block.layer_rows(i, step, look) for i in np.flatnonzero(is_seen)]
