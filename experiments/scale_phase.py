@@ -1,6 +1,6 @@
 """Where gradients vanish and where they explode: weight scale, depth and bias, beside chi = 1."""
 
-from functools import partial
+from functools import cache, partial
 from itertools import product
 
 import numpy as np
@@ -118,6 +118,7 @@ def beyond_theory(tables: dict[str, pd.DataFrame]) -> Estimate:
     return root_mean_square(wide - [expected_growth(*net) for net in wide.columns])
 
 
+@cache  # claims are judged at several levels
 def expected_growth(activation: str, sigma_w: float) -> float:
     """Mean of 1/2 log10 chi over the window, in an infinitely wide network, layer by layer."""
     chi = study.theory.trajectory(activation, sigma_w, 0.0, LAST).chi

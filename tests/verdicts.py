@@ -1,17 +1,36 @@
-"""What an experiment's claims come to on given tables."""
+"""What an experiment's claims come to on given tables, and the committed tables to give them."""
+
+import functools
 
 import numpy as np
+import pandas as pd
+from toyhouse import ROOT
 
+from study.runs.sweep import read_results
 from study.statistics.claims import verdict
+
+
+@functools.cache
+def committed(name):
+    """The tables of an experiment under version control, not to be written to."""
+    return read_results(ROOT / "results", name)
+
+
+def changed(tables, table, change, where=""):
+    """The tables with another in one's place: an expression of its columns, in some of its rows."""
+    rows = tables[table].query(where) if where else tables[table]
+    new = change(rows) if callable(change) else rows.eval(change)
+    return tables | {table: pd.concat([tables[table].drop(rows.index), new]).sort_index()}
+
+
+def verdict_of(claim, tables):
+    with np.errstate(all="ignore"):
+        return verdict(claim.judge(tables), claim.threshold, claim.negligible)
 
 
 def verdicts(experiment, tables):
     """The verdict of every claim, by its name."""
-    with np.errstate(all="ignore"):
-        return {
-            claim.name: verdict(claim.judge(tables), claim.threshold, claim.negligible)
-            for claim in experiment.claims
-        }
+    return {claim.name: verdict_of(claim, tables) for claim in experiment.claims}
 
 
 def named(found, value):

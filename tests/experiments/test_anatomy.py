@@ -4,9 +4,8 @@ import functools
 import itertools
 
 import numpy as np
-import pandas as pd
 import pytest
-from verdicts import named, verdicts
+from verdicts import changed, committed
 
 import study
 from experiments import anatomy
@@ -79,68 +78,9 @@ def test_derivative_and_weights_cancel_at_the_critical_scale_and_nowhere_else_in
             assert left * np.log(scale) > 0.01
 
 
-def tables(derivative=None, weight=None, noise=1e-4, unbounded=("relu",), **columns):
-    """Two kinds of input, three activations and scales, eight seeds: as theory has it, or not.
-
-    ``derivative`` and ``weight``: from (inputs, scale) to decades a layer, or None; ``unbounded``:
-    activations whose signal grows with the weights, too.
-    """
-    rng, rows, layers, norms = np.random.default_rng(0), [], [], []
-    for inputs, (name, bias), scale, seed in itertools.product(
-        ("random", "digits"), anatomy.SIGMA_B.items(), anatomy.SCALES, range(8)
-    ):
-        sigma_w = scale * anatomy.CRITICAL[name]
-        d = derivative(inputs, scale) if derivative else lasting(name, sigma_w, bias)
-        w = weight(inputs, scale) if weight else np.log10(sigma_w)
-        net = {"inputs": inputs, "activation": name, "scale": scale, "sigma_w": sigma_w}
-        net |= {"sigma_b": bias, "seed": seed}
-        summary = {
-            "log10_derivative": d + noise * rng.normal(),
-            "log10_weight": w + noise * rng.normal(),
-            "log10_derivative_largest": d + 0.01,
-            "square_passed": 0.5 + noise * rng.normal(),
-            "log10_over_count": noise * rng.normal(),
-        }
-        rows.append(net | summary | columns)
-        for passed in (50, 100):
-            sums = {"layers_passed": passed, "derivative": d * passed, "weights": w * passed}
-            layers.append(net | sums)
-        grown = np.log10(scale) if name in unbounded else 0.0
-        for k in (0, 6, 50, 93, 99):
-            norm = (100 - k) * (d + w) + k * grown + noise * rng.normal()
-            norms.append(net | {"layer": k, "log10_grad_norm": norm})
-    frames = {"networks": rows, "layers": layers, "gradient_norms": norms}
-    return {name: pd.DataFrame(frame) for name, frame in frames.items()}
-
-
-SAYINGS = {f"{called}'s derivative alone decides" for called in anatomy.CALLED.values()}
-SAYINGS.add("at equal excess ReLU's gradients explode less, by their level")
-
-
-def test_verdicts_as_theory_has_it_and_all_otherwise():
-    """Otherwise: a derivative that takes nothing, and images that change everything."""
-    found = verdicts(anatomy.experiment, tables())
-    assert named(found, "refuted") == SAYINGS
-    assert named(found, "supported") == set(found) - SAYINGS
-    growing = tables(
-        lambda inputs, scale: 0.1 * scale if inputs == "random" else 0.5,
-        lambda *_: 0.2, unbounded=("sigmoid", "tanh"), square_passed=1.0, log10_over_count=0.15,
-    )  # fmt: skip
-    found = verdicts(anatomy.experiment, growing)
-    assert named(found, "supported") == SAYINGS
-    assert named(found, "refuted") == set(found) - SAYINGS
-
-
-def test_noise_leaves_a_claim_open():
-    found = verdicts(anatomy.experiment, tables(noise=0.02))
-    assert found["both factors are mean field's"] == "inconclusive"
-
-
 def test_images_are_compared_seed_by_seed():
     """What seeds share drops out: a spread that would hide the difference were it not paired."""
-    frames = tables()
-    networks = frames["networks"]
-    networks["log10_weight"] += 0.5 * np.sin(networks.seed)
-    assert anatomy.images_beyond_random(frames).high < 1e-3
-    networks.loc[networks.inputs == "digits", "log10_weight"] -= 0.05
-    assert anatomy.images_beyond_random(frames).value == pytest.approx(0.05, abs=1e-3)
+    tables = committed("anatomy")
+    shared = changed(tables, "networks", "log10_weight = log10_weight + 0.5 * sin(seed)")
+    off = [anatomy.images_beyond_random(each) for each in (tables, shared)]
+    assert off[1].high == pytest.approx(off[0].high, rel=1e-9)

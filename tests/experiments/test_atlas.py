@@ -4,9 +4,7 @@ import dataclasses
 import itertools
 
 import numpy as np
-import pandas as pd
 import pytest
-from verdicts import verdicts
 
 import study
 from experiments import atlas
@@ -152,37 +150,3 @@ def test_comparisons_that_share_a_seed_do_not_count():
     sign = np.sign(one - other.T)
     products = [sign[i, j] * sign[k, m] for i, j, k, m in itertools.permutations(range(6), 4)]
     np.testing.assert_allclose(told_apart(one, other).value, np.mean(products), atol=1e-12)
-
-
-def synthetic(right):
-    """Twelve seeds of small networks of which every claim can be made true or false."""
-    rng, networks, layers, ends = np.random.default_rng(4), [], [], []
-    for activation in ("relu", "tanh"):
-        critical = study.theory.critical_sigma_w(activation)
-        for sigma in (0.5, critical, 4.0):
-            for width in (64, 256):
-                for law in atlas.LAWS:
-                    number = len(networks)
-                    sign = 0.0 if sigma == critical else np.sign(sigma - critical)
-                    gain = 80.0 * sign if right else -10.0
-                    gain -= 5.0 * (law == "uniform" and not right)
-                    spread = 0.3 if (law == "orthogonal") == right else 1.0
-                    drawn = gain + spread * rng.normal(size=12)
-                    about = {"activation": activation, "sigma_w": sigma, "depth": 100}
-                    about |= {"width": width, "weights": law, "n_seeds": 12, "gain": gain}
-                    networks.append({"network": number, **about})
-                    off = 0.1 if right else 2.0
-                    levels = {"median": gain, "low": gain - 1, "high": gain + 1}
-                    layers.append({"network": number, "layer": 0, **levels, "theory": gain + off})
-                    both = {"log10_gain": drawn, "log10_first_norm": drawn}
-                    ends.append(pd.DataFrame({"network": number, "seed": range(12), **both}))
-    return {
-        "networks": pd.DataFrame(networks),
-        "layers": pd.DataFrame(layers),
-        "ends": pd.concat(ends),
-    }
-
-
-@pytest.mark.parametrize(("right", "verdict"), [(True, "supported"), (False, "refuted")])
-def test_each_claim_can_be_supported_and_refuted(right, verdict):
-    assert set(verdicts(atlas.experiment, synthetic(right)).values()) == {verdict}

@@ -1,4 +1,4 @@
-"""The witnesses against torch, exact fractions and each other; the verdicts of `derivation`."""
+"""The witnesses against torch, exact fractions and each other."""
 
 import itertools
 from fractions import Fraction
@@ -6,7 +6,6 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 import pytest
-from verdicts import verdicts
 
 import study
 from experiments import derivation
@@ -133,14 +132,6 @@ def test_one_neuron_is_its_closed_form_also_on_the_kink(kink):
         df = study.backpropagate([W], x, "relu", targets=y, kink=kink)
         got = np.ldexp(df.grad_norm_mantissa[0], df.grad_norm_exponent[0])
         np.testing.assert_allclose(got, np.linalg.norm(formula), rtol=8 * U, atol=0)
-
-
-@pytest.mark.parametrize(("off", "verdict"), [(5.0, "supported"), (-0.3, "refuted")])
-def test_verdicts_go_either_way(off, verdict):
-    names = ["sigmoid", "relu"]
-    rows = [(a, b, seed, off) for a in names for b in names for seed in range(6)]
-    swaps = pd.DataFrame(rows, columns=["signals", "code", "seed", "log10_off"])
-    assert set(verdicts(derivation.experiment, {"swaps": swaps}).values()) == {verdict}
 
 
 # --- Examination ---------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The exact law at finite width, measured two ways; and the verdicts, both ways."""
+"""The exact law at finite width, measured two ways."""
 
 import math
 
@@ -6,14 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from toyhouse import ROOT
-from verdicts import named, verdicts
+from verdicts import changed, committed
 
 from experiments import finite_width as fw
 from experiments.finite_width import ensembles
 from study.core.network import Network
 from study.engines.profile import profile
-from study.runs.sweep import read_results
 from study.sampling import gaussian
 from study.theory.finite_width import backward_law, born_dead
 
@@ -79,80 +77,6 @@ def test_bottlenecks_obey_the_exact_law():
     assert abs(mean - backward_law([24] * 31).mean) > 4 * error  # the control: no bottleneck
 
 
-# --- Verdicts ------------------------------------------------------------------------------
-
-
-def synthetic(law_of, dead=born_dead, typical=0.0):
-    """Tables in which ln G has the quantiles of ``law_of(widths)``, plus ``typical``."""
-    frames = []
-
-    def add(width, narrow, depth, layers, ln, alive=None):
-        row = {"activation": "relu", "weights": "gaussian", "width": width}
-        row |= {"narrow_width": narrow, "layers": layers, "depth": depth}
-        row |= {"seed": np.arange(len(ln)) + sum(map(len, frames)), "log10_gain": ln / fw.LN}
-        frames.append(pd.DataFrame(row | {"layers_alive": depth if alive is None else alive}))
-
-    def quantiles(widths, count=400):
-        law = law_of(widths)
-        x = law.mean + math.sqrt(law.variance) * np.linspace(-5, 5, 300)
-        order = np.random.default_rng(len(frames)).permutation(count)
-        return np.interp((order + 0.5) / count, law.cdf(x), x) + typical
-
-    for width in (16, 64, 256, 1024):
-        for layers in sorted({width // 2, 2048}):
-            add(width, width, 2048, layers, quantiles([width] * (layers + 1)))
-    add(128, 8, 100, 100, quantiles(fw.UNEQUAL))
-    for n in (3, 5):
-        half_life = round(2**n * math.log(2))
-        alive = np.full(1000, 2 ** (n + 1))
-        alive[: round(1000 * dead([n] * half_life))] = 0
-        add(n, n, 2 ** (n + 1), 2 ** (n + 1), np.where(alive, 0.0, -np.inf), alive)
-    return {"gains": pd.concat(frames, ignore_index=True)}
-
-
-TYPICAL = "He initialisation preserves the typical gradient"
-MEAN = "He initialisation preserves the mean squared gradient"
-AVERAGE = "an average over networks shows that mean"
-RATIO = "depth over width alone decides"
-BOTTLENECK = "a bottleneck costs what its 1/n says"
-MEAN_WIDTH = "the mean width decides"
-DEAD = "networks are born dead as often as 1 - (1 - 2^-n)^L"
-
-
-def wide(widths):
-    """As if every network were very wide."""
-    return backward_law([10**5] * len(widths))
-
-
-def averaged(widths):
-    """As if the mean width decided."""
-    inner = round(float(np.mean(widths[1:-1])))
-    return backward_law([widths[0], *[inner] * (len(widths) - 2), widths[-1]])
-
-
-@pytest.mark.parametrize(
-    ("true", "supported", "refuted"),
-    [
-        (
-            {"law_of": backward_law},
-            {MEAN, RATIO, BOTTLENECK, DEAD},
-            {TYPICAL, AVERAGE, MEAN_WIDTH},
-        ),
-        (  # what the popular readings say; and none is dead
-            {"law_of": wide, "dead": lambda _: 0.0},
-            {TYPICAL, MEAN, AVERAGE},
-            {RATIO, BOTTLENECK, MEAN_WIDTH, DEAD},
-        ),
-        ({"law_of": averaged}, {MEAN_WIDTH}, {BOTTLENECK}),
-        ({"law_of": backward_law, "typical": -3.0}, set(), {MEAN}),
-    ],
-)
-def test_verdicts_go_either_way(true, supported, refuted):
-    found = verdicts(fw.experiment, synthetic(**true))
-    assert supported <= named(found, "supported")
-    assert refuted <= named(found, "refuted")
-
-
 def least_p_value(tables):
     """Of any kind's distance from its exact law, times the number of kinds (Bonferroni)."""
     kinds = fw.places(tables)
@@ -161,17 +85,14 @@ def least_p_value(tables):
 
 
 def test_every_kind_of_network_of_the_results_follows_its_exact_law():
-    assert least_p_value(read_results(ROOT / "results", "finite_width")) > 1e-3
+    assert least_p_value(committed("finite_width")) > 1e-3
 
 
 def test_an_exception_would_be_found_among_many():
     """The control: one width 5 % off in its scale, hidden among thousands that are right."""
-    tables = synthetic(backward_law)
-    gains = tables["gains"]
-    assert least_p_value(tables) > 1e-3
-    wrong = (gains.width == 1024) & (gains.layers == gains.depth)
-    tables["gains"] = gains.assign(log10_gain=gains.log10_gain + np.where(wrong, 4 / fw.LN, 0))
-    assert least_p_value(tables) < 1e-3
+    wrong = "width == 1024 and layers == depth"
+    shifted = f"log10_gain = log10_gain + {4 / fw.LN}"
+    assert least_p_value(changed(committed("finite_width"), "gains", shifted, wrong)) < 1e-3
 
 
 def test_the_plan():

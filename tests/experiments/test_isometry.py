@@ -1,13 +1,11 @@
-"""Singular values of deep products, against arbitrary precision and closed forms; the verdicts."""
+"""Singular values of deep products, against arbitrary precision and closed forms."""
 
 import math
 
 import mpmath
 import numpy as np
-import pandas as pd
 import pytest
 from scipy import special
-from verdicts import verdicts
 
 from experiments import isometry
 from study.core.network import Network
@@ -128,7 +126,7 @@ def test_bad_input_is_named():
             jacobian.log10_singular_values(wrong, 0, [3])
 
 
-# --- Theory and verdicts -------------------------------------------------------------------
+# --- Theory -------------------------------------------------------------------
 
 
 def test_directions_are_kept_and_lost_as_algebra_says():
@@ -150,28 +148,3 @@ def test_directions_are_kept_and_lost_as_algebra_says():
         .eq([3, 255])
         .all(axis=None)
     )
-
-
-def synthetic(true):
-    """A table in which every claim is true, or none."""
-    rng, rows = np.random.default_rng(1), []
-    for seed in range(12):
-        for name in isometry.SCALES:
-            for law in isometry.LAWS:
-                depth, rate = 10_000, isometry.exponents(name, law)[np.array(isometry.RANKS) - 1]
-                logs = depth * rate if true else np.full(len(rate), 2.0 * rng.standard_normal())
-                if not true and name == "tanh":
-                    logs = logs - np.arange(len(rate))
-                if name == "relu" and law == "orthogonal":
-                    logs = logs * 1.0
-                    logs[1] = logs[0] if true else logs[0] - 9
-                row = {"activation": name, "weights": law, "width": 64, "depth": depth}
-                row |= {"seed": seed, "surviving_directions": 1.01 if true else 60.0}
-                names = [f"log10_s_{k}" for k in isometry.RANKS]
-                rows.append(row | dict(zip(names, logs, strict=True)))
-    return {"spectra": pd.DataFrame(rows)}
-
-
-@pytest.mark.parametrize(("true", "verdict"), [(True, "supported"), (False, "refuted")])
-def test_verdicts_go_either_way(true, verdict):
-    assert set(verdicts(isometry.experiment, synthetic(true)).values()) == {verdict}

@@ -1,9 +1,8 @@
-"""The experiment on number formats: its pieces, and its verdicts both ways."""
+"""The experiment on number formats, in pieces."""
 
 import numpy as np
-import pandas as pd
 import pytest
-from verdicts import verdicts
+from verdicts import changed, committed
 
 import study
 from experiments import precision
@@ -59,33 +58,16 @@ def test_the_largest_of_many_normal_numbers():
     np.testing.assert_allclose(np.median(draws), largest_of(64), rtol=0.005)
 
 
-def frames(depth=1.0, norm=0.5, float64=np.inf, bfloat16=0.9):
-    """Synthetic tables of twelve seeds in which every claim can be made true or false."""
-    expected = {"float16": 12.0, "bfloat16": 65.0, "float32": 72.0, "float64": np.inf}
-    reach = {"float16": 12 * depth, "float32": 72 * depth, "float64": float64}
-    reach["bfloat16"] = 72 * depth * bfloat16
-    rows = [
-        (activation, sigma, seed, name, lost, lost * norm, expected[name])
-        for seed in range(12)
-        for activation, sigma in (("sigmoid", 1.0), ("relu", precision.HE))
-        for name, lost in reach.items()
-    ]
-    columns = ["activation", "sigma_w", "seed", "format"]
-    columns += ["depth_lost", "depth_norm_lost", "expected_depth"]
-    return {"depth": pd.DataFrame(rows, columns=columns)}
-
-
-def test_each_claim_can_be_supported_and_refuted():
-    bad = frames(depth=1.2, norm=1.0, float64=500.0, bfloat16=0.3)
-    assert set(verdicts(precision.experiment, frames()).values()) == {"supported"}
-    assert set(verdicts(precision.experiment, bad).values()) == {"refuted"}
-
-
 def test_the_networks_that_only_one_format_loses_do_not_count():
-    tables = frames()
-    rows = tables["depth"]
-    rows.loc[(rows.activation == "relu") & (rows.format != "float64"), "depth_lost"] = np.inf
-    assert precision.bfloat16_reach(tables).value == pytest.approx(0.9)
+    tables = committed("precision")
+    apart = changed(
+        tables, "depth", "depth_lost = 1.0", "activation == 'relu' and format == 'bfloat16'"
+    )
+    assert precision.bfloat16_reach(apart).value < 0.1
+    kept = changed(
+        apart, "depth", "depth_lost = inf", "activation == 'relu' and format == 'float32'"
+    )
+    assert precision.bfloat16_reach(kept).value > 0.8
 
 
 def test_measure_agrees_with_the_run_and_with_the_scaled_engine():

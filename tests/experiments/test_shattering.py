@@ -1,4 +1,4 @@
-"""Shattered gradients: theory in closed form, networks against it, and verdicts both ways."""
+"""Shattered gradients: theory in closed form, and networks against it."""
 
 import math
 
@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
-from verdicts import verdicts
 
 from experiments import shattering
 from study.core.backprop import backward, forward
@@ -86,48 +85,6 @@ def test_digits_are_not_at_right_angles():
     right = shattering.expected(shattering.KINDS["relu"], 1, 0.0)[0]
     assert found.expected["relu"] > 1.1 * right
     assert_allclose(found.expected["relu, coins"], right, rtol=1e-12)
-
-
-# --- Verdicts ------------------------------------------------------------------------------
-
-
-def frames(change=lambda kind, depth, expected: expected):
-    """Networks whose likeness is theory's, or a change of it, with a little noise."""
-    rng, rows = np.random.default_rng(0), []
-    for kind, about in shattering.KINDS.items():
-        expected = shattering.expected(about, 16, 0.0)
-        for depth in (4, 6, 8, 16):
-            value = change(kind, depth, expected[depth - 1])
-            rows += [
-                ("orthogonal", kind, depth, seed, value * rng.uniform(0.95, 1.05), 1.0,
-                 expected[depth - 1], expected[depth - 1])
-                for seed in range(10)
-            ]  # fmt: skip
-    columns = ["inputs", "kind", "depth", "seed", "covariance", "variance", "expected"]
-    columns += ["expected_at_width"]
-    return {"overlaps": pd.DataFrame(rows, columns=columns)}
-
-
-SHATTER = "gradients of plain ReLU networks shatter as 2^-L"
-
-
-def test_if_theory_holds_the_saying_is_refuted_and_the_rest_supported():
-    found = verdicts(shattering.experiment, frames())
-    assert found.pop(SHATTER) == "refuted"
-    assert set(found.values()) == {"supported"}
-
-
-def test_if_all_gradients_halve_the_saying_is_supported_and_the_laws_are_refuted():
-    found = verdicts(shattering.experiment, frames(lambda kind, depth, expected: 2.0**-depth))
-    assert found[SHATTER] == "supported"
-    assert found["they follow the mean-field product"] == "refuted"
-    assert found["finite width takes over further down"] == "refuted"
-    assert found["the weight scale decides on shattering"] == "refuted"
-    slower = frames(lambda kind, depth, e: 0.9 * e if kind == "residual" and depth == 8 else 1.0)
-    found = verdicts(shattering.experiment, slower)
-    assert found["skip connections slow the shattering"] == "refuted"
-    assert found["units active independently give 2^-L"] == "refuted"
-    assert found["BatchNorm makes them so"] == "refuted"
 
 
 def test_overlaps_are_those_of_each_pair():

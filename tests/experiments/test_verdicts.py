@@ -1,0 +1,190 @@
+"""Every claim can be supported and refuted: by the committed tables, or by a change of them.
+
+A change makes the data say what the claim denies, or what it says where they deny it: a table, what
+a column of it becomes, and in which rows. Two stand where the committed tables decide nothing.
+"""
+
+import pytest
+from verdicts import changed, committed, verdict_of
+
+from study.runs.experiment import load
+
+ALONE = ("networks", "log10_weight = 0.0")  # as if the weights did nothing
+PAID = ("networks", "log10_weight = 1.2 * log10_weight")
+SLOWER = ("networks", "log10_decay = 0.01 * log10_decay")
+THRICE = ("overlaps", "covariance = 3 * covariance")
+UNMOVED = ("gains", "log10_gain = 0.0")
+KEPT = ("decays", "depth = 1000 * depth")  # the same loss in networks so much deeper
+LOST = ("decays", "log10_decay = 1000 * log10_decay")
+OTHER_LAW = {"gaussian": "orthogonal", "orthogonal": "gaussian"}
+
+CHANGES = {
+    "anatomy": {
+        "ReLU's derivative lets half of the square through": ("networks", "square_passed = 0.55"),
+        "ReLU's derivative counts active units": ("networks", "log10_over_count = 0.05"),
+        "the weights pay back what sigmoid's derivative takes": PAID,
+        "the weights pay back what tanh's derivative takes": PAID,
+        "the weights pay back what ReLU's derivative takes": PAID,
+        "sigmoid's derivative alone decides": ALONE,
+        "tanh's derivative alone decides": ALONE,
+        "ReLU's derivative alone decides": ALONE,
+        "larger weights make sigmoid's derivative take more": (
+            "networks",
+            "log10_derivative = -log10_derivative",
+        ),
+        "at equal excess ReLU's gradients explode less, by their level": (
+            "gradient_norms",
+            "log10_grad_norm = 0.0",
+            "activation == 'relu'",
+        ),
+        "at equal excess ReLU's gradients explode less, by their profile": (
+            "gradient_norms",
+            "log10_grad_norm = -layer * scale",
+            "activation == 'relu'",
+        ),
+        "both factors are mean field's": ("networks", "log10_weight = log10_weight + 0.1"),
+        "images do not change the balance": (
+            "networks",
+            "log10_weight = log10_weight + 0.1",
+            "inputs == 'digits'",
+        ),
+    },
+    "depth_decay": {
+        "sigmoid vanishes as mean field says": ("networks", "log10_decay = 1.1 * log10_decay"),
+        "weights alone make ReLU vanish": SLOWER,
+        "weights alone make ReLU explode": SLOWER,
+        "weights alone make sigmoid explode": SLOWER,
+        "He initialisation preserves the gradient at any depth": SLOWER,
+        "images do not change the rate": (
+            "networks",
+            "log10_decay = 1.1 * log10_decay",
+            "inputs == 'digits'",
+        ),
+    },
+    "isometry": {
+        "orthogonal weights keep every direction of a tanh network at tiny q*": (
+            "spectra",
+            "log10_s_64 = log10_s_64 - 1",
+        ),
+        "orthogonal weights keep every direction of a ReLU network": (
+            "spectra",
+            "log10_s_2 = log10_s_1",
+        ),
+        "singular values part as Lyapunov exponents say": (
+            "spectra",
+            "log10_s_1 = log10_s_1 + 0.1 * depth",
+        ),
+    },
+    "precision": {
+        "formats lose the gradient where chi says": ("depth", "depth_lost = expected_depth"),
+        "the printed norm is lost at half the depth": ("depth", "depth_norm_lost = depth_lost"),
+        "float64 is deep enough for sigmoid": ("depth", "depth_lost = 5000"),
+        "float64 is deep enough for He-initialised ReLU": ("depth", "depth_lost = 500"),
+        "bfloat16 reaches as deep as float32": (
+            "depth",
+            "depth_lost = 0.3 * depth_lost",
+            "format == 'bfloat16'",
+        ),
+    },
+    "scale_phase": {
+        "sigmoid explodes beyond its critical scale": ("growth", "log10_growth = -log10_growth"),
+        "a sigmoid's gradient always vanishes": ("growth", "log10_growth = -log10_growth"),
+        "sigmoid's critical scale": ("growth", "sigma_w = 1.1 * sigma_w"),
+        "ReLU's critical scale": ("growth", "sigma_w = 1.1 * sigma_w"),
+        "at equal excess ReLU's gradients explode less, by ‖dC/dr‖": (
+            "growth",
+            "log10_growth = -1.0",
+            "activation == 'relu'",
+        ),
+        "growth follows chi": ("growth", "log10_growth = log10_growth + 0.02"),
+    },
+    "shattering": {
+        "gradients of plain ReLU networks shatter as 2^-L": (
+            "overlaps",
+            "covariance = 2.0 ** -depth * variance",
+        ),
+        "they follow the mean-field product": THRICE,
+        "finite width takes over further down": THRICE,
+        "units active independently give 2^-L": THRICE,
+        "BatchNorm makes them so": [
+            ("overlaps", "covariance = 2.0 ** -depth * variance"),
+            ("overlaps", "covariance = 10 * covariance"),
+        ],
+        "skip connections slow the shattering": (
+            "overlaps",
+            "covariance = 0.2 * covariance",
+            "kind == 'residual'",
+        ),
+        "the weight scale decides on shattering": (
+            "overlaps",
+            "covariance = 0.01 * covariance",
+            "kind == 'sigmoid 4'",
+        ),
+    },
+    "atlas": {
+        "the phase tells the sign": ("ends", "log10_gain = -log10_gain"),
+        "float32 shows zeros that are none": ("ends", "log10_first_norm = -10.0"),
+        "wide and shallow networks are where theory says": ("layers", "median = theory"),
+        "orthogonal weights make seeds more alike": (
+            "networks",
+            lambda rows: rows.assign(weights=rows.weights.replace(OTHER_LAW)),
+        ),
+        # As if networks of other scales were compared.
+        "uniform and Gaussian weights of one variance are hardly told apart": (
+            "networks",
+            "sigma_w = -sigma_w",
+            "weights == 'uniform'",
+        ),
+    },
+    "derivation": {"phi' matters": ("swaps", "log10_off = 0.3")},
+    "finite_width": {
+        "He initialisation preserves the typical gradient": UNMOVED,
+        "He initialisation preserves the mean squared gradient": (
+            "gains",
+            "log10_gain = log10_gain - 3",
+        ),
+        "an average over networks shows that mean": UNMOVED,
+        "depth over width alone decides": [
+            ("gains", "log10_gain = 1.06 * log10_gain"),
+            ("gains", "log10_gain = 2 * log10_gain"),
+        ],
+        "a bottleneck costs what its 1/n says": ("gains", "log10_gain = 1.3 * log10_gain"),
+        "the mean width decides": ("gains", "log10_gain = 0.4 * log10_gain"),
+        "networks are born dead as often as 1 - (1 - 2^-n)^L": ("gains", "layers_alive = depth"),
+    },
+    "remedies": {
+        "ReLU solves vanishing gradients": KEPT,
+        "Xavier keeps tanh's gradient": LOST,
+        "He keeps ReLU's gradient for 1,000 layers": LOST,
+        "SELU is self-normalising, its gradient too": KEPT,
+        "orthogonal weights keep the gradient, sigmoid's too": KEPT,
+        "BatchNorm prevents exploding gradients": KEPT,
+        "LayerNorm keeps ReLU's gradient": LOST,
+        "residual connections alone keep the gradient": KEPT,
+        "branches scaled by 1/√L keep it at any depth": LOST,
+        "BatchNorm in residual branches keeps it": LOST,
+        "clipping cures vanishing": KEPT,
+        "sigmoid vanishes at any weight scale": LOST,
+        "the depths are theory's": (
+            "remedies",
+            lambda rows: rows.assign(expected_depth=20, depth_kept=20, censored=False),
+        ),
+        "images do not change the depth": ("decays", "depth = 2 * depth", "inputs == 'digits'"),
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "claim"), [(name, claim) for name in CHANGES for claim in CHANGES[name]]
+)
+def test_a_claim_goes_both_ways(name, claim):
+    tables = committed(name)
+    (judged,) = (one for one in load(name).claims if one.name == claim)
+    changes = CHANGES[name][claim]
+    others = [changed(tables, *c) for c in (changes if isinstance(changes, list) else [changes])]
+    assert {"supported", "refuted"} <= {verdict_of(judged, each) for each in (tables, *others)}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_no_claim_is_left_out(name):
+    assert [claim.name for claim in load(name).claims] == [*CHANGES[name]]
