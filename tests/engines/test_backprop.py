@@ -390,23 +390,6 @@ def test_norms_of_10_to_the_20000_match_the_closed_form(name, scale, dtype):
     assert set(df.status) == {f"float64_{'under' if scale < 1 else 'over'}flow"}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("name", "factor"), [("sigmoid", 0.012), ("tanh", 0.009), ("relu", 70.0)])
-def test_norms_of_10_to_the_20000_match_ball_arithmetic(name, factor, dtype):
-    rng = np.random.default_rng(5)
-    weights, x, names, c = case(rng, name, 10_000, 4, 1, dtype, factor)
-    x = np.abs(x)
-    if name == "relu":  # so that it does not die at this width
-        weights = [np.abs(W) / 2 for W in weights]
-    found, _ = errors(weights, x, names, c, precision=16_000)
-    assert (found <= 1).all()
-    log = study.backpropagate(weights, x, name, cotangent=c).log10_grad_norm[0]
-    print(f"{name} {dtype}: 10^{log:.0f}, {found.max():.3f} of the promise")
-    assert np.isfinite(log)
-    assert abs(log) > 18_000
-
-
 # --- Closed forms and identities -----------------------------------------------------------------
 
 
@@ -489,16 +472,18 @@ def test_a_dead_network_is_dead_and_says_so():
     assert np.isnan(df.log10_weight_factor).all()
 
 
-def test_zero_inputs_have_zero_gradient_in_the_first_layer_alone():
-    df = study.backpropagate([np.eye(2), np.eye(2)], np.zeros((1, 2)), "sigmoid")
-    assert df.status.tolist() == ["dead", "ok"]
-
-
-def test_a_zero_cotangent_or_a_met_target_is_a_true_zero():
-    for top in ({"cotangent": [[0.0, 0.0]]}, {"targets": [[1.0, 2.0]]}):
-        df = study.backpropagate([np.eye(2)], [[1.0, 2.0]], "linear", **top)
-        assert df.status.tolist() == ["dead"]
-        assert np.isneginf(df.log10_grad_norm[0])
+@pytest.mark.parametrize(
+    ("name", "x", "top", "status"),
+    [
+        ("sigmoid", [[0.0, 0.0]], {}, ["dead", "ok"]),  # in the first layer alone
+        ("linear", [[1.0, 2.0]], {"cotangent": [[0.0, 0.0]]}, ["dead", "dead"]),
+        ("linear", [[1.0, 2.0]], {"targets": [[1.0, 2.0]]}, ["dead", "dead"]),  # met
+    ],
+)
+def test_zero_inputs_cotangents_and_errors_give_true_zeros(name, x, top, status):
+    df = study.backpropagate([np.eye(2)] * 2, x, name, **top)
+    assert df.status.tolist() == status
+    assert np.isneginf(df.log10_grad_norm[0])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

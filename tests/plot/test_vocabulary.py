@@ -15,8 +15,6 @@ from matplotlib.colors import same_color
 import study
 from study.plot import frames
 from study.plot.style import COLOURS, MARKS
-from study.statistics.claims import median_interval
-from study.statistics.estimators import medians
 
 mpl.use("agg")
 ROOT = Path(__file__).parents[2]
@@ -61,13 +59,6 @@ def test_profile_draws_medians_bands_and_theory(df):
     assert {text.get_text() for text in ax.texts} == {"ReLU", "sigmoid", "below float32"}
 
 
-def test_a_band_is_the_interval_of_the_median():
-    values = pd.DataFrame({"layer": 3, "value": np.random.default_rng(0).normal(size=37)})
-    found, at = medians(values, ["layer"], "value").iloc[0], median_interval(values["value"])
-    assert (found["value"], found["low"], found["high"]) == (at.value, at.low, at.high)
-    assert medians(values[:5], ["layer"], "value").low[0] == values["value"][:5].min()
-
-
 def test_columns_are_mapped_as_seaborn_maps_them(df):
     grid = study.plot.profile(
         df[df.depth == 70], hue="sigma_w", style="sigma_b", col="activation", row="dtype"
@@ -91,20 +82,6 @@ def test_depth_factors_and_phase_take_the_frame(df):
     (mesh,) = (c for c in drawn.axes.flat[1].collections if isinstance(c, mpl.collections.QuadMesh))
     assert mesh.get_array().size == 4
     assert mesh.get_array().min() >= -38  # the colours end where float32 does
-
-
-def test_decades_need_all_layers_or_the_gradient_that_came_in(df):
-    df = df.drop(columns="log10_upstream_norm")
-    whole = frames.decades(df)
-    with pytest.raises(ValueError, match="leaves out layers"):
-        frames.decades(df[df.layer % 2 == 0])
-    own = df.sort_values("layer", ascending=False)
-    keys = [name for name in (*frames.VARIED, "seed") if name in df]
-    gain = own.log10_derivative_factor + own.log10_weight_factor
-    came = gain.groupby([own[k] for k in keys]).cumsum() - gain + 5.0
-    few = own.assign(log10_upstream_norm=came).query("layer == 0 or layer == depth - 1")
-    both = frames.decades(few).merge(whole, on=keys)
-    np.testing.assert_allclose(both.decades_x, both.decades_y)
 
 
 def test_spectrum_and_training_take_tables_of_their_own():

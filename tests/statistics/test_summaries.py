@@ -34,6 +34,14 @@ def test_gains_need_the_layers_at_the_ends_alone(frame):
     pd.testing.assert_frame_equal(summaries.gains(ends), summaries.gains(frame))
 
 
+def test_without_what_came_in_gains_need_every_layer(frame):
+    factors = frame.drop(columns="log10_upstream_norm").sample(frac=1, random_state=0)
+    whole = summaries.gains(frame).sort_index().log10_gain
+    np.testing.assert_allclose(summaries.gains(factors).sort_index().log10_gain, whole, atol=1e-12)
+    with pytest.raises(ValueError, match="leaves out layers"):
+        summaries.gains(factors[factors.layer % 2 == 0])
+
+
 def test_a_true_zero_is_lost_wherever_it_arose():
     weights = [np.eye(2), -np.eye(2), np.eye(2)]
     df = study.backpropagate(weights, np.ones((1, 2)), "relu", kink=0.0).assign(depth=3)
