@@ -44,7 +44,7 @@ def _shaped_gradient(row: Activation) -> Law:
         sizes=(512, 1024, 2048),
         networks=150,
         limit=law.log_chi,
-        offset=law.mean - law.log_chi,
+        offset=law.shift,
         off=OFF,
     )
 

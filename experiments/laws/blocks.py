@@ -28,7 +28,6 @@ from study.core.blocks import BATCH, UNITS, Dense, Linear, Normalised, Residual
 from study.theory.blocks import (
     batch_norm_factor,
     branch_scales,
-    first_step,
     growth,
     independent_shattering,
     layer_norm_factor,
@@ -115,7 +114,9 @@ ETA = 1e-9
 def moved(depth: int, scale: float, eta: float = ETA) -> Measure:
     """How far one step of gradient descent moves the output, over eta ||x||^2 ||dC/dr^(L)||.
 
-    C = ||r^(L) - y||^2 / 2; every V is 0 at first, and all weights take the step.
+    Branches are x + V relu(scale W x), every V is 0 at first, and all weights take the step, for
+    C = ||r^(L) - y||^2 / 2. To first order in eta the output moves by L scale^2 sigma_w^2 / 2: by
+    1 at every depth L if scale is 1 / sqrt(L).
     """
 
     @side_by_side("first step", lambda n: depth * n**2)
@@ -289,7 +290,7 @@ LAWS = {
         limit=float(TANH_LOGS[-1] / TANH_LOGS[39]),
     ),
     "unscaled step": Law(
-        measure=moved(16, 1.0), sizes=(16, 32, 64), networks=60, exact=lambda n: first_step(16)
+        measure=moved(16, 1.0), sizes=(16, 32, 64), networks=60, exact=lambda n: 16 * HE**2 / 2
     ),
     "shattered by coins": _by_coins(4, None, 1, 10_000),
     "shattered by angles": Law(

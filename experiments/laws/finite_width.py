@@ -32,7 +32,6 @@ from study.core.network import Network
 from study.engines.profile import profile
 from study.statistics.extrapolation import deviations
 from study.theory.finite_width import backward_law, born_dead, forward_law
-from study.theory.moments import drift_and_spread
 
 
 def mean(of: Callable[[int], Network], per_layer: bool = False) -> Measure:
@@ -60,6 +59,7 @@ def kind(activation: str, depth: int, sigma_w: float, sigma_b: float = 0.0, **mo
 
 RELU = kind("relu", 50, HE)
 LINEAR = kind("linear", 50, 1.0)
+HALVED = kind("relu", 60, 1.0)
 ORTHOGONAL = kind("relu", 50, HE, weights="orthogonal")
 SMALL = (16, 32, 64)
 
@@ -218,10 +218,10 @@ LAWS = {
     "log gradient variance": exact_variance(RELU),
     "typical gradient vanishes": exact_mean(lambda n: Network("relu", 10 * n, n, HE), 200),
     "xavier halves": Law(
-        measure=mean(kind("relu", 60, 1.0), per_layer=True),
+        measure=mean(HALVED, per_layer=True),
         networks=100,
         limit=log_chi("relu", 1.0),
-        offset=-drift_and_spread("relu").drift,
+        offset=first_order(HALVED(1)).shift / HALVED(1).depth,
     ),
     "typical length falls": Law(
         measure=_lengths,

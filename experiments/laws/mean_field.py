@@ -42,7 +42,7 @@ def slope(
         sizes=sizes,
         networks=networks,
         limit=law.log_chi / law.layers,
-        offset=(law.mean - law.log_chi) / law.layers,
+        offset=law.shift / law.layers,
         off=off,
     )
 
@@ -179,7 +179,7 @@ def _power_law() -> Law:
         sizes=(*WIDE, 1024),
         networks=300,
         limit=law.log_chi,
-        offset=law.mean - law.log_chi,
+        offset=law.shift,
         powers=(1, 2),
     )
 

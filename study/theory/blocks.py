@@ -92,19 +92,6 @@ def growth(
     return Growth(np.log(p[1:]), np.cumsum(np.log1p(branch * slopes)))
 
 
-def first_step(depth: int, scale: float = 1.0, sigma_w: float = math.sqrt(2)) -> float:
-    """How far one step of gradient descent moves the output of ReLU branches x + V relu(scale W x).
-
-    From V = 0 it moves by -eta ||x||^2 dC/dx times L scale^2 sigma_w^2 / 2, which is returned, to
-    first order in eta: by 1 at every depth L if scale is 1 / sqrt(L) (Fixup, Zhang et al. 2019).
-
-    >>> round(first_step(depth=64, scale=1 / 8), 12)
-    1.0
-    """
-    depth = integer("depth", depth, 1)
-    return depth * (deviation("scale", scale) * deviation("sigma_w", sigma_w)) ** 2 / 2
-
-
 # --- Normalisation ---
 
 

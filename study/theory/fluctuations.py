@@ -15,6 +15,7 @@ import numpy as np
 
 from study.core.activations import Activation
 from study.theory.maps import (
+    LARGEST,
     ActivationLike,
     deviation,
     mean_of,
@@ -23,8 +24,7 @@ from study.theory.maps import (
     trajectory,
     within_range,
 )
-from study.theory.moments import excess_kurtosis
-from study.tools.checks import integer
+from study.tools.checks import integer, real
 from study.tools.elementary import Array
 
 
@@ -35,6 +35,11 @@ class Gain(NamedTuple):
     mean: float  # to order 1/n, as the variance
     variance: float
     layers: int  # between
+
+    @property
+    def shift(self) -> float:
+        """What finite width adds to the mean."""
+        return self.mean - self.log_chi
 
 
 class Fluctuations(NamedTuple):
@@ -86,7 +91,7 @@ def fluctuations(
     """
     row = row_of(activation)
     depth = integer("depth", depth, 1)
-    excess = excess_kurtosis(kurtosis)
+    excess = real("kurtosis", kurtosis, 1.0, LARGEST) - 3
     sw2 = positive("sigma_w", sigma_w) ** 2
     sb2 = deviation("sigma_b", sigma_b) ** 2
     q = within_range(trajectory(row, sigma_w, sigma_b, depth).q)

@@ -115,17 +115,12 @@ class Trajectory(NamedTuple):
 
 
 def trajectory(
-    activation: ActivationLike,
-    sigma_w: float,
-    sigma_b: float,
-    layers: int,
-    q_1: float | None = None,
+    activation: ActivationLike, sigma_w: float, sigma_b: float, layers: int
 ) -> Trajectory:
     """q and chi layer by layer, the whole approach to the fixed point and not its end alone.
 
-    ``q[k]`` is the variance of z^(k+1) = W^(k) r^(k) + b, from ``q_1`` (sigma_w^2 + sigma_b^2
-    if not given: an input of unit mean square), inf or 0 beyond the float range; ``chi[k]`` is
-    ||dC/dr^(k)||^2 / ||dC/dr^(k+1)||^2 for square layers.
+    ``q[k]`` is the variance of z^(k+1) = W^(k) r^(k) + b, for an input of unit mean square, inf or
+    0 beyond the float range; ``chi[k]`` is ||dC/dr^(k)||^2 / ||dC/dr^(k+1)||^2 for square layers.
 
     >>> q, chi = trajectory("tanh", 1.0, 0.0, layers=1000)      # critical: q -> 1 / (2 l)
     >>> round(float(q[-1] * 2 * 1000), 3)
@@ -133,9 +128,8 @@ def trajectory(
     """
     row = row_of(activation)
     layers = integer("layers", layers, 1)
-    if q_1 is None:
-        q_1 = deviation("sigma_w", sigma_w) ** 2 + deviation("sigma_b", sigma_b) ** 2
-    q = np.full(layers, float(_variance("q_1", q_1)))
+    q_1 = deviation("sigma_w", sigma_w) ** 2 + deviation("sigma_b", sigma_b) ** 2
+    q = np.full(layers, q_1)
     for k in range(1, layers):
         q[k:] = variance_map(row, q[k - 1], sigma_w, sigma_b)
         if q[k] == q[k - 1] or math.isclose(q[k], q[k - 1], rel_tol=1e-15):

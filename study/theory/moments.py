@@ -11,7 +11,7 @@ from typing import NamedTuple
 from study.core.activations import TABLE
 from study.theory.finite_width import checked_widths
 from study.theory.maps import LARGEST, ActivationLike, row_of
-from study.tools.checks import bad, one_of, real
+from study.tools.checks import bad, real
 
 # E w^4 / (E w^2)^2 of the laws of weights that the study draws independently.
 KURTOSIS = {"gaussian": 3.0, "uniform": 1.8}
@@ -22,22 +22,6 @@ class Shift(NamedTuple):
 
     mean: float
     variance: float
-
-
-class Spread(NamedTuple):
-    """The summary law: ln G = L ln chi + N(-drift L/n, spread L/n), to leading order in 1/n."""
-
-    drift: float
-    spread: float
-
-
-def excess_kurtosis(kurtosis: float) -> float:
-    """How far a kurtosis exceeds the normal law's, which is 3.
-
-    >>> round(excess_kurtosis(9 / 5), 12)    # of the uniform law
-    -1.2
-    """
-    return real("kurtosis", kurtosis, 1.0, LARGEST) - 3
 
 
 def kurtosis_shift(widths: Sequence[int], activation: ActivationLike, kurtosis: float) -> Shift:
@@ -53,7 +37,7 @@ def kurtosis_shift(widths: Sequence[int], activation: ActivationLike, kurtosis: 
     """
     widths = checked_widths(widths)
     rho = _moment_ratio(activation, 2)
-    excess = excess_kurtosis(kurtosis)
+    excess = real("kurtosis", kurtosis, 1.0, LARGEST) - 3  # over the normal law's
     variance = 3 * rho - 1  # of Y = d (w.v)^2, without f
     third = 15 * _moment_ratio(activation, 3) - 3 * rho  # E Y^3 - E Y^2
     f = 3 / (widths[0] + 2)
@@ -67,20 +51,6 @@ def kurtosis_shift(widths: Sequence[int], activation: ActivationLike, kurtosis: 
         covariance = (third - 6 * rho * variance) / n**2
         f = (rho * (3 + excess * f) + (9 * rho * variance - 2 * third) / n) / n
     return Shift(mean_shift, variance_shift)
-
-
-def drift_and_spread(activation: ActivationLike, weights: str = "gaussian") -> Spread:
-    """The constants of the summary law where they are known exactly: of scale-free activations.
-
-    The spread is 3 mu_2 / mu_1^2 - 1 for independent weights, - 3 for orthogonal ones, and the
-    drift half of it.
-
-    >>> drift_and_spread("relu"), drift_and_spread("relu", "orthogonal").spread
-    (Spread(drift=2.5, spread=5.0), 3.0)
-    """
-    one_of("weights", weights, (*KURTOSIS, "orthogonal"))
-    spread = 3 * _moment_ratio(activation, 2) - (3 if weights == "orthogonal" else 1)
-    return Spread(spread / 2, spread)
 
 
 def _moment_ratio(activation: ActivationLike, k: int) -> float:

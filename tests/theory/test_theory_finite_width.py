@@ -194,15 +194,3 @@ def test_second_order_of_the_kurtosis_shift():
     assert_allclose(per_unit, exact, rtol=1e-4)
     leading = moments.kurtosis_shift([width] * 2, "relu", 1.8)
     assert_allclose(leading.variance, -2 * leading.mean, rtol=1e-7)
-
-
-def test_drift_and_spread_are_the_leading_order():
-    n = 10**6
-    for activation, weights, kind in (
-        ("relu", "gaussian", finite_width.masked_cumulants),
-        ("relu", "orthogonal", finite_width.spherical_cumulants),
-        ("linear", "gaussian", finite_width.plain_cumulants),
-    ):
-        drift, spread = moments.drift_and_spread(activation, weights)
-        assert_allclose(np.multiply(kind(n), n), (-drift, spread), rtol=1e-5)
-    assert moments.drift_and_spread("linear", "orthogonal") == (0, 0)
