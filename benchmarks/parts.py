@@ -8,7 +8,6 @@ give it that compute next to nothing: its own processes, and those of a Dask sch
 """
 
 import contextlib
-import re
 import sys
 import tempfile
 import time
@@ -21,6 +20,7 @@ import numpy as np
 import pandas as pd
 import psutil
 
+from benchmarks import insert
 from study.records import tables as records
 from study.records.disk import make_folder, write_atomic
 from study.runs import cluster, parts, sweep
@@ -28,7 +28,6 @@ from study.runs.experiment import Experiment
 
 ROWS = 10
 MILLION = 10**6
-PAGE = Path("docs/cluster.md")
 MEANINGS = {
     "what": "what was measured [-]",
     "parts": "number of parts it was measured with [parts]",
@@ -131,14 +130,13 @@ def main(count: int = 2000, folder: str | None = None) -> None:
     path = Path("results/limits/limits.csv")
     make_folder(path.parent)
     records.write_described(path, table, MEANINGS, {"versions": [records.versions()]})
-    head, _, tail = re.split("(<!-- /?limits -->)", PAGE.read_text(encoding="utf-8"))[::2]
-    write_atomic(PAGE, f"{head}<!-- limits -->{markdown(table)}<!-- /limits -->{tail}".encode())
-    print(markdown(table))
+    insert("cluster.md", "limits", markdown(table))
+    print(*markdown(table), sep="\n")
 
 
-def markdown(table: pd.DataFrame) -> str:
+def markdown(table: pd.DataFrame) -> list[str]:
     """Return the limits as they stand on the page of the cluster."""
-    lines = ["", "", "| | a part | a million parts |", "|---|---:|---:|"]
+    lines = ["| | a part | a million parts |", "|---|---:|---:|"]
     for row in table.itertuples():
         part = f"{row.per_part:.0f} bytes"
         million = f"{row.million / 2**30:.2f} GiB"
@@ -146,7 +144,7 @@ def markdown(table: pd.DataFrame) -> str:
             part = f"{1e3 * row.per_part:.2g} ms"
             million = f"{row.million / 60:,.1f} min"
         lines.append(f"| {row.what} | {part} | {million} |")
-    return "\n".join([*lines, "", ""])
+    return lines
 
 
 if __name__ == "__main__":

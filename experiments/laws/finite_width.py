@@ -34,14 +34,9 @@ from study.statistics.extrapolation import deviations
 from study.theory.finite_width import backward_law, born_dead, forward_law
 
 
-def mean(of: Callable[[int], Network], per_layer: bool = False) -> Measure:
+def mean(of: Callable[[int], Network]) -> Measure:
     """ln G of each network of a kind, of a width."""
-
-    def values(n: int, seeds: range) -> np.ndarray:
-        net = of(n)
-        return log_gains(net, seeds) / (net.depth if per_layer else 1)
-
-    return values
+    return lambda n, seeds: log_gains(of(n), seeds)
 
 
 def variance(of: Callable[[int], Network]) -> Measure:
@@ -66,14 +61,19 @@ SMALL = (16, 32, 64)
 
 def exact_mean(of: Callable[[int], Network], networks: int = 1000) -> Law:
     """The mean of ln G of scale-free networks, at any width."""
-    exact = lambda n: exact_law(of(n)).mean  # noqa: E731
-    return Law(measure=mean(of), sizes=SMALL, networks=networks, exact=exact)
+    return Law(
+        measure=mean(of), sizes=SMALL, networks=networks, exact=lambda n: exact_law(of(n)).mean
+    )
 
 
 def exact_variance(of: Callable[[int], Network]) -> Law:
     """n / L of its variance."""
-    exact = lambda n: n / of(n).depth * exact_law(of(n)).variance  # noqa: E731
-    return Law(measure=variance(of), sizes=SMALL, networks=2000, exact=exact)
+    return Law(
+        measure=variance(of),
+        sizes=SMALL,
+        networks=2000,
+        exact=lambda n: n / of(n).depth * exact_law(of(n)).variance,
+    )
 
 
 def _lengths(n: int, seeds: range) -> np.ndarray:
@@ -86,7 +86,7 @@ def _lengths(n: int, seeds: range) -> np.ndarray:
 def _dead(n: int, seeds: range) -> np.ndarray:
     """Whether the gradient is truly zero, in 2^n layers."""
     frame = profile(Network("relu", 2**n, n), seeds=seeds, layers=2)
-    return (frame["status"].to_numpy()[:: 2 if n else 1] == "dead").astype(float)
+    return (frame["status"].to_numpy()[::2] == "dead").astype(float)
 
 
 # --- Unequal widths ------------------------------------------------------------------------------
@@ -128,7 +128,6 @@ def _growth(of: Callable, activation: str, sigma_w: float) -> Measure:
 
 def _unequal(statistic: Callable, moment: str, of: Callable, networks: int) -> Law:
     """A moment of ln G of the living: the theory does not speak of those that are born dead."""
-
     growth = _growth(of, "relu", HE)
     return Law(
         measure=lambda n, seeds: statistic(alive(growth(n, seeds)[:, 0])),
@@ -218,7 +217,7 @@ LAWS = {
     "log gradient variance": exact_variance(RELU),
     "typical gradient vanishes": exact_mean(lambda n: Network("relu", 10 * n, n, HE), 200),
     "xavier halves": Law(
-        measure=mean(HALVED, per_layer=True),
+        measure=lambda n, seeds: log_gains(HALVED(n), seeds) / HALVED(n).depth,
         networks=100,
         limit=log_chi("relu", 1.0),
         offset=first_order(HALVED(1)).shift / HALVED(1).depth,

@@ -21,6 +21,12 @@ def mlp(dtype=DOUBLE, depth=4, width=12, phi=nn.Tanh):
     return nn.Sequential(*layers).to(dtype), torch.randn(5, width).to(dtype)
 
 
+def learner(rate=1e-3, **about):
+    """A network in float32, its inputs and plain gradient descent."""
+    net, x = mlp(torch.float32, **about)
+    return net, x, torch.optim.SGD(net.parameters(), lr=rate)
+
+
 class Made(nn.Module):
     """A module of parts, whose forward pass is a function of itself and its inputs."""
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from nets import mlp, norm, squares
+from nets import learner, mlp, norm, squares
 from torch import nn
 
 from study.torch import ACTIVITY_COLUMNS, coordinate_check, monitor, watch
@@ -32,8 +32,7 @@ def train(net, optimizer, x, steps=4, clip=None, **options):
 @pytest.mark.parametrize("clip", [None, 0.1])
 @pytest.mark.parametrize("every", [1, 3])
 def test_the_total_norm_is_that_which_clipping_counts(clip, every):
-    net, x = mlp(torch.float32)
-    optimizer = torch.optim.SGD(net.parameters(), lr=1e-3)
+    net, x, optimizer = learner()
     watched, totals = train(net, optimizer, x, steps=7, clip=clip, every=every)
     df = watched.frame()
     seen = df.groupby("step").log10_total_norm.first()
@@ -47,8 +46,7 @@ def test_gradients_that_stay_as_they_are_are_read_once(monkeypatch):
     counts = []
     read = monitor.quick_norms
     monkeypatch.setattr(monitor, "quick_norms", lambda xs: counts.append(len(xs)) or read(xs))
-    net, x = mlp(torch.float32)
-    optimizer = torch.optim.SGD(net.parameters(), lr=1e-3)
+    net, x, optimizer = learner()
     with watch(net, optimizer) as watched:
         for written in (False, True):
             optimizer.zero_grad()
@@ -62,8 +60,7 @@ def test_gradients_that_stay_as_they_are_are_read_once(monkeypatch):
 
 
 def test_gradients_written_to_without_a_trace_are_those_of_the_step():
-    net, x = mlp(torch.float32)
-    optimizer = torch.optim.SGD(net.parameters(), lr=1e-3)
+    net, x, optimizer = learner()
     with watch(net, optimizer) as watched:
         squares(net(x)).backward()
         for p in net.parameters():
@@ -94,8 +91,7 @@ def test_backward_passes_of_different_parts_are_all_heard_of():
 
 @pytest.mark.parametrize("is_wrapped", [False, True])
 def test_the_total_norm_is_over_the_loss_scale(is_wrapped):
-    net, x = mlp(torch.float32)
-    optimizer = torch.optim.SGD(net.parameters(), lr=1e-3)
+    net, x, optimizer = learner()
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
     how = {"optimizer": optimizer, "scaler": scaler}
     if is_wrapped:  # as accelerate does it
@@ -216,8 +212,7 @@ def test_a_closure_and_a_loop_without_the_optimiser_have_updates_where_they_can(
 
 
 def test_activations_are_described_module_by_module():
-    net, x = mlp(torch.float32, phi=nn.ReLU)
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.0)
+    net, x, optimizer = learner(0.0, phi=nn.ReLU)
     watched, _ = train(net, optimizer, x, steps=3, every=2, activations=True)
     with torch.no_grad():
         net(1e6 * x)  # an evaluation does not count
@@ -239,8 +234,7 @@ def test_activations_are_described_module_by_module():
 
 
 def test_a_module_that_is_watched_can_be_copied_and_saved():
-    net, x = mlp(torch.float32)
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    net, x, optimizer = learner(0.1)
     file = io.BytesIO()
     with watch(net, optimizer, activations=True, log=lambda *_: None) as watched:
         again = copy.deepcopy(net)
@@ -255,8 +249,7 @@ def test_a_module_that_is_watched_can_be_copied_and_saved():
 
 
 def test_parameters_that_are_clipped_apart_have_their_total_before():
-    net, x = mlp(torch.float32)
-    optimizer = torch.optim.SGD(net.parameters(), lr=1e-3)
+    net, x, optimizer = learner()
     totals = []
     with watch(net, optimizer) as watched:
         for _ in range(3):
@@ -335,8 +328,7 @@ def test_what_is_ordinary_raises_no_alarm():
 
 
 def test_numbers_go_to_a_logger():
-    net, x = mlp(torch.float32, depth=2)
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    net, x, optimizer = learner(0.1, depth=2)
     got = []
     options = {"quantiles": [0.5], "updates": True, "activations": True}
     watched, totals = train(
