@@ -79,10 +79,8 @@ def _seconds(work: Work) -> float:
 
 
 def given_weights(job: Job) -> tuple[Work, Work]:
-    """Norms of a He-ReLU network whose weights are given.
-
-    One thread each: what is compared is the work, not who has more cores.
-    """
+    """Norms of a He-ReLU network whose weights are given."""
+    # One thread each: what is compared is the work, not who has more cores.
     rng = np.random.default_rng(0)
     scale = (2 / job.width) ** 0.5
     draws = (rng.standard_normal((job.width, job.width), np.float32) for _ in range(job.depth))
@@ -135,10 +133,8 @@ def torch_batched(job: Job, nets: Sequence[study.Network]) -> list:
 
 
 def sweep(job: Job, engine: str = "dense", depths: int = 1) -> tuple[Work, Work]:
-    """A sweep against torch one network at a time, weights drawn by both.
-
-    Torch runs every ``share``-th network: of one depth they cost the same whatever their scale.
-    """
+    """A sweep against torch one network at a time, weights drawn by both."""
+    # Torch runs every ``share``-th network: of one depth they cost the same whatever their scale.
     steps = np.geomspace(10, job.depth, depths).astype(int).tolist() if depths > 1 else [job.depth]
     nets = networks(job.width, steps, job.networks // (2 * depths))
 
@@ -157,10 +153,8 @@ def against_batched(job: Job) -> tuple[Work, Work]:
 
 
 def machine_limit(job: Job) -> tuple[Work, Work]:
-    """The bare draws and matrix products of a tenth of the layers, on one of the cores.
-
-    Each layer is drawn and multiplied twice, and the work could be spread over all cores.
-    """
+    """The bare draws and matrix products of a tenth of the layers, on one of the cores."""
+    # Each layer is drawn and multiplied twice, and the work could be spread over all cores.
     nets = networks(job.width, [job.depth], job.networks // 2)
     rows = np.ones((len(nets), job.width), np.float32)
     G = np.empty((job.width, job.width), np.float32)

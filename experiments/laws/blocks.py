@@ -112,12 +112,10 @@ ETA = 1e-9
 
 
 def moved(depth: int, scale: float, eta: float = ETA) -> Measure:
-    """How far one step of gradient descent moves the output, over eta ||x||^2 ||dC/dr^(L)||.
-
-    Branches are x + V relu(scale W x), every V is 0 at first, and all weights take the step, for
-    C = ||r^(L) - y||^2 / 2. To first order in eta the output moves by L scale^2 sigma_w^2 / 2: by
-    1 at every depth L if scale is 1 / sqrt(L).
-    """
+    """How far one step of gradient descent moves the output, over eta ||x||^2 ||dC/dr^(L)||."""
+    # Branches are x + V relu(scale W x), every V is 0 at first, and all weights take the step, for
+    # C = ||r^(L) - y||^2 / 2. To first order in eta the output moves by L scale^2 sigma_w^2 / 2: by
+    # 1 at every depth L if scale is 1 / sqrt(L).
 
     @side_by_side("first step", lambda n: depth * n**2)
     def measure(weights: Weights, n: int) -> np.ndarray:
@@ -161,10 +159,7 @@ class Tossed(Dense):
 
 
 def overlaps(depth: int, coins: bool, scales: np.ndarray | None = None) -> Measure:
-    """<g1, g1> and <g1, g2> of orthogonal inputs in a He-ReLU network, a row a network.
-
-    ``scales`` are branch scales: the layers are then residual blocks.
-    """
+    """<g1, g1> and <g1, g2> of orthogonal inputs in a He-ReLU network, a row a network."""
 
     @side_by_side("shattered", lambda n: 2 * n)
     def measure(weights: Weights, n: int) -> np.ndarray:
@@ -172,7 +167,7 @@ def overlaps(depth: int, coins: bool, scales: np.ndarray | None = None) -> Measu
         for k in range(depth):
             W = weights(n, n, HE)
             layer = Tossed(W, weights.normal(2, n)) if coins else Dense(W, "relu")
-            if scales is not None:
+            if scales is not None:  # of branches: the layers are residual blocks
                 layer = Residual([layer, Linear(weights(n, n, scales[k]))])
             layers.append(layer)
         x = weights.normal(2, n)
@@ -203,10 +198,8 @@ def _by_coins(depth: int, schedule: str | None, column: int, networks: int) -> L
 
 @side_by_side("angles", lambda n: 2 * n)
 def _angles(weights: Weights, n: int) -> np.ndarray:
-    """ln of the growth of sin^2 of a small angle between two inputs through 20 He-ReLU layers.
-
-    The second row is the tangent d of the first, r; sin^2 is |d|^2 / |r|^2 off its part along r.
-    """
+    """ln of the growth of sin^2 of a small angle between two inputs through 20 He-ReLU layers."""
+    # The second row is the tangent d of the first, r; sin^2 is |d|^2 / |r|^2 off its part along r.
 
     def sine(x: np.ndarray) -> np.ndarray:
         r, d = x.swapaxes(0, 1)
@@ -236,11 +229,9 @@ BY_BATCH = normalised_shattering(40, EXAMPLES)
 
 @side_by_side("normalised branches", lambda n: EXAMPLES * n)
 def _branches(weights: Weights, n: int) -> np.ndarray:
-    """ln of the mean of <g1, g1> and of <g1, g2> over pairs of a batch, a row a network.
-
-    x + V relu(BN(W x)) with Var V = 2/n, 40 blocks; the gradients of each example's output by its
-    own input, the batch's statistics held fixed, under a cotangent that all have in common.
-    """
+    """ln of the mean of <g1, g1> and of <g1, g2> over pairs of a batch, a row a network."""
+    # x + V relu(BN(W x)) with Var V = 2/n, 40 blocks; the gradients of each example's output by its
+    # own input, the batch's statistics held fixed, under a cotangent that all have in common.
     blocks = [
         Residual([Normalised(weights(n, n), "relu", BATCH, frozen=True), Linear(weights(n, n, HE))])
         for _ in range(40)

@@ -196,13 +196,11 @@ def kernel(of: Callable) -> Measure:
 
 
 def _kernel_spread() -> Law:
-    """n / L of the variance of ln of the kernel of a He-ReLU network.
-
-    E ||dC/dW^(j)||^2 ||dC/dW^(k)||^2 over the means' product is 1 + (5 (L - 1) + 5 - 4 |j - k|) / n
-    to first order: layers below or above both give 5, as Hanin and Nica have it; those between
-    only 1, as one of the two signals is met by the other's gradient.
-    """
+    """n / L of the variance of ln of the kernel of a He-ReLU network."""
     depth = 5
+    # E ||dC/dW^(j)||^2 ||dC/dW^(k)||^2 over the means' product is to first order
+    # 1 + (5 (L - 1) + 5 - 4 |j - k|) / n: layers below or above both give 5, as Hanin and Nica have
+    # it; those between only 1, as one of the two signals is met by the other's gradient.
     apart = np.abs(np.subtract.outer(np.arange(depth), np.arange(depth)))
     of = kind("relu", depth, HE)
     return Law(

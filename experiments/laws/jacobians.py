@@ -85,10 +85,7 @@ def _spread(of: Kind, **fit) -> Law:
 
 
 def _largest(of: Kind) -> Law:
-    """Mean of ln of the largest s^2 over the mean of s^2.
-
-    At finite width it is short of the edge by Tracy and Widom's law, as n^(-2/3).
-    """
+    """Mean of ln of the largest s^2 over the mean of s^2."""
     edge = of.theory()
     return Law(
         measure=lambda n, seeds: np.log([eigvalsh(of.gram(n, s))[-1] for s in seeds]),
@@ -96,7 +93,7 @@ def _largest(of: Kind) -> Law:
         networks=400,
         limit=math.log(edge.largest),
         offset=math.log(edge.largest_at(1) / edge.largest),
-        powers=(2 / 3, 1),
+        powers=(2 / 3, 1),  # by Tracy and Widom's law it is short of the edge as n^(-2/3)
     )
 
 

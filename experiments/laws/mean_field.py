@@ -57,10 +57,8 @@ def usual(activation: str) -> Law:
 
 
 def _mean_square(of: Callable) -> Law:
-    """The mean square of the signals, averaged over layers.
-
-    E q = q (1 + (shift + variance / 2) / n) from the mean and variance of ln q.
-    """
+    """The mean square of the signals, averaged over layers."""
+    # E q = q (1 + (shift + variance / 2) / n) from the mean and variance of ln q.
     net = of(1)
     at = fluctuations(net.activation, net.sigma_w, net.sigma_b, depth=61)
     settled = slice(SETTLED + 1, None)
@@ -84,11 +82,9 @@ def gaps(
     row: Activation = TANH,
     sigma_b: float = BIAS,
 ) -> np.ndarray:
-    """1 - c of two inputs' pre-activations, a row a network, layer by layer.
-
-    Given the layer below, the two pre-activations of a unit are normal with the covariance of the
-    two signals: no matrix is needed.
-    """
+    """1 - c of two inputs' pre-activations, a row a network, layer by layer."""
+    # Given the layer below, the two pre-activations of a unit are normal with the covariance of the
+    # two signals: no matrix is needed.
     key = gaussian.key(seeds.start, "pairs")
     shape = (len(seeds), n)
     q = theory.mean_field(row, sigma_w, sigma_b).q_star
@@ -130,11 +126,9 @@ def _closing_in(n: int, seeds: range) -> np.ndarray:
 
 
 def _closing(activation: str, sigma_w: float, sigma_b: float, depth: int) -> Law:
-    """ln per layer of how two lengths of signals draw together, next to q*.
-
-    Given r, pre-activations are independent normals of variance q: no matrix is needed, and the
-    same normals serve both signals.
-    """
+    """ln per layer of how two lengths of signals draw together, next to q*."""
+    # Given r, pre-activations are independent normals of variance q: no matrix is needed, and the
+    # same normals serve both signals.
     phi = activation_row(activation).phi
     start = theory.mean_field(activation, sigma_w, sigma_b).q_star
     start = start * np.array([1 / OFF_START, OFF_START])
@@ -160,10 +154,8 @@ OFF_START = 1.05  # by what factor lengths that draw together are off the fixed 
 
 
 def _coefficient(n: int, seeds: range) -> np.ndarray:
-    """Growth per layer of ln(||dC/dr^(k)|| ||r^(k)||) towards the input; norms, not squared.
-
-    Exploding gradients, freed of what rescaling the layers does.
-    """
+    """Growth per layer of ln(||dC/dr^(k)|| ||r^(k)||) towards the input; norms, not squared."""
+    # Exploding gradients, freed of what rescaling the layers does.
     sample = chains(kind("relu", 50, 2.0)(n), seeds)
     growth = sample.gains[:, SETTLED + 1 :].sum(axis=1)
     growth -= sample.signals[:, -1] - sample.signals[:, SETTLED]

@@ -32,17 +32,15 @@ def _products(key: int, k: int, scale: float) -> np.ndarray:
 
 
 def _cancelled(products: int, seeds: range) -> np.ndarray:
-    """How often sums of rounded products, rounded to float16 at each step, end in 0.
-
-    The last sum is 0 if and only if the last product is the negative of the sum before it: so each
-    product is held against each sum.
-    """
+    """How often sums of rounded products, rounded to float16 at each step, end in 0."""
 
     def share(key: int) -> float:
         total = np.zeros(_BLOCK, "float16")
         for k in range(products - 1):
             total += _products(key, k, products**-0.5).astype("float16")
         last = _products(key, products, products**-0.5).astype("float16")
+        # The last sum is 0 if and only if the last product is the negative of the sum before it:
+        # so each product is held against each sum.
         return float(_histogram(-total) @ _histogram(last)) / _BLOCK**2
 
     return np.array([share(gaussian.key(seed, "cancellation")) for seed in seeds])

@@ -133,11 +133,9 @@ def batch_norm_factor(activation: ActivationLike, batch: int | None = None) -> f
 
 
 def _pairs(batch: int, kinks: Array) -> tuple[Array, Array, Array]:
-    """Nodes and weights for the law of two examples' values of one normalised unit.
-
-    They are sqrt(B - 1) r (cos a, cos(a - a_0)): the angle a is uniform, cos a_0 = -1 / (B - 1),
-    and 1 - r^2 = exp(-R^2 / (B - 3)) with density R exp(-R^2 / 2).
-    """
+    """Nodes and weights for the law of two examples' values of one normalised unit."""
+    # They are sqrt(B - 1) r (cos a, cos(a - a_0)): the angle a is uniform, cos a_0 = -1 / (B - 1),
+    # and 1 - r^2 = exp(-R^2 / (B - 3)) with density R exp(-R^2 / 2).
     size = math.sqrt(batch - 1)
     reach = kinks[np.abs(kinks) < size] / size  # the r from which on a kink is met
     first_met = np.sqrt(-(batch - 3) * np.log1p(-(reach**2)))

@@ -96,10 +96,9 @@ def lstm_factor(sigma_w: float, sigma_v: float = 1.0) -> float:
 
 
 class _Memory:
-    """An LSTM's cell c, at gates of variance q: even functions of it, by their values at points.
+    """An LSTM's cell c, at gates of variance q: even functions of it, by their values at points."""
 
-    On the way to the next c comes first s = f c, then s + i g.
-    """
+    # On the way to the next c comes first s = f c, then s + i g.
 
     def __init__(self, q: float):
         x, weights = panels(_CUTS)

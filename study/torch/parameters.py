@@ -53,10 +53,7 @@ COLUMNS = {
 def frame(
     module: nn.Module, weights: dict[Tensor, Norm], calls: Calls, graph: Graph
 ) -> pd.DataFrame:
-    """One row a parameter.
-
-    weights : their norms, where they have one
-    """
+    """One row a parameter; ``weights`` are their norms, where they have one."""
     modules = dict(module.named_modules(remove_duplicate=False))
     names: dict[Tensor, list[str]] = {}  # modules may share a parameter: one row, all its names
     for name, p in module.named_parameters(remove_duplicate=False):

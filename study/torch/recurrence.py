@@ -1,7 +1,7 @@
 """The gradient over time in recurrent modules: dC/dh_t, step by step.
 
 Torch's fused LSTM, GRU and RNN do not show what comes back to each hidden state. For one forward
-pass each is replaced by its own cells, called once a time step: the same numbers, one node a step.
+pass each is called once a time step, layer and direction: the same numbers, each state a node.
 """
 
 import contextlib
@@ -34,11 +34,6 @@ TIME_COLUMNS = {
     "the output at t and from later steps; -inf: a true zero [log10]",
     "log10_signal_norm": "of h_t [log10]",
     "status": "as in the study's frames [-]",
-}
-CELLS = {
-    "GRU": torch.gru_cell,
-    "RNN_TANH": torch.rnn_tanh_cell,
-    "RNN_RELU": torch.rnn_relu_cell,
 }
 # By module, layer, direction and time: where h_t is in the graph, and its norm.
 States = dict[tuple[str, int, str, int], tuple[Point | None, Norm]]
@@ -127,7 +122,7 @@ def _one_call(name: str, states: States, cell: nn.Module, args: tuple, output: o
 def _step_by_step(
     name: str, states: States, rnn: nn.RNNBase, args: tuple, kwargs: dict, fused: object
 ) -> object:
-    """What the module returns, made by its cells."""
+    """What the module returns, made step by step."""
     given = dict(zip(("input", "hx"), args, strict=False)) | kwargs
     x = given["input"]
     packed = x if isinstance(x, PackedSequence) else None
@@ -189,17 +184,16 @@ def _one_way(
     suffix = f"_l{level}" + "_reverse" * way
     kinds = ["weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"]
     weights = [getattr(rnn, kind + suffix) for kind in kinds if hasattr(rnn, kind + suffix)]
+    # Not the cells, which know no projection: what the module itself calls, of one layer and step.
+    whole = getattr(torch, rnn.mode.lower())
     outputs: list[Tensor] = [steps[0]] * len(steps)
     for time in reversed(range(len(steps))) if way else range(len(steps)):
         rows = len(steps[time])  # fewer where a packed sequence has ended, or not begun
         before = [kind[:rows] for kind in state] if rows < len(state[0]) else state
-        if rnn.mode == "LSTM":
-            # Not its cell, which knows no projection: the whole, of one layer and one step.
-            given = ([kind.unsqueeze(0) for kind in before], weights, rnn.bias, 1, 0.0)
-            _, *after = torch.lstm(steps[time].unsqueeze(0), *given, False, False, False)
-            after = [kind[0] for kind in after]
-        else:
-            after = [CELLS[rnn.mode](steps[time], before[0], *weights)]
+        before = [kind.unsqueeze(0) for kind in before]
+        given = (before if rnn.mode == "LSTM" else before[0], weights, rnn.bias, 1, 0.0)
+        _, *after = whole(steps[time].unsqueeze(0), *given, False, False, False)
+        after = [kind[0] for kind in after]
         outputs[time] = after[0]
         if rows < len(state[0]):
             after = [torch.cat([a, s[rows:]]) for a, s in zip(after, state, strict=True)]
