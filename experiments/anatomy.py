@@ -172,7 +172,7 @@ def figure(tables: dict[str, pd.DataFrame]):
 
 experiment = Experiment(
     question="What did the derivative take from the gradient, and what did the weights give back?",
-    grid={"quick": cells(4), "paper": cells(20)},
+    grid={"quick": cells(2), "paper": cells(20)},
     measure=measure,
     figure=figure,
     claims=[

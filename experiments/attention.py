@@ -221,7 +221,7 @@ LOOSE = 0.03  # of what tells tokens apart, a few per cent are rounding errors b
 experiment = Experiment(
     question="Do tokens and gradients survive 1,000 blocks of a transformer, at initialisation?",
     grid={
-        "quick": cells(FIRST[0], 1, [2, SHORT, 60]),
+        "quick": cells(FIRST[0], 1, [2, SHORT, 20]),
         "paper": cells(FIRST[1], 2, [2, SHORT, 100, 1000]),
     },
     measure=measure,

@@ -125,7 +125,7 @@ _SEEDS = "of ‖dC/dr^(layer)‖ / ‖dC/dr^(depth)‖ over the seeds"
 experiment = Experiment(
     question="How much of the gradient reaches the input, by activation, weight scale and depth?",
     grid={
-        "quick": cells(16, [10, 30, 100, 300], 3, [10, 30, 100]),
+        "quick": cells(5, [10, 30, 100], 1, [10, 30]),
         "paper": cells(64, [10, 30, 100, 300, 1000, 10000], 10, [10, 30, 100, 300, 1000]),
     },
     measure=measure,

@@ -256,7 +256,7 @@ FACTOR = within(1 / 1.5, 1.5)
 
 experiment = Experiment(
     question="Do gradients at different inputs lose their likeness with depth, and how fast?",
-    grid={"quick": cells(9, DEPTHS[:8]), "paper": cells(60, DEPTHS)},
+    grid={"quick": cells(3, DEPTHS[:8]), "paper": cells(60, DEPTHS)},
     measure=measure,
     figure=figure,
     claims=[

@@ -216,7 +216,7 @@ _NORM = "of log10 ‖dC/dW^(layer)‖"
 experiment = Experiment(
     question="What does the gradient do, layer by layer, in any of these networks?",
     grid={
-        "quick": cells(slice(1, None, 4), [10, 100], [16, 64], 10),
+        "quick": cells(slice(1, None, 4), [10, 100], [16, 64], 8),
         "paper": cells(slice(None), [10, 30, 100, 300, 1000], [64, 256, 1024], 20),
     },
     measure=measure,

@@ -36,8 +36,8 @@ TESTS = sum(law.tests for law in LAWS.values())
 CRITICAL = critical_score(TESTS)
 
 
-def measure(law: str, more: int) -> dict[str, pd.DataFrame]:
-    """Measure and judge a law, on ``more`` times as many networks as in the quick preset."""
+def measure(law: str, more: float) -> dict[str, pd.DataFrame]:
+    """Measure and judge a law, on ``more`` times as many networks as it was designed with."""
     text = {"popular_reading": "", "of": "width"} | TEXTS[law]
     sizes = f"{text.pop('of')} {', '.join(map(str, LAWS[law].sizes))}"
     estimates = LAWS[law].estimates(more).assign(law=law)
@@ -50,14 +50,14 @@ def measure(law: str, more: int) -> dict[str, pd.DataFrame]:
     }
 
 
-def cells(more: int) -> list[dict[str, str | int]]:
+def cells(more: float) -> list[dict[str, str | float]]:
     """A cell a law."""
     return [{"law": name, "more": more} for name in LAWS]
 
 
 experiment = Experiment(
     question="Do networks obey the laws of the field, and would a wrong law be noticed?",
-    grid={"quick": cells(1), "paper": cells(8)},
+    grid={"quick": cells(1 / 16), "paper": cells(8)},
     measure=measure,
     figure=figure,
     page=page,

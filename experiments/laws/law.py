@@ -31,6 +31,7 @@ OFF = 0.05  # how far off the number of a control is, over the number
 FIRST_SEED = 1_000_000
 
 _SPAN = 10**7  # seeds of one size
+_FEWEST = 4  # networks that have a spread, even if only a run in small is asked for
 
 # Other sizes than the usual ones: where the law is exact or draws are dear, and where 1/n is steep.
 NARROW = (32, 64, 128)
@@ -46,7 +47,7 @@ class Law:
 
     Attributes
     ----------
-    measure, sizes, networks : networks at each size, in the quick preset
+    measure, sizes, networks : networks at each size, as it was designed
     limit, offset : what theory expects at infinite size, and of c, if it knows
     exact : what theory expects at each size instead
     powers : of 1 / size in the fit
@@ -71,12 +72,13 @@ class Law:
             return 1
         return 1 + (self.offset is not None) + (len(self.sizes) > len(self.powers) + 1)
 
-    def estimates(self, more: int) -> pd.DataFrame:
+    def estimates(self, more: float) -> pd.DataFrame:
         """What networks of each size have, and what theory expects there, if it knows."""
         rows = []
+        count = max(min(self.networks, _FEWEST), round(self.networks * more))
         for k, size in enumerate(self.sizes):
             first = FIRST_SEED + k * _SPAN
-            mean = mean_of(self.measure(size, range(first, first + self.networks * more)))
+            mean = mean_of(self.measure(size, range(first, first + count)))
             expected = self.exact(size) if self.exact else np.nan
             rows.append((size, float(expected), *mean))
         return pd.DataFrame(rows, columns=["size", "expected", *Mean._fields])

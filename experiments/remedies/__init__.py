@@ -194,7 +194,7 @@ def figure(tables: dict[str, pd.DataFrame]):
 
 experiment = Experiment(
     question="Which remedies keep the gradient within a factor of 1,000, and for how many layers?",
-    grid={"quick": cells(6, 64), "paper": cells(16, 2048)},
+    grid={"quick": cells(2, 16), "paper": cells(16, 2048)},
     measure=measure,
     figure=figure,
     claims=[

@@ -89,7 +89,7 @@ def _theory(ax: Axes, df: pd.DataFrame, x: str, y: str) -> None:
         ax.plot([critical_sigma_w(activation, bias) for bias in biases], biases, color="black")
     else:
         bias = float(df["sigma_b"].iloc[0]) if "sigma_b" in df else 0.0
-        scales = np.geomspace(df[x].min(), df[x].max(), 120)
+        scales = np.geomspace(df[x].min(), df[x].max(), 60)
         rate = np.array([0.5 * np.log10(mean_field(activation, s, bias).chi) for s in scales])
         ax.axvline(critical_sigma_w(activation, bias), color="black")
         low, high = FLOAT32_DECADES
