@@ -36,6 +36,8 @@ CHEAP = (
     "minimal rnn",
     "gru",
     "lstm",
+    "half precision zeros",
+    "mixed precision zeros",
     "tied lstm",
 )
 

@@ -1,4 +1,4 @@
-"""Exact zeros of dot products, and the first step of residual branches, against simulation."""
+"""Exact zeros of dot products by format; normalised branches, against simulation."""
 
 import math
 
@@ -6,21 +6,6 @@ import numpy as np
 from numpy.testing import assert_allclose
 
 from study.theory import blocks, rounding
-
-
-def test_densities_are_normalised_and_have_the_variance_of_products():
-    x = np.linspace(1e-9, 80, 400_001)
-    for products, at_most in ((2, 1e-4), (5, 1e-6), (100, 1e-6)):
-        f = rounding._density(products, x)
-        assert_allclose(2 * np.trapezoid(f, x), 1, atol=at_most)
-        assert_allclose(2 * np.trapezoid(f * x**2, x), products, rtol=1e-6)
-
-
-def test_one_and_three_products_in_closed_form():
-    """K_0 / pi; and for three (nu = 1) |x| K_1(|x|) / pi, 1 / pi at 0."""
-    assert_allclose(rounding._density(1, np.array([1.0])), 0.4210244382407083 / math.pi)
-    assert_allclose(rounding._density(3, np.array([1.0])), 0.6019072301972346 / math.pi)
-    assert_allclose(rounding._density(3, np.zeros(1)), 1 / math.pi, rtol=4e-4)
 
 
 def test_formats_scale_as_their_epsilon():

@@ -1,6 +1,7 @@
 """The frame of a module: its numbers are torch's, nothing is lost, and nothing is touched."""
 
 import copy
+import functools
 import gc
 import itertools
 import math
@@ -57,22 +58,14 @@ def test_a_wrong_factor_would_be_seen():
     assert true_norm(df, 0) != pytest.approx(expected, rel=1e-12)
 
 
-class Chain(nn.Module):
+def chain(weights, row, dtype):
     """The study's own network, as a module."""
-
-    def __init__(self, weights, row, dtype):
-        super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(*W.shape, bias=False, dtype=dtype) for W in weights)
-        self.row = row
-        with torch.no_grad():
-            for layer, W in zip(self.layers, weights, strict=True):
-                layer.weight.copy_(torch.from_numpy(W.T))
-
-    def forward(self, r):
-        phi = getattr(functional, self.row.torch)
-        for layer in self.layers:
-            r = phi(layer(r), **dict(self.row.parameters))
-        return r
+    phi = functools.partial(getattr(functional, row.torch), **dict(row.parameters))
+    modules = []
+    for W in weights:
+        modules += [nn.Linear(*W.shape, bias=False, dtype=dtype), Made(lambda _, z: phi(z))]
+        modules[-2].weight.data = torch.from_numpy(W.T).to(dtype)
+    return nn.Sequential(*modules)
 
 
 def both(name, weights, x, y, dtype=DOUBLE):
@@ -81,7 +74,7 @@ def both(name, weights, x, y, dtype=DOUBLE):
     )
     target = torch.from_numpy(y).to(dtype)
     df = profile(
-        Chain(weights, TABLE[name], dtype),
+        chain(weights, TABLE[name], dtype),
         torch.from_numpy(x).to(dtype),
         lambda output: (output - target).square().sum() / (2 * len(y)),
     )
