@@ -31,6 +31,7 @@ def _products(key: int, k: int, scale: float) -> np.ndarray:
     return a * w * np.float32(scale)
 
 
+@np.errstate(under="ignore")  # products and sums that are stored as 0 are the point here
 def _cancelled(products: int, seeds: range) -> np.ndarray:
     """How often sums of rounded products, rounded to float16 at each step, end in 0."""
 
@@ -50,14 +51,14 @@ def _histogram(x: np.ndarray) -> np.ndarray:
     return np.bincount((x + 0).view(np.uint16), minlength=2**16)  # + 0: 0 and -0 are the same
 
 
+@np.errstate(under="ignore")
 def _underflown(products: int, seeds: range) -> np.ndarray:
     """How often sums in float32 are stored as 0 in float16."""
 
     def share(key: int) -> float:
         scale = SMALL * products**-0.5
         total = sum(_products(key, k, scale) for k in range(products))
-        with np.errstate(under="ignore"):  # z that is stored as 0 is the point here
-            return float(np.mean(total.astype("float16") == 0))
+        return float(np.mean(total.astype("float16") == 0))
 
     return np.array([share(gaussian.key(seed, "underflow")) for seed in seeds])
 

@@ -16,6 +16,8 @@ THRICE = ("overlaps", "covariance = 3 * covariance")
 UNMOVED = ("gains", "log10_gain = 0.0")
 KEPT = ("decays", "depth = 1000 * depth")  # the same loss in networks so much deeper
 LOST = ("decays", "log10_decay = 1000 * log10_decay")
+ALIKE = ("blocks", "log10_difference = -3.0")
+APART = ("blocks", "log10_difference = -0.1")
 OTHER_LAW = {"gaussian": "orthogonal", "orthogonal": "gaussian"}
 
 CHANGES = {
@@ -135,6 +137,27 @@ CHANGES = {
             "sigma_w = -sigma_w",
             "weights == 'uniform'",
         ),
+    },
+    "attention": {
+        "attention alone makes tokens alike doubly exponentially": (
+            "blocks",
+            "log10_difference = -0.1 * (layer + 1)",
+        ),
+        "skip connections keep tokens apart, pre-LN": ALIKE,
+        "skip connections keep tokens apart, post-LN": APART,
+        "perceptrons keep them apart": APART,
+        "branches scaled by 1/√L keep them apart": ALIKE,
+        "shaped attention does without skip connections": ALIKE,
+        "post-LN's gradient vanishes by 1/√2 a block": (
+            "blocks",
+            "log10_upstream_norm = -0.15 * (depth - layer)",
+        ),
+        "pre-LN's last gradient falls as 1/√L": ("blocks", "log10_value = -log10_value"),
+        "the gradient of queries halves with each block of post-LN": [
+            ("blocks", "log10_query = log10_value - 0.3 * layer"),
+            ("blocks", "log10_query = log10_value - 0.2 * layer"),
+        ],
+        "the norms are theory's": ("blocks", "log10_value = log10_value + 1"),
     },
     "derivation": {"phi' matters": ("swaps", "log10_off = 0.3")},
     "finite_width": {
