@@ -14,8 +14,8 @@ from study.core.activations import Array
 from study.core.network import Network
 from study.statistics.claims import Estimate, confidence
 from study.theory.finite_width import weight_gradient_law
+from study.theory.fluctuations import KURTOSIS, kurtosis_shift
 from study.theory.gradient_norms import log10_norms
-from study.theory.moments import KURTOSIS, kurtosis_shift
 
 
 def middle(values: Array) -> tuple[Array, Array, Array]:
@@ -70,7 +70,7 @@ def expected_norms(net: Network, layers: Sequence[int]) -> Array:
 
     ReLU and linear: the median of the exact law at this width (`theory.finite_width`) for Gaussian
     and orthogonal weights; for uniform ones moved by what their kurtosis adds to the mean of the
-    logarithm (`theory.moments.kurtosis_shift`), of order depth / width^2 and right to a relative
+    logarithm (`theory.fluctuations.kurtosis_shift`), of order depth / width^2, right to a relative
     order 1 / width. Any other activation: an infinitely wide network, by exact recursion
     (`theory.gradient_norms`), the same for all laws; a network of finite width leaves that as
     exp(-a depth / width).

@@ -17,8 +17,7 @@ from study.engines.drawn import Drawn
 from study.engines.profile import profile
 from study.sampling import gaussian
 from study.theory.finite_width import NormLaw, backward_law
-from study.theory.fluctuations import Gain, fluctuations
-from study.theory.moments import KURTOSIS
+from study.theory.fluctuations import KURTOSIS, Gain, fluctuations
 
 HE = math.sqrt(2)  # He's sigma_w, at which a ReLU network has chi = 1
 

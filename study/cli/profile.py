@@ -17,8 +17,8 @@ from study.core.network import Network
 from study.records import tables as records
 from study.report.summary import advice, chosen, in_words, summarise, table
 from study.theory import critical_sigma_w, mean_field
+from study.theory.fluctuations import KURTOSIS
 from study.theory.gradient_norms import log10_norms
-from study.theory.moments import KURTOSIS
 
 FOLDER = Path("build/profile")  # where the rows go if nobody says where
 

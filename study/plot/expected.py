@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from study.plot.frames import FACTORS, need
+from study.theory.fluctuations import KURTOSIS
 from study.theory.gradient_norms import derivative_decades, gradient_decades, log10_norms
 from study.theory.maps import trajectory
-from study.theory.moments import KURTOSIS
 
 
 def lines(

@@ -1,19 +1,21 @@
 """Drift and spread of a gradient at finite width, for any activation, to first order in 1/n.
 
 The summary law of deep random networks is ln G = sum ln chi + N(-a L/n, c L/n). For scale-free
-activations a and c are exact sums of independent layers (``moments``). Elsewhere the lengths of
-the signals fluctuate as well, and chi follows them: docs/theory.md derives the recursions and names
-their letters. After Roberts, Yaida and Hanin (2022), for every activation and off criticality.
-SQUARED norms, natural logarithms; depths well below width.
+activations a and c are exact sums of independent layers (``finite_width``). Elsewhere the lengths
+of the signals fluctuate as well, and chi follows them: docs/theory.md derives the recursions and
+names their letters. After Roberts, Yaida and Hanin (2022), for every activation and off
+criticality. SQUARED norms, natural logarithms; depths well below width.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
 
-from study.core.activations import Activation
+from study.core.activations import TABLE, Activation
+from study.theory.finite_width import checked_widths
 from study.theory.maps import (
     LARGEST,
     ActivationLike,
@@ -24,8 +26,11 @@ from study.theory.maps import (
     trajectory,
     within_range,
 )
-from study.tools.checks import integer, real
+from study.tools.checks import bad, integer, real
 from study.tools.elementary import Array
+
+# E w^4 / (E w^2)^2 of the laws of weights that the study draws independently.
+KURTOSIS = {"gaussian": 3.0, "uniform": 1.8}
 
 
 class Gain(NamedTuple):
@@ -80,7 +85,7 @@ def fluctuations(
     ----------
     sigma_w, sigma_b : standard deviations, Var W = sigma_w^2 / n, Var b = sigma_b^2
     depth : number of weight matrices
-    kurtosis : of the weights, which are symmetric (`study.theory.moments.KURTOSIS`)
+    kurtosis : of the weights, which are symmetric (`KURTOSIS`)
 
     The input has standard normal entries, dC/dr at the output is a uniform direction. Where q
     goes to 0 or inf only its logarithm matters, and its variance grows with depth.
@@ -178,3 +183,50 @@ def _averages(row: Activation, q: Array, sw2: float, sb2: float) -> SimpleNamesp
         bend=bend,  # q^2 V'' / V
         gain_bend=gain_bend,  # the same of mu_1
     )
+
+
+# --- The second order, of scale-free activations ---
+
+
+class Shift(NamedTuple):
+    """What is to be added to a mean and to a variance of ln G."""
+
+    mean: float
+    variance: float
+
+
+def kurtosis_shift(widths: Sequence[int], activation: ActivationLike, kurtosis: float) -> Shift:
+    """What the kurtosis adds to mean and variance of ln G, per network, to second order.
+
+    Of scale-free activations, to be added to `finite_width`'s laws. kappa = E w^4 / (E w^2)^2
+    averages out over the units that a vector v is spread over, f = ||v||_4^4 / ||v||^4: to leading
+    order a layer's variance changes by (kappa - 3) rho f / n, rho = E phi'^4 / (E phi'^2)^2, f is
+    3 rho / n but at the input, and the mean of ln G changes by minus half that; the next order
+    comes from the third moment and from f, which covaries with the layer before.
+
+    >>> shift = kurtosis_shift([40] * 101, "relu", KURTOSIS["uniform"])
+    >>> round(shift.mean, 3), round(shift.variance, 3)
+    (0.362, -0.765)
+    """
+    widths = checked_widths(widths)
+    row = row_of(activation)
+    if not row.scale_free:
+        scale_free = [name for name, other in TABLE.items() if other.scale_free]
+        raise bad("activation", row.name, ", ".join(scale_free))
+    squares = np.square(row.slopes_at_zero)
+    mu_1, mu_2, mu_3 = (float(np.mean(squares**k)) for k in (1, 2, 3))
+    rho = mu_2 / mu_1**2
+    excess = real("kurtosis", kurtosis, 1.0, LARGEST) - 3  # over the normal law's
+    variance = 3 * rho - 1  # of Y = d (w.v)^2, without f
+    third = 15 * mu_3 / mu_1**3 - 3 * rho  # E Y^3 - E Y^2
+    f = 3 / (widths[0] + 2)
+    covariance = 0.0  # of f and ln of the factor of the layer before
+    mean_shift = 0.0
+    variance_shift = 0.0
+    for n in widths[1:]:
+        unit = excess * rho / n
+        mean_shift -= unit * f / 2 * (1 - 2 * (third / (3 * rho) - 1.5 * variance) / n)
+        variance_shift += unit * f * (1 + (5 * variance - third / rho) / n) - unit * covariance
+        covariance = (third - 6 * rho * variance) / n**2
+        f = (rho * (3 + excess * f) + (9 * rho * variance - 2 * third) / n) / n
+    return Shift(mean_shift, variance_shift)

@@ -14,10 +14,9 @@ import numpy as np
 
 from study.core.activations import Activation
 from study.theory.finite_width import backward_law, exact_slopes, forward_law
-from study.theory.fluctuations import fluctuations
+from study.theory.fluctuations import KURTOSIS, fluctuations
 from study.theory.maps import ActivationLike, Trajectory, positive, row_of, trajectory, variance_map
 from study.theory.mean_field import mean_field
-from study.theory.moments import KURTOSIS
 from study.tools.elementary import Array
 
 # Below it a float loses digits of q, or of V(q); phi is its own tangent long before.
@@ -40,7 +39,7 @@ def log10_norms(
     sigma_w, sigma_b : Var W = sigma_w^2 / width, sigma_w above 0; Var b = sigma_b^2, which at
         finite width must leave the weights a share of each pre-activation above 10^-12
     depth, width : number of weight matrices; units in every layer
-    weights : law of the weights, a key of `study.theory.moments.KURTOSIS`: to first order in
+    weights : law of the weights, a key of `study.theory.fluctuations.KURTOSIS`: to first order in
         1 / width; None: infinite width
 
     The input has standard normal entries, dC/dr at the output is a random unit vector. Networks of

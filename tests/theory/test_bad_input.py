@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from study import theory
-from study.theory import blocks, finite_width, fluctuations, moments, rounding, spectra
+from study.theory import blocks, finite_width, fluctuations, rounding, spectra
 from study.theory.finite_width import NormLaw
 from study.theory.shaped import dks, tat, tat_leaky_relu
 from study.theory.transformers import transformer
@@ -38,10 +38,10 @@ from study.theory.two_inputs import shattering_offset
         (finite_width.weight_gradient_law, ([5, 5], 1), r"layer = 1; allowed: .* 0 to 0"),
         (NormLaw(0.0, (5,), (5,)).quantile, (1.0,), r"p = 1.0; allowed"),
         (NormLaw(0.0, (3,)).cdf, (0.0,), r"widths \[3\]: .*no smooth density"),
-        (moments.kurtosis_shift, ([5, 5], "relu", 0.9), r"kurtosis = 0.9; allowed: .*1 to"),
-        (moments.kurtosis_shift, ([5], "tanh", 2), r"widths = \(5,\); allowed: at least 2"),
+        (fluctuations.kurtosis_shift, ([5, 5], "relu", 0.9), r"kurtosis = 0.9; allowed: .*1 to"),
+        (fluctuations.kurtosis_shift, ([5], "tanh", 2), r"widths = \(5,\); allowed: at least 2"),
         (
-            moments.kurtosis_shift,
+            fluctuations.kurtosis_shift,
             ([5, 5], "tanh", 2),
             r"activation = 'tanh'; allowed: relu, linear",
         ),

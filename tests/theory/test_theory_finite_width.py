@@ -14,7 +14,7 @@ from witness_arb import bits
 
 from study.core.backprop import backward, forward
 from study.core.blocks import Dense
-from study.theory import finite_width, moments
+from study.theory import finite_width, fluctuations
 
 
 def within(sample, exact, sigmas=4.0):
@@ -174,11 +174,11 @@ def test_second_order_of_the_kurtosis_shift():
     """One layer of coins: ln of a mean of n terms d t^2, t with a known fourth moment."""
     n, width = 200, 10**9
     first, second = (
-        moments.kurtosis_shift([n] * 3, "relu", kappa) for kappa in (3 + 1e-6, 3 + 2e-6)
+        fluctuations.kurtosis_shift([n] * 3, "relu", kappa) for kappa in (3 + 1e-6, 3 + 2e-6)
     )
     per_unit = (second.mean - first.mean) / 1e-6
     # -(f rho / 2n) (1 - 3/n), f = 3 / (n + 2) at the input and (6 - 18/n) / n after it.
     exact = -(3 / (n + 2) + (6 - 18 / n) / n) / n * (1 - 3 / n)
     assert_allclose(per_unit, exact, rtol=1e-4)
-    leading = moments.kurtosis_shift([width] * 2, "relu", 1.8)
+    leading = fluctuations.kurtosis_shift([width] * 2, "relu", 1.8)
     assert_allclose(leading.variance, -2 * leading.mean, rtol=1e-7)
