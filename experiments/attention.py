@@ -108,35 +108,33 @@ def expected(kind: str, blocks: int) -> pd.DataFrame:
 
 
 def deepest(tables: dict[str, pd.DataFrame], kind: str) -> pd.DataFrame:
-    """The rows of the deepest networks of a kind, by seed and block."""
+    """The rows of the deepest networks of a kind."""
     rows = tables["blocks"]
-    rows = rows[(rows.kind == kind) & (rows.depth == rows.depth.max())]
-    return rows.set_index(["seed", "layer"])
+    return rows[(rows.kind == kind) & (rows.depth == rows.depth.max())]
 
 
-def by_seed(rows: pd.DataFrame, column: str, layer: int) -> pd.Series:
-    """A column at a block; differences that are lost count as the largest that may be."""
-    values = rows.xs(layer, level="layer")[column]
+def by_seed(tables: dict[str, pd.DataFrame], kind: str, column: str, layer: int) -> pd.Series:
+    """A column at a block of the deepest networks; lost differences are as large as may be."""
+    rows = deepest(tables, kind)
+    values = rows[rows.layer == layer % rows.depth].set_index("seed")[column]
     return values.fillna(math.log10(ROUNDING)) if column == "log10_difference" else values
 
 
 def cubed(tables: dict[str, pd.DataFrame]) -> Estimate:
     """Decades of difference lost by the fourth block's tokens over the third's, attention alone."""
-    rows = deepest(tables, "attention alone")
-    third, fourth = (by_seed(rows, "log10_difference", layer) for layer in (2, 3))
+    third, fourth = (by_seed(tables, "attention alone", "log10_difference", k) for k in (2, 3))
     return median_interval(fourth / third)
 
 
 def kept(tables: dict[str, pd.DataFrame], kind: str) -> Estimate:
     """log10 of the difference between tokens at the last block."""
-    rows = deepest(tables, kind)
-    return median_interval(by_seed(rows, "log10_difference", rows.index.levels[1].max()))
+    return median_interval(by_seed(tables, kind, "log10_difference", -1))
 
 
 def post_ln_rate(tables: dict[str, pd.DataFrame]) -> Estimate:
     """Decades a block that dC/dr gains on its way down."""
-    rows = deepest(tables, "post-LN")
-    return median_interval(by_seed(rows, "log10_upstream_norm", 0) / rows.depth.iloc[0])
+    gained = by_seed(tables, "post-LN", "log10_upstream_norm", 0)
+    return median_interval(gained / tables["blocks"].depth.max())
 
 
 def pre_ln_slope(tables: dict[str, pd.DataFrame]) -> Estimate:
@@ -147,11 +145,10 @@ def pre_ln_slope(tables: dict[str, pd.DataFrame]) -> Estimate:
 
 def query_rate(tables: dict[str, pd.DataFrame]) -> Estimate:
     """Decades a block that the query gradient loses against the value gradient, post-LN."""
-    rows = deepest(tables, "post-LN").reset_index()
+    rows = deepest(tables, "post-LN")
     rows = rows[rows.layer.between(*MIDDLE)]
-    return median_interval(
-        slopes(rows.assign(x=rows.layer, y=rows.log10_query - rows.log10_value).dropna())
-    )
+    rows = rows.assign(x=rows.layer, y=rows.log10_query - rows.log10_value)
+    return median_interval(slopes(rows.dropna()))
 
 
 def slopes(rows: pd.DataFrame) -> np.ndarray:
