@@ -9,7 +9,7 @@ where it draws weights, its own generator.
 """
 
 import sys
-import time
+import timeit
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -65,17 +65,12 @@ class Job(NamedTuple):
             works = self.works(self)
             for work in works:
                 work()
-            seconds = [[_seconds(work) for work in works] for _ in range(self.repeats)]  # in turn
+            turns = range(self.repeats)  # in turn, so that drift shifts both
+            seconds = [[timeit.timeit(work, number=1) for work in works] for _ in turns]
         times = np.array(seconds) * [1, self.share]
         row = {name: getattr(self, name) for name in SHOWN}
         row |= dict(zip(("study_s", "rival_s"), np.median(times, axis=0), strict=True))
-        return row | {"ratio": np.median(times[:, 1] / times[:, 0])}  # paired: drift shifts both
-
-
-def _seconds(work: Work) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+        return row | {"ratio": np.median(times[:, 1] / times[:, 0])}
 
 
 def given_weights(job: Job) -> tuple[Work, Work]:

@@ -100,9 +100,9 @@ def by_block(df: pd.DataFrame) -> pd.DataFrame:
 def expected(kind: str, blocks: int) -> pd.DataFrame:
     """What theory has of a network with skip connections, a row a block."""
     net = network(kind, blocks)
-    found = transformer(blocks, TOKENS, WIDTH, net.norm, net.branch)
-    query, _, value, *_ = found.log10_norms.T
-    columns = (found.log10_difference, found.log10_upstream, value, query)
+    norms = transformer(blocks, TOKENS, WIDTH, net.norm, net.branch)
+    query, _, value, *_ = norms.log10_norms.T
+    columns = (norms.log10_difference, norms.log10_upstream, value, query)
     frame = pd.DataFrame(dict(zip(MEASURED, columns, strict=True)))
     return frame.assign(kind=kind, depth=blocks, layer=np.arange(blocks))
 

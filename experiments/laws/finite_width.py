@@ -47,9 +47,9 @@ def variance(of: Callable[[int], Network]) -> Measure:
 # --- Equal widths --------------------------------------------------------------------------------
 
 
-def kind(activation: str, depth: int, sigma_w: float, sigma_b: float = 0.0, **more) -> Callable:
+def kind(activation: str, depth: int, sigma_w: float, sigma_b: float = 0.0, **fields) -> Callable:
     """Networks of a kind, by width."""
-    return lambda n: Network(activation, depth, n, sigma_w, sigma_b, **more)
+    return lambda n: Network(activation, depth, n, sigma_w, sigma_b, **fields)
 
 
 RELU = kind("relu", 50, HE)

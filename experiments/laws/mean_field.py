@@ -90,12 +90,12 @@ def gaps(
     q = theory.mean_field(row, sigma_w, sigma_b).q_star
     g, h = gaussian.normal(key, 0, (2, *shape))
     z = math.sqrt(q) * np.stack([g, c_0 * g + math.sqrt(1 - c_0**2) * h])
-    found = []
+    by_layer = []
     for k in range(layers):
         normals = gaussian.normal(key, k + 1, (3, *shape))
         z, gap = _next_pair(row.phi(z), sigma_w, sigma_b, normals)
-        found.append(gap)
-    return np.transpose(found)
+        by_layer.append(gap)
+    return np.transpose(by_layer)
 
 
 def _next_pair(

@@ -1,5 +1,6 @@
 """The table of laws in one picture, as a page and in a sentence."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -134,6 +135,4 @@ def _line(row: Any) -> str:
 
 def _cell(text: str) -> str:
     """Text that a table of Markdown leaves as it is."""
-    for mark in ("\\", "|", "*", "_", "<", ">"):
-        text = text.replace(mark, "\\" + mark)
-    return text
+    return re.sub(r"([\\|*_<>])", r"\\\1", text)

@@ -182,9 +182,9 @@ def gradient_norms(
         for step in backward(trace, dr):
             dr = step.dr
         if k in layers:
-            found = np.array(list(_matrix_norms(met(step.layer for step in trace))))
+            sizes = np.array(list(_matrix_norms(met(step.layer for step in trace))))
             norms = size(upstream), size(trace[0].r), apart[k], is_rounding[k]
-            frames.append(_frame(k, found, exponent, *norms))
+            frames.append(_frame(k, sizes, exponent, *norms))
     return pd.concat(frames[::-1]).sort_values("network", kind="stable", ignore_index=True)
 
 
@@ -226,15 +226,15 @@ def _matrix_norms(layers: Iterator[Met | MetNorm]) -> Iterator[Array]:
 
 
 def _frame(
-    k: int, found: Array, exponent: Array, upstream: Array, signal: Array, apart: Array, lost: Array
+    k: int, sizes: Array, exponent: Array, upstream: Array, signal: Array, apart: Array, lost: Array
 ) -> pd.DataFrame:
-    """The rows of a block; ``found`` is (matrices, networks), the others (networks,)."""
-    names = np.array(MATRICES[: len(found)])[:, None]
-    found = np.where(lost & np.isin(names, ("query", "key")), np.nan, found)
-    mantissa, power = norm(found**2, exponent)
+    """The rows of a block; ``sizes`` are (matrices, networks), the others (networks,)."""
+    names = np.array(MATRICES[: len(sizes)])[:, None]
+    sizes = np.where(lost & np.isin(names, ("query", "key")), np.nan, sizes)
+    mantissa, power = norm(sizes**2, exponent)
     with np.errstate(divide="ignore"):
         columns = {
-            "network": np.arange(found.shape[1]),
+            "network": np.arange(sizes.shape[1]),
             "layer": k,
             "matrix": names,
             "grad_norm_mantissa": mantissa,
@@ -243,8 +243,8 @@ def _frame(
             "log10_upstream_norm": np.log10(upstream) + exponent * LOG10_2,
             "log10_signal_norm": np.log10(signal),
             "log10_difference": np.log10(np.where(lost, np.nan, apart)),
-            "status": np.where(np.isnan(found), "rounding", status(mantissa, power)),
+            "status": np.where(np.isnan(sizes), "rounding", status(mantissa, power)),
         }
     return pd.DataFrame(
-        {name: np.broadcast_to(values, found.shape).ravel() for name, values in columns.items()}
+        {name: np.broadcast_to(values, sizes.shape).ravel() for name, values in columns.items()}
     )

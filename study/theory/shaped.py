@@ -159,11 +159,11 @@ def _shaped(
     bounds = ((_LOG_ALPHA[0], -_FARTHEST), (_LOG_ALPHA[1], _FARTHEST))
     tight = {"xtol": 1e-15, "ftol": 1e-15, "gtol": 1e-15}
     for beta in _CENTRES:
-        found = scipy.optimize.least_squares(misses, (start, beta), bounds=bounds, **tight)
-        if np.abs(found.fun).max() < _ERROR:
-            alpha = math.exp(found.x[0])
-            gain, shift = scale(moments(alpha, found.x[1]))
-            return _transformed(row, name, gain, alpha, float(found.x[1]), shift)
+        solution = scipy.optimize.least_squares(misses, (start, beta), bounds=bounds, **tight)
+        if np.abs(solution.fun).max() < _ERROR:
+            alpha = math.exp(solution.x[0])
+            gain, shift = scale(moments(alpha, solution.x[1]))
+            return _transformed(row, name, gain, alpha, float(solution.x[1]), shift)
     raise bad("activation", row.name, "a smooth one that can meet the conditions")
 
 

@@ -54,7 +54,7 @@ class Alarms:
         top = logs[ordinary].max(initial=-np.inf)
         # A zero now and then is a batch that met no active unit; only a run of them is a death.
         self._zeros = np.where(lengths == 0, self._zeros + 1, 0)
-        found = {
+        symptoms = {
             "nan": ~finite & (record.missing == ""),
             "explodes": ordinary & (logs - self._usual > JUMP) & (self._counts >= SETTLED),
             "vanishes": matrices & ordinary & (logs < top + VANISHED),
@@ -64,7 +64,7 @@ class Alarms:
         self._usual += weight * (logs - self._usual)
         self._counts += ordinary
         texts = [
-            self._text(record.step, kind, np.flatnonzero(mask)) for kind, mask in found.items()
+            self._text(record.step, kind, np.flatnonzero(mask)) for kind, mask in symptoms.items()
         ]
         return [text for text in texts if text]
 

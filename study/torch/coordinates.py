@@ -56,12 +56,12 @@ def coordinate_check(
         for width, seed in itertools.product(widths, seeds):
             torch.manual_seed(seed)
             module = make(width)
-            own = optimizer(module.parameters())
-            with watch(module, own, keep=steps, activations=True) as watched:
+            descent = optimizer(module.parameters())
+            with watch(module, descent, keep=steps, activations=True) as watched:
                 for _ in range(steps):
-                    own.zero_grad()
+                    descent.zero_grad()
                     args, kwargs = arguments(inputs)
                     loss(module(*args, **kwargs)).backward()
-                    own.step()
+                    descent.step()
             frames.append(watched.activations().assign(width=width, seed=seed))
     return pd.concat(frames, ignore_index=True)

@@ -236,14 +236,14 @@ def _remedies(case: _Case, fault: _Fault) -> list[dict[str, object]]:
     before = case.off
     if fault.cause == "format":
         before = float(_is_lost(case).sum())
-        found = _formats(case)
+        remedies = _formats(case)
     elif math.isinf(before):
-        found = [] if fault.where == "the loss" else [_revived(case, fault)]
+        remedies = [] if fault.where == "the loss" else [_revived(case, fault)]
     else:
-        found = [remedy for remedy in _mended(case, fault) if remedy[1] < GAIN * before]
+        remedies = [remedy for remedy in _mended(case, fault) if remedy[1] < GAIN * before]
     return [
         {**fault._asdict(), "remedy": remedy, "before": before, "after": after, "basis": basis}
-        for remedy, after, basis in found
+        for remedy, after, basis in remedies
     ]
 
 
