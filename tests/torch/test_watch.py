@@ -242,28 +242,6 @@ def test_a_wrapped_optimiser_is_looked_through():
     assert watched.steps == 1
 
 
-@pytest.mark.parametrize("fused", [False, True])
-def test_steps_that_a_scaler_skips_are_rows(fused):
-    torch.manual_seed(0)
-    net = nn.Linear(4, 1)
-    optimizer = torch.optim.Adam(net.parameters(), 0.01, fused=fused)
-    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
-    expected = []
-    with watch(net, optimizer, scaler=scaler) as watched:
-        for k in range(6):
-            optimizer.zero_grad()
-            for size in (1, math.inf if k in (2, 5) else 1):  # accumulated
-                scaler.scale(size * net(torch.ones(8, 4)).square().mean()).backward()
-            expected.append(norm(net.weight.grad) / scaler.get_scale())
-            scaler.step(optimizer)
-            scaler.update()
-    df = watched.frame().query("name == 'weight'")
-    assert df.step.tolist() == list(range(6))
-    found = np.ldexp(df.grad_norm_mantissa, df.grad_norm_exponent)
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
-    assert set(df.status.iloc[[2, 5]]) <= {"nan", "overflow"}
-
-
 def test_a_model_that_changes_is_followed():
     net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
     watched = watch(net)
