@@ -40,11 +40,7 @@ from study.theory.two_inputs import shattering_offset
         (NormLaw(0.0, (3,)).cdf, (0.0,), r"widths \[3\]: .*no smooth density"),
         (fluctuations.kurtosis_shift, ([5, 5], "relu", 0.9), r"kurtosis = 0.9; allowed: .*1 to"),
         (fluctuations.kurtosis_shift, ([5], "tanh", 2), r"widths = \(5,\); allowed: at least 2"),
-        (
-            fluctuations.kurtosis_shift,
-            ([5, 5], "tanh", 2),
-            r"activation = 'tanh'; allowed: relu, linear",
-        ),
+        (fluctuations.kurtosis_shift, ([5, 5], "tanh", 2), "activation = 'tanh'; allowed: relu"),
         (fluctuations.fluctuations("tanh", 1.0, depth=3).gain, (5, 3), "first = 3; .*from 0 to 2"),
         (spectra.spectrum, ("relu", 3, "uniform"), r"weights = 'uniform'; allowed: gaussian"),
         (spectra.spectrum, ("tanh", 3, "gaussian", 0.0), r"q = 0.0; allowed"),
