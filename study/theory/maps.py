@@ -17,7 +17,7 @@ import numpy as np
 
 from study.core.activations import Activation
 from study.core.activations import activation as row_of
-from study.theory.quadrature import break_points, expectation, pair_expectation
+from study.theory.quadrature import break_points, expectation, pair_mean
 from study.tools.checks import bad, integer, real
 from study.tools.elementary import Array
 
@@ -31,11 +31,6 @@ ActivationLike = str | Activation | Callable[[Array], Array]
 def mean_of(row: Activation, f: Callable[[Array], Array], q: float | Array) -> Array:
     """E f(sqrt(q) z) for f made of phi and phi', in the shape of q; see `expectation`."""
     return expectation(f, np.sqrt(q), break_points(row).breaks)
-
-
-def pair_mean(f: Callable[[Array, Array], Array], row: Activation, q: float, gap: float) -> float:
-    """E f(u1, u2) of two pre-activations of variance q and correlation 1 - gap."""
-    return pair_expectation(f, math.sqrt(q), gap, *break_points(row))
 
 
 def half_square_step(row: Activation, q: float, gap: float) -> float:

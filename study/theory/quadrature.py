@@ -22,7 +22,6 @@ _LEGENDRE = np.polynomial.legendre.legvander(_NODES, 19) * (np.arange(20) + 0.5)
 _TAIL = _WEIGHTS[:, None] * _LEGENDRE[:, -3:]
 # In standard deviations. Beyond 10 a polynomial of degree 4 has less than 1e-18 of its moment.
 _LADDER = np.array([-10.0, -6.5, -4.0, -2.0, 0.0, 2.0, 4.0, 6.5, 10.0])
-Floats = Sequence[float] | Array
 _BLOCK = 128  # standard deviations at once: a few MB of nodes
 _MOST_PANELS = 2000
 
@@ -98,7 +97,9 @@ def gaussian_nodes(mean: float | Array, std: float | Array, breaks: Array) -> tu
     return mean + std * z, weights * np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)
 
 
-def expectation(f: Callable[[Array], Array], std: float | Array, breaks: Floats = (0.0,)) -> Array:
+def expectation(
+    f: Callable[[Array], Array], std: float | Array, breaks: Sequence[float] | Array = (0.0,)
+) -> Array:
     """E f(x) for x normal of mean 0, in the shape of ``std``, which may be 0.
 
     f takes an array and returns one of its shape, or several along a new first axis. It grows no
@@ -118,32 +119,29 @@ def expectation(f: Callable[[Array], Array], std: float | Array, breaks: Floats 
     return means.reshape((*means.shape[:-1], *std.shape))
 
 
-def pair_expectation(
-    f: Callable[[Array, Array], Array],
-    std: float,
-    gap: float,
-    breaks: Floats = (0.0,),
-    kinks: Floats = (0.0,),
-) -> float:
-    """E f(u1, u2) for centred normals of one standard deviation and correlation 1 - gap.
+def pair_mean(f: Callable[[Array, Array], Array], row: Activation, q: float, gap: float) -> float:
+    """E f(u1, u2) of two pre-activations of variance q and correlation 1 - gap.
 
     u2 is integrated first, given u1. What is left is smooth but, next to a kink, on the length
-    std sqrt(1 - c^2) only; the outer panels close in on it, so c -> 1 costs no accuracy.
+    sqrt(q (1 - c^2)) only; the outer panels close in on it, so c -> 1 costs no accuracy.
 
-    >>> relu = lambda x: np.maximum(x, 0)           # arc-cosine kernel (Cho and Saul 2009)
-    >>> round(2 * np.pi * pair_expectation(lambda u, v: relu(u) * relu(v), std=1.0, gap=1.0), 12)
+    >>> from study.core.activations import activation
+    >>> relu = activation("relu")                   # arc-cosine kernel (Cho and Saul 2009)
+    >>> round(2 * np.pi * pair_mean(lambda u, v: relu.phi(u) * relu.phi(v), relu, 1.0, 1.0), 12)
     1.0
     """
+    breaks, kinks = break_points(row)
+    std = math.sqrt(q)
     c = 1 - gap
     spread = std * math.sqrt(gap * (2 - gap))
     # Below |c| = 0.1 the spread is that of the outer Gaussian, and its own ladder is enough.
     steep = math.copysign(max(abs(c), 0.1), c)
-    closing_in = np.add.outer(np.asarray(kinks, float), spread * _LADDER) / steep
+    closing_in = np.add.outer(kinks, spread * _LADDER) / steep
     cuts = np.concatenate([breaks, closing_in.ravel()])
     with np.errstate(under="ignore"):
         u1, outer = gaussian_nodes(0.0, std, cuts)
         full = outer > 1e-30  # most cuts coincide: empty panels
         u1 = u1[full]
-        u2, inner = gaussian_nodes(c * u1, np.full_like(u1, spread), np.asarray(breaks, float))
+        u2, inner = gaussian_nodes(c * u1, np.full_like(u1, spread), breaks)
         given_u1 = np.vecdot(f(u1[:, None], u2), inner)
         return float(outer[full] @ given_u1)

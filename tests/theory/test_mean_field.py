@@ -13,8 +13,8 @@ from witness_arb import PHI, SLOPE, normal_cdf, normal_density
 
 from study import theory
 from study.core.activations import LEAKY_SLOPE, SELU_ALPHA, SELU_LAMBDA, TABLE, activation
-from study.theory.maps import half_square_step, overlap, pair_mean
-from study.theory.quadrature import break_points, expectation
+from study.theory.maps import half_square_step, overlap
+from study.theory.quadrature import break_points, expectation, pair_mean
 
 VARIANCES = (1e-6, 1e-3, 0.1, 1.0, 7.0, 45.6, 500.0)
 NAMES = tuple(TABLE)
