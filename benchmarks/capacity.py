@@ -64,9 +64,10 @@ def run(job: dict, depth: int) -> dict[str, object]:
 
 def measure() -> pd.DataFrame:
     """One row a job and depth."""
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before the workers import it
     rows = []
     for job, depth in product(JOBS, DEPTHS):
+        # A fresh process a job: memory that one has freed would count as the next one's peak.
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(1, spawn) as pool:
             rows.append(pool.submit(run, job, depth).result())

@@ -90,7 +90,7 @@ def driver(rows: list, count: int, folder: Path) -> None:
     few = with_cells(count)
     grid = sweep.parts(few, "quick")
     store = folder / few.name / ".parts"
-    store.mkdir(parents=True)
+    store.mkdir(parents=True)  # parts are written to it one by one here, as a sweep's driver does
     with measured(rows, count, "worker: make a part of a table"):
         made = [parts.compute(*part)[0] for part in grid]
     rows.append(("disk: bytes of a part", count, sum(map(len, made)) / count, "bytes"))

@@ -76,7 +76,7 @@ def measure(kind: str, blocks: int, shown: int, seeds: list[int]) -> dict[str, p
     net = network(kind, blocks)
     size = (2, len(seeds), TOKENS, WIDTH)
     x, u = gaussian.normal(gaussian.key(*seeds, "attention", "tokens"), 0, size)
-    x /= np.sqrt(np.mean(x**2, axis=-1, keepdims=True))
+    x /= np.sqrt(np.mean(x**2, axis=-1, keepdims=True))  # as layer normalisation leaves tokens
     u /= np.linalg.norm(u, axis=(-2, -1), keepdims=True)
     key = gaussian.key(*seeds, "attention", "weights")
     places = np.unique(np.geomspace(1, blocks, shown).round().astype(int)) - 1
@@ -180,6 +180,7 @@ def figure(tables: dict[str, pd.DataFrame]):
     rows, theory = (frame.assign(block=frame.layer + 1) for frame in (rows, theory))
     canvas, [axes] = study.plot.panels(1, 3, 1.9)
     for ax, (column, (called, ends)) in zip(axes, SHOWN_AS.items(), strict=True):
+        # Where some seeds are lost the median of the others would be a biased one.
         lost = rows[column].isna().groupby([rows.kind, rows.layer]).transform("any")
         study.plot.curves(
             rows[~lost], "block", column, hue="kind", theory=theory, palette=KINDS, log="x",
