@@ -131,24 +131,33 @@ def backpropagate(
     direction = _at_output("cotangent", cotangent, output, kind)
     if target is None and direction is None:
         direction = unit_cotangent(gaussian.key("backpropagate"), output, kind)
-
-    depth = len(matrices)
-    record = Recorder(depth, networks=1, batch=len(x), trunks=1)
+    record = Recorder(len(rows), networks=1, batch=len(x), trunks=1)
     # Few kinds, many layers.
     known = {row: Activations([Block(slice(0, 1), row, kink)]) for row in set(rows)}
     layers = [RecordedLayer(k, given, known[row], record) for k, row in enumerate(rows)]
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        trace, r = forward(layers, scaled.settle(x[None], 0))
-        record.signal.put(depth, r)
-        dr = Scaled(direction[None], 0) if target is None else cost_gradient(r, target)
-        dr = scaled.settle(dr.mantissa, dr.exponent)  # the cost's gradient may be of any size
-        record.upstream.put(depth, dr)
-        for step in backward(trace, dr):
-            record.put(step.layer.k, step, EVERY)
+    _pass(layers, record, x, direction, target)
     one = np.zeros(1, int)
     norms = scaled.log10(*scaled.norm(given.squares, given.exponents))
-    columns = record.columns(np.arange(depth), one, one, norms[:, None])
+    columns = record.columns(np.arange(len(rows)), one, one, norms[:, None])
     return pd.DataFrame({name: values[:, 0] for name, values in columns.items()})
+
+
+@np.errstate(over="ignore", under="ignore", invalid="ignore")
+def _pass(
+    layers: list[RecordedLayer],
+    record: Recorder,
+    x: Array,
+    direction: Array | None,
+    target: Array | None,
+) -> None:
+    """Up and down, for the record."""
+    trace, r = forward(layers, scaled.settle(x[None], 0))
+    record.signal.put(len(layers), r)
+    dr = Scaled(direction[None], 0) if target is None else cost_gradient(r, target)
+    dr = scaled.settle(dr.mantissa, dr.exponent)  # the cost's gradient may be of any size
+    record.upstream.put(len(layers), dr)
+    for step in backward(trace, dr):
+        record.put(step.layer.k, step, EVERY)
 
 
 def _matrices(weights: Any) -> list:
