@@ -6,8 +6,6 @@ that is added without rounding of its own (FMA) lies on a finer grid, where 0 is
 Bertoin et al. 2021 met zeros in float32 in networks with many more units than these.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np
@@ -21,8 +19,8 @@ from study.statistics.claims import Estimate, confidence
 from study.tools import Array
 
 WIDTH, DEPTH, EXAMPLES = 64, 10, 512
+# ReLU networks: z = r W; z + b; z normalised over the batch; of two units the larger goes on.
 NETWORKS = ("plain", "biases", "BatchNorm", "max-pool")
-"""ReLU networks: z = r W; z + b; z normalised over the batch; of two units the larger goes on."""
 BANDS = [0.0, 1e-3, 1e-2]
 RATES = {"sgd": 0.1, "adam": 0.001}
 TRAINED, BATCH_SIZE, IMAGES = [196, 64, 64, 10], 32, 4000

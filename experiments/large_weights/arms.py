@@ -4,8 +4,6 @@ Float32, no biases, softmax and cross-entropy, batches of 32; digits of 14 x 14 
 activation, an optimiser and a start; its learning rate is tuned on seeds that are not judged.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,13 +20,13 @@ DEPTH = 5
 TASK = Task("large weights", stream=3, side=14)
 CRITICAL = {n: round(theory.critical_sigma_w(n), 9) for n in ("relu", "sigmoid", "tanh")}
 OPTIMISERS = ("sgd", "momentum", "adam")
+# Factors of the layers' weights; the last two leave what a ReLU network computes.
 STARTS = {
     "critical": [1, 1, 1, 1, 1],
     "twice critical": [2, 2, 2, 2, 1],
     "× 2 and 1/2 in turn": [2, 1 / 2, 2, 1 / 2, 1],
     "× 2, output undone": [2, 2, 2, 2, 1 / 16],
 }
-"""Factors of the layers' weights; the last two leave what a ReLU network computes."""
 KINDS = ["activation", "optimiser", "start"]
 
 COLUMNS = arms.COLUMNS | {

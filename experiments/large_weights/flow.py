@@ -7,8 +7,6 @@ Once all data are told right the norms go on growing, as a power of the logarith
 2020, corollary 4.7). Full batches of few digits, cross-entropy, float64.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,13 +19,13 @@ from study.tools import Array
 IMAGES = 100
 WIDTHS = [49, 32, 32, 10]
 
+# Columns of `along`.
 COLUMNS = {
     "time": "learning rate times steps [1]",
     "grown": "‖W^(k)‖^2 less what it was before training, mean over layers [1]",
     "unbalanced": "the same, largest less smallest of all layers, over the mean of its absolute "
     "values [1]",
 }
-"""Columns of `along`."""
 
 
 def along(activation: str, rate: float, times: Sequence[int], seeds: Sequence[int]) -> pd.DataFrame:

@@ -31,14 +31,13 @@ WIDTH = 256
 SHOWN = 100  # layers of the networks in the figure
 RECORDED = 13  # layers of a network that are kept
 FIRST_JUDGED = 400  # seeds below it choose the learning rates
+# sigma_w of what is trained, and its output; tanh's critical scale is 1.
 ARMS = {
     "relu": [(HE, "as drawn"), (1.0, "rescaled"), (1.0, "as drawn")],
     "sigmoid": [(CRITICAL["sigmoid"], "as drawn"), (1.0, "rescaled"), (1.0, "as drawn")],
     "tanh": [(1.0, "as drawn"), (1.0, "rescaled")],
 }
-"""sigma_w of what is trained, and its output; tanh's critical scale is 1."""
-DEEPEST = 80
-"""Layers at which those arms are trained of which shallower networks learn."""
+DEEPEST = 80  # layers at which those arms are trained of which shallower networks learn
 DEEP_ARMS = {"relu": ARMS["relu"][:2], "sigmoid": ARMS["sigmoid"][:1], "tanh": ARMS["tanh"][:1]}
 
 
@@ -170,10 +169,9 @@ OWN_SIGMOID = {"activation": "sigmoid", "sigma_w": CRITICAL["sigmoid"]}
 RELU = {"activation": "relu"}
 SIGMOID = {"activation": "sigmoid"}
 UNIT = {"output": "rescaled"}
+# Of the held-out digits, that one kind of network tells right more than another: one learns.
 LEARNS = 0.3
-"""Of the held-out digits, that one kind of network tells right more than another: one learns."""
-SLIGHT = 0.05
-"""A difference that would not matter there."""
+SLIGHT = 0.05  # a difference that would not matter there
 DIFFERENCE = "held-out accuracy after training, tuned each, difference by seed"
 SPREAD = f"decades between the largest and the smallest ‖dC/dW‖ of {SHOWN} layers"
 

@@ -3,8 +3,6 @@
 Arms are those of `study.engines.arms`; the rate of each is tuned on two seeds, others are judged.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -13,6 +11,7 @@ import pandas as pd
 from study.engines import arms
 from study.engines.arms import CHANCE, Arm
 
+# Columns of `outcomes`.
 COLUMNS = arms.COLUMNS | {
     "output": "as drawn: sigma_w = 1; rescaled: its weights times one number a network, so that "
     "outputs have unit mean square before training [-]",
@@ -21,7 +20,6 @@ COLUMNS = arms.COLUMNS | {
     "training [log10]",
     "spread_after": "the same after training; nan where it diverged [log10]",
 }
-"""Columns of `outcomes`."""
 
 
 def outcomes(arm: Arm, steps: int, seeds: list[int], **tuning: Any) -> pd.DataFrame:

@@ -32,13 +32,11 @@ from study.statistics.claims import (
 ACTIVATIONS = ["relu", "tanh", "sigmoid"]
 CALLED = {name: TABLE[name].label for name in ACTIVATIONS}
 CRITICAL = {name: round(study.theory.critical_sigma_w(name), 9) for name in ACTIVATIONS}
-SHARES = [0.5, 0.8, 1.0, 1.25, 2.0]
-"""Of the critical sigma_w."""
+SHARES = [0.5, 0.8, 1.0, 1.25, 2.0]  # of the critical sigma_w
 DEPTHS = [10, 30, 100, 300]
 DEEPEST = DEPTHS[-1]  # at the critical scale only
 HELP = ["layers rescaled", "orthogonal", "residual", "BatchNorm", "LayerNorm"]
-HELPED = ["relu", "sigmoid"]
-"""Activations that are helped, at the critical scale."""
+HELPED = ["relu", "sigmoid"]  # activations that are helped, at the critical scale
 FIRST_JUDGED = 300  # seeds below it choose the learning rates
 
 
@@ -186,15 +184,15 @@ def figure(tables: dict[str, pd.DataFrame]) -> dict:
 LEARNS = "share of seeds that learn within the budget, exact interval; above one half"
 AT_CRITICAL = [("relu", 30), ("relu", 100), ("tanh", 100), ("tanh", DEEPEST), ("sigmoid", 30)]
 WORDS = {0.5: "half", 0.8: "0.8 of", 1.25: "1.25 times", 2.0: "twice"}
+# Activation and share of the critical scale, of 30 layers.
 OFF = [("relu", share) for share in WORDS] + [("tanh", 0.5), ("tanh", 2.0)]
-"""Activation and share of the critical scale, of 30 layers."""
 REMEDIED = [("sigmoid", 30, remedy) for remedy in HELP] + [("relu", 100, r) for r in HELP]
 REMEDIED += [("sigmoid", 100, "residual"), ("sigmoid", 100, "BatchNorm")]
+# Sayings among the remedies.
 WHOSE = {
     ("sigmoid", "BatchNorm"): "Ioffe & Szegedy 2015, section 4.2",
     ("relu", "residual"): "He et al. 2016 (deep residual learning), section 4",
 }
-"""Sayings among the remedies."""
 
 experiment = Experiment(
     question="How deep a network can be trained, from which weight scale, and what helps?",

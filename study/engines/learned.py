@@ -151,10 +151,10 @@ def _sigmoid_into(z: Array, out: Array) -> Array:
     return np.reciprocal(out, out=out)
 
 
+# By the name of an activation: phi(z), into an array that is there.
 INTO = {"relu": partial(np.maximum, 0), "tanh": np.tanh, "sigmoid": _sigmoid_into}
-"""By the name of an activation: phi(z), into an array that is there."""
+# By the name of an activation: phi'(z) from z and phi(z), times what comes in.
 PASSING = {"relu": _relu, "tanh": _tanh, "sigmoid": _sigmoid}
-"""By the name of an activation: phi'(z) from z and phi(z), times what comes in."""
 
 
 def learned(layers: Sequence[Layer]) -> Iterator[Learned]:

@@ -116,8 +116,8 @@ def _adam(p, g, memory, rates, shares, grown):
             p[i, j] -= rate * ((m / mean_share) / size)
 
 
+# The compiled step of each, and how many arrays it remembers of a parameter.
 OPTIMISERS = {"sgd": (_sgd, 0), "momentum": (_momentum, 1), "adam": (_adam, 2)}
-"""The compiled step of each, and how many arrays it remembers of a parameter."""
 
 
 class Descent:

@@ -4,8 +4,6 @@ Many rates are tried for few steps and the best of them for more (Jamieson & Tal
 rate at the end of what was tried may be anywhere beyond it, so its neighbours are tried as well.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -15,13 +13,11 @@ import numpy as np
 
 from study.tools import Array
 
-HALF_DECADES = range(-8, 1)
-"""Of the rates that are tried first: nine, from 1e-4 to 1."""
-LIMITS = (-40, 40)
-"""Half decades beyond which no rate is tried, 1e-20 and 1e20."""
+HALF_DECADES = range(-8, 1)  # of the rates that are tried first: nine, from 1e-4 to 1
+LIMITS = (-40, 40)  # half decades beyond which no rate is tried, 1e-20 and 1e20
 FINALISTS = 3
+# Shares of a rate that was found before, which are tried once more.
 NEAR = 10 ** np.array([-0.5, -0.25, 0.0, 0.25, 0.5])
-"""Shares of a rate that was found before, which are tried once more."""
 
 
 class Tuned(NamedTuple):
@@ -29,10 +25,8 @@ class Tuned(NamedTuple):
 
     rate: float
     loss: float
-    enclosed: bool
-    """Whether a smaller and a larger rate did worse, at the same number of steps."""
-    tried: dict[float, float]
-    """Loss of every rate that was tried with the larger number of steps."""
+    enclosed: bool  # whether a smaller and a larger rate did worse, at the same number of steps
+    tried: dict[float, float]  # loss of every rate that was tried with the larger number of steps
 
 
 def rate_of(half_decade: int) -> float:
