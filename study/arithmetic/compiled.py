@@ -6,13 +6,11 @@ are polynomials, so that loops are vectorised and bits do not depend on a maths 
 of `study.sampling.kernels` hold here, too.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numba import njit
@@ -174,7 +172,7 @@ class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
     def __bool__(self) -> bool:
         raise TypeError("a symbol stands for many numbers: it is neither true nor false")
 
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs, **options) -> Symbol:
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs, **options) -> Self:
         if method != "__call__" or not options.keys() <= {"out"}:
             raise TypeError(f"{ufunc.__name__}.{method} with {options} is not written for a number")
         # A product has the same bits everywhere, pow not.
@@ -183,13 +181,13 @@ class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
             return square if inputs[1] == 2 else square * self
         return self._line(ufunc.__name__, inputs)
 
-    def __array_function__(self, function: Callable, types, inputs: tuple, options) -> Symbol:
+    def __array_function__(self, function: Callable, types, inputs: tuple, options) -> Self:
         return self._line(function.__name__, inputs)
 
-    def astype(self, dtype: np.dtype, copy: bool = True) -> Symbol:
+    def astype(self, dtype: np.dtype, copy: bool = True) -> Self:
         return self._line("cast", [self]) if self.truth else self
 
-    def _line(self, name: str, inputs) -> Symbol:
+    def _line(self, name: str, inputs) -> Self:
         lines, number = self.language
         texts = [x.name if isinstance(x, Symbol) else number.format(float(x)) for x in inputs]
         expression = lines[name].format(*texts)

@@ -15,9 +15,8 @@ The norm that a run prints is 0 long before the gradient is:
 (0.0, False, '2e-25')
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 
@@ -41,7 +40,7 @@ class Rounded:
     def shape(self) -> tuple[int, ...]:
         return self.value.shape
 
-    def _held(self, value: Array) -> Rounded:
+    def _held(self, value: Array) -> Self:
         """Numbers that are of the format already: to round a matrix costs as much as a product."""
         held = object.__new__(Rounded)
         held.value = value
@@ -49,19 +48,19 @@ class Rounded:
         return held
 
     @property
-    def mT(self) -> Rounded:  # as NumPy calls it
+    def mT(self) -> Self:  # as NumPy calls it
         return self._held(self.value.mT)
 
     @quietly
-    def __matmul__(self, other: Rounded) -> Rounded:
+    def __matmul__(self, other: Self) -> Self:
         return self._held(self.number.matmul(self.value, other.value))
 
     @quietly
-    def __mul__(self, other: Rounded | Array | float) -> Rounded:
+    def __mul__(self, other: Self | Array | float) -> Self:
         return self._held(self.number.rounded(self.value * getattr(other, "value", other)))
 
     @quietly
-    def __sub__(self, other: Rounded | Array | float) -> Rounded:
+    def __sub__(self, other: Self | Array | float) -> Self:
         return self._held(self.number.rounded(self.value - getattr(other, "value", other)))
 
 

@@ -11,9 +11,8 @@ norms are its norms; beyond, they go on where it prints 0, inf or NaN. A true ze
 -199.30103
 """
 
-from __future__ import annotations
-
 import math
+from typing import Self
 
 import numpy as np
 
@@ -38,7 +37,7 @@ class Scaled:
         self.exponent = exponent
         self.squares = squares
 
-    def __getitem__(self, index) -> Scaled:
+    def __getitem__(self, index) -> Self:
         """The examples selected by ``index`` on the leading axes."""
         squares = None if self.squares is None else self.squares[index]
         if isinstance(self.exponent, int):

@@ -84,7 +84,7 @@ class Normal(NamedTuple):
 
 
 class Normalised(Dense):
-    """r -> phi(norm(scale r W)), over the axis `BATCH` or `UNITS`.
+    """r -> phi(norm(r W)), over the axis `BATCH` or `UNITS`.
 
     With ``frozen`` the statistics count as constants on the way back.
     """
@@ -95,10 +95,9 @@ class Normalised(Dense):
         activation: str | Activation | Callable,
         axis: int,
         frozen: bool = False,
-        scale: float | None = None,
         epsilon: float = 0.0,
     ):
-        super().__init__(W, activation, scale=scale)
+        super().__init__(W, activation)
         self.axis = axis
         self.frozen = frozen
         self.epsilon = epsilon

@@ -1,7 +1,5 @@
 """Attention, and layer normalisation with a gain, as layers; a batch is the tokens of one text."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
@@ -41,8 +39,7 @@ class Mix(NamedTuple):
     centre: float = 0.0
 
 
-SOFTMAX = Mix()
-"""Attention as it is."""
+SOFTMAX = Mix()  # attention as it is
 
 
 class Attended(NamedTuple):

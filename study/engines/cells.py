@@ -10,8 +10,6 @@ steps are T layers: of the same matrices if weights are tied, of others if they 
 (..., batch, units), an LSTM's has h and c side by side, (..., batch, 2 units).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

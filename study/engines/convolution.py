@@ -1,7 +1,5 @@
 """Convolution along a circle of positions, as a layer: a dense one of what each position sees."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

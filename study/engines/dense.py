@@ -7,16 +7,14 @@ resample over seeds, never over networks.
 """
 
 import functools
-import itertools
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from study.arithmetic.scaled import Scaled, settle, sum_of_squares
 from study.core.network import Network
-from study.engines.march import Data, March, MarchedWeights, in_order, trunk_of
-from study.engines.weights import Unit, one_blas_thread
+from study.engines.march import Columns, Data, March, MarchedWeights, in_order, trunk_of
+from study.engines.weights import Unit, side_by_side
 from study.tools import Array
 
 FEW_ROWS = 128  # up to so many rows, G delta' is up to 40 % faster than delta G' in OpenBLAS
@@ -69,42 +67,32 @@ class DenseWeights(MarchedWeights):
 
 
 def dense(
-    nets: Sequence[Network], seed: int, data: Data, chosen: Callable[[int], Array]
-) -> list[dict[str, Array]]:
+    nets: Mapping[int, Network], seed: int, data: Data, chosen: Callable[[int], Array]
+) -> Columns:
     """The columns of each network of one seed; all share width, weight law and dtype.
 
     ``chosen`` gives the layers that are recorded of a network of some depth, the last one included.
-    Returned are, in the order of ``nets``, dicts: column name -> an entry a recorded layer.
     """
-    parts = _parts(nets, data.batch if data.inputs is None else len(data.inputs))
-    first = nets[0]
+    first = next(iter(nets.values()))
     n_in = first.width if data.inputs is None else data.inputs.shape[1]
-    unit = Unit(seed, first, n_in, max(net.depth for net in nets))
+    unit = Unit(seed, first, n_in, max(net.depth for net in nets.values()))
     weights = functools.partial(DenseWeights, unit=unit)
 
-    def walk(part: list[int]) -> list[dict[str, Array]]:
-        return March(weights, [nets[j] for j in part], [seed], data).columns(chosen)[0]
+    def walk(part: dict[int, Network]) -> Columns:
+        return March(weights, part, [seed], data).columns(chosen)
 
-    with one_blas_thread():
-        if len(parts) == 1:
-            walked = [walk(parts[0])]
-        else:
-            with ThreadPoolExecutor(len(parts)) as pool:
-                walked = list(pool.map(walk, parts))
-    columns: list = [None] * len(nets)
-    for part, of_part in zip(parts, walked, strict=True):
-        for j, entries in zip(part, of_part, strict=True):
-            columns[j] = entries
-    return columns
+    return side_by_side(walk, _parts(nets, first.width * data.batch))
 
 
-def _parts(nets: Sequence[Network], batch: int) -> list[list[int]]:
+def _parts(nets: Mapping[int, Network], entries: int) -> list[dict[int, Network]]:
     """The networks that walk together; those that differ only in depth always do."""
     trunks: dict[tuple, list[int]] = {}
-    for j, net in enumerate(nets):
-        trunks.setdefault(trunk_of(net), []).append(j)
-    together = sorted(trunks.values(), key=lambda members: in_order(nets[members[0]]))
-    large = len(trunks) * batch * nets[0].width >= PART_ENTRIES  # whatever the machine: bits stay
+    for j in sorted(nets, key=lambda j: in_order(nets[j])):
+        trunks.setdefault(trunk_of(nets[j]), []).append(j)
+    large = len(trunks) * entries >= PART_ENTRIES  # whatever the machine: bits stay
     count = 2 if large and len(trunks) > 1 else 1
-    # In turn: each part has some of every activation.
-    return [list(itertools.chain(*together[i::count])) for i in range(count)]
+    parts: list[dict[int, Network]] = [{} for _ in range(count)]
+    for place, members in enumerate(trunks.values()):
+        # In turn: each part has some of every activation.
+        parts[place % count] |= {j: nets[j] for j in members}
+    return parts

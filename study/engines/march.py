@@ -6,8 +6,8 @@ at their depth. Signals are kept, or computed again from checkpoints as memory a
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from study.core.network import Network
 from study.engines.recorder import Output, RecordedLayer, Recorder
 from study.sampling import gaussian
 from study.tools import Array
+
+# Of each (network, seed): column name -> an entry a recorded layer.
+Columns: TypeAlias = dict[tuple[int, int], dict[str, Array]]
 
 
 class Data(NamedTuple):
@@ -91,23 +94,24 @@ class March:
     def __init__(
         self,
         weights: Callable[..., MarchedWeights],
-        nets: Sequence[Network],
+        nets: Mapping[int, Network],
         seeds: Sequence[int],
         data: Data,
     ):
-        self.nets = nets
+        first = next(iter(nets.values()))
         self.seeds = seeds
         self.targets = data.targets
-        self.width = nets[0].width
-        self.dtype = np.dtype(nets[0].dtype)
+        self.width = first.width
+        self.dtype = np.dtype(first.dtype)
         self.inputs = self._inputs(data)
         _, batch, n_in = self.inputs.shape
         self.n_out = self.width if data.targets is None else data.targets.shape[1]
 
         # The deepest come first on the way back, so that networks join at the end of the rows.
-        self.order = sorted(range(len(nets)), key=lambda j: -nets[j].depth)
+        self.order = sorted(nets, key=lambda j: -nets[j].depth)
         # phi is taken of each activation's rows at once.
-        trunks = sorted({trunk_of(net): net for net in reversed(nets)}.values(), key=in_order)
+        trunks = {trunk_of(net): net for net in reversed(nets.values())}
+        trunks = sorted(trunks.values(), key=in_order)
         place = {trunk_of(net): t for t, net in enumerate(trunks)}
         places = np.array([place[trunk_of(nets[j])] for j in self.order])
         self.trunk = (places[:, None] * len(seeds) + np.arange(len(seeds))).ravel()  # seed by seed
@@ -117,17 +121,15 @@ class March:
         self.depth = int(self.depths[0])
         self.weights = weights(trunks, seeds, n_in, batch, self.depth)
         self.record = Recorder(self.depth, len(self.trunk), batch, self.rows)
+        self.lost = np.zeros(len(self.trunk), bool)  # whose numbers are not to be used
         if data.targets is None:
             keys = [gaussian.key(seed, "cotangent") for seed in seeds]
             shape = (batch, self.width)
             self.cotangent = np.stack([unit_cotangent(key, shape, self.dtype) for key in keys])
         self.outputs: dict[int, Output] = {}
 
-    def columns(self, chosen: Callable[[int], Array]) -> list[list[dict[str, Array]]]:
-        """Of each seed, of each network: column name -> an entry a recorded layer.
-
-        ``chosen`` gives the recorded layers of a network of that depth.
-        """
+    def columns(self, chosen: Callable[[int], Array]) -> Columns:
+        """What was recorded; ``chosen`` gives the layers, of a network of that depth."""
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             self._walk()
         return self._split(chosen)
@@ -214,19 +216,19 @@ class March:
         """x, one entry a seed, for so many rows."""
         return np.tile(x, (rows // len(self.seeds), 1, 1))
 
-    def _split(self, chosen: Callable[[int], Array]) -> list[list[dict[str, Array]]]:
+    def _split(self, chosen: Callable[[int], Array]) -> Columns:
         """Each network's columns, from the arrays of the march."""
-        split: list[list] = [[None] * len(self.nets) for _ in self.seeds]
+        split: Columns = {}
         for depth, output in self.outputs.items():
-            rows = np.flatnonzero(self.depths == depth)
+            rows = np.flatnonzero((self.depths == depth) & ~self.lost)
             trunks = self.trunk[rows]
             layers = chosen(depth)
             norms = self.weights.log10_norms(layers, depth, self.n_out)[:, trunks]
             columns = self.record.columns(layers, rows, trunks, norms, output)
             for i, row in enumerate(rows):
-                position, seed = divmod(int(row), len(self.seeds))
+                place, seed = divmod(int(row), len(self.seeds))
                 entries = {name: values[:, i] for name, values in columns.items()}
-                split[seed][self.order[position]] = entries
+                split[self.order[place], self.seeds[seed]] = entries
         return split
 
 

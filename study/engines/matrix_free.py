@@ -14,17 +14,16 @@ this is the joint law over all layers, and says what networks of a seed share.
 
 import functools
 import math
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from study.arithmetic.scaled import Scaled, settle, sum_of_squares
 from study.core.network import Network
-from study.engines.march import Data, March, MarchedWeights
+from study.engines.march import Columns, Data, March, MarchedWeights
 from study.engines.walk import KEPT_BYTES, keys, walked
-from study.engines.weights import CORES, one_blas_thread
+from study.engines.weights import CORES, side_by_side
 from study.sampling import gaussian
 from study.tools import Array
 
@@ -298,47 +297,38 @@ def _odd(count: int) -> Array:
 
 
 def _columns(
-    nets: Sequence[Network], data: Data, chosen: Callable[[int], Array], block: Sequence[int]
-) -> list[list[dict[str, Array]]]:
+    nets: Mapping[int, Network], data: Data, chosen: Callable[[int], Array], block: Sequence[int]
+) -> Columns:
     """Of a block of seeds: compiled where that serves, else marched."""
     columns = walked(nets, block, data, chosen)
     left: dict[tuple, list[int]] = {}
-    for place, of_seed in enumerate(columns):
-        rest = tuple(j for j, entries in enumerate(of_seed) if entries is None)
-        left.setdefault(rest, []).append(place)
-    for rest, places in left.items():
-        if not rest:
-            continue
-        some = [nets[j] for j in rest], [block[place] for place in places]
-        marched = March(MatrixFreeWeights, *some, data).columns(chosen)
-        for place, of_seed in zip(places, marched, strict=True):
-            for j, entries in zip(rest, of_seed, strict=True):
-                columns[place][j] = entries
+    for seed in block:
+        rest = tuple(j for j in nets if (j, seed) not in columns)
+        left.setdefault(rest, []).append(seed)
+    for rest, seeds in left.items():
+        if rest:
+            some = {j: nets[j] for j in rest}
+            columns |= March(MatrixFreeWeights, some, seeds, data).columns(chosen)
     return columns
 
 
 def matrix_free(
-    nets: Sequence[Network], seeds: Sequence[int], data: Data, chosen: Callable[[int], Array]
-) -> list[list[dict[str, Array]]]:
+    nets: Mapping[int, Network], seeds: Sequence[int], data: Data, chosen: Callable[[int], Array]
+) -> Columns:
     """The columns of each network of each seed; parameters as in `study.engines.dense.dense`.
 
     Seeds are walked in blocks, side by side, and blocks on as many threads as there are cores.
     Neither changes a bit of the result.
     """
-    first = nets[0]
+    first = next(iter(nets.values()))
     shape = (data.batch, first.width) if data.inputs is None else data.inputs.shape
     itemsize = np.dtype(first.dtype).itemsize
     row = len(nets) * shape[0] * max(shape[1], first.width) * itemsize
     # Of the way up, kept by the walk.
-    draws = max(net.depth for net in nets) * first.width * itemsize
+    draws = max(net.depth for net in nets.values()) * first.width * itemsize
     # Where all seeds are little, two threads would but wait for each other's turn in Python.
     threads = CORES if len(seeds) * row > THREAD_BYTES else 1
     size = max(1, min(BLOCK_BYTES // row, KEPT_BYTES // draws, -(-len(seeds) // threads)))
     blocks = [seeds[i : i + size] for i in range(0, len(seeds), size)]
 
-    walk = functools.partial(_columns, nets, data, chosen)
-    with one_blas_thread():
-        if len(blocks) == 1:
-            return walk(blocks[0])
-        with ThreadPoolExecutor(CORES) as pool:
-            return [columns for part in pool.map(walk, blocks) for columns in part]
+    return side_by_side(functools.partial(_columns, nets, data, chosen), blocks, CORES)

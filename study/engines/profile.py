@@ -12,7 +12,7 @@ import pandas as pd
 from study.core.columns import PROFILE_COLUMNS
 from study.core.network import Network
 from study.engines.dense import dense
-from study.engines.march import Data, MarchedWeights
+from study.engines.march import Columns, Data, MarchedWeights
 from study.engines.matrix_free import LAWS, matrix_free
 from study.engines.weights import GROUP_ENTRIES, KEPT
 from study.records.norms import recorded_layers
@@ -94,13 +94,11 @@ def profile(
         march.check_memory(len(seeds), layers)  # of all, before the first is walked
 
     chosen = functools.partial(recorded_layers, layers=layers)
-    parts: dict[tuple[int, int], dict] = {}
-    engines = [""] * len(nets)
+    parts: Columns = {}
+    engines: dict[int, str] = {}
     for march in marches:
-        for seed, of_seed in zip(seeds, march.columns(seeds, chosen), strict=True):
-            for j, columns in zip(march.members, of_seed, strict=True):
-                parts[j, seed] = columns
-                engines[j] = march.engine
+        parts |= march.columns(seeds, chosen)
+        engines |= dict.fromkeys(march.nets, march.engine)
     return _frame(nets, seeds, parts, engines)
 
 
@@ -123,29 +121,29 @@ def _seeds(seeds: Iterable[int]) -> list[int]:
 class Together(NamedTuple):
     """Networks of one width, weight law and dtype: they share their draws."""
 
-    members: list[int]  # their places among the networks that were asked for
-    nets: list[Network]
+    nets: dict[int, Network]  # by their places among the networks that were asked for
     data: Data
     engine: str
 
-    def columns(
-        self, seeds: Sequence[int], chosen: Callable[[int], np.ndarray]
-    ) -> list[list[dict[str, np.ndarray]]]:
-        """Of each seed, of each network: column name -> an entry a recorded layer."""
+    def columns(self, seeds: Sequence[int], chosen: Callable[[int], np.ndarray]) -> Columns:
         if self.engine == "matrix_free":
             return matrix_free(self.nets, seeds, self.data, chosen)
-        return [dense(self.nets, seed, self.data, chosen) for seed in seeds]
+        columns: Columns = {}
+        for seed in seeds:
+            columns |= dense(self.nets, seed, self.data, chosen)
+        return columns
 
     def check_memory(self, seeds: int, layers: str | int) -> None:
         """Refuse what does not fit: one march at its peak, and the frame of every seed."""
-        first = self.nets[0]
+        nets = [*self.nets.values()]
+        first = nets[0]
         batch = self.data.batch
         n_in = first.width if self.data.inputs is None else self.data.inputs.shape[1]
         width = max(first.width, n_in)
-        depths = [net.depth for net in self.nets]
+        depths = [net.depth for net in nets]
         depth = max(depths)
         size = np.dtype(first.dtype).itemsize
-        rows = len(self.nets) * batch
+        rows = len(nets) * batch
         most = depth if isinstance(layers, str) else layers
         recorded = sum(min(most, d) for d in depths)
         frame = 8 * len(PROFILE_COLUMNS) * seeds * recorded
@@ -156,22 +154,21 @@ class Together(NamedTuple):
         group = max(first.width * width, GROUP_ENTRIES) * size
         matrices = KEPT * group if self.engine == "dense" else 0
         needed = frame + squares + kept + 4 * layer + matrices
-        check_memory(needed, depth=depth, width=first.width, batch=batch, nets=len(self.nets))
+        check_memory(needed, depth=depth, width=first.width, batch=batch, nets=len(nets))
 
 
 def _marches(
     nets: list[Network], batch: int, engine: str, inputs: Any, targets: Any
 ) -> list[Together]:
     """The networks in groups that share their draws, each with its data and its engine."""
-    groups: dict[tuple, list[int]] = {}
+    groups: dict[tuple, dict[int, Network]] = {}
     for j, net in enumerate(nets):
-        groups.setdefault((net.width, net.weights, net.dtype), []).append(j)
+        groups.setdefault((net.width, net.weights, net.dtype), {})[j] = net
     marches = []
-    for (width, law, dtype), members in groups.items():
-        together = [nets[j] for j in members]
-        data = _data(batch, inputs, targets, together, np.dtype(dtype))
+    for (width, law, dtype), together in groups.items():
+        data = _data(batch, inputs, targets, width, np.dtype(dtype))
         name = _engine(engine, law, width, data.batch)
-        marches.append(Together(members, together, data, name))
+        marches.append(Together(together, data, name))
     return marches
 
 
@@ -188,8 +185,8 @@ def _engine(asked: str, law: str, width: int, batch: int) -> str:
     return "matrix_free" if faster else "dense"
 
 
-def _data(batch: int, inputs: Any, targets: Any, nets: list[Network], dtype: np.dtype) -> Data:
-    """Inputs and targets in ``dtype``, if they fit one another and every network."""
+def _data(batch: int, inputs: Any, targets: Any, width: int, dtype: np.dtype) -> Data:
+    """Inputs and targets in ``dtype``, if they fit one another and networks of that width."""
     if inputs is None:
         if targets is not None:
             raise bad("targets", "given without inputs", "inputs and targets together")
@@ -198,15 +195,15 @@ def _data(batch: int, inputs: Any, targets: Any, nets: list[Network], dtype: np.
     if targets is None:
         return Data(len(x), x)
     y = array("targets", targets, 2, dtype)
-    narrowest = min(net.width for net in nets)
-    if len(y) != len(x) or y.shape[1] > narrowest:
-        raise ValueError(
-            f"targets has shape {y.shape}; allowed: ({len(x)}, n), n at most {narrowest}, the width"
-        )
+    if len(y) != len(x) or y.shape[1] > width:
+        allowed = f"({len(x)}, n), n at most {width}, the width"
+        raise ValueError(f"targets has shape {y.shape}; allowed: {allowed}")
     return Data(len(x), x, y)
 
 
-def _frame(nets: list[Network], seeds: list[int], parts: dict, engines: list[str]) -> pd.DataFrame:
+def _frame(
+    nets: list[Network], seeds: list[int], parts: Columns, engines: dict[int, str]
+) -> pd.DataFrame:
     """One frame from the columns of every (network, seed), in the order they were asked for."""
     cells = [(j, seed) for j in range(len(nets)) for seed in seeds]
     counts = [len(parts[cell]["layer"]) for cell in cells]

@@ -1,9 +1,7 @@
 """What is recorded along a pass: norms of every layer, and the columns of the frame they become."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -23,14 +21,14 @@ class Squares:
     exponent: Exponent
 
     @classmethod
-    def zeros(cls, *shape: int) -> Squares:
+    def zeros(cls, *shape: int) -> Self:
         return cls(np.zeros(shape), np.zeros(shape, np.int64))
 
-    def put(self, index, x: Scaled | Squares) -> None:
+    def put(self, index, x: Scaled | Self) -> None:
         self.squares[index] = x.squares
         self.exponent[index] = x.exponent
 
-    def __getitem__(self, index) -> Squares:
+    def __getitem__(self, index) -> Self:
         return Squares(self.squares[index], self.exponent[index])
 
     def norms(self) -> tuple[Array, Array]:

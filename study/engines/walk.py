@@ -11,7 +11,7 @@ such factor mends is lost: its numbers are not to be used.
 import functools
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +21,7 @@ from study.arithmetic.compiled import compiled, program
 from study.arithmetic.scaled import Scaled, settle
 from study.core.activations import Activation
 from study.core.network import Network
-from study.engines.march import Data, March, MarchedWeights
+from study.engines.march import Columns, Data, March, MarchedWeights
 from study.sampling import gaussian
 from study.sampling.kernels import kernel, specialised
 from study.tools.elementary import Array
@@ -283,39 +283,26 @@ def land(H, r, up, down):
             from_above(H[trunk % seeds], r[trunk], along, norm, j, 0, down, dr, lanes)
 
 
-class Loops(NamedTuple):
-    """An activation's own."""
-
-    climb: Callable
-    descend: Callable
-
-
 @functools.cache
-def loops(row: Activation, kink: float, dtype: np.dtype) -> Loops | None:
+def loops(row: Activation, kink: float, dtype: np.dtype) -> tuple[Callable, Callable] | None:
     """`climb` and `descend` with an activation compiled into them, where it can be."""
     source = program(row, kink, dtype)
     if source is None:
         return None
     function, name = compiled(source, dtype)
-    return Loops(*(specialised(loop, name, both=function) for loop in (climb, descend)))
+    return specialised(climb, name, both=function), specialised(descend, name, both=function)
 
 
 def walked(
-    nets: Sequence[Network], seeds: Sequence[int], data: Data, chosen: Callable[[int], Array]
-) -> list[list[dict[str, Array] | None]]:
-    """The columns of each network of each seed; None where another walk must serve."""
-    columns: list[list] = [[None] * len(nets) for _ in seeds]
-    if data.batch > 1 or nets[0].weights != "gaussian":
-        return columns
-    dtype = np.dtype(nets[0].dtype)
-    served = [j for j, net in enumerate(nets) if loops(net.row, net.kink, dtype)]
-    if served:
-        walk = Walk([nets[j] for j in served], seeds, data)
-        marched = walk.columns(chosen)
-        for of_seed, entries, lost in zip(columns, marched, walk.lost().T, strict=True):
-            for place in np.flatnonzero(~lost):
-                of_seed[served[place]] = entries[place]
-    return columns
+    nets: Mapping[int, Network], seeds: Sequence[int], data: Data, chosen: Callable[[int], Array]
+) -> Columns:
+    """The columns of those networks and seeds that this walk serves."""
+    first = next(iter(nets.values()))
+    if data.batch > 1 or first.weights != "gaussian":
+        return {}
+    dtype = np.dtype(first.dtype)
+    served = {j: net for j, net in nets.items() if loops(net.row, net.kink, dtype)}
+    return Walk(served, seeds, data).columns(chosen) if served else {}
 
 
 def keys(seeds: Sequence[int]) -> list[Array]:
@@ -342,7 +329,7 @@ def _traits(row: Activation, dtype: np.dtype) -> Traits:
 class Walk(March):
     """A march of one example through Gaussian weights."""
 
-    def __init__(self, nets: Sequence[Network], seeds: Sequence[int], data: Data):
+    def __init__(self, nets: Mapping[int, Network], seeds: Sequence[int], data: Data):
         super().__init__(MarchedWeights, nets, seeds, data)
         self.kinds = [
             (loops(row, kink, self.dtype), (at.start, at.stop), _traits(row, self.dtype))
@@ -379,11 +366,6 @@ class Walk(March):
             delta_power=record.delta.exponent[..., 0],
         )
 
-    def lost(self) -> Array:
-        """(networks, seeds): whose numbers are not to be used."""
-        lost = self.up.lost[self.trunk].reshape(len(self.nets), len(self.seeds))
-        return lost[np.argsort(self.order)]
-
     def _walk(self) -> None:
         r = settle(self._of_each(self.inputs, self.rows), 0)
         self.record.signal.put(0, r)
@@ -413,6 +395,7 @@ class Walk(March):
                 downwards(G, H, b, trunks, layers.start, traits, self.up, self.down)
         below = np.empty((1, len(self.seeds), r.mantissa.shape[-1]), self.dtype)
         land(self._draw("backward", range(1), below)[0], r.mantissa[:, 0], self.up, self.down)
+        self.lost = self.up.lost[self.trunk]
 
     def _groups(self, count: int) -> list[range]:
         """Layers that are walked in one go; a group ends where networks end."""

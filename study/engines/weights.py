@@ -6,8 +6,9 @@ import math
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -97,6 +98,18 @@ class Unit:
 def one_blas_thread() -> contextlib.AbstractContextManager:
     """BLAS's own threads would fight with ours."""
     return _libraries().limit(limits=1, user_api="blas")
+
+
+def side_by_side(walk: Callable[[Any], dict], parts: Sequence, threads: int = 2) -> dict:
+    """What a walk gives of all parts, several at a time on threads of their own."""
+    with one_blas_thread():
+        if len(parts) == 1:
+            return walk(parts[0])
+        columns = {}
+        with ThreadPoolExecutor(threads) as pool:
+            for of_part in pool.map(walk, parts):
+                columns |= of_part
+        return columns
 
 
 @functools.cache

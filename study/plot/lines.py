@@ -1,7 +1,5 @@
 """Curves of one column against another: seeds as median and interval, theory as lines."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Maps of decades gained or lost over two columns, in the range of float32, and tables."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Dots with intervals, a row a category: for numbers that make no curve."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What all figures share: sizes, a colour and a mark an activation, symbols, float ranges."""
 
-from __future__ import annotations
-
 from contextlib import AbstractContextManager
 from operator import itemgetter
 from typing import Any

@@ -1,7 +1,5 @@
 """The words of the vocabulary that are curves: profile, depth, factors, spectrum, training."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, TypeAlias
 

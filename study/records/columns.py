@@ -58,7 +58,7 @@ def data_dictionary(
     for table, types in tables.items():
         for name, kind in types.items():
             column = _explained(table, name, meanings)
-            if not column or column.type not in ("", kind.removeprefix("optional ")):
+            if not column or column.type not in ("", kind):
                 raise ValueError(
                     f"column {name!r} ({kind}) of table {table!r} has no meaning; allowed: "
                     "the common columns with their type, and those in the experiment's columns"

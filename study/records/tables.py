@@ -7,8 +7,6 @@ bit for bit: float64 (``inf``, ``-inf``; a NaN is an empty cell), int64, bool (`
 and string, which may be empty but not missing.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import importlib.metadata
@@ -19,7 +17,7 @@ import platform
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -35,7 +33,6 @@ Tables = dict[str, pd.DataFrame]  # the tables of an experiment, or of one of it
 Json = dict[str, Any]
 _TEXT = pd.Series(["text"]).dtype  # what this pandas calls text
 _DTYPES = {"float64": np.float64, "int64": np.int64, "bool": np.bool_, "string": _TEXT}
-_DTYPES["optional float64"] = np.float64  # as tables of earlier versions say
 
 
 def canonical(value: Any) -> bytes:
@@ -104,7 +101,7 @@ class Table(NamedTuple):
     rows: int
 
     @classmethod
-    def of(cls, frame: pd.DataFrame) -> Table:
+    def of(cls, frame: pd.DataFrame) -> Self:
         """Take a frame, without its index; errors as `schema`, or where text is not Unicode.
 
         >>> Table.of(pd.DataFrame({"a": [0.1, float("-inf")], "b": ["x,y", ""]})).csv

@@ -4,8 +4,6 @@ A layer passes the gradient on in two steps: the activation's derivative, equati
 weights, equation (2). All numbers are base-10 logarithms of norms, not squared.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

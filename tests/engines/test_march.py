@@ -106,23 +106,19 @@ def test_neither_order_nor_company_in_depth_matters(dtype):
         )
 
 
-def test_checkpoints_change_no_bit(monkeypatch):
-    nets = [study.Network(name, 80, WIDTH, 1.5) for name in ("relu", "sigmoid", "linear")]
-    kept = study.profile(nets, [2], 2, engine="dense")
-    monkeypatch.setattr(MarchedWeights, "signal_bytes", 1)
-    assert_array_equal(
-        study.profile(nets, [2], 2, engine="dense")[NORMS].to_numpy(), kept[NORMS].to_numpy()
-    )
-
-
-@pytest.mark.parametrize("cores", [1, 2])
-@pytest.mark.parametrize("group", [1, 2**12])
-def test_neither_groups_nor_helpers_that_draw_change_a_bit(monkeypatch, group, cores):
-    net = study.Network("relu", 40, WIDTH)
-    expected = study.profile(net, [2], engine="dense")
-    monkeypatch.setattr(weights, "GROUP_ENTRIES", group)
-    monkeypatch.setattr(weights, "CORES", cores)
-    found = study.profile(net, [2], engine="dense")
+@pytest.mark.parametrize(
+    ("place", "name", "value"),
+    [
+        (MarchedWeights, "signal_bytes", 1),
+        *[(weights, "GROUP_ENTRIES", entries) for entries in (1, 2**12)],
+        *[(weights, "CORES", cores) for cores in (1, 2)],
+    ],
+)
+def test_neither_checkpoints_nor_groups_nor_helpers_change_a_bit(monkeypatch, place, name, value):
+    nets = [study.Network(phi, 80, WIDTH, 1.5) for phi in ("relu", "sigmoid", "linear")]
+    expected = study.profile(nets, [2], 2, engine="dense")
+    monkeypatch.setattr(place, name, value)
+    found = study.profile(nets, [2], 2, engine="dense")
     assert_array_equal(found[NORMS].to_numpy(), expected[NORMS].to_numpy())
 
 

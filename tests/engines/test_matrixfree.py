@@ -78,7 +78,9 @@ def engine(
 ):
     """The same features of each network, by an engine."""
     nets = [Network(name, DEPTH, width, NETS[name], sigma_b=sigma_b, weights=law) for name in names]
-    march = March(layers, nets, seeds, Data(batch, *(examples(width, batch) if cost else ())))
+    march = March(
+        layers, dict(enumerate(nets)), seeds, Data(batch, *(examples(width, batch) if cost else ()))
+    )
     march.columns(np.arange)
     found = {}
     for j, name in enumerate(names):
@@ -267,7 +269,7 @@ def test_both_ways_are_one_matrix(law, n_in, n_out, batch):
 @pytest.mark.parametrize("batch", [6, 9])
 def test_a_batch_that_spans_the_layer_is_backprop_on_the_weights_it_reveals(law, batch):
     net = Network("tanh", 5, 6, 1.2, 0.3, weights=law)
-    march = March(mf.MatrixFreeWeights, [net], [3], Data(batch))
+    march = March(mf.MatrixFreeWeights, {0: net}, [3], Data(batch))
     (segment,) = march._climb()
     r, z = ([getattr(step, x).mantissa[0] for step in segment[2]] for x in "rz")
     nothing = Scaled(np.zeros((1, batch, 6)), 0)
@@ -310,7 +312,7 @@ def test_duplicates_stay_duplicates(dtype):
     """Even where the smallest difference would grow, and with one example beside them."""
     x = np.random.default_rng(0).standard_normal((2, 12))
     chaotic = Network("tanh", 100, 12, 3.0, dtype=dtype)
-    march = March(mf.MatrixFreeWeights, [chaotic], range(4), Data(3, x[[0, 1, 0]].astype(dtype)))
+    march = March(mf.MatrixFreeWeights, {0: chaotic}, range(4), Data(3, x[[0, 1, 0]].astype(dtype)))
     march.columns(np.arange)
     s = march.record.signal.squares
     assert np.array_equal(s[..., 0], s[..., 2])

@@ -63,11 +63,7 @@ def test_nan_and_empty_text_are_empty_cells_and_infinities_are_words():
     assert_same_bits(frame, table.frame())
 
 
-def test_tables_of_earlier_versions_are_read_and_numbers_that_do_not_fit_are_damage():
-    data = b'x,norm,text\nnan,,""\ninf,1.5,a\n'
-    types = {"x": "float64", "norm": "optional float64", "text": "string"}
-    expected = {"x": [np.nan, np.inf], "norm": [np.nan, 1.5], "text": ["", "a"]}
-    assert_same_bits(records.Table(data, types, 2).frame(), pd.DataFrame(expected))
+def test_numbers_that_do_not_fit_are_damage():
     with pytest.raises(ValueError, match="not an int64"):
         records.Table(b"n\n" + b"9" * 30 + b"\n", {"n": "int64"}, 1).frame()
 
