@@ -8,6 +8,7 @@ written from the rows of the study's table, by the tracing that compiles them.
 import json
 import math
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,10 @@ from study.plot.floats import decades
 from study.plot.style import COLOURS, DECADES, NAMES
 from study.records import tables as records
 from study.report.pages import fill
-from study.tools.checks import made_by, missing_extra
+from study.tools.checks import library, made_by
+
+# What compiles the charts.
+vega = partial(library, "vl_convert", "the explorer", "explorer")
 
 # The columns that the page reads, by table of the atlas.
 NEEDED = {
@@ -62,15 +66,6 @@ def build(results: Path, folder: Path) -> str:
         links={name: Path(os.path.relpath(p, folder)).as_posix() for name, p in paths.items()},
         csv={name: path.read_text(encoding="utf-8") for name, path in paths.items()},
     )
-
-
-def vega() -> Any:
-    """Return what compiles the charts; where it is not installed, ImportError says what does."""
-    try:
-        import vl_convert
-    except ImportError:
-        raise missing_extra("the explorer", "explorer") from None
-    return vl_convert
 
 
 def _scripted(row: Activation) -> dict[str, str]:

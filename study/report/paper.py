@@ -19,6 +19,7 @@ import math
 import re
 import tomllib
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ from study.records import tables as records
 from study.records.disk import write_together
 from study.report.pages import DERIVATION
 from study.statistics.summaries import median_lost_at
-from study.tools.checks import missing_extra, one_of
+from study.tools.checks import library, one_of
+
+printer = partial(library, "typst", "the paper", "paper")
 
 SOURCE = Path(__file__).parents[2] / "paper"  # the text of the paper, in a checkout of the project
 # The files of the text; the first is where it begins.
@@ -181,15 +184,6 @@ def _remedies(decays: pd.DataFrame, outcomes: pd.DataFrame) -> list[Record]:
         record |= {name: _entry(getattr(kept, name)) for name in ("value", "low", "high")}
         table.append(record)
     return table
-
-
-def printer() -> Any:
-    """Return typst; where it is not installed, ImportError names what installs it."""
-    try:
-        import typst
-    except ImportError:
-        raise missing_extra("the paper", "paper") from None
-    return typst
 
 
 def read(source: Path, figures: Path) -> dict[str, bytes]:

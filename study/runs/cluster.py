@@ -13,7 +13,7 @@ from typing import Any
 
 from study.records import tables as records
 from study.runs import parts
-from study.tools.checks import missing_extra
+from study.tools.checks import library
 
 SECONDS = 10  # how long a scheduler, and then its first worker, may take to answer
 
@@ -29,12 +29,9 @@ def connect(address: str) -> Iterator[tuple[Executor, int]]:
     """
     if not re.fullmatch(r"(tcp|tls)://[^/\s]+:\d+", address):
         raise ValueError(f"--scheduler {address!r}; allowed: tcp://host:port or tls://host:port")
+    distributed = library("distributed", "--scheduler", "cluster")
     try:
-        from distributed import Client
-    except ImportError:
-        raise missing_extra("--scheduler", "cluster") from None
-    try:
-        client = Client(address, timeout=SECONDS, set_as_default=False)
+        client = distributed.Client(address, timeout=SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:
         host, _, port = address.partition("://")[2].rpartition(":")
         raise ConnectionError(

@@ -44,16 +44,6 @@ def medians(
     )
 
 
-def worst(values: pd.Series, seeds: pd.Series) -> Estimate:
-    """The largest of all values: one refutes what is said of every one, so it has no interval.
-
-    >>> worst(pd.Series([1.0, 3.0, 2.0]), pd.Series([0, 0, 1]))
-    Estimate(value=3.0, low=3.0, high=3.0, n=2, learned=1.0)
-    """
-    value = float(values.max())
-    return Estimate(value, value, value, seeds.nunique())
-
-
 def resampled(
     table: pd.Series | pd.DataFrame,
     statistic: Callable[[np.ndarray], float],

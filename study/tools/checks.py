@@ -2,12 +2,14 @@
 
 import contextlib
 import difflib
+import importlib
 import json
 import math
 import operator
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -97,6 +99,14 @@ def missing_extra(needed_by: str, extra: str) -> ImportError:
         f"{needed_by} needs {packages.replace(' ', ' and ')}; it is installed by: "
         f'pip install {packages}, in a checkout: pip install ".[{extra}]"'
     )
+
+
+def library(module: str, needed_by: str, extra: str) -> ModuleType:
+    """Import a library of an extra; where it is not installed, the ImportError says what does."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise missing_extra(needed_by, extra) from None
 
 
 def nearest(name: object, known: Iterable[str]) -> str:

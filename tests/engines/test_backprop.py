@@ -121,10 +121,13 @@ def test_in_range_every_norm_is_that_of_plain_backprop_bit_for_bit(name, batch, 
         got = np.ldexp(df.grad_norm_mantissa, df.grad_norm_exponent)
         assert np.array_equal(got, expected)
         assert not [wrong for _, wrong in identities.check(df) if wrong]
-        for column, arrays in (("log10_delta_norm", deltas), ("log10_signal_norm", rs[1:])):
+        columns = {"delta": deltas, "signal": rs[1:], "upstream": drs[1:]}
+        for column, arrays in columns.items():
             with np.errstate(divide="ignore", under="ignore"):
                 logs = [np.log10(math.sqrt(squares(rows).sum())) for rows in arrays]
-            assert np.array_equal(df[column], logs)
+            assert np.array_equal(df[f"log10_{column}_norm"], logs)
+        below = df.log10_upstream_norm + df.log10_derivative_factor  # equation (1)
+        np.testing.assert_allclose(below, df.log10_delta_norm, rtol=1e-12, atol=1e-12)
         compared += 1
         sizes = [np.abs(rows).max() for rows in (*drs, *deltas)]
         rescaled += min(sizes) < 2.0**-27

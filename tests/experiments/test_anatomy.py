@@ -9,7 +9,6 @@ from verdicts import changed, committed
 
 import study
 from experiments import anatomy
-from study.core.activations import TABLE
 from study.theory.gradient_norms import derivative_decades
 
 
@@ -28,24 +27,6 @@ def test_the_running_sums_are_the_decay_of_the_gradient():
         last = df.log10_delta_norm[0] + df.log10_weight_factor[0]
         assert rows.derivative.item() + rows.weights.item() == pytest.approx(last, abs=1e-8)
         np.testing.assert_allclose(rows.derivative, df.log10_derivative_factor.sum(), rtol=1e-8)
-
-
-@pytest.mark.parametrize("name", anatomy.SIGMA_B)
-def test_the_factors_are_those_of_the_equations(name):
-    """Two layers by hand, in plain NumPy: what (1) and what (2) do to the norm."""
-    rng = np.random.default_rng(0)
-    weights, x = [rng.normal(size=(6, 6)) for _ in range(2)], rng.normal(size=(1, 6))
-    row, top = TABLE[name], np.full((1, 6), 6**-0.5)
-    z = row.phi(x @ weights[0]) @ weights[1]
-    delta = top * row.derivative(z)
-    dr = delta @ weights[1].T
-    df = study.backpropagate(weights, x, name, cotangent=top)
-    got = df.log10_derivative_factor[1], df.log10_weight_factor[1]
-    expected = np.log10([np.linalg.norm(delta), np.linalg.norm(dr) / np.linalg.norm(delta)])
-    np.testing.assert_allclose(got, expected, rtol=1e-13, atol=0)
-    if name == "relu":  # the factor is the root of the share of the square that passes
-        share = (top[z > 0] ** 2).sum() / (top**2).sum()
-        assert 10 ** (2 * got[0]) == pytest.approx(share, rel=1e-13)
 
 
 def test_relu_lets_half_through_and_sigmoid_a_sixteenth_at_most():

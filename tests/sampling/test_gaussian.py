@@ -106,19 +106,9 @@ def test_an_entry_is_the_cipher_of_its_own_counter():
 
 
 def test_keys_tell_types_and_boundaries_apart():
-    names = [
-        (1,),
-        ("1",),
-        (1.0,),
-        (-1,),
-        (1, 2),
-        (12,),
-        ("12",),
-        ("ab", "c"),
-        ("a", "bc"),
-        ("abc",),
-    ]
+    names = [(1,), ("1",), (1.0,), (-1,), (1, 2), (12,), ("12",), ("ab", "c"), ("a", "bc")]
     names += [(0.0,), (-0.0,), (float("inf"),), ("",), ("", ""), (2**200,), ("int1",), ("4:int1",)]
+    names.append(("abc",))
     assert len({key(*words).tobytes() for words in names}) == len(names)
 
 
