@@ -10,7 +10,6 @@ from study.core.backprop import forward
 from study.core.blocks import Dense
 from study.engines import arms
 from study.engines.training import WINDOW, steps_to_goal
-from study.statistics.claims import verdict
 from study.statistics.summaries import profile_and_level
 
 
@@ -75,32 +74,3 @@ def test_seeds_of_an_arm_differ_and_judged_ones_did_not_tune():
     assert np.array_equal(course.losses[:, 0], course.losses[:, 2])
     assert not np.array_equal(course.losses[:, 0], course.losses[:, 1])
     assert course.losses[-1, 0] < course.losses[0, 0]
-
-
-def trained_table(accuracy):
-    """Networks of every arm, by the accuracy that each comes to."""
-    cells = [c for c in relu_against_sigmoid.experiment.grid["paper"] if c["table"] == "trained"]
-    rows = [
-        {"activation": c["activation"], "depth": c["depth"], "sigma_w": c["sigma_w"], "seed": seed}
-        | {"output": c["output"]}
-        for c in cells
-        for seed in c["seeds"]
-    ]
-    df = pd.DataFrame(rows)
-    return {"trained": df.assign(accuracy=df.apply(accuracy, axis=1))}
-
-
-@pytest.mark.parametrize(
-    ("accuracy", "expected"),
-    [
-        (lambda r: 0.9 if r.activation == "relu" else 0.1, "snsss"),
-        (lambda r: 0.9 if r.activation == "sigmoid" else 0.1, "rnsrs"),
-        (lambda r: 0.9 if r.activation == "tanh" else 0.1, "nnsrr"),
-        (lambda r: 0.9 if r.output == "rescaled" else 0.1, "nsrrs"),
-    ],
-)
-def test_verdicts_on_training_go_both_ways(accuracy, expected):
-    claims = [c for c in relu_against_sigmoid.experiment.claims if "accuracy" in c.statement]
-    tables = trained_table(accuracy)
-    found = [verdict(c.judge(tables), c.threshold, c.negligible) for c in claims]
-    assert "".join(word[0] for word in found) == expected

@@ -18,6 +18,11 @@ KEPT = ("decays", "depth = 1000 * depth")  # the same loss in networks so much d
 LOST = ("decays", "log10_decay = 1000 * log10_decay")
 ALIKE = ("blocks", "log10_difference = -3.0")
 APART = ("blocks", "log10_difference = -0.1")
+SAME_STEPS = ("learning", "steps_to_goal = 100.0")
+MOMENTUM = ("sharpness", "of_edge = 1.9 * of_edge")  # as if the edge were 2 (1 + 0.9) / rate
+WORSE_AT_0 = ("bands", "accuracy = 90 - 20 * (kink == 0)")
+ALL_LEARN = ("trained", "accuracy = 0.9")
+SIGMOID_LEARNS = ("trained", "accuracy = 0.9 * (activation == 'sigmoid')")
 OTHER_LAW = {"gaussian": "orthogonal", "orthogonal": "gaussian"}
 
 CHANGES = {
@@ -193,6 +198,67 @@ CHANGES = {
             lambda rows: rows.assign(expected_depth=20, depth_kept=20, censored=False),
         ),
         "images do not change the depth": ("decays", "depth = 2 * depth", "inputs == 'digits'"),
+    },
+    "isometry_learning": {
+        "linear networks learn sooner from orthogonal weights": SAME_STEPS,
+        "tanh networks learn sooner from orthogonal weights": [
+            ("learning", "steps_to_goal = 1000.0", "weights == 'gaussian'"),
+            SAME_STEPS,
+        ],
+        "ReLU networks gain nothing from orthogonal weights": SAME_STEPS,
+        "linear networks with gaussian weights learn as fast at any depth": SAME_STEPS,
+        "linear networks with orthogonal weights learn as fast at any depth": (
+            "learning",
+            "steps_to_goal = 30.0 * depth",
+        ),
+    },
+    "edge_of_stability": {
+        "ReLU is trained at the edge of stability": MOMENTUM,
+        "tanh is trained at the edge of stability": MOMENTUM,
+        "sigmoid is trained at the edge of stability": MOMENTUM,
+        "curvature rises before the edge": [
+            ("sharpness", "of_edge = 0.5 + 0.1 * step"),
+            ("sharpness", "of_edge = 0.5"),
+        ],
+    },
+    "kink": {
+        "ReLU'(0) makes no difference at initialisation, float16 sums": (
+            "initialisation",
+            "gradient_difference = 0.0",
+        ),
+        "ReLU'(0) makes no difference in training, float16 sums": [
+            ("training", "accuracy = 90.0"),
+            ("training", "accuracy = 90 - 20 * (kink == 0)"),
+        ],
+        "float32 meets ReLU's kink by chance": ("chance", "zeros = 1000"),
+        "a training run of this size would meet the kink": ("chance", "zeros = 1000"),
+        "the slope in a band around ReLU's kink makes no difference, sgd": WORSE_AT_0,
+        "the slope in a band around ReLU's kink makes no difference, adam": WORSE_AT_0,
+    },
+    "relu_against_sigmoid": {
+        "ReLU's derivative takes less than sigmoid's": ("levels", "log10_derivative = 0.0"),
+        "ReLU's gradients are alike in all layers": [
+            ("levels", "log10_profile = 0.0"),
+            ("levels", "log10_profile = 0.1"),
+        ],
+        "sigmoid's gradients fall from layer to layer": ("levels", "log10_profile = 0.0"),
+        "one number undoes what weights did to ReLU": ("levels", "log10_spread = 50.0"),
+        "no number undoes what sigmoid did": ("levels", "log10_spread = 0.5"),
+        "weights alone make ReLU's gradients vanish": ("levels", "log10_level = 0.0"),
+        "at equal weights sigmoid fails to learn where ReLU learns": SIGMOID_LEARNS,
+        "one number lets a deep ReLU network learn": (
+            "trained",
+            "accuracy = 0.9 * (output == 'as drawn')",
+        ),
+        "one number does not let a deep sigmoid network learn": (
+            "trained",
+            "accuracy = 0.9 * (output == 'rescaled')",
+        ),
+        "at critical scales a deep ReLU network learns more than a sigmoid one": SIGMOID_LEARNS,
+        "a deep ReLU network learns as well as a tanh one": [
+            ALL_LEARN,
+            ("trained", "accuracy = 0.9 * (activation == 'tanh')"),
+        ],
     },
 }
 
