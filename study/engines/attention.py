@@ -1,5 +1,7 @@
 """Attention, and layer normalisation with a gain, as layers; a batch is the tokens of one text."""
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import numpy as np
@@ -39,7 +41,8 @@ class Mix(NamedTuple):
     centre: float = 0.0
 
 
-SOFTMAX = Mix()  # attention as it is
+SOFTMAX = Mix()
+"""Attention as it is."""
 
 
 class Attended(NamedTuple):
