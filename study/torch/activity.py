@@ -53,7 +53,8 @@ class Activity:
         with self._guarded():
             x = next(tensors(output), None)
             if x is not None and x.numel():
-                self._seen[name].append((x.numel(), _statistics(x)))
+                statistics = _statistics(x)  # first: should it fail, nothing was seen
+                self._seen[name].append((x.numel(), statistics))
 
     def taken(self) -> dict[str, np.ndarray]:
         """By module, in the order of their outputs: `STATISTICS`. What comes next is new."""
