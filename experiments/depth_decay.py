@@ -30,6 +30,7 @@ SCALES["sigmoid"][3] = 16.0  # where sigmoid explodes, too
 NETS = [[name, sigma_w] for name, scales in SCALES.items() for sigma_w in scales]
 WIDTH = 256
 IMAGES = 4  # a network
+TOGETHER = 4  # seeds of an activation's networks, whose frame of all layers fits a small memory
 SHOWN = 25  # layers of a profile
 RECORDED = [0, 1, 1000]  # seeds whose gradient norms are kept, at nine layers
 COMPARED = [1.0, 2**0.5, 4.0, CRITICAL_SIGMOID]  # scales at which all were measured
@@ -37,12 +38,14 @@ NET = ["inputs", "activation", "sigma_w", "depth", "width"]
 
 
 def cells(seeds: int, depths: list[int], image_seeds: int, image_depths: list[int]) -> list[dict]:
-    """Random inputs: a network a cell, with all seeds. Digits: all nets on a seed's matrices."""
+    """Random inputs: an activation a cell, with all seeds. Digits: all on a seed's matrices."""
     random = {"inputs": "random", "seeds": [*range(seeds)], "depths": depths}
     images = {"inputs": "digits", "nets": NETS, "depths": image_depths}
-    one_net = [random | {"nets": [net]} for net in NETS]
+    kinds = [[net for net in NETS if net[0] == name] for name in SCALES]
     # Seeds that random inputs have not.
-    return one_net + [images | {"seeds": [1000 + i]} for i in range(image_seeds)]
+    return [random | {"nets": nets} for nets in kinds] + [
+        images | {"seeds": [1000 + i]} for i in range(image_seeds)
+    ]
 
 
 def measure(
@@ -56,26 +59,35 @@ def measure(
         x, y = digits.sample(seeds[0], IMAGES)
         # The same matrices for all.
         df = study.profile(networks, seeds, engine="dense", inputs=x, targets=y)
-    else:
-        df = study.profile(networks, seeds, engine="matrix_free")
-    df = df.assign(inputs=inputs)
+        return of_seeds(df.assign(inputs=inputs))
+    parts = []
+    for start in range(0, len(seeds), TOGETHER):
+        df = study.profile(networks, seeds[start : start + TOGETHER], engine="matrix_free")
+        df = df.assign(inputs=inputs)
+        parts.append(of_seeds(df) | {"layers": layer_by_layer(df[df.depth == max(depths)])})
+    tables = {}
+    for name in {name: None for part in parts for name in part}:
+        rows = pd.concat([part[name] for part in parts if name in part])
+        # As if one network had been profiled after the other, on all seeds.
+        tables[name] = pd.concat(of_net for _, of_net in rows.groupby(NET, sort=False))
+    points = medians(tables["layers"], [*NET, "layer"], "gain").rename(columns={"value": "median"})
+    return tables | {"layers": points[[*NET, "layer", "low", "median", "high"]]}
+
+
+def of_seeds(df: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The decays of networks, and of few seeds the gradient norms."""
     decays = gains(df).rename(columns={"log10_gain": "log10_decay"})
     tables = {"networks": decays[[*NET, "seed", "log10_decay"]]}
     few = df[df.seed.isin(RECORDED)]
-    if len(few):
-        tables["gradient_norms"] = gradient_norms(few, 9)
-    if inputs == "random":
-        tables["layers"] = layer_by_layer(df[df.depth == max(depths)])
-    return tables
+    return tables | ({"gradient_norms": gradient_norms(few, 9)} if len(few) else {})
 
 
 def layer_by_layer(df: pd.DataFrame) -> pd.DataFrame:
-    """Median gains from the output down to some layers, from the top one down."""
+    """Gains from the output down to some layers, from the top one down."""
     passed = np.geomspace(1, df.depth.max(), SHOWN).round().astype(int)  # dense near the output
     df = running_factors(df)
     df = df[df.layers_passed.isin(passed)].sort_values("layers_passed", kind="stable")
-    points = medians(df.assign(gain=df.derivative + df.weights), [*NET, "layer"], "gain")
-    return points.rename(columns={"value": "median"})[[*NET, "layer", "low", "median", "high"]]
+    return df.assign(gain=df.derivative + df.weights)[[*NET, "layer", "gain"]]
 
 
 def networks_of(
