@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import operator
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +22,7 @@ from study.tools.checks import bad, integer, real
 from study.torch import readings
 from study.torch.activity import Activity
 from study.torch.alarms import Alarm, Alarms
-from study.torch.norms import LIMITS, has_norm, quantiles_of, quick_norms
+from study.torch.norms import has_norm, quantiles_of, quick_norms
 from study.torch.profiler import check_module
 from study.torch.readings import Layout, Record
 
@@ -120,18 +121,19 @@ class Reading(NamedTuple):
     @property
     def total(self) -> float:
         """Their norm all together, over the scale; not finite where one is not."""
-        present = self.lengths[[version >= 0 for version in self.versions]]
+        present = self.lengths[np.array(self.versions) >= 0]
         with np.errstate(all="ignore"):
             top = present.max(initial=0.0)
             return float(top * np.sqrt(np.sum((present / (top or 1)) ** 2)) / self.scale)
 
     def holds(self, gradients: list[Tensor | None], versions: list[int]) -> bool:
         """Whether nothing has been written to the gradients since, as far as torch knows."""
-        pairs = zip(gradients, self.gradients, strict=True)
-        return versions == self.versions and all(now is old for now, old in pairs)
+        return versions == self.versions and all(map(operator.is_, gradients, self.gradients))
 
     def only_scaled(self, before: Reading) -> bool:
         """Whether all gradients were written equally often since: clipped, but not added to."""
+        if self.versions is before.versions:  # not written to at all
+            return True
         pairs = zip(before.versions, self.versions, strict=True)
         return len({now - old for old, now in pairs if max(old, now) >= 0}) <= 1
 
@@ -371,16 +373,17 @@ class Watch:
         elif before and scale != 1:  # a fused optimiser's: the gradients have it still
             before = before._replace(scale=scale)
         parameters = self._layout.parameters
-        numbers = [i for i, p in enumerate(parameters) if has_norm(p)]
+        numbers, limits = self._layout.formats()
         now, lengths = self._read(scale, [parameters[i] for i in numbers], before)
         if before and not self._missed and not now.only_scaled(before):
             before = None
             self._missed = True  # a backward pass: hear of all from now on
         weight = np.full(len(parameters), np.nan)
         weight[numbers] = lengths
-        limits = [LIMITS.get(p.dtype, math.inf) for p in parameters]
-        missing = np.array(["none" if p.requires_grad else "frozen" for p in parameters], object)
-        missing[[version >= 0 for version in now.versions]] = ""
+        missing = np.full(len(parameters), "", object)
+        for i, version in enumerate(now.versions):
+            if version < 0:
+                missing[i] = "none" if parameters[i].requires_grad else "frozen"
         return Record(
             number=self._count,
             step=step,
@@ -393,7 +396,7 @@ class Watch:
             missing=missing,
             total=(before or now).total,
             update=np.full(len(parameters), np.nan),
-            quantiles=quantiles_of([p.grad for p in parameters], self.quantiles),
+            quantiles=quantiles_of(now.gradients, self.quantiles),
             activity=self._activity.taken() if self._activity else {},
         )
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor, nn
 
 from study.arithmetic.scaled import log10, status
 from study.torch.activity import ACTIVITY_COLUMNS, STATISTICS
-from study.torch.norms import normalised
+from study.torch.norms import LIMITS, has_norm, normalised
 
 WATCH_COLUMNS = {
     "step": "number of the step, 0 first [steps]",
@@ -42,6 +44,8 @@ class Layout:
         self._module = module
         self._tables: list[dict] = []
         self._seen: list[object] = []
+        self._places: list[int] = []
+        self._formats: list[torch.dtype] = []
         self.names: tuple[str, ...] = ()
         self.parameters: tuple[Tensor, ...] = ()
         self.matrices = np.zeros(0, bool)
@@ -49,8 +53,7 @@ class Layout:
     def refresh(self) -> bool:
         """Whether anything had changed."""
         # Held, what was seen keeps its identity from being given to something new.
-        now = [x for table in self._tables for x in table.values()]
-        if self._seen and list(map(id, now)) == list(map(id, self._seen)):
+        if self._seen and self._ids() == self._places:
             return False
         parts = list(self._module.modules())
         self._seen = []
@@ -58,7 +61,23 @@ class Layout:
         self.matrices = np.array([p.ndim > 1 for p in self.parameters])
         self._tables = [part._parameters for part in parts] + [part._modules for part in parts]
         self._seen = [x for table in self._tables for x in table.values()]
+        self._places = self._ids()
         return True
+
+    def _ids(self) -> list[int]:
+        return list(map(id, itertools.chain.from_iterable(x.values() for x in self._tables)))
+
+    def formats(self) -> tuple[list[int], np.ndarray]:
+        """Which parameters have norms, and the largest numbers of their formats.
+
+        They are found again where ``module.half()`` or the like has changed the formats.
+        """
+        formats = [p.dtype for p in self.parameters]
+        if formats != self._formats:
+            self._formats = formats
+            self._numbers = [i for i, p in enumerate(self.parameters) if has_norm(p)]
+            self._limits = np.array([LIMITS.get(dtype, np.inf) for dtype in formats])
+        return self._numbers, self._limits
 
 
 class Record(NamedTuple):

@@ -101,6 +101,16 @@ def test_watch_has_the_norm_of_gradients_of_any_size(dtype, size, monkeypatch):
         assert true_norm(df, i) == pytest.approx(norm(p.grad), rel=1e-5, abs=0)
 
 
+def test_the_format_may_change_meanwhile():
+    layer = nn.Linear(4, 1, bias=False)
+    layer.weight.grad = torch.full((1, 4), 4e4)
+    watched = watch(layer)
+    watched.step()
+    layer.half()  # the same parameter with other data, and a norm that it cannot hold
+    watched.step()
+    assert watched.frame().plain_grad_norm.tolist() == [8e4, math.inf]
+
+
 def test_the_loss_scale_is_taken_out():
     layer = nn.Linear(3, 1, bias=False)
     watched = watch(layer)
