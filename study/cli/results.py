@@ -63,9 +63,9 @@ def draw(names: list[str], results: Path, figures: Path | None) -> None:
         if name not in MORE:
             question(name)  # complains of a name that is no experiment's
     folder = writable("--figures", figures or beside(results, "figures"))
-    published = publish.publish_all(names, results)
-    for publication in published.values():
-        publish.save(publication, folder)
+    with publish.background(results, folder, len(names)) as begin:
+        drawn = {name: begin(name) for name in names}
+        published = {name: finished() for name, finished in drawn.items()}
     _report(published, results, folder)
 
 

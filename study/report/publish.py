@@ -8,7 +8,6 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from itertools import repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,21 +65,13 @@ def publish(name: str, results: Path) -> Publication:
     return Publication(_drawn(name, experiment.figure, tables), claims, page)
 
 
-def publish_all(names: list[str], results: Path) -> dict[str, Publication]:
-    """The same, of several experiments at a time."""
-    if len(names) == 1:  # another process would only take its time to start
-        return {names[0]: publish(names[0], results)}
-    with Crew(PAINTERS) as processes:
-        return dict(zip(names, processes.map(publish, names, repeat(results)), strict=True))
-
-
 @contextlib.contextmanager
 def background(results: Path, folder: Path, count: int) -> Iterator[Callable]:
     """Lend what has one of several experiments published meanwhile, and returns what waits for it.
 
     Its figures stand as soon as they are drawn.
     """
-    if count == 1:
+    if count == 1:  # another process would only take its time to start
         yield lambda name: lambda: save(publish(name, results), folder)
         return
     with ThreadPoolExecutor(1) as writer, Crew(PAINTERS) as painters:
