@@ -16,11 +16,15 @@ def committed(name):
     return read_results(ROOT / "results", name)
 
 
-def changed(tables, table, change, where=""):
-    """The tables with another in one's place: an expression of its columns, in some of its rows."""
-    rows = tables[table].query(where) if where else tables[table]
-    new = change(rows) if callable(change) else rows.eval(change)
-    return tables | {table: pd.concat([tables[table].drop(rows.index), new]).sort_index()}
+def changed(tables, change):
+    """The tables after "table: column = expression where condition", or a function of a table."""
+    table, rule = change.split(": ") if isinstance(change, str) else change
+    frame = tables[table]
+    if callable(rule):
+        return tables | {table: rule(frame)}
+    rule, _, where = rule.partition(" where ")
+    rows = frame.query(where) if where else frame
+    return tables | {table: pd.concat([frame.drop(rows.index), rows.eval(rule)]).sort_index()}
 
 
 def verdict_of(claim, tables):

@@ -86,14 +86,14 @@ def deaths_at_half_life(gains: pd.DataFrame) -> Estimate:
     return Estimate(ratio, ratio - half, ratio + half, len(gains))
 
 
-def deaths_by_depth(gains: pd.DataFrame, shown: int = 8) -> pd.DataFrame:
-    """The share of ReLU networks of each width that are dead at some depths up to 2^(width + 1).
+def deaths_by_depth(gains: pd.DataFrame) -> pd.DataFrame:
+    """The share of ReLU networks of each width that are dead at eight depths up to 2^(width + 1).
 
     With the theory, and half, 1.96 standard deviations of a share about it.
     """
     rows = []
     for width, networks in gains.groupby("width"):
-        for depth in np.unique(np.geomspace(1, 2 ** (width + 1), shown).astype(int)):
+        for depth in np.unique(np.geomspace(1, 2 ** (width + 1), 8).astype(int)):
             share = (networks.layers_alive < depth).mean()
             theory = born_dead([width] * int(depth))
             half = 1.96 * (theory * (1 - theory) / len(networks)) ** 0.5

@@ -17,6 +17,8 @@ from study.engines.march import Columns, Data, March, MarchedWeights, in_order, 
 from study.engines.weights import Unit, side_by_side
 from study.tools import Array
 
+FEW_ROWS = 128  # up to so many rows, G delta' is up to 5 % faster than delta G' in OpenBLAS
+
 # Networks are walked in two parts, each on a thread, from so many entries of r^(k) on: whatever the
 # number of cores, so that it changes no bit. Below, Python's lock costs more than that saves.
 PART_ENTRIES = 2**16
@@ -45,9 +47,11 @@ class DenseWeights(MarchedWeights):
         return self.biased(k, Scaled(z, r.exponent))
 
     def down(self, k: int, delta: Scaled, r: Scaled) -> Scaled:
+        G = self.unit(k, -1)
         rows = delta.mantissa.reshape(-1, self.units)
-        dr = (rows @ self.unit(k, -1).T).reshape(*delta.mantissa.shape[:-1], self.width(k))
-        dr *= self.scale(k)[self.trunk]
+        below = (G @ rows.T).T if len(rows) <= FEW_ROWS else rows @ G.T
+        dr = below.reshape(*delta.mantissa.shape[:-1], self.width(k))
+        dr = np.multiply(dr, self.scale(k)[self.trunk], order="C")
         return settle(dr, delta.exponent)
 
     def log10_norms(self, layers: Array, depth: int, n_out: int) -> Array:

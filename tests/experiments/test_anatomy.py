@@ -62,6 +62,6 @@ def test_derivative_and_weights_cancel_at_the_critical_scale_and_nowhere_else_in
 def test_images_are_compared_seed_by_seed():
     """What seeds share drops out: a spread that would hide the difference were it not paired."""
     tables = committed("anatomy")
-    shared = changed(tables, "networks", "log10_weight = log10_weight + 0.5 * sin(seed)")
+    shared = changed(tables, "networks: log10_weight = log10_weight + 0.5 * sin(seed)")
     off = [anatomy.images_beyond_random(each) for each in (tables, shared)]
     assert off[1].high == pytest.approx(off[0].high, rel=1e-9)

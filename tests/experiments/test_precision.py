@@ -60,13 +60,10 @@ def test_the_largest_of_many_normal_numbers():
 
 def test_the_networks_that_only_one_format_loses_do_not_count():
     tables = committed("precision")
-    apart = changed(
-        tables, "depth", "depth_lost = 1.0", "activation == 'relu' and format == 'bfloat16'"
-    )
+    lost = "depth: depth_lost = {} where activation == 'relu' and format == '{}'"
+    apart = changed(tables, lost.format(1.0, "bfloat16"))
     assert precision.bfloat16_reach(apart).value < 0.1
-    kept = changed(
-        apart, "depth", "depth_lost = inf", "activation == 'relu' and format == 'float32'"
-    )
+    kept = changed(apart, lost.format("inf", "float32"))
     assert precision.bfloat16_reach(kept).value > 0.8
 
 
