@@ -17,7 +17,9 @@ from study.engines.march import Columns, Data, March, MarchedWeights, in_order, 
 from study.engines.weights import Unit, side_by_side
 from study.tools import Array
 
-FEW_ROWS = 128  # up to so many rows, G delta' is up to 5 % faster than delta G' in OpenBLAS
+# Up to so many rows, G delta' is a few per cent faster than delta G' in OpenBLAS, and committed
+# float32 tables have its bits.
+FEW_ROWS = 128
 
 # Networks are walked in two parts, each on a thread, from so many entries of r^(k) on: whatever the
 # number of cores, so that it changes no bit. Below, Python's lock costs more than that saves.
