@@ -107,8 +107,13 @@ def imbalance(tables: dict, activation: str) -> Estimate:
 
 def growth_ratio(tables: dict) -> Estimate:
     """Growth of ReLU's squared norms in the last two equal stretches of log time, their ratio."""
-    rows = tables["flow"].query("activation == 'relu' and rate == @FLOW_RATES[0]")
-    last = rows.pivot(index="seed", columns="time", values="grown").iloc[:, -3:].to_numpy()
+    rows = tables["flow"].query("activation == 'relu'")
+    last = (
+        rows[rows.rate == rows.rate.max()]
+        .pivot(index="seed", columns="time", values="grown")
+        .iloc[:, -3:]
+        .to_numpy()
+    )
     earlier, later = np.diff(last, axis=1).T
     return median_interval(later / earlier)
 

@@ -65,8 +65,9 @@ def measure(
     course, judged = arm.judged(
         seeds,
         steps,
-        logged=[step for step in LOGGED if step < steps],
+        logged=[step for step in LOGGED if step < steps] if is_followed else [0],
         layered=[0, steps // 10, steps],
+        followed=1,
         goal=GOAL,
         patience=(steps // 2, AT_CHANCE),
         **tuning,
@@ -81,7 +82,7 @@ def measure(
         log = course.log.assign(seed=np.take(seeds, course.log.network))
         log = rounded(log[["seed", "step", "loss", "accuracy"]])
         tables["course"] = pd.DataFrame(about, log.index).join(log)
-    first = course.layers[course.layers.network == 0].reset_index(drop=True)
+    first = course.layers
     update = np.log10(rate) + first.log10_grad_norm - first.log10_weight_norm
     first = first.assign(seed=seeds[0], rate=rate, log10_relative_update=update)
     kept = ["seed", "rate", "step", "layer", "log10_grad_norm", "log10_weight_norm"]

@@ -235,18 +235,23 @@ class Arm:
     def dead(self, weights: Sequence[Array]) -> Array:
         """Share of each network's hidden units that no image of the training set activates."""
         row = activation(self.activation)
-        r = self.images[:TRAIN]
+        least = ACTIVE_SHARE * row.max_slope
         shares = []
-        layers = self.layers(weights)[-2::-1]
-        while layers:
-            layer = layers.pop()  # one at a time: each holds arrays of all images
-            z = layer.up(r)
-            inner = z.trace[0].z if isinstance(layer, Residual) else z
-            slope = row.derivative(getattr(inner, "x", inner), 0.0)
-            is_dead = slope.max(axis=-2) <= ACTIVE_SHARE * row.max_slope
-            shares.append(is_dead.mean(axis=-1))
-            r = layer.phi(z)
-        return np.mean(shares, axis=0)
+        for i in range(len(weights[0])):  # of one network alone, all images fit into a cache
+            r = self.images[:TRAIN]
+            of_layers = []
+            for layer in self.layers([W[i : i + 1] for W in weights])[:-1]:
+                z = layer.up(r)
+                inner = z.trace[0].z if isinstance(layer, Residual) else z
+                [inner] = getattr(inner, "x", inner)
+                # Few images activate most units; the others are for those that are left.
+                is_dead = row.derivative(inner[::20], 0.0).max(axis=0) <= least
+                rest = row.derivative(inner[:, is_dead], 0.0)
+                is_dead[is_dead] = rest.max(axis=0, initial=0.0) <= least
+                of_layers.append(is_dead)
+                r = layer.phi(z)
+            shares.append(np.mean(of_layers))
+        return np.array(shares)
 
 
 def last_loss(course: Course, end: int | None = None) -> Array:

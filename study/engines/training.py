@@ -127,6 +127,7 @@ def train(
     held_out: Data | None = None,
     logged: Collection[int] = (),
     layered: Collection[int] = (),
+    followed: float = math.inf,
     goal: float = -math.inf,
     patience: tuple[int, float] = (-1, math.inf),
     build: Callable[..., list[Layer]] | None = None,
@@ -151,6 +152,7 @@ def train(
     logged, layered : steps, 0 .. steps
         Before which loss, accuracy and weight norm are recorded; and every layer's gradient norm.
         With steps that are layered, those of a network that stops early are, too.
+    followed : of so many networks, the first, gradient norms are recorded
     goal : a network whose loss, mean over `WINDOW` steps, is at most that takes no further step
     patience : a step, and a loss; a network whose mean loss is above that then is given up
     build : callable, weights (biases) -> layers, optional
@@ -189,6 +191,7 @@ def train(
         held_out,
         frozenset(logged),
         frozenset(layered),
+        followed,
         own or partial(chain_norms, rows=rows, kink=kink),
     )
     moved = [np.array(p) for p in (*weights, *biases)]
@@ -237,6 +240,7 @@ class _Task(NamedTuple):
     held_out: Data | None
     logged: frozenset[int]
     layered: frozenset[int]
+    followed: float
     norms: Callable[..., pd.DataFrame]
 
 
@@ -350,6 +354,7 @@ class _Record:
             self.log.append(block.of(is_shown).log_rows(step, loss[is_shown]))
         if self.task.layered:
             is_seen = ~is_lost & (~goes_on | (step in self.task.layered))
+            is_seen &= block.networks < self.task.followed
             self.layers += [block.layer_rows(i, step, look) for i in np.flatnonzero(is_seen)]
         return goes_on
 
