@@ -6,7 +6,7 @@ import pytest
 from verdicts import named, verdicts
 
 from benchmarks import again
-from experiments import training
+from experiments import edge_of_stability, large_weights, training
 from experiments.training import networks
 
 
@@ -93,3 +93,33 @@ def test_a_verdict_is_taken_again_with_all_the_arms_that_it_rests_on():
     assert [(cell["activation"], cell["depth"]) for cell in faster] == [("tanh", 10), ("relu", 10)]
     assert all(cell["near"] == 0.01 for cell, _ in found)
     assert len(found) == 25
+
+
+def test_rates_that_are_given_are_taken_again_with_twice_the_steps_and_others_between():
+    edge = again.given_rates(edge_of_stability.experiment)
+    tanh = [cell for cell in edge if cell["activation"] == "tanh"]
+    assert sorted(cell["rate"] for cell in tanh) == pytest.approx(
+        [0.05, 0.05 * 2**0.5, 0.1, 0.1 * 1.4**0.5, 0.14]
+    )
+    for cell in edge:
+        twice = again.longer(cell)
+        assert (twice["steps"], twice["looks"]) == (4800, 16)
+        assert twice["rate"] == cell["rate"]
+    flow = again.given_rates(large_weights.experiment)
+    assert len(flow) == 3 * 5
+    for cell in flow:  # at the same times
+        twice = again.longer(cell)
+        assert again.most_steps(twice) == pytest.approx(2 * again.most_steps(cell), abs=1)
+        assert twice["times"] == cell["times"]
+    assert again.given_rates(training.experiment) == []
+
+
+def test_verdicts_on_tables_before_and_after_stand_side_by_side():
+    before = table(lambda r: 300.0)
+    after = table(lambda r: 100.0 if r.activation == "relu" else 300.0)
+    both = again.side_by_side(training.experiment, before, after, 4000).set_index("claim")
+    fell = both[~both.stood]
+    assert fell.index.to_list() == ["ReLU learns several times as fast as tanh"]
+    assert fell.verdict.to_list() == ["negligible"]
+    assert fell.verdict_again.to_list() == ["supported"]
+    assert set(both.steps) == {4000}
