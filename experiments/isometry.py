@@ -108,14 +108,9 @@ def figure(tables: dict[str, pd.DataFrame]):
     """
     spectra = tables["spectra"].query("activation != 'linear' and depth <= 64")
     spectra = spectra.sort_values(["activation", "weights"], kind="stable")
-    called = (
-        spectra.activation.map({"tanh": "tanh", "relu": "ReLU"})
-        + ", "
-        + spectra.weights.replace("gaussian", "Gaussian")
-    )
-    return study.plot.spectrum(
-        spectra.assign(network=called), hue="depth", col="network", ylim=(-8, 1.5)
-    ).figure
+    names = spectra.activation.map({"tanh": "tanh", "relu": "ReLU"})
+    shown = spectra.assign(network=names + ", " + spectra.weights.replace("gaussian", "Gaussian"))
+    return study.plot.spectrum(shown, hue="depth", col="network", ylim=(-8, 1.5)).figure
 
 
 experiment = Experiment(

@@ -4,6 +4,7 @@ The tables hold medians over all seeds. ``gradient_norms`` holds the norms thems
 at the critical scale, 1 and 2 (of every depth, width and law), in three layers.
 """
 
+from collections.abc import Callable
 from itertools import chain, product
 
 import numpy as np
@@ -127,28 +128,25 @@ def deepest(tables: dict[str, pd.DataFrame], column: str) -> tuple[pd.DataFrame,
     return tables["networks"].set_index("network").loc[values.columns], values
 
 
+def share(values: pd.DataFrame, holds: Callable[[np.ndarray], np.ndarray]) -> Estimate:
+    """The share of networks, the columns, of whose median over seeds something holds."""
+    return resampled(values, lambda rows: holds(np.median(rows, axis=0)).mean(), resamples=500)
+
+
 def sign_right(tables: dict[str, pd.DataFrame]) -> Estimate:
     """The share of networks away from the critical scale whose gradient does as the phase says."""
     networks, gains = deepest(tables, "log10_gain")
     critical = networks.activation.map(CRITICAL)
     away = (np.abs(np.log(networks.sigma_w / critical)) > np.log(AWAY)).to_numpy()
     explodes = (networks.sigma_w > critical).to_numpy()[away]
-
-    def share(gain: np.ndarray) -> float:
-        return np.mean((np.median(gain, axis=0) > 0) == explodes)
-
-    return resampled(gains.loc[:, away], share, resamples=500)
+    return share(gains.loc[:, away], lambda medians: (medians > 0) == explodes)
 
 
 def shown_as_zero(tables: dict[str, pd.DataFrame]) -> Estimate:
     """The share of vanishing networks whose first gradient is below float32's range."""
     networks, norms = deepest(tables, "log10_first_norm")
     vanishing = (networks.gain < VANISHES).to_numpy()
-
-    def share(norm: np.ndarray) -> float:
-        return np.mean(np.median(norm, axis=0) < FLOAT32_DECADES[0])
-
-    return resampled(norms.loc[:, vanishing], share, resamples=500)
+    return share(norms.loc[:, vanishing], lambda medians: medians < FLOAT32_DECADES[0])
 
 
 def farthest_from_theory(tables: dict[str, pd.DataFrame]) -> Estimate:

@@ -174,14 +174,11 @@ def figure(tables: dict[str, pd.DataFrame]):
     shown = shown[shown.depth == shown.groupby("remedy").depth.transform("max")]
     first = tables["remedies"].drop_duplicates("remedy").set_index("remedy").group
     named = shown.remedy.str.partition(", ")
-    shown = shown.assign(
-        activation=named[0],
-        called=named[0].map(lambda name: activation(name).label)
-        + ", "
-        + named[2]
-        + shown.remedy.isin(misses(tables)).map({True: " *", False: ""}),
-        rate=shown.log10_decay / shown.depth,
-    ).drop(columns="depth")
+    label = named[0].map(lambda name: activation(name).label)
+    star = shown.remedy.isin(misses(tables)).map({True: " *", False: ""})
+    rate = shown.log10_decay / shown.depth
+    shown = shown.assign(activation=named[0], called=label + ", " + named[2] + star, rate=rate)
+    shown = shown.drop(columns="depth")
     plain = shown.remedy.map(first) == "initialiser"
     figure, [axes] = study.plot.panels(1, 2, 3.8, sharex=True)
     for ax, rows in zip(axes, (shown[plain], shown[~plain]), strict=True):
