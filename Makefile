@@ -18,7 +18,7 @@ help: ## List the targets
 experiments: .venv/.ready ## Run all experiments: CSVs in results/, figures in figures/, verdicts
 	$(PY) -m study run --preset $(PRESET)
 
-quick: .venv/.ready ## The same in about a minute, smaller, into build/quick/
+quick: .venv/.ready ## The same in a minute or two, smaller, into build/quick/
 	$(PY) -m study run --preset quick
 
 figures: .venv/.ready ## Draw the figures again from the CSVs alone
