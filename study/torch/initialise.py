@@ -13,6 +13,11 @@ sum W: a sigmoid's 1/2 is as large for every input and would drown the signal.
 measured by differences, and least squares with a trust region brings the norms together; the output
 keeps its scale, and in chains a decade off for the gradient weighs as ten for the signals.
 
+*Trial.* Gradients that are as large everywhere are no end in themselves. Outside plain chains the
+network that comes of it is tried, for a few steps of Adam on the batch; unless it learns faster by
+far than the one that was found, the norms are brought together only as far as the output, apart
+from its scale, stays what it was.
+
 >>> _ = torch.manual_seed(0)
 >>> layers = [m for _ in range(30) for m in (nn.Linear(16, 16), nn.Sigmoid())]
 >>> df = initialise(nn.Sequential(*layers), torch.randn(8, 16))
@@ -62,6 +67,17 @@ SIGNAL_WEIGHT = 0.1
 """A decade of the signal in a chain against one of a gradient."""
 OUTPUT_WEIGHT = 5.0
 """A decade of the output, and of what tells the inputs apart in it."""
+FUNCTION_WEIGHT = 2.0
+"""A turn of the output's direction by one radian, against a decade of every gradient."""
+RATES = (1e-3, 3e-3, 1e-2)
+STEPS = 20
+"""Of Adam, in a trial: how fast a network learns the batch, at the best of these rates."""
+FASTER = 0.1
+"""So much lower has the mean loss of a trial to be, or else what is computed is kept."""
+ROWS = 64
+"""So many sums, signs at random, stand for the direction of an output of any size."""
+ENTRIES = 2**20
+"""Of so many of its entries at most."""
 DIFFERENCE = 0.01
 """Step of the differences [log10]: far above rounding, far below where slopes turn."""
 ROUNDS = 20
@@ -103,12 +119,12 @@ def initialise(
     -----
     Where the gradients are within a factor of 2 already, or nothing brings them closer by a
     quarter, nothing is changed: a second call leaves the weights of the first, bit for bit. It
-    takes about as many passes forward and backward as there are matrices, times ten. ``.grad``,
-    buffers, mode, hooks and random states are left as found.
+    takes about as many passes forward and backward as there are matrices, times ten, and with a
+    loss a hundred a trial. ``.grad``, buffers, mode, hooks and random states are left as found.
 
     It is a cure for networks whose gradients vanish or explode. Equal gradients are no promise of
-    fast training: BERT and GPT-2 learn slower after it than from their defaults, plain networks
-    and Llama faster (``docs/initialise.md``).
+    fast training, and a trial on one batch is no proof: ``docs/initialise.md`` has networks that
+    learn faster after it, and such as learn more slowly.
 
     Examples
     --------
@@ -153,6 +169,7 @@ class _Scales:
             calls, _, cost = forward(module, inputs, loss)
             self.layers = dict(_chain(calls, Graph(cost)))
         self.chain = list(self.layers)
+        self.function_weight = 0.0
         self.responses = np.zeros((0, len(weights)))
         """The last Jacobian: of every gradient, every signal of the chain, and the output."""
         self.look()
@@ -176,8 +193,9 @@ class _Scales:
             self.signals = np.log10(sizes)
         first = next(tensors(output), torch.ones(1)).detach()
         apart = first - first.mean(0)
-        sizes = [norm(apart if apart.any() else first), norm(first)]
-        self.output = np.array([log10_norm([size]) for size in sizes])
+        apart = apart if apart.any() else first
+        sizes = [log10_norm([norm(x)]) for x in (apart, first)]
+        self.output = np.array([*_direction(apart), *sizes])
 
     @property
     def off(self) -> float:
@@ -187,13 +205,39 @@ class _Scales:
         return float(max(np.ptp(found), signals)) if len(found) else 0.0
 
     def misfits(self, output: np.ndarray) -> np.ndarray:
-        """What is to become 0: each gradient and signal against the mean, the output's change."""
+        """What is to become 0: each gradient and signal against the mean, the output's change.
+
+        output : the `output` that is to be kept
+        """
         gradients = np.where(self.alive, self.gradients, 0.0)
         gradients[self.alive] -= self.gradients[self.alive].mean()
         signals = self.signals - (self.signals.mean() if len(self.signals) else 0.0)
-        return np.array(
-            [*gradients, *SIGNAL_WEIGHT * signals, *OUTPUT_WEIGHT * (self.output - output)]
-        )
+        change = self.output - output
+        turn = self.function_weight * math.sqrt(len(gradients)) * change[:-2]
+        rows = [gradients, SIGNAL_WEIGHT * signals, OUTPUT_WEIGHT * change[-2:]]
+        return np.concatenate([turn, *rows] if self.function_weight else rows)
+
+    def learning(self) -> float:
+        """The mean loss over a few steps on the batch, at the best rate; infinite: it diverges."""
+        return min(map(self._trial, RATES)) if self.loss is not random_cotangent else 0.0
+
+    def _trial(self, rate: float) -> float:
+        parameters = [p for p in self.module.parameters() if p.requires_grad]
+        twins = [p.detach() for p in parameters]  # the same numbers, with a .grad of their own
+        optimizer = torch.optim.Adam(twins, rate)
+        losses = []
+        with preserved(self.module), torch.inference_mode(False), torch.enable_grad():
+            for _ in range(STEPS):
+                try:
+                    _, _, cost = forward(self.module, self.inputs, self.loss, only=())
+                except ValueError:  # not finite any more
+                    return math.inf
+                losses.append(float(cost.detach()))
+                gradients = torch.autograd.grad(cost, parameters, allow_unused=True)
+                for twin, gradient in zip(twins, gradients, strict=True):
+                    twin.grad = gradient
+                optimizer.step()
+        return float(np.mean(losses))
 
     def originals(self) -> list[list[tuple[Tensor, Tensor]]]:
         """What each scale moves, with copies: a weight and, in a chain, the bias beside it."""
@@ -208,24 +252,53 @@ class _Scales:
                     x.copy_(original * 10.0**exponent)
 
 
+def _direction(x: Tensor) -> np.ndarray:
+    """A few random sums over a tensor of length 1: as far apart as the tensors, on average.
+
+    What every word, or every class, has in common is taken out: it tells nothing.
+    """
+    for axis, size in enumerate(x.shape):
+        x = x - x.mean(axis, keepdim=True) if size > 1 else x
+    x = x.flatten()[:: math.ceil(x.numel() / ENTRIES) or 1].double().cpu()
+    generator = torch.Generator().manual_seed(0)
+    signs = 2 * torch.randint(2, x.shape, generator=generator, dtype=torch.int8) - 1
+    sums = nn.functional.pad(x * signs, (0, -len(x) % ROWS)).reshape(-1, ROWS).sum(0)
+    return (sums / (x.norm() or 1.0)).numpy()
+
+
 def _see(outputs: dict[nn.Module, Tensor], layer: nn.Module, _: tuple, output: Tensor) -> None:
     outputs[layer] = output.detach()
 
 
 def _improved(scales: _Scales) -> bool:
-    """Balance and equalise; keep it, and say so, if it brings gradients and signals together."""
+    """Bring gradients and signals together; keep it, and say so, if that succeeds.
+
+    Plain chains at any price: brought to their critical scale, they compute something else anyway.
+    What other networks compute is kept, unless they learn faster by far if it is not.
+    """
     before = scales.off
     if before <= FLAT:
         return False
     kept = {p: p.detach().clone() for p in scales.module.parameters()}
+    plain = len(scales.chain) > 1
+    learning = 0.0 if plain else scales.learning()
+    slowest = learning - FASTER * abs(learning)
+    scales.function_weight = 0.0
     _balance(scales)
     scales.look()
     _equalise(scales)
-    if scales.off < GAIN * before:
-        return scales.off > FLAT
-    _restore(kept)
-    scales.look()
-    return False
+    improved = scales.off < GAIN * before and (plain or scales.learning() <= slowest)
+    if not improved:
+        _restore(kept)
+        scales.look()
+        if not plain:
+            scales.function_weight = FUNCTION_WEIGHT
+            _equalise(scales)
+            improved = scales.off < GAIN * before
+    if not improved:
+        _restore(kept)
+        scales.look()
+    return improved and scales.off > FLAT
 
 
 def _balance(scales: _Scales) -> None:
