@@ -29,23 +29,22 @@ from its scale, stays what it was.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 import pandas as pd
 import torch
-from scipy.optimize import brentq, least_squares
+from scipy.optimize import least_squares
 from torch import Tensor, nn
 
-from study.core.activations import Activation
 from study.tools.checks import bad
 from study.torch.autograd import Graph
-from study.torch.hooks import Call, tensors
+from study.torch.chains import balance, plain_chain
+from study.torch.hooks import tensors
 from study.torch.norms import ZERO, has_norm, log10_norm, norm, quick_norms
-from study.torch.parameters import activation_of
-from study.torch.profiler import arguments, check_profiled, forward, profile
-from study.torch.state import copied, preserved
+from study.torch.profiler import check_profiled, forward, profile
+from study.torch.state import preserved
 
 INITIALISE_COLUMNS = {
     "name": "the weight matrix (two dimensions or more), as named_parameters() has it [-]",
@@ -82,8 +81,6 @@ DIFFERENCE = 0.01
 """Step of the differences [log10]: far above rounding, far below where slopes turn."""
 ROUNDS = 20
 """At most so many steps with one Jacobian."""
-LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-"""Modules whose rows of weights make one output each."""
 
 
 def initialise(
@@ -167,7 +164,7 @@ class _Scales:
         self.weights = weights
         with preserved(module), torch.inference_mode(False), torch.enable_grad():
             calls, _, cost = forward(module, inputs, loss)
-            self.layers = dict(_chain(calls, Graph(cost)))
+            self.layers = dict(plain_chain(calls, Graph(cost)))
         self.chain = list(self.layers)
         self.function_weight = 0.0
         self.responses = np.zeros((0, len(weights)))
@@ -284,7 +281,7 @@ def _improved(scales: _Scales) -> bool:
     learning = 0.0 if plain else scales.learning()
     slowest = learning - FASTER * abs(learning)
     scales.function_weight = 0.0
-    _balance(scales)
+    balance(scales.module, scales.inputs, scales.layers)
     scales.look()
     _equalise(scales)
     improved = scales.off < GAIN * before and (plain or scales.learning() <= slowest)
@@ -299,89 +296,6 @@ def _improved(scales: _Scales) -> bool:
         _restore(kept)
         scales.look()
     return improved and scales.off > FLAT
-
-
-def _balance(scales: _Scales) -> None:
-    """Set the layers of plain chains, one after another, in one forward pass."""
-    found: dict[nn.Module, tuple[Tensor | None, float]] = {}
-    level: list[float] = []
-    handles = [
-        layer.register_forward_hook(partial(_set_layer, found, level, *activations))
-        for layer, activations in scales.layers.items()
-    ]
-    try:
-        with preserved(scales.module), torch.no_grad():
-            args, kwargs = arguments(copied(scales.inputs))
-            scales.module(*args, **kwargs)
-    finally:
-        for handle in handles:
-            handle.remove()
-    with torch.no_grad():
-        for layer, (bias, factor) in found.items():
-            layer.weight.mul_(factor)
-            if bias is not None:
-                layer.bias.copy_(bias * factor)
-
-
-def _chain(
-    calls: dict[nn.Module, Call], graph: Graph
-) -> Iterator[tuple[nn.Module, tuple[Activation, Activation | None]]]:
-    """Layers of plain chains, with the activation after them and, if there is one, before."""
-    narrow = dict(zip(graph.nodes, graph.narrow, strict=True))
-    for layer, call in calls.items():
-        weight = layer._parameters.get("weight")
-        ends = call.outputs.points
-        if not isinstance(layer, LAYERS) or weight is None or not weight.requires_grad:
-            continue
-        if len(ends) != 1 or not narrow.get(ends[0][0]) or not float(weight.detach().norm()):
-            continue
-        after = [activation_of(node) for node in graph.consumers[ends[0]]]
-        before = [activation_of(node) for node, _ in call.inputs.points]
-        if len(after) == 1 and after[0] is not None:
-            yield layer, (after[0], before[0] if before else None)
-
-
-def _set_layer(
-    found: dict[nn.Module, tuple[Tensor | None, float]],
-    level: list[float],
-    after: Activation,
-    before: Activation | None,
-    layer: nn.Module,
-    args: tuple,
-    output: Tensor,
-) -> Tensor:
-    """Find a layer's bias and factor, and go on with the output that it then has.
-
-    level : mean squares of the network's input and of each output so far
-    """
-    bias = None
-    if layer.bias is not None:
-        origin = float(before.phi(np.zeros(1))[0]) if before else 0.0
-        bias = -origin * layer.weight.flatten(1).sum(1)
-        output = output + (bias - layer.bias).reshape(-1, *[1] * (layer.weight.dim() - 2))
-    if not level:
-        level.append(float(args[0].double().square().mean()))
-    z = output.detach().double().flatten().cpu().numpy()
-    signal = float(np.mean(z**2)) / (level[-1] or math.inf)
-    gradient = float(layer.weight.double().square().sum()) / len(layer.weight)
-    if not signal or not math.isfinite(signal):
-        return output
-
-    def product(log_factor: float) -> float:
-        """Log of the gain forward times that backward: it rises with the factor."""
-        slopes = after.derivative(math.exp(log_factor) * z)
-        passed = max(float(np.mean(slopes**2)), 1e-300)
-        return 4 * log_factor + math.log(signal * gradient * passed)
-
-    middle = -math.log(signal * gradient) / 4
-    reach = 1.0
-    while product(middle - reach) > 0 or product(middle + reach) < 0:
-        reach *= 2
-    balanced = math.exp(brentq(product, middle - reach, middle + reach, xtol=1e-9))
-    factor = min(balanced, math.sqrt(level[0] / (signal * level[-1])))
-    level.append(signal * level[-1] * factor**2)
-    found[layer] = bias, factor
-    return output * factor
 
 
 def _equalise(scales: _Scales) -> None:
