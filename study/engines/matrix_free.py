@@ -18,7 +18,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.linalg import _umath_linalg
 
 from study.arithmetic.scaled import Scaled, settle, sum_of_squares
 from study.core.network import Network
@@ -186,7 +185,7 @@ def gram_root(R: Array) -> Root:
     norms = np.sqrt(sum_of_squares(R))[..., None]
     unit = _unit(R, norms)
     K = unit @ unit.mT  # examples of norm 1, so that no size hides a small one
-    L = _cholesky(K)
+    L = _cholesky(K.reshape(-1, *K.shape[-2:])).reshape(K.shape)
     poor = L.diagonal(axis1=-2, axis2=-1).min(axis=-1, initial=1) < PIVOT
     L[poor] = np.eye(L.shape[-1])  # invertible until Householder's takes its place
     return Root(norms, L, poor)
@@ -243,12 +242,14 @@ def _unit(R: Array, norms: Array) -> Array:
 
 
 def _cholesky(K: Array) -> Array:
-    """Lower roots of a stack of Gram matrices (..., batch, batch); zeros where there is none."""
-    # numpy.linalg.cholesky would raise for the whole stack, and not say which of it failed.
-    with np.errstate(invalid="ignore"):
-        L = _umath_linalg.cholesky_lo(K)
-    L[np.isnan(L[..., 0, 0]) & ~np.isnan(K[..., 0, 0])] = 0
-    return L
+    """Lower roots of a stack of Gram matrices (stack, batch, batch); zeros where there is none."""
+    try:
+        return np.linalg.cholesky(K)
+    except np.linalg.LinAlgError:
+        if len(K) == 1:
+            return np.zeros_like(K)
+        half = len(K) // 2  # NumPy does not say which of a stack failed
+        return np.concatenate([_cholesky(K[:half]), _cholesky(K[half:])])
 
 
 def _householder(unit: Array, frame: bool, pivot: bool) -> tuple[Array, Array | None]:

@@ -326,15 +326,19 @@ def log_gamma_ratio(x: Array | float, t: Array) -> Array:
 
     Large x by the difference of Stirling's series, which does not cancel.
     """
-    small = np.minimum(x, _LARGE)
-    large = np.maximum(x, _LARGE)
+    # Of x + t, too, the series knows nothing while it is small.
+    near = np.minimum(x, x + np.real(t)) < _LARGE
+    small = np.where(near, x, _LARGE)
+    large = np.where(near, _LARGE, x)
+    little = np.where(near, t, 0)
+    t = np.where(near, 0, t)
     above = large + t
     series = (above - 0.5) * scipy.special.log1p(t / large) - t
     series = series + (
         polyval(above**-2, _STIRLING) / above - polyval(large**-2, _STIRLING) / large
     )
-    direct = scipy.special.loggamma(small + t) - scipy.special.gammaln(small) - t * np.log(small)
-    return np.where(x < _LARGE, direct, series)
+    direct = scipy.special.loggamma(small + little) - scipy.special.gammaln(small)
+    return np.where(near, direct - little * np.log(small), series)
 
 
 def log_spherical_moment(n: int, t: Array) -> Array:

@@ -73,6 +73,14 @@ def test_one_gaussian_layer_is_a_mixture_of_incomplete_gamma_functions(n):
         assert np.abs(normal - exact).max() > 1e-3
 
 
+@pytest.mark.parametrize("n", [16, 31, 32, 33, 40, 64, 1000])
+def test_the_median_of_one_linear_layer_is_that_of_chi_squared(n):
+    """Also where half of the width is where Stirling's series begins."""
+    law = finite_width.NormLaw(0.0, plain=(n,))
+    assert_allclose(law.median, np.log(stats.chi2.median(n) / n), atol=1e-13)
+    assert_allclose(law.cdf(law.median), 0.5, rtol=1e-12)
+
+
 @pytest.mark.parametrize("n", [64, 500])
 def test_one_orthogonal_layer_is_a_mixture_of_incomplete_beta_functions(n):
     law = finite_width.forward_law([n, n], weights="orthogonal")
