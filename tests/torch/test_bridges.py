@@ -62,8 +62,9 @@ def parts(tmp_path, monkeypatch):
 
 
 def test_a_loop_of_ones_own(parts, capsys):
-    names = run("In a loop of your own", **parts)
-    assert names["df"].step.unique().tolist() == [0, 10]
+    one_by_one = torch.utils.data.DataLoader(parts["loader"].dataset)
+    names = run("In a loop of your own", **{**parts, "loader": one_by_one})
+    assert names["df"].step.unique().tolist() == [0, 50]
     assert not names["watched"].faults
 
 
