@@ -46,7 +46,8 @@ class GivenWeights:
         if not math.isfinite(self.squares[k]):
             array(f"weights[{k}]", W, 2, W.dtype)  # names the entry
         z = self._scaled(k, r.mantissa @ self.matrices[k], r.exponent)
-        return z if self.biases[k] is None else scaled.add(z, self.biases[k])
+        bias = self.biases[k]
+        return z if bias is None else scaled.add(z, bias)
 
     def down(self, k: int, delta: Scaled, r: Scaled) -> Scaled:
         dr = self._scaled(k, delta.mantissa @ self.matrices[k].T, delta.exponent)  # (2)
@@ -153,11 +154,14 @@ def _pass(
     """Up and down, for the record."""
     trace, r = forward(layers, scaled.settle(x[None], 0))
     record.signal.put(len(layers), r)
-    dr = Scaled(direction[None], 0) if target is None else cost_gradient(r, target)
-    dr = scaled.settle(dr.mantissa, dr.exponent)  # the cost's gradient may be of any size
+    if direction is not None:
+        dr = scaled.settle(direction[None], 0)
+    elif target is not None:
+        dr = cost_gradient(r, target)
+        dr = scaled.settle(dr.mantissa, dr.exponent)  # it may be of any size
     record.upstream.put(len(layers), dr)
-    for step in backward(trace, dr):
-        record.put(step.layer.k, step, EVERY)
+    for k, step in zip(reversed(range(len(layers))), backward(trace, dr), strict=True):
+        record.put(k, step, EVERY)
 
 
 def _matrices(weights: Any) -> list:
