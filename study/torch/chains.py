@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator
 from functools import partial
@@ -27,17 +28,13 @@ def balance(module: nn.Module, inputs: object, layers: dict[nn.Module, Activatio
     """Set the layers of plain chains, one after another, in one forward pass."""
     found: dict[nn.Module, tuple[Tensor | None, float]] = {}
     level: list[float] = []
-    handles = [
-        layer.register_forward_hook(partial(_set_layer, found, level, *activations))
-        for layer, activations in layers.items()
-    ]
-    try:
+    with contextlib.ExitStack() as hooks:  # removes them, whatever happens
+        for layer, activations in layers.items():
+            setter = partial(_set_layer, found, level, *activations)
+            hooks.enter_context(layer.register_forward_hook(setter))
         with preserved(module), torch.no_grad():
             args, kwargs = arguments(copied(inputs))
             module(*args, **kwargs)
-    finally:
-        for handle in handles:
-            handle.remove()
     with torch.no_grad():
         for layer, (bias, factor) in found.items():
             layer.weight.mul_(factor)

@@ -28,6 +28,7 @@ from its scale, stays what it was.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from functools import partial
@@ -174,15 +175,13 @@ class _Scales:
     def look(self) -> None:
         """Measure: gradients, signals of the chain, the output; all of them log10."""
         outputs: dict[nn.Module, Tensor] = {}
-        handles = [layer.register_forward_hook(partial(_see, outputs)) for layer in self.chain]
-        try:
+        with contextlib.ExitStack() as hooks:  # removes them, whatever happens
+            for layer in self.chain:
+                hooks.enter_context(layer.register_forward_hook(partial(_see, outputs)))
             with preserved(self.module), torch.inference_mode(False), torch.enable_grad():
                 _, output, cost = forward(self.module, self.inputs, self.loss, only=())
                 with torch.no_grad():
                     self.gradients = _gradients(cost, self.weights)
-        finally:
-            for handle in handles:
-                handle.remove()
         self.alive = np.isfinite(self.gradients)
         signals = [outputs[layer] for layer in self.chain]
         with np.errstate(divide="ignore"):
@@ -192,7 +191,8 @@ class _Scales:
         apart = first - first.mean(0)
         apart = apart if apart.any() else first
         sizes = [log10_norm([norm(x)]) for x in (apart, first)]
-        self.output = np.array([*_direction(apart), *sizes])
+        direction = _direction(apart) if self.function_weight else ()
+        self.output = np.array([*direction, *sizes])
 
     @property
     def off(self) -> float:
@@ -211,8 +211,9 @@ class _Scales:
         signals = self.signals - (self.signals.mean() if len(self.signals) else 0.0)
         change = self.output - output
         turn = self.function_weight * math.sqrt(len(gradients)) * change[:-2]
-        rows = [gradients, SIGNAL_WEIGHT * signals, OUTPUT_WEIGHT * change[-2:]]
-        return np.concatenate([turn, *rows] if self.function_weight else rows)
+        # The reasons are read off the first rows and the last.
+        rows = gradients, SIGNAL_WEIGHT * signals, turn, OUTPUT_WEIGHT * change[-2:]
+        return np.concatenate(rows)
 
     def learning(self) -> float:
         """The mean loss over a few steps on the batch, at the best rate; infinite: it diverges."""
@@ -285,13 +286,12 @@ def _improved(scales: _Scales) -> bool:
     scales.look()
     _equalise(scales)
     improved = scales.off < GAIN * before and (plain or scales.learning() <= slowest)
-    if not improved:
+    if not improved and not plain:
         _restore(kept)
+        scales.function_weight = FUNCTION_WEIGHT
         scales.look()
-        if not plain:
-            scales.function_weight = FUNCTION_WEIGHT
-            _equalise(scales)
-            improved = scales.off < GAIN * before
+        _equalise(scales)
+        improved = scales.off < GAIN * before
     if not improved:
         _restore(kept)
         scales.look()

@@ -210,6 +210,18 @@ def test_it_is_said_what_scale_cannot_mend():
     assert np.ptp(df.log10_grad_norm) < 0.3 or df.reason.str.contains("power").any()
 
 
+@pytest.mark.parametrize("weight", [0.0, 2.0])
+def test_reasons_are_read_off_gradients_and_output_whether_or_not_that_is_kept(weight):
+    net, inputs = branches()
+    found = scales(net, inputs, squares, matrices(net))
+    found.function_weight = weight
+    found.look()
+    rows = found.misfits(found.output - 1)
+    gradients = found.gradients - found.gradients.mean()
+    np.testing.assert_array_equal(rows[: len(gradients)], gradients)
+    np.testing.assert_allclose(rows[-2:], 5.0, rtol=1e-12)
+
+
 def test_weights_are_drawn_anew_only_when_asked():
     net, inputs = chain(nn.ReLU, 4)
     initialise(net, inputs, redraw=torch.Generator().manual_seed(1))
