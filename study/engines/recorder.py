@@ -162,38 +162,28 @@ def gradient_square(r: Scaled, delta: Scaled) -> Squares:
     batch = r.mantissa.shape[-2]
     d = delta.mantissa
     exponent = r.exponent + delta.exponent
-    plain = isinstance(exponent, int)
-    wide = 2 * batch > min(r.mantissa.shape[-1], d.shape[-1])
-    if plain and wide:
-        return Squares(_of_products(r.mantissa, d), 0)
-    alive = (r.squares > 0) & (delta.squares > 0)
-    size = np.sqrt(r.squares * delta.squares)
-    if plain:
-        top = 0
-        w = 1
-    else:
-        # Each example at its true size beside the largest.
+    size = np.sqrt(r.squares * delta.squares)  # of each example's gradient
+    top = 0
+    if not isinstance(exponent, int):
+        # Each example at its true size beside the largest, whose own is then about 1: what
+        # underflows is nothing to it.
+        alive = size > 0
         top = scaled.largest(exponent + np.frexp(size)[1], alive)
-        w = scaled.ldexp(
-            np.ones(alive.shape, d.dtype), np.where(alive, exponent - top[..., None], 0)
-        )
-    if wide:
-        s = np.zeros(size.shape[:-1])
-        explicit = np.ones(s.shape, bool)
-    else:
-        s = _over_pairs(r.mantissa, d, w)
-        size = (size * w).sum(axis=-1) ** 2 / batch
-        explicit = size > CANCELLATION * s  # the examples' gradients cancel
-        if d.dtype == np.float32 and explicit.any():
-            # Float64 sums lose nothing of what is left.
-            fine = (x[explicit].astype(np.float64) for x in (r.mantissa, d))
-            s[explicit] = _over_pairs(*fine, w if plain else w[explicit])
-            explicit = size > CANCELLATION * 2**20 * s
+        shift = np.where(alive, exponent - top[..., None], 0)
+        w = scaled.ldexp(np.ones(shift.shape, d.dtype), shift)
+        d = d * w[..., None]
+        size = size * w
+    if 2 * batch > min(r.mantissa.shape[-1], d.shape[-1]):
+        return Squares(_of_products(r.mantissa, d), top)
+    s = _over_pairs(r.mantissa, d)
+    size = size.sum(axis=-1) ** 2 / batch
+    explicit = size > CANCELLATION * s  # the examples' gradients cancel
+    if d.dtype == np.float32 and explicit.any():
+        # Float64 sums lose nothing of what is left.
+        s[explicit] = _over_pairs(*(x[explicit].astype(np.float64) for x in (r.mantissa, d)))
+        explicit = size > CANCELLATION * 2**20 * s
     if explicit.any():
-        R, D = r.mantissa[explicit], d[explicit]
-        if not plain:
-            R, D, top[explicit] = _aligned(R, D, exponent[explicit], alive[explicit])
-        s[explicit] = _of_products(R, D)
+        s[explicit] = _of_products(r.mantissa[explicit], d[explicit])
     return Squares(s, top)
 
 
@@ -202,21 +192,9 @@ def _of_products(r: Array, d: Array) -> Array:
     return np.array([square(x.T @ y) for x, y in zip(r, d, strict=True)])
 
 
-def _over_pairs(r: Array, d: Array, w: Array | int) -> Array:
-    """|sum over examples b of w_b r_b' d_b|^2, as the sum over pairs of (r r') * (w d d' w)."""
-    gram_r = r @ r.mT
-    gram_d = d @ d.mT
-    if not isinstance(w, int):
-        gram_d *= w[..., None] * w[..., None, :]
+def _over_pairs(r: Array, d: Array) -> Array:
+    """|sum over examples b of r_b' d_b|^2, as the sum over pairs of (r r') * (d d')."""
     pairs = (*r.shape[:-2], -1)
-    return np.vecdot(gram_r.reshape(pairs), gram_d.reshape(pairs)).astype(np.float64, copy=False)
-
-
-def _aligned(r: Array, d: Array, exponent: Array, alive: Array) -> tuple[Array, Array, Array]:
-    """r, d and one exponent for all examples; what underflows then is nothing to the largest."""
-    r, shift_r = scaled.normalised(r)
-    d, shift_d = scaled.normalised(d)
-    exponent = exponent + shift_r + shift_d
-    top = scaled.largest(exponent, alive)
-    shift = np.where(alive, exponent - top[..., None], 0)
-    return r, d * scaled.ldexp(np.ones(shift.shape, d.dtype), shift)[..., None], top
+    gram_r = (r @ r.mT).reshape(pairs)
+    gram_d = (d @ d.mT).reshape(pairs)
+    return np.vecdot(gram_r, gram_d).astype(np.float64, copy=False)
