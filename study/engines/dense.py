@@ -13,7 +13,7 @@ import numpy as np
 
 from study.arithmetic.scaled import Scaled, settle, sum_of_squares
 from study.core.network import Network
-from study.engines.march import Columns, Data, March, MarchedWeights, in_order, trunk_of
+from study.engines.march import Data, March, MarchedWeights, Recorded, in_order, trunk_of
 from study.engines.weights import Unit, side_by_side
 from study.tools import Array
 
@@ -70,7 +70,7 @@ class DenseWeights(MarchedWeights):
 
 def dense(
     nets: Mapping[int, Network], seed: int, data: Data, chosen: Callable[[int], Array]
-) -> Columns:
+) -> list[Recorded]:
     """The columns of each network of one seed; all share width, weight law and dtype.
 
     ``chosen`` gives the layers that are recorded of a network of some depth, the last one included.
@@ -80,7 +80,7 @@ def dense(
     unit = Unit(seed, first, n_in, max(net.depth for net in nets.values()))
     weights = functools.partial(DenseWeights, unit=unit)
 
-    def walk(part: dict[int, Network]) -> Columns:
+    def walk(part: dict[int, Network]) -> list[Recorded]:
         return March(weights, part, [seed], data).columns(chosen)
 
     return side_by_side(walk, _parts(nets, first.width * data.batch))

@@ -7,7 +7,7 @@ at their depth. Signals are kept, or computed again from checkpoints as memory a
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,8 +19,13 @@ from study.engines.recorder import Output, RecordedLayer, Recorder
 from study.sampling import gaussian
 from study.tools import Array
 
-# Of each (network, seed): column name -> an entry a recorded layer.
-Columns: TypeAlias = dict[tuple[int, int], dict[str, Array]]
+
+class Recorded(NamedTuple):
+    """What was recorded of a network: columns of the frame, each (seeds, layers)."""
+
+    net: int  # its place among the networks of the march
+    seeds: list[int]
+    columns: dict[str, Array]
 
 
 class Data(NamedTuple):
@@ -57,7 +62,7 @@ class MarchedWeights:
         self.sigma_w = np.repeat([net.sigma_w for net in trunks], len(seeds))
         self.sigma_b = np.repeat([net.sigma_b for net in trunks], len(seeds))
         self.biases = bool(self.sigma_b.any())
-        self.bias_keys = np.stack([gaussian.key(seed, "biases") for seed in seeds])
+        self.bias_keys = gaussian.keys(seeds if self.biases else (), "biases")
         self.scales = [
             (self.sigma_w / math.sqrt(fan_in)).astype(self.dtype)[:, None, None]
             for fan_in in (n_in, self.units)
@@ -123,12 +128,11 @@ class March:
         self.record = Recorder(self.depth, len(self.trunk), batch, self.rows)
         self.lost = np.zeros(len(self.trunk), bool)  # whose numbers are not to be used
         if data.targets is None:
-            keys = [gaussian.key(seed, "cotangent") for seed in seeds]
-            shape = (batch, self.width)
-            self.cotangent = np.stack([unit_cotangent(key, shape, self.dtype) for key in keys])
+            keys = gaussian.keys(seeds, "cotangent")
+            self.cotangent = unit_cotangents(keys, (batch, self.width), self.dtype)
         self.outputs: dict[int, Output] = {}
 
-    def columns(self, chosen: Callable[[int], Array]) -> Columns:
+    def columns(self, chosen: Callable[[int], Array]) -> list[Recorded]:
         """What was recorded; ``chosen`` gives the layers, of a network of that depth."""
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             self._walk()
@@ -208,27 +212,29 @@ class March:
         """(seeds, batch, n_in)."""
         if data.inputs is not None:
             return np.repeat(data.inputs[None], len(self.seeds), axis=0)
-        keys = np.stack([gaussian.key(seed, "inputs") for seed in self.seeds])
         shape = (len(self.seeds), data.batch, self.width)
+        keys = gaussian.keys(self.seeds, "inputs")
         return gaussian.fill_normals(keys, 0, np.empty(shape, self.dtype))
 
     def _of_each(self, x: Array, rows: int) -> Array:
         """x, one entry a seed, for so many rows."""
         return np.tile(x, (rows // len(self.seeds), 1, 1))
 
-    def _split(self, chosen: Callable[[int], Array]) -> Columns:
+    def _split(self, chosen: Callable[[int], Array]) -> list[Recorded]:
         """Each network's columns, from the arrays of the march."""
-        split: Columns = {}
+        split = []
         for depth, output in self.outputs.items():
             rows = np.flatnonzero((self.depths == depth) & ~self.lost)
             trunks = self.trunk[rows]
             layers = chosen(depth)
             norms = self.weights.log10_norms(layers, depth, self.n_out)[:, trunks]
             columns = self.record.columns(layers, rows, trunks, norms, output)
-            for i, row in enumerate(rows):
-                place, seed = divmod(int(row), len(self.seeds))
-                entries = {name: values[:, i] for name, values in columns.items()}
-                split[self.order[place], self.seeds[seed]] = entries
+            places, of_seeds = np.divmod(rows, len(self.seeds))
+            for place in np.unique(places):
+                here = places == place
+                seeds = [self.seeds[i] for i in of_seeds[here]]
+                entries = {name: values[:, here].T for name, values in columns.items()}
+                split.append(Recorded(self.order[place], seeds, entries))
         return split
 
 
@@ -259,7 +265,14 @@ def cost_gradient(r: Scaled, y: Array) -> Scaled:
     return Scaled(difference.mantissa / y.dtype.type(y.shape[-2]), difference.exponent)
 
 
+def unit_cotangents(keys: Array, shape: tuple[int, int], dtype: np.dtype) -> Array:
+    """A random direction of Frobenius norm 1 from the counters of each key, (keys, *shape)."""
+    c = gaussian.fill_normals(keys, 0, np.empty((len(keys), *shape)))
+    flat = c.reshape(len(keys), -1)
+    norms = np.sqrt(np.vecdot(flat, flat))[:, None, None]
+    return (c / norms).astype(dtype)  # rounded last: one direction in both formats
+
+
 def unit_cotangent(key: Array, shape: tuple[int, int], dtype: np.dtype) -> Array:
-    """A random direction of Frobenius norm 1, from the counters of ``key``."""
-    c = gaussian.normal(key, 0, shape, np.float64)
-    return (c / np.linalg.norm(c)).astype(dtype)  # rounded last: one direction in both formats
+    """That of one key."""
+    return unit_cotangents(key[None], shape, dtype)[0]

@@ -21,7 +21,7 @@ import numpy as np
 
 from study.arithmetic.scaled import Scaled, settle, sum_of_squares
 from study.core.network import Network
-from study.engines.march import Columns, Data, March, MarchedWeights
+from study.engines.march import Data, March, MarchedWeights, Recorded
 from study.engines.walk import KEPT_BYTES, keys, walked
 from study.engines.weights import CORES, side_by_side
 from study.sampling import gaussian
@@ -298,23 +298,24 @@ def _odd(count: int) -> Array:
 
 def _columns(
     nets: Mapping[int, Network], data: Data, chosen: Callable[[int], Array], block: Sequence[int]
-) -> Columns:
+) -> list[Recorded]:
     """Of a block of seeds: compiled where that serves, else marched."""
     columns = walked(nets, block, data, chosen)
+    met = {(part.net, seed) for part in columns for seed in part.seeds}
     left: dict[tuple, list[int]] = {}
     for seed in block:
-        rest = tuple(j for j in nets if (j, seed) not in columns)
+        rest = tuple(j for j in nets if (j, seed) not in met)
         left.setdefault(rest, []).append(seed)
     for rest, seeds in left.items():
         if rest:
             some = {j: nets[j] for j in rest}
-            columns |= March(MatrixFreeWeights, some, seeds, data).columns(chosen)
+            columns += March(MatrixFreeWeights, some, seeds, data).columns(chosen)
     return columns
 
 
 def matrix_free(
     nets: Mapping[int, Network], seeds: Sequence[int], data: Data, chosen: Callable[[int], Array]
-) -> Columns:
+) -> list[Recorded]:
     """The columns of each network of each seed; parameters as in `study.engines.dense.dense`.
 
     Seeds are walked in blocks, side by side, and blocks on as many threads as there are cores.

@@ -12,7 +12,7 @@ import pandas as pd
 from study.core.columns import PROFILE_COLUMNS
 from study.core.network import Network
 from study.engines.dense import dense
-from study.engines.march import Columns, Data, MarchedWeights
+from study.engines.march import Data, MarchedWeights, Recorded
 from study.engines.matrix_free import LAWS, matrix_free
 from study.engines.weights import GROUP_ENTRIES, KEPT
 from study.records.norms import recorded_layers
@@ -94,11 +94,12 @@ def profile(
         march.check_memory(len(seeds), layers)  # of all, before the first is walked
 
     chosen = functools.partial(recorded_layers, layers=layers)
-    parts: Columns = {}
-    engines: dict[int, str] = {}
+    parts: list[list[Recorded]] = [[] for _ in nets]
+    engines = [""] * len(nets)
     for march in marches:
-        parts |= march.columns(seeds, chosen)
-        engines |= dict.fromkeys(march.nets, march.engine)
+        for part in march.columns(seeds, chosen):
+            parts[part.net].append(part)
+            engines[part.net] = march.engine
     return _frame(nets, seeds, parts, engines)
 
 
@@ -125,13 +126,10 @@ class Together(NamedTuple):
     data: Data
     engine: str
 
-    def columns(self, seeds: Sequence[int], chosen: Callable[[int], np.ndarray]) -> Columns:
+    def columns(self, seeds: Sequence[int], chosen: Callable[[int], np.ndarray]) -> list[Recorded]:
         if self.engine == "matrix_free":
             return matrix_free(self.nets, seeds, self.data, chosen)
-        columns: Columns = {}
-        for seed in seeds:
-            columns |= dense(self.nets, seed, self.data, chosen)
-        return columns
+        return [part for seed in seeds for part in dense(self.nets, seed, self.data, chosen)]
 
     def check_memory(self, seeds: int, layers: str | int) -> None:
         """Refuse what does not fit: one march at its peak, and the frame of every seed."""
@@ -202,20 +200,28 @@ def _data(batch: int, inputs: Any, targets: Any, width: int, dtype: np.dtype) ->
 
 
 def _frame(
-    nets: list[Network], seeds: list[int], parts: Columns, engines: dict[int, str]
+    nets: list[Network], seeds: list[int], parts: list[list[Recorded]], engines: list[str]
 ) -> pd.DataFrame:
-    """One frame from the columns of every (network, seed), in the order they were asked for."""
-    cells = [(j, seed) for j in range(len(nets)) for seed in seeds]
-    counts = [len(parts[cell]["layer"]) for cell in cells]
-    of_net = [net.fields() for net in nets]
-    fields = [{**of_net[j], "seed": seed, "engine": engines[j]} for j, seed in cells]
-    columns = {}
-    for name in PROFILE_COLUMNS:
-        if name in fields[0]:
-            values = [field[name] for field in fields]
-            # NumPy's own strings are no pandas'.
-            kind = object if isinstance(values[0], str) else None
-            columns[name] = np.repeat(np.array(values, kind), counts)
-        else:
-            columns[name] = np.concatenate([parts[cell][name] for cell in cells])
-    return pd.DataFrame(columns)
+    """One frame from what was recorded of each network, in the order they were asked for."""
+    place = {seed: i for i, seed in enumerate(seeds)}
+    blocks = []
+    for of_net in parts:
+        order = np.argsort([place[seed] for part in of_net for seed in part.seeds])
+        blocks.append(
+            {
+                name: np.concatenate([part.columns[name] for part in of_net])[order]
+                for name in of_net[0].columns
+            }
+        )
+    shapes = [block["layer"].shape for block in blocks]
+    counts = [rows * layers for rows, layers in shapes]
+    columns = {"seed": np.concatenate([np.repeat(seeds, layers) for _, layers in shapes])}
+    fields = [net.fields() | {"engine": name} for net, name in zip(nets, engines, strict=True)]
+    for name in fields[0]:
+        values = [field[name] for field in fields]
+        # NumPy's own strings are no pandas'.
+        kind = object if isinstance(values[0], str) else None
+        columns[name] = np.repeat(np.array(values, kind), counts)
+    for name in blocks[0]:
+        columns[name] = np.concatenate([block[name].ravel() for block in blocks])
+    return pd.DataFrame({name: columns[name] for name in PROFILE_COLUMNS})

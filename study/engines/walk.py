@@ -21,7 +21,7 @@ from study.arithmetic.compiled import compiled, program
 from study.arithmetic.scaled import Scaled, settle
 from study.core.activations import Activation
 from study.core.network import Network
-from study.engines.march import Columns, Data, March, MarchedWeights
+from study.engines.march import Data, March, MarchedWeights, Recorded
 from study.sampling import gaussian
 from study.sampling.kernels import kernel, specialised
 from study.tools.elementary import Array
@@ -295,20 +295,19 @@ def loops(row: Activation, kink: float, dtype: np.dtype) -> tuple[Callable, Call
 
 def walked(
     nets: Mapping[int, Network], seeds: Sequence[int], data: Data, chosen: Callable[[int], Array]
-) -> Columns:
+) -> list[Recorded]:
     """The columns of those networks and seeds that this walk serves."""
     first = next(iter(nets.values()))
     if data.batch > 1 or first.weights != "gaussian":
-        return {}
+        return []
     dtype = np.dtype(first.dtype)
     served = {j: net for j, net in nets.items() if loops(net.row, net.kink, dtype)}
-    return Walk(served, seeds, data).columns(chosen) if served else {}
+    return Walk(served, seeds, data).columns(chosen) if served else []
 
 
 def keys(seeds: Sequence[int]) -> list[Array]:
     """Of the draws of the way up and of those of the way down, (seeds, 4) each."""
-    ways = "forward", "backward"
-    return [np.stack([gaussian.key(seed, "matrix_free", way) for seed in seeds]) for way in ways]
+    return [gaussian.keys(seeds, "matrix_free", way) for way in ("forward", "backward")]
 
 
 def _traits(row: Activation, dtype: np.dtype) -> Traits:

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 import math
 import os
 import threading
@@ -100,16 +101,13 @@ def one_blas_thread() -> contextlib.AbstractContextManager:
     return _libraries().limit(limits=1, user_api="blas")
 
 
-def side_by_side(walk: Callable[[Any], dict], parts: Sequence, threads: int = 2) -> dict:
+def side_by_side(walk: Callable[[Any], list], parts: Sequence, threads: int = 2) -> list:
     """What a walk gives of all parts, several at a time on threads of their own."""
     with one_blas_thread():
         if len(parts) == 1:
             return walk(parts[0])
-        columns = {}
         with ThreadPoolExecutor(threads) as pool:
-            for of_part in pool.map(walk, parts):
-                columns |= of_part
-        return columns
+            return list(itertools.chain.from_iterable(pool.map(walk, parts)))
 
 
 @functools.cache

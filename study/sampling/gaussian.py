@@ -45,10 +45,21 @@ def key(*words):
     """
     if not words:
         raise ValueError("words: got none, need at least one int, float or str")
-    # Lengths keep boundaries.
-    encoded = b"".join(b"%d:%b" % (len(text), text) for text in map(_encode, words))
-    digest = hashlib.blake2b(encoded, digest_size=16, person=b"study.gaussian 1").digest()
-    return np.frombuffer(digest, dtype="<u4").astype(np.uint32)
+    return keys(words[:1], *words[1:])[0]
+
+
+def keys(seeds, *words):
+    """Stack ``key(seed, *words)`` of each seed, (seeds, 4).
+
+    >>> bool((keys([7, 8], "weights")[1] == key(8, "weights")).all())
+    True
+    """
+    rest = b"".join(map(_encode, words))
+    digests = [
+        hashlib.blake2b(_encode(seed) + rest, digest_size=16, person=b"study.gaussian 1").digest()
+        for seed in seeds
+    ]
+    return np.frombuffer(b"".join(digests), dtype="<u4").astype(np.uint32).reshape(-1, 4)
 
 
 def fill_normal(key, layer, out):
@@ -163,12 +174,14 @@ def _fill(law, keys, layers, out):
 
 def _encode(word):
     if isinstance(word, str):
-        return b"str" + word.encode()
-    if isinstance(word, float | np.float32) and not np.isnan(word):
-        return b"float" + float(word).hex().encode()
-    if isinstance(word, int | np.integer) and not isinstance(word, bool):
-        return b"int%d" % word
-    raise ValueError(f"words: {word!r} is not allowed, need an int, a float (not NaN) or a str")
+        text = b"str" + word.encode()
+    elif isinstance(word, float | np.float32) and not np.isnan(word):
+        text = b"float" + float(word).hex().encode()
+    elif isinstance(word, int | np.integer) and not isinstance(word, bool):
+        text = b"int%d" % word
+    else:
+        raise ValueError(f"words: {word!r} is not allowed, need an int, a float (not NaN) or a str")
+    return b"%d:%b" % (len(text), text)  # lengths keep boundaries
 
 
 def _integer(name, value, low, high):

@@ -89,7 +89,8 @@ def test_a_layer_of_zeros_is_dead_and_a_kink_is_met(monkeypatch, dtype):
 @both_formats
 def test_what_is_lost_takes_the_generic_walk(monkeypatch, dtype):
     nets = [Network(name, 20, 1, 1e3, dtype=dtype, kink=0.5) for name in ("relu", "tanh", "gelu")]
-    served = {j for j, _ in walk.Walk(dict(enumerate(nets)), [0, 1], Data(1)).columns(np.arange)}
+    parts = walk.Walk(dict(enumerate(nets)), [0, 1], Data(1)).columns(np.arange)
+    served = {part.net for part in parts}
     assert 0 in served
     assert 1 not in served
     df = profile(nets, seeds=[0, 1], engine="matrix_free")
