@@ -134,6 +134,8 @@ def _curves(frame: pd.DataFrame, *mapped: str | None) -> Iterator[tuple[object, 
 
 def _medians(ax: Axes, points: pd.DataFrame, x: str, legend: bool, line: dict) -> None:
     finite = points[np.isfinite(points["value"])]
+    if finite.empty:  # seaborn would warn of colours without curves
+        return
     sns.lineplot(
         finite, x=x, y="value", estimator=None, errorbar=None, ax=ax, legend=legend, **line
     )

@@ -140,7 +140,9 @@ def rendered(figure: Figure, name: str) -> dict[str, bytes]:
         files[f"{name}.{ending}"] = buffer.getvalue()
     with Image.open(buffer) as picture:
         # 256 colours take two fifths of the bytes; dots that mix them would show in plain areas.
-        few = picture.convert("RGB").quantize(256, kmeans=2, dither=Image.Dither.NONE)
+        few = picture.convert("RGB").quantize(
+            256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+        )
     small = io.BytesIO()
     few.save(small, format="png", optimize=True)
     return files | {f"{name}.png": small.getvalue()}

@@ -164,8 +164,13 @@ def root(function: Callable[[Any], Any], low: float, high: float, tolerance: flo
 
     >>> root(lambda x: x * x - 2, 0.0, 2.0, 1e-15) == 2**0.5
     True
+    >>> root(lambda x: x * x + 1, 0.0, 2.0, 1e-15)
+    Traceback (most recent call last):
+    ValueError: no root between 0.0 and 2.0: the function is 1.0 and 5.0
     """
     other, latest = function(low), function(high)
+    if other != 0 != latest and (other > 0) == (latest > 0):
+        raise ValueError(f"no root between {low} and {high}: the function is {other} and {latest}")
     while latest != 0 and other != 0 and abs(high - low) > tolerance:
         guess = high - latest * (high - low) / (latest - other)
         if not min(low, high) < guess < max(low, high):  # also where an end is infinite
