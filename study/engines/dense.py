@@ -77,13 +77,17 @@ def dense(
     """
     first = next(iter(nets.values()))
     n_in = first.width if data.inputs is None else data.inputs.shape[1]
-    unit = Unit(seed, first, n_in, max(net.depth for net in nets.values()))
+    parts = _parts(nets, first.width * data.batch)
+    unit = Unit(seed, first, n_in, max(net.depth for net in nets.values()), len(parts))
     weights = functools.partial(DenseWeights, unit=unit)
 
     def walk(part: dict[int, Network]) -> list[Recorded]:
-        return March(weights, part, [seed], data).columns(chosen)
+        try:
+            return March(weights, part, [seed], data).columns(chosen)
+        finally:
+            unit.leave()
 
-    return side_by_side(walk, _parts(nets, first.width * data.batch))
+    return side_by_side(walk, parts)
 
 
 def _parts(nets: Mapping[int, Network], entries: int) -> list[dict[int, Network]]:

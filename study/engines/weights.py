@@ -31,10 +31,22 @@ AHEAD = 3  # groups that are drawn ahead of the walk: with fewer, it waits for t
 KEPT = AHEAD + 3
 
 
-class Unit:
-    """Unit-variance weights of each layer, drawn by threads of its own ahead of those who walk."""
+class Walker:
+    """Where one of those who walk is."""
 
-    def __init__(self, seed: int, net: Network, n_in: int, depth: int):
+    def __init__(self):
+        self.groups = 0  # that it has asked for
+        self.at = -1  # the last of them, and its matrices
+        self.matrices: Sequence[Array] = ()
+
+
+class Unit:
+    """Unit-variance weights of each layer, drawn by threads of its own ahead of those who walk.
+
+    As many threads as there are ``walkers`` walk, side by side, and each says when it leaves.
+    """
+
+    def __init__(self, seed: int, net: Network, n_in: int, depth: int, walkers: int = 1):
         self.key, self.law = gaussian.key(seed, "weights"), net.weights
         self.n_in, self.width, self.depth = n_in, net.width, depth
         self.dtype = np.dtype(net.dtype)
@@ -46,18 +58,44 @@ class Unit:
         self.drawn: OrderedDict[int, Future] = OrderedDict()
         self.lock = threading.Lock()
         self.pool = ThreadPoolExecutor(CORES)
-        self.latest: tuple[int, Sequence[Array]] = -1, ()  # the group that was asked for last
+        self.absent = walkers
+        self.walkers: dict[int, Walker] = {}  # by their threads
+        self.moved = threading.Condition()
         self.squares = np.full(depth, np.nan)  # sum of squares of G^(k), once it has been drawn
 
     def __call__(self, k: int, step: int) -> Array:
         """G^(k), shape (fan_in, width), on a walk up (step 1) or down (-1)."""
         at, place = divmod(k, self.group)
-        here, matrices = self.latest
-        if here != at:
+        walker = self.walkers.get(threading.get_ident())
+        if walker is None or walker.at != at:
+            walker = self._together()
             groups = [self._group(at + i * step) for i in range(AHEAD + 1)]
-            matrices = groups[0].result()
-            self.latest = at, matrices
-        return matrices[place]
+            walker.matrices = groups[0].result()
+            walker.at = at
+        return walker.matrices[place]
+
+    def _together(self) -> Walker:
+        """Who goes on to a group, once nobody is far behind: dropped groups are drawn again."""
+        thread = threading.get_ident()
+        with self.moved:
+            if thread not in self.walkers:
+                self.walkers[thread] = Walker()
+                self.absent -= 1
+            walker = self.walkers[thread]
+            walker.groups += 1
+            self.moved.notify_all()
+            self.moved.wait_for(lambda: walker.groups <= 1 + self._last())
+            return walker
+
+    def _last(self) -> int:
+        return 0 if self.absent > 0 else min(other.groups for other in self.walkers.values())
+
+    def leave(self) -> None:
+        """Nobody waits any more for who walks on this thread."""
+        with self.moved:
+            if self.walkers.pop(threading.get_ident(), None) is None:
+                self.absent -= 1
+            self.moved.notify_all()
 
     def _group(self, at: int) -> Future | None:
         """A group of layers, drawn once somebody has asked for it; none beyond the ends."""

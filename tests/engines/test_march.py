@@ -208,7 +208,7 @@ def test_two_parts_on_two_threads_give_what_one_gives(monkeypatch, dtype):
 def test_whoever_draws_it_a_layer_has_its_own_weights(monkeypatch, walkers):
     monkeypatch.setattr(weights, "GROUP_ENTRIES", 3 * 8 * 8)
     net, depth = study.Network("relu", 40, 8, dtype="float32"), 40
-    unit = weights.Unit(0, net, 8, depth)
+    unit = weights.Unit(0, net, 8, depth, walkers)
     alone = [gaussian.fill_normal(unit.key, k, np.empty((8, 8), np.float32)) for k in range(depth)]
 
     def walk(seed):
@@ -217,10 +217,22 @@ def test_whoever_draws_it_a_layer_has_its_own_weights(monkeypatch, walkers):
             step = 1 if end > start else -1
             for k in range(start, end + step, step):
                 assert_array_equal(unit(k, step), alone[k])
+        unit.leave()
 
     with ThreadPoolExecutor(walkers) as pool:
         list(pool.map(walk, range(walkers)))
     assert len(unit.drawn) <= unit.keep
+
+
+def test_two_parts_share_every_draw_also_where_one_is_slower(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(dense, "PART_ENTRIES", 1)
+    monkeypatch.setattr(weights, "GROUP_ENTRIES", 8 * 8)
+    draw = weights.Unit._draw
+    monkeypatch.setattr(weights.Unit, "_draw", lambda unit, at: drawn.append(at) or draw(unit, at))
+    slow = study.activation(lambda z: sum(np.tanh(z) for _ in range(200)) / 200)
+    study.profile([study.Network(name, 60, 8) for name in ("relu", slow)], engine="dense")
+    assert len(drawn) <= 2 * 60
 
 
 def test_an_error_while_drawing_reaches_the_caller(monkeypatch):
