@@ -37,7 +37,7 @@ CRITICAL = critical_score(TESTS)
 
 
 def measure(law: str, more: float) -> dict[str, pd.DataFrame]:
-    """Measure and judge a law, on ``more`` times as many networks as it was designed with."""
+    """Measure and judge a law; ``more`` as in `Law.estimates`."""
     text = {"popular_reading": "", "of": "width"} | TEXTS[law]
     sizes = f"{text.pop('of')} {', '.join(map(str, LAWS[law].sizes))}"
     estimates = LAWS[law].estimates(more).assign(law=law)

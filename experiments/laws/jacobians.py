@@ -11,7 +11,7 @@ import numpy as np
 from numpy.linalg import eigvalsh
 
 from experiments.laws.finite_width import kind
-from experiments.laws.law import NARROW, OFF, Law
+from experiments.laws.law import NARROW, OFF, Law, Measure
 from experiments.laws.mean_field import slope
 from experiments.laws.walks import SQUARE, input_gradient, log_gains, log_square
 from study.core.blocks import Dense
@@ -23,16 +23,18 @@ from study.theory.maps import gradient_factor, variance_map
 from study.theory.spectra import Spectrum, lyapunov_exponents, spectrum
 
 
-def _matrix(seed: int, k: int, n: int, weights: str = "gaussian") -> np.ndarray:
-    """W^(k) at sigma_w = 1."""
-    key = gaussian.key(seed, "spectra")
-    if weights == "orthogonal":
-        return gaussian.haar(key, k, n, n)
-    return gaussian.normal(key, k, (n, n)) / math.sqrt(n)
+def _matrices(seeds: range, k: int, n: int, weights: str = "gaussian") -> np.ndarray:
+    """W^(k) of each seed at sigma_w = 1."""
+    G = gaussian.fill_normals(gaussian.keys(seeds, "spectra"), k, np.empty((len(seeds), n, n)))
+    if weights == "gaussian":
+        return G / math.sqrt(n)
+    Q, R = np.linalg.qr(G.mT)  # as `gaussian.haar` has it
+    return (Q * np.copysign(1, R.diagonal(axis1=1, axis2=2))[:, None]).mT
 
 
-def _input(seed: int, shape: tuple[int, ...]) -> np.ndarray:
-    return gaussian.normal(gaussian.key(seed, "spectra inputs"), 0, shape)
+def _inputs(seeds: range, *shape: int) -> np.ndarray:
+    keys = gaussian.keys(seeds, "spectra inputs")
+    return gaussian.fill_normals(keys, 0, np.empty((len(seeds), *shape)))
 
 
 # --- Singular values at the critical line --------------------------------------------------------
@@ -55,16 +57,16 @@ class Kind(NamedTuple):
         """The spectrum at infinite width."""
         return spectrum(self.activation, 4, self.weights, self.q)
 
-    def gram(self, n: int, seed: int) -> np.ndarray:
-        """J'J over the mean of its eigenvalues, the squared singular values."""
+    def grams(self, n: int, seeds: range) -> np.ndarray:
+        """J'J over the mean of its eigenvalues, the squared singular values, of each seed."""
         sigma_w, sigma_b = _at_length(self.activation, self.q)
-        z = _input(seed, (5, n))
-        layers = [
-            Dense(sigma_w * _matrix(seed, k, n, self.weights), self.activation, b=sigma_b * z[k])
-            for k in range(4)
-        ]
-        J = input_gradient(layers, layers[0].phi(math.sqrt(self.q) * z[4:]), np.eye(n)).T
-        return J.T @ J / np.mean(np.sum(J**2, axis=0))
+        z = _inputs(seeds, 5, n)
+        layers = []
+        for k in range(4):
+            W = sigma_w * _matrices(seeds, k, n, self.weights)
+            layers.append(Dense(W, self.activation, b=sigma_b * z[:, k : k + 1]))
+        below = input_gradient(layers, layers[0].phi(math.sqrt(self.q) * z[:, 4:]), np.eye(n))
+        return below @ below.mT * (n / np.sum(below**2, axis=(1, 2), keepdims=True))
 
 
 RELU = Kind("relu", "gaussian")
@@ -75,10 +77,21 @@ ERF = Kind("erf", "orthogonal", 0.1)
 BENT = {"sizes": (*NARROW, 256), "powers": (1, 2), "networks": 100}
 
 
+def _blockwise(measure: Measure) -> Measure:
+    """Some seeds at a time: their matrices stay in a core's cache."""
+
+    def measured(n: int, seeds: range) -> np.ndarray:
+        step = max(1, 2**16 // n**2)
+        blocks = range(0, len(seeds), step)
+        return np.concatenate([measure(n, seeds[start : start + step]) for start in blocks])
+
+    return measured
+
+
 def _spread(of: Kind, **fit) -> Law:
     """Var / mean^2 of the squared singular values."""
     return Law(
-        measure=lambda n, seeds: np.array([np.sum(of.gram(n, s) ** 2) / n - 1 for s in seeds]),
+        measure=_blockwise(lambda n, seeds: np.sum(of.grams(n, seeds) ** 2, axis=(1, 2)) / n - 1),
         limit=of.theory().normalised_variance,
         **{"sizes": NARROW, "networks": 400} | fit,
     )
@@ -88,7 +101,7 @@ def _largest(of: Kind) -> Law:
     """Mean of ln of the largest s^2 over the mean of s^2."""
     edge = of.theory()
     return Law(
-        measure=lambda n, seeds: np.log([eigvalsh(of.gram(n, s))[-1] for s in seeds]),
+        measure=_blockwise(lambda n, seeds: np.log(eigvalsh(of.grams(n, seeds))[:, -1])),
         sizes=NARROW,
         networks=400,
         limit=math.log(edge.largest),
@@ -119,7 +132,7 @@ SIGMA_W, SIGMA_B = _at_length("tanh", SMALL_Q)
 def _isometric(n: int, seeds: range) -> np.ndarray:
     """ln G over 10,000 layers of orthogonal tanh on the critical line at q* = 1e-4."""
     net = Network("tanh", 10_000, n, SIGMA_W, SIGMA_B, "orthogonal")
-    inputs = _input(seeds.start, (1, n))
+    inputs = _inputs(seeds[:1], n)
     inputs *= math.sqrt((SMALL_Q - SIGMA_B**2) / SIGMA_W**2 / np.mean(inputs**2))
     frame = profile(net, seeds=seeds, inputs=inputs, layers=2)
     return SQUARE * gains(frame).log10_gain.to_numpy()
@@ -132,8 +145,8 @@ def _beyond_radius(steps: int, seeds: range) -> np.ndarray:
     """Growth of ln ||dC/dr|| per step of a recurrent network, less ln of the spectral radius."""
 
     def excess(seed: int) -> float:
-        W = 0.7 * _matrix(seed, 0, 64)  # rho(W) < 1: the signal stays where tanh is linear
-        x, u = _input(seed, (2, 1, 64))
+        W = 0.7 * _matrices([seed], 0, 64)[0]  # rho(W) < 1: signals stay where tanh is linear
+        x, u = _inputs([seed], 2, 1, 64)[0]
         below = input_gradient([Dense(W, "tanh")] * steps, 1e-3 * x, u)
         radius = np.abs(np.linalg.eigvals(W)).max()
         return (log_square(below) - log_square(u)) / (2 * steps) - math.log(radius)

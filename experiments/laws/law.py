@@ -6,8 +6,11 @@ The others hold in a limit, of infinite width or depth: what is measured is extr
 the offset c / n that networks of finite size have, where theory knows it. No tolerance anywhere.
 
 Each has a negative control: the same measurement held against a number that is 5 % off, which it
-must exclude. Some laws say that networks differ from a number that theory gives for others: their
-control is 5 % of the way towards what was measured, and what was measured must be beyond it.
+must exclude: networks are added until it is `POWER` standard errors off, and so is flagged with a
+probability of 99 %, or until there are as many as the preset allows. How far off it is depends on
+errors alone, not on what is measured. Some laws say that networks differ from a number that theory
+gives for others: their control is 5 % of the way towards what was measured, and what was measured
+must be beyond it.
 
 All tests of all laws together raise a false alarm with probability `FALSE_ALARM` at most
 (Bonferroni). Independent are networks alone, and those of different sizes share no draws.
@@ -26,6 +29,8 @@ from study.statistics.extrapolation import Mean, extrapolated, joint, mean_of
 FALSE_ALARM = 1e-3  # probability that any law that holds is said to disagree
 
 OFF = 0.05  # how far off the number of a control is, over the number
+
+POWER = 7.0  # how far off a control is to be, as a normal score
 
 # The first seed of the table: rows were designed on seeds below, and are judged on fresh ones.
 FIRST_SEED = 1_000_000
@@ -47,7 +52,7 @@ class Law:
 
     Attributes
     ----------
-    measure, sizes, networks : networks at each size, as it was designed
+    measure, sizes, networks : networks that are added at a time at each size
     limit, offset : what theory expects at infinite size, and of c, if it knows
     exact : what theory expects at each size instead
     powers : of 1 / size in the fit
@@ -73,25 +78,33 @@ class Law:
         return 1 + (self.offset is not None) + (len(self.sizes) > len(self.powers) + 1)
 
     def estimates(self, more: float) -> pd.DataFrame:
-        """What networks of each size have, and what theory expects there, if it knows."""
-        rows = []
-        count = max(min(self.networks, _FEWEST), round(self.networks * more))
-        for k, size in enumerate(self.sizes):
-            first = FIRST_SEED + k * _SPAN
-            mean = mean_of(self.measure(size, range(first, first + count)))
-            expected = self.exact(size) if self.exact else np.nan
-            rows.append((size, float(expected), *mean))
-        return pd.DataFrame(rows, columns=["size", "expected", *Mean._fields])
+        """What networks of each size have, and what theory expects there, if it knows.
+
+        ``more`` is how often networks are added at most, or of one time the share.
+        """
+        count = max(min(self.networks, _FEWEST), round(self.networks * min(more, 1)))
+        values: list[list[np.ndarray]] = [[] for _ in self.sizes]
+        expected = [float(self.exact(size)) if self.exact else np.nan for size in self.sizes]
+        told = pd.DataFrame({"size": self.sizes, "expected": expected})
+        for added in range(max(1, round(more))):
+            for k, size in enumerate(self.sizes):
+                first = FIRST_SEED + k * _SPAN + added * count
+                values[k].append(self.measure(size, range(first, first + count)))
+            means = pd.DataFrame([mean_of(np.concatenate(parts)) for parts in values])
+            frame = pd.concat([told, means], axis=1)
+            if self._power(frame) > POWER:
+                break
+        return frame
+
+    def _power(self, estimates: pd.DataFrame) -> float:
+        """The control's score if what is expected were measured, with the errors of these."""
+        value = estimates["expected"] if self.exact else self.limit
+        row, _ = self._row(estimates.assign(value=value), POWER)
+        return abs(row["control_z"])
 
     def judged(self, estimates: pd.DataFrame, critical: float) -> dict[str, object]:
         """What the table says of the estimates; a score beyond ``critical`` is no chance."""
-        means = [Mean(*row) for row in estimates[list(Mean._fields)].itertuples(index=False)]
-        if self.exact:
-            row = self._exactly(means, estimates["expected"].to_numpy())
-            mean = means[-1]
-        else:
-            row = self._in_the_limit(means, critical)
-            mean = extrapolated(self.sizes, means, self.powers).limit
+        row, mean = self._row(estimates, critical)
         low, high = mean.interval(critical)
         beyond = row.pop("control_z")
         flagged = abs(beyond) > critical
@@ -109,6 +122,13 @@ class Law:
             "high": high,
             "control": "flagged" if flagged else "missed",
         }
+
+    def _row(self, estimates: pd.DataFrame, critical: float) -> tuple[dict[str, object], Mean]:
+        means = [Mean(*row) for row in estimates[list(Mean._fields)].itertuples(index=False)]
+        if self.exact:
+            return self._exactly(means, estimates["expected"].to_numpy()), means[-1]
+        limit = extrapolated(self.sizes, means, self.powers).limit
+        return self._in_the_limit(means, critical), limit
 
     def _exactly(self, means: list[Mean], expected: np.ndarray) -> dict[str, object]:
         off = OFF * expected if self.off is None else np.full(len(expected), self.off)

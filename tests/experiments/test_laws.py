@@ -12,7 +12,7 @@ from scipy import stats
 
 from experiments.laws import CRITICAL, LAWS, TESTS, TEXTS, experiment
 from experiments.laws.blocks import moved
-from experiments.laws.law import ESTIMATES, FALSE_ALARM, FIRST_SEED, TABLE, Law
+from experiments.laws.law import ESTIMATES, FALSE_ALARM, FIRST_SEED, POWER, TABLE, Law
 from experiments.laws.page import page, summary
 from experiments.laws.precision import above_dead
 from experiments.laws.walks import chains, growths, input_gradient
@@ -168,9 +168,24 @@ def test_sizes_share_no_seed():
         exact=lambda n: 0.0,
         **KNOWN,
     ).estimates(3)
-    assert [len(seeds) for seeds in met] == [12_000] * 3
-    assert min(map(min, met)) == FIRST_SEED
-    assert not set(met[0]) & set(met[1])
+    seeds = np.concatenate(met)
+    assert len(seeds) == len(set(seeds)) == 3 * 3 * KNOWN["networks"]
+    assert seeds.min() == FIRST_SEED
+
+
+@pytest.mark.parametrize("kind", [{"limit": 2.0}, {"exact": lambda n: 2.0}])
+def test_networks_are_added_until_the_control_is_far_off_whatever_is_measured(kind):
+    law = Law(measure=of_size(2.0), sizes=(10, 20, 40), networks=1000, **kind)
+    scores = []
+    for more in (1, 2, 3, 99):
+        estimates = law.estimates(more)
+        scores.append(law._power(estimates))
+    assert scores == sorted(scores)
+    counts = set(estimates["freedom"] + 1)
+    assert counts < set(range(2000, 98_000, 1000))  # more than once, and not as often as it may
+    assert scores[-1] > POWER > law._power(law.estimates(min(counts) // 1000 - 1))
+    off = replace(law, measure=of_size(3.0)).estimates(99)
+    assert set(off["freedom"] + 1) == counts
 
 
 # --- The table, its page and its figure --------------------------------------------------------
