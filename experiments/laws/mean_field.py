@@ -88,11 +88,11 @@ def gaps(
     key = gaussian.key(seeds.start, "pairs")
     shape = (len(seeds), n)
     q = theory.mean_field(row, sigma_w, sigma_b).q_star
-    g, h = gaussian.normal(key, 0, (2, *shape))
+    g, h = gaussian.normal(key, 0, (2, *shape), np.float32)
     z = math.sqrt(q) * np.stack([g, c_0 * g + math.sqrt(1 - c_0**2) * h])
     by_layer = []
     for k in range(layers):
-        normals = gaussian.normal(key, k + 1, (3, *shape))
+        normals = gaussian.normal(key, k + 1, (3, *shape), np.float32)
         z, gap = _next_pair(row.phi(z), sigma_w, sigma_b, normals)
         by_layer.append(gap)
     return np.transpose(by_layer)

@@ -242,14 +242,27 @@ def _unit(R: Array, norms: Array) -> Array:
 
 
 def _cholesky(K: Array) -> Array:
-    """Lower roots of a stack of Gram matrices (stack, batch, batch); zeros where there is none."""
+    """Lower roots of a stack of Gram matrices (stack, batch, batch); zeros if poor, at will."""
     try:
         return np.linalg.cholesky(K)
-    except np.linalg.LinAlgError:
-        if len(K) == 1:
-            return np.zeros_like(K)
-        half = len(K) // 2  # NumPy does not say which of a stack failed
-        return np.concatenate([_cholesky(K[:half]), _cholesky(K[half:])])
+    except np.linalg.LinAlgError:  # NumPy does not say which of a stack failed
+        none = ~(_least_pivots(K) > PIVOT**2 / 2)
+        roots = np.linalg.cholesky(np.where(none[:, None, None], np.eye(K.shape[-1]), K))
+        roots[none] = 0
+        return roots
+
+
+def _least_pivots(K: Array) -> Array:
+    """Of Gaussian elimination, (stack,), to rounding."""
+    left = K.copy()
+    least = np.full(len(K), np.inf)
+    for j in range(K.shape[-1]):
+        column = left[:, j:, j]
+        pivot = column[:, 0]
+        least = np.minimum(least, pivot)
+        share = column[:, 1:] / np.maximum(pivot, PIVOT**2)[:, None]
+        left[:, j + 1 :, j + 1 :] -= share[..., None] * column[:, None, 1:]
+    return least
 
 
 def _householder(unit: Array, frame: bool, pivot: bool) -> tuple[Array, Array | None]:

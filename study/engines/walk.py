@@ -1,4 +1,4 @@
-"""One example through Gaussian weights, matrix-free and compiled: a march in loops of numba.
+"""One example through random weights, matrix-free and compiled: a march in loops of numba.
 
 What it computes is the law of `study.engines.matrix_free`, by the same draws. `climb` and `descend`
 walk a group of layers that has been drawn, for the networks of one activation. Only norms go from
@@ -77,6 +77,7 @@ class Down(NamedTuple):
 
     members: Array  # networks, trunk by trunk
     first: Array  # of each trunk, where its networks begin
+    frames: float  # 1 if draws are of norm 1, as orthogonal weights ask, 0 if they are normals
     phase: Array
     dr: Array
     exponent: Array
@@ -243,10 +244,13 @@ def passed_down(H, G, r, slope, k, trunk, traits, up, down, lanes):
 
 @kernel
 def from_above(H, r, along, norm, j, k, down, dr, lanes):
-    """dC/dr^(k) = c [|delta| (H - (H Q') Q) + (delta G') Q], Q = r / |r|, or e_1 for r = 0."""
+    """dC/dr^(k) = c [|delta| s (H - a Q) + (delta G') Q], a = H Q', Q = r / |r|, e_1 for r = 0."""
     m, u = down.m[j], down.u[j]
-    of_h = dr.dtype.type(m)
-    of_r = dr.dtype.type(m * (u - along / norm) / norm if norm > 0 else 0)
+    a = along / norm if norm > 0 else float(H[0])
+    # s is 1, or, of orthogonal weights, what keeps the norm.
+    s = math.sqrt(max(1 - down.frames * u * u, 0.0) / (1 - down.frames * a * a))
+    of_h = dr.dtype.type(m * s)
+    of_r = dr.dtype.type(m * (u - s * a) / norm if norm > 0 else 0)
     for i in range(dr.size):
         dr[i] = of_h * H[i] + of_r * r[i]
     if norm == 0:  # of a dead layer Q is e_1
@@ -298,7 +302,9 @@ def walked(
 ) -> list[Recorded]:
     """The columns of those networks and seeds that this walk serves."""
     first = next(iter(nets.values()))
-    if data.batch > 1 or first.weights != "gaussian":
+    square = data.inputs is None or data.inputs.shape[1] == first.width
+    orthogonal = first.weights == "orthogonal" and square and first.width > 1
+    if data.batch > 1 or not (orthogonal or first.weights == "gaussian"):
         return []
     dtype = np.dtype(first.dtype)
     served = {j: net for j, net in nets.items() if loops(net.row, net.kink, dtype)}
@@ -326,7 +332,7 @@ def _traits(row: Activation, dtype: np.dtype) -> Traits:
 
 
 class Walk(March):
-    """A march of one example through Gaussian weights."""
+    """A march of one example, through Gaussian or square orthogonal weights."""
 
     def __init__(self, nets: Mapping[int, Network], seeds: Sequence[int], data: Data):
         super().__init__(MarchedWeights, nets, seeds, data)
@@ -337,10 +343,11 @@ class Walk(March):
         forward, backward = keys(seeds)
         self.keys = {"biases": self.weights.bias_keys, "forward": forward, "backward": backward}
         record, weights, rows = self.record, self.weights, len(self.trunk)
-        fan_in = np.sqrt([[self.inputs.shape[-1]], [self.width]])
+        frames = weights.law == "orthogonal"
+        fan_in = 1 if frames else np.array([[self.inputs.shape[-1]], [self.width]])
         shape = (self.depth, self.rows)
         self.up = Up(
-            c=weights.sigma_w / fan_in,
+            c=np.broadcast_to(weights.sigma_w / np.sqrt(fan_in), (2, self.rows)),
             sigma_b=weights.sigma_b.astype(float),
             scale=np.zeros(shape),
             exponent=np.zeros(shape, np.int64),
@@ -354,6 +361,7 @@ class Walk(March):
         self.down = Down(
             members=members,
             first=np.searchsorted(self.trunk[members], np.arange(self.rows + 1)),
+            frames=float(frames),
             phase=np.full(rows, ABSENT, np.int8),
             dr=np.zeros((rows, self.width), self.dtype),
             exponent=np.zeros(rows, np.int64),
@@ -402,7 +410,10 @@ class Walk(March):
         return [range(*pair) for pair in itertools.pairwise(ends)]
 
     def _draw(self, which: str, layers: range, buffer: Array) -> Array:
-        return gaussian.fill_layers(self.keys[which], layers, buffer[: len(layers)])
+        draws = gaussian.fill_layers(self.keys[which], layers, buffer[: len(layers)])
+        if self.down.frames and which != "biases":
+            draws /= np.sqrt(np.vecdot(draws, draws))[..., None]
+        return draws
 
     def _biases(self, layers: range) -> Array:
         """As many layers as there are, or one of zeros."""

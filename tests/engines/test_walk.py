@@ -57,6 +57,23 @@ def test_frames_are_those_of_the_generic_walk(monkeypatch, name, dtype):
 
 
 @both_formats
+def test_orthogonal_weights_are_those_of_the_generic_walk(monkeypatch, dtype):
+    rng = np.random.default_rng(0)
+    for width in (1, 3, 64):
+        nets = [
+            Network(name, 100, width, sigma_w, sigma_b, "orthogonal", dtype=dtype, kink=0.5)
+            for name in ("relu", "tanh")
+            for sigma_w, sigma_b in ((0, 0.1), (0.9, 0), (1.2, 0.3), (1e3, 0))
+        ]
+        for inputs in (None, rng.normal(size=(1, width)), rng.normal(size=(1, 2))):
+            how = {"seeds": [0, 7], "layers": 25, "inputs": inputs}
+            df = profile(nets, engine="matrix_free", **how)
+            alike(df, generic(monkeypatch, nets, **how), TOLERANCE[dtype])
+    served = {part.net for part in walk.walked(dict(enumerate(nets)), [0], Data(1), np.arange)}
+    assert served
+
+
+@both_formats
 def test_wide_networks_and_one_not_served(monkeypatch, dtype):
     wave = activation(lambda z: np.sin(z), name="wave")
     nets = [Network(name, 30, 1000, 1.2, dtype=dtype, kink=0.5) for name in ("relu", wave, "tanh")]
