@@ -62,5 +62,5 @@ experiment = Experiment(
     figure=figure,
     page=page,
     columns=COLUMNS,
-    version=2,
+    version=3,
 )

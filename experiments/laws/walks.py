@@ -83,7 +83,7 @@ def first_order(net: Network, first: int = 0) -> Gain:
 
 
 class Weights:
-    """Matrices of many networks side by side, the next draw at each call."""
+    """Matrices of many networks side by side, the next draw at each call; in float32, as chains."""
 
     def __init__(self, key: int, networks: int):
         self.key = key
@@ -93,7 +93,7 @@ class Weights:
     def normal(self, *shape: int) -> np.ndarray:
         """Standard normal numbers of each network."""
         self.count += 1
-        return gaussian.normal(self.key, 2 * self.count, (self.networks, *shape))
+        return gaussian.normal(self.key, 2 * self.count, (self.networks, *shape), np.float32)
 
     def ends(self, *shape: int) -> tuple[np.ndarray, np.ndarray]:
         """An input and a cotangent of each network."""
