@@ -6,11 +6,11 @@ The others hold in a limit, of infinite width or depth: what is measured is extr
 the offset c / n that networks of finite size have, where theory knows it. No tolerance anywhere.
 
 Each has a negative control: the same measurement held against a number that is 5 % off, which it
-must exclude. Networks are added until its score is `POWER`, if the law holds, so that it is flagged
-with a probability of 99.9 %, and until a c that theory knows is as far from 0; or until there are as
-many as the preset allows. When they are enough depends on errors alone, not on what is measured.
-Some laws say that networks differ from a number that theory gives for others: their control is 5 %
-of the way towards what was measured, and what was measured must be beyond it.
+must exclude. Networks are added until its score is `POWER`, if the law holds, which flags it with a
+probability of 99.9 %, and until a c that theory knows is as far from 0; or until there are as many
+as the preset allows. When they are enough depends on errors alone, not on what is measured. Some
+laws say that networks differ from a number that theory gives for others: their control is 5 % of
+the way towards what was measured, and what was measured must be beyond it.
 
 All tests of all laws together raise a false alarm with probability `FALSE_ALARM` at most
 (Bonferroni). Independent are networks alone, and those of different sizes share no draws.

@@ -68,8 +68,8 @@ a limit is measured at three sizes or more and extrapolated; its offset is c ove
 is no tolerance. z is measured less expected, as a normal score; all intervals together miss
 a right number with a probability of {FALSE_ALARM:g} at most. The control is a number 5 % off,
 or as the row says, that the measurement must exclude; of a law that says that networks differ from
-the expected number, it is 5 % of the way towards them. Networks are added until the control is a
-score of {POWER:g} off, and an expected c as far from 0, or until there are eight times as many as at
+the expected number, it is 5 % of the way towards them. Networks are added until the control is off
+by a score of {POWER:g}, and an expected c from 0, or until there are eight times as many as at
 first. Rows of "study" are this study's own.
 
 {{outliers}}

@@ -176,14 +176,11 @@ def test_sizes_share_no_seed():
 @pytest.mark.parametrize("kind", [{"limit": 2.0}, {"exact": lambda n: 2.0}])
 def test_networks_are_added_until_the_control_is_far_off_whatever_is_measured(kind):
     law = Law(measure=of_size(2.0), sizes=(10, 20, 40), networks=1000, **kind)
-    scores = []
-    for more in (1, 2, 3, 99):
-        estimates = law.estimates(more)
-        scores.append(law._power(estimates))
-    assert scores == sorted(scores)
+    estimates = law.estimates(99)
     counts = set(estimates["freedom"] + 1)
     assert counts < set(range(2000, 98_000, 1000))  # more than once, and not as often as it may
-    assert scores[-1] > POWER > law._power(law.estimates(min(counts) // 1000 - 1))
+    fewer = law.estimates(min(counts) // 1000 - 1)
+    assert law._power(fewer) < POWER < law._power(estimates)
     off = replace(law, measure=of_size(3.0)).estimates(99)
     assert set(off["freedom"] + 1) == counts
 
