@@ -9,11 +9,19 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.linalg import eigvalsh
+from scipy.linalg import lapack
 
 from experiments.laws.finite_width import kind
-from experiments.laws.law import NARROW, OFF, Law, Measure
+from experiments.laws.law import NARROW, OFF, Law
 from experiments.laws.mean_field import slope
-from experiments.laws.walks import SQUARE, input_gradient, log_gains, log_square
+from experiments.laws.walks import (
+    SQUARE,
+    Weights,
+    input_gradient,
+    log_gains,
+    log_square,
+    side_by_side,
+)
 from study.core.blocks import Dense
 from study.core.network import Network
 from study.engines.profile import profile
@@ -23,18 +31,15 @@ from study.theory.maps import gradient_factor, variance_map
 from study.theory.spectra import Spectrum, lyapunov_exponents, spectrum
 
 
-def _matrices(seeds: range, k: int, n: int, weights: str = "gaussian") -> np.ndarray:
-    """W^(k) of each seed at sigma_w = 1."""
-    G = gaussian.fill_normals(gaussian.keys(seeds, "spectra"), k, np.empty((len(seeds), n, n)))
-    if weights == "gaussian":
+def _matrices(weights: Weights, n: int, law: str) -> np.ndarray:
+    """The next W of each network at sigma_w = 1."""
+    G = weights.normal(n, n)
+    if law == "gaussian":
         return G / math.sqrt(n)
-    Q, R = np.linalg.qr(G.mT)  # as `gaussian.haar` has it
-    return (Q * np.copysign(1, R.diagonal(axis1=1, axis2=2))[:, None]).mT
-
-
-def _inputs(seeds: range, *shape: int) -> np.ndarray:
-    keys = gaussian.keys(seeds, "spectra inputs")
-    return gaussian.fill_normals(keys, 0, np.empty((len(seeds), *shape)))
+    for W in G:  # Haar, as `gaussian.haar` says; NumPy's QR has no float32
+        QR, tau, _, _ = lapack.sgeqrf(W.T)
+        W[:] = lapack.sorgqr(QR, tau)[0] * np.copysign(1, QR.diagonal())
+    return G
 
 
 # --- Singular values at the critical line --------------------------------------------------------
@@ -57,15 +62,15 @@ class Kind(NamedTuple):
         """The spectrum at infinite width."""
         return spectrum(self.activation, 4, self.weights, self.q)
 
-    def grams(self, n: int, seeds: range) -> np.ndarray:
-        """J'J over the mean of its eigenvalues, the squared singular values, of each seed."""
+    def grams(self, weights: Weights, n: int) -> np.ndarray:
+        """J'J over the mean of its eigenvalues, the squared singular values."""
         sigma_w, sigma_b = _at_length(self.activation, self.q)
-        z = _inputs(seeds, 5, n)
         layers = []
-        for k in range(4):
-            W = sigma_w * _matrices(seeds, k, n, self.weights)
-            layers.append(Dense(W, self.activation, b=sigma_b * z[:, k : k + 1]))
-        below = input_gradient(layers, layers[0].phi(math.sqrt(self.q) * z[:, 4:]), np.eye(n))
+        for _ in range(4):
+            W = sigma_w * _matrices(weights, n, self.weights)
+            layers.append(Dense(W, self.activation, b=sigma_b * weights.normal(1, n)))
+        r = layers[0].phi(math.sqrt(self.q) * weights.normal(1, n))
+        below = input_gradient(layers, r, np.eye(n, dtype=r.dtype))
         return below @ below.mT * (n / np.sum(below**2, axis=(1, 2), keepdims=True))
 
 
@@ -77,21 +82,14 @@ ERF = Kind("erf", "orthogonal", 0.1)
 BENT = {"sizes": (*NARROW, 256), "powers": (1, 2), "networks": 100}
 
 
-def _blockwise(measure: Measure) -> Measure:
-    """Some seeds at a time: their matrices stay in a core's cache."""
-
-    def measured(n: int, seeds: range) -> np.ndarray:
-        step = max(1, 2**16 // n**2)
-        blocks = range(0, len(seeds), step)
-        return np.concatenate([measure(n, seeds[start : start + step]) for start in blocks])
-
-    return measured
+# A layer of a network is a matrix, and there are four.
+_spectra = side_by_side("spectra", lambda n: 8 * n**2)
 
 
 def _spread(of: Kind, **fit) -> Law:
     """Var / mean^2 of the squared singular values."""
     return Law(
-        measure=_blockwise(lambda n, seeds: np.sum(of.grams(n, seeds) ** 2, axis=(1, 2)) / n - 1),
+        measure=_spectra(lambda weights, n: np.sum(of.grams(weights, n) ** 2, axis=(1, 2)) / n - 1),
         limit=of.theory().normalised_variance,
         **{"sizes": NARROW, "networks": 400} | fit,
     )
@@ -101,7 +99,7 @@ def _largest(of: Kind) -> Law:
     """Mean of ln of the largest s^2 over the mean of s^2."""
     edge = of.theory()
     return Law(
-        measure=_blockwise(lambda n, seeds: np.log(eigvalsh(of.grams(n, seeds))[:, -1])),
+        measure=_spectra(lambda weights, n: np.log(eigvalsh(of.grams(weights, n))[:, -1])),
         sizes=NARROW,
         networks=400,
         limit=math.log(edge.largest),
@@ -113,14 +111,13 @@ def _largest(of: Kind) -> Law:
 # --- Long products -------------------------------------------------------------------------------
 
 
-def _middle_exponent(n: int, seeds: range) -> np.ndarray:
+@side_by_side("exponents", np.square)
+def _middle_exponent(weights: Weights, n: int) -> np.ndarray:
     """The one after the n/2 largest Lyapunov exponents of Gaussian matrices, by 20 QR steps."""
-    key = gaussian.key(seeds.start, "exponents")
-    Q = np.broadcast_to(np.eye(n), (len(seeds), n, n))
+    Q = np.eye(n)
     total = 0.0
-    for k in range(20):
-        W = gaussian.normal(key, k, (len(seeds), n, n)) / math.sqrt(n)
-        Q, R = np.linalg.qr(W @ Q)
+    for _ in range(20):
+        Q, R = np.linalg.qr(_matrices(weights, n, "gaussian") @ Q)
         total = total + np.log(np.abs(R[:, n // 2, n // 2]))
     return total / 20
 
@@ -132,7 +129,7 @@ SIGMA_W, SIGMA_B = _at_length("tanh", SMALL_Q)
 def _isometric(n: int, seeds: range) -> np.ndarray:
     """ln G over 10,000 layers of orthogonal tanh on the critical line at q* = 1e-4."""
     net = Network("tanh", 10_000, n, SIGMA_W, SIGMA_B, "orthogonal")
-    inputs = _inputs(seeds[:1], n)
+    inputs = gaussian.normal(gaussian.key(seeds.start, "spectra inputs"), 0, (1, n))
     inputs *= math.sqrt((SMALL_Q - SIGMA_B**2) / SIGMA_W**2 / np.mean(inputs**2))
     frame = profile(net, seeds=seeds, inputs=inputs, layers=2)
     return SQUARE * gains(frame).log10_gain.to_numpy()
@@ -141,17 +138,15 @@ def _isometric(n: int, seeds: range) -> np.ndarray:
 # --- Where the norms of matrices do not decide ---------------------------------------------------
 
 
-def _beyond_radius(steps: int, seeds: range) -> np.ndarray:
+@side_by_side("tied", lambda steps: 64**2)
+def _beyond_radius(weights: Weights, steps: int) -> np.ndarray:
     """Growth of ln ||dC/dr|| per step of a recurrent network, less ln of the spectral radius."""
-
-    def excess(seed: int) -> float:
-        W = 0.7 * _matrices([seed], 0, 64)[0]  # rho(W) < 1: signals stay where tanh is linear
-        x, u = _inputs([seed], 2, 1, 64)[0]
-        below = input_gradient([Dense(W, "tanh")] * steps, 1e-3 * x, u)
-        radius = np.abs(np.linalg.eigvals(W)).max()
-        return (log_square(below) - log_square(u)) / (2 * steps) - math.log(radius)
-
-    return np.array([excess(seed) for seed in seeds])
+    # rho(W) < 1: the signal stays where tanh is linear, and leaves the range of float32.
+    W = 0.7 * _matrices(weights, 64, "gaussian").astype(float)
+    x, u = weights.ends(1, 64)
+    below = input_gradient([Dense(W, "tanh")] * steps, 1e-3 * x, u)
+    radius = np.abs(np.linalg.eigvals(W)).max(axis=-1)
+    return (log_square(below) - log_square(u)) / (2 * steps) - np.log(radius)
 
 
 LAWS = {
