@@ -246,10 +246,13 @@ def _cholesky(K: Array) -> Array:
     try:
         return np.linalg.cholesky(K)
     except np.linalg.LinAlgError:  # NumPy does not say which of a stack failed
-        none = ~(_least_pivots(K) > PIVOT**2 / 2)
+        none = ~(_least_pivots(K) > _POOR)
         roots = np.linalg.cholesky(np.where(none[:, None, None], np.eye(K.shape[-1]), K))
         roots[none] = 0
         return roots
+
+
+_POOR = PIVOT**2 / 2  # a pivot that rounding does not take beyond PIVOT^2
 
 
 def _least_pivots(K: Array) -> Array:
@@ -260,7 +263,7 @@ def _least_pivots(K: Array) -> Array:
         column = left[:, j:, j]
         pivot = column[:, 0]
         least = np.minimum(least, pivot)
-        share = column[:, 1:] / np.maximum(pivot, PIVOT**2)[:, None]
+        share = column[:, 1:] / np.maximum(pivot, _POOR)[:, None]
         left[:, j + 1 :, j + 1 :] -= share[..., None] * column[:, None, 1:]
     return least
 
