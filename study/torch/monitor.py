@@ -167,6 +167,7 @@ class Watch:
         self._layout = Layout(module)
         self._module = module
         self._alarms = Alarms()
+        self._is_skipped = False
         self._recent: deque[Record] = deque(maxlen=keep)
         self._spread: list[Record] = []
         self._stride = 1
@@ -265,9 +266,10 @@ class Watch:
         self.steps += 1
         if not due:
             return None
-        # A GradScaler leaves it to a fused optimiser to take its scale out, and says so there.
+        # A GradScaler leaves it to a fused optimiser to take its scale out, or to do nothing.
         scale = getattr(optimizer, "grad_scale", None)
         scale = 1.0 if scale is None else scale
+        self._is_skipped = bool(getattr(optimizer, "found_inf", False))
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
         if closure is None:
             self._record(0, scale)
@@ -322,6 +324,8 @@ class Watch:
             self._keep(record)
             if call == 0:  # before the step
                 self._newest = record
+            if self._is_skipped:  # a scaler's search is no fault
+                return
             for text in self._alarms.look(record, self._layout.matrices):
                 self._say(text)
 
