@@ -81,10 +81,17 @@ def expected_norms(net: Network, layers: Sequence[int]) -> Array:
     array([-6.2614e+02, -1.0000e-02])
     """
     if net.activation not in ("relu", "linear"):
-        return log10_norms(net.activation, net.sigma_w, 0.0, net.depth, net.width, layers)
+        unit = _infinite(net.activation, net.sigma_w, net.depth, tuple(layers))
+        return 0.5 * math.log10(net.width) + unit
     gain = (net.depth - 1) * math.log10(net.sigma_w) + 0.5 * math.log10(net.width)
     kind = net.activation, net.depth, net.width, net.weights
     return gain + np.array([_unit_median(*kind, layer) for layer in layers])
+
+
+@functools.cache
+def _infinite(activation: str, sigma_w: float, depth: int, layers: tuple[int, ...]) -> Array:
+    """But for the root of the width; the same for all laws."""
+    return log10_norms(activation, sigma_w, 0.0, depth, 1, layers)
 
 
 @functools.cache

@@ -158,11 +158,11 @@ def expected_decay(remedy: str, depth: int) -> float:
     >>> round(expected_decay("relu, Xavier", 100), 2), round(100 * math.log10(0.5) / 2, 2)
     (-15.05, -15.05)
     """
-    # Layers to compute at once, so that the next depths need no more.
-    enough = next(layers for layers in (64, 512, DEPTHS[-1]) if layers >= depth)
     if remedy in BLOCKS:
         block, schedule = BLOCKS[remedy]
         if block.residual:
+            # Where no scale depends on the number of blocks, enough of them for the next depths.
+            enough = next(blocks for blocks in (64, 512, DEPTHS[-1]) if blocks >= depth)
             blocks = depth if schedule in ("1/sqrt(L)", "1/L") else enough
             log_square = _residual_growth(block, schedule, blocks)[depth - 1]
         else:
@@ -174,13 +174,9 @@ def expected_decay(remedy: str, depth: int) -> float:
             # Exact at this width.
             log_square = theory.finite_width.backward_law(widths, activation, law, sigma_w).mean
         else:
-            log_square = np.log(_chi(activation, sigma_w, enough)[:depth]).sum()
+            chi = theory.trajectory(activation, sigma_w, 0.0, depth).chi
+            log_square = np.log(chi).sum()
     return float(log_square / 2 / np.log(10))
-
-
-@cache
-def _chi(activation: str, sigma_w: float, layers: int) -> Array:
-    return theory.trajectory(activation, sigma_w, 0.0, layers).chi
 
 
 @cache

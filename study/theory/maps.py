@@ -11,6 +11,7 @@ multiplied by sigma_w^2 E phi'(sqrt(q) z)^2. All of them are means of the two fu
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -121,15 +122,38 @@ def trajectory(
     >>> round(float(q[-1] * 2 * 1000), 3)
     1.003
     """
-    row = row_of(activation)
     layers = integer("layers", layers, 1)
-    q_1 = deviation("sigma_w", sigma_w) ** 2 + deviation("sigma_b", sigma_b) ** 2
-    q = np.full(layers, q_1)
-    for k in range(1, layers):
-        q[k:] = variance_map(row, q[k - 1], sigma_w, sigma_b)
-        if q[k] == q[k - 1] or math.isclose(q[k], q[k - 1], rel_tol=1e-15):
-            break  # it has arrived
-    return Trajectory(q, np.asarray(gradient_factor(row, q, sigma_w)))
+    sigmas = deviation("sigma_w", sigma_w), deviation("sigma_b", sigma_b)
+    path = _path(row_of(activation), *sigmas)
+    path.reach(layers)
+    beyond = max(0, layers - len(path.q))
+    known = path.q[:layers], path.chi[:layers]
+    return Trajectory(*(np.pad(values, (0, beyond), mode="edge") for values in known))
+
+
+class _Path:
+    """q and chi as far as they have been asked for; deeper networks go on from there."""
+
+    def __init__(self, row: Activation, sigma_w: float, sigma_b: float):
+        self.network = row, sigma_w, sigma_b
+        self.q = [sigma_w**2 + sigma_b**2]
+        self.chi: list[float] = []
+
+    def reach(self, layers: int) -> None:
+        """So many layers, or as many as q takes to arrive."""
+        row, sigma_w, sigma_b = self.network
+        while len(self.q) < layers and not self._has_arrived():
+            self.q.append(float(variance_map(row, self.q[-1], sigma_w, sigma_b)))
+        new = self.q[len(self.chi) :]
+        if new:
+            self.chi.extend(gradient_factor(row, np.array(new), sigma_w).tolist())
+
+    def _has_arrived(self) -> bool:
+        before, after = [math.nan, *self.q][-2:]
+        return before == after or math.isclose(before, after, rel_tol=1e-15)
+
+
+_path = lru_cache(maxsize=256)(_Path)
 
 
 def deviation(field: str, value: float) -> float:
