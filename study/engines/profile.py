@@ -204,24 +204,19 @@ def _frame(
 ) -> pd.DataFrame:
     """One frame from what was recorded of each network, in the order they were asked for."""
     place = {seed: i for i, seed in enumerate(seeds)}
-    blocks = []
-    for of_net in parts:
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in PROFILE_COLUMNS}
+    for net, of_net, engine in zip(nets, parts, engines, strict=True):
         order = np.argsort([place[seed] for part in of_net for seed in part.seeds])
-        blocks.append(
-            {
-                name: np.concatenate([part.columns[name] for part in of_net])[order]
-                for name in of_net[0].columns
-            }
-        )
-    shapes = [block["layer"].shape for block in blocks]
-    counts = [rows * layers for rows, layers in shapes]
-    columns = {"seed": np.concatenate([np.repeat(seeds, layers) for _, layers in shapes])}
-    fields = [net.fields() | {"engine": name} for net, name in zip(nets, engines, strict=True)]
-    for name in fields[0]:
-        values = [field[name] for field in fields]
-        # NumPy's own strings are no pandas'.
-        kind = object if isinstance(values[0], str) else None
-        columns[name] = np.repeat(np.array(values, kind), counts)
-    for name in blocks[0]:
-        columns[name] = np.concatenate([block[name].ravel() for block in blocks])
-    return pd.DataFrame({name: columns[name] for name in PROFILE_COLUMNS})
+        count = of_net[0].columns["layer"].shape[1]
+        fields = net.fields() | {"engine": engine}
+        for name, blocks in columns.items():
+            if name in fields:
+                # NumPy's own strings are no pandas'.
+                kind = object if isinstance(fields[name], str) else None
+                blocks.append(np.full(len(seeds) * count, fields[name], kind))
+            elif name == "seed":
+                blocks.append(np.repeat(seeds, count))
+            else:
+                recorded = np.concatenate([part.columns[name] for part in of_net])
+                blocks.append(recorded[order].ravel())
+    return pd.DataFrame({name: np.concatenate(blocks) for name, blocks in columns.items()})

@@ -311,11 +311,6 @@ def walked(
     return Walk(served, seeds, data).columns(chosen) if served else []
 
 
-def keys(seeds: Sequence[int]) -> list[Array]:
-    """Of the draws of the way up and of those of the way down, (seeds, 4) each."""
-    return [gaussian.keys(seeds, "matrix_free", way) for way in ("forward", "backward")]
-
-
 def _traits(row: Activation, dtype: np.dtype) -> Traits:
     limit, least = LIMITS[dtype]
     return Traits(
@@ -340,8 +335,9 @@ class Walk(March):
             (loops(row, kink, self.dtype), (at.start, at.stop), _traits(row, self.dtype))
             for at, row, kink in self.activations.blocks
         ]
-        forward, backward = keys(seeds)
-        self.keys = {"biases": self.weights.bias_keys, "forward": forward, "backward": backward}
+        ways = "forward", "backward"
+        self.keys = {way: gaussian.keys(seeds, "matrix_free", way) for way in ways}
+        self.keys["biases"] = self.weights.bias_keys
         record, weights, rows = self.record, self.weights, len(self.trunk)
         frames = weights.law == "orthogonal"
         fan_in = 1 if frames else np.array([[self.inputs.shape[-1]], [self.width]])
