@@ -243,7 +243,7 @@ experiment = Experiment(
     "apart?",
     grid={
         "quick": [{"seed": SEED + i, "depths": [1, 5]} for i in range(2)],
-        "paper": [{"seed": SEED + i, "depths": [1, 3, 10, 30]} for i in range(20)],
+        "paper": [{"seed": SEED + i, "depths": [1, 3, 10, 30]} for i in range(10)],
     },
     measure=measure,
     figure=figure,

@@ -97,7 +97,8 @@ def _costs(above: Sequence[Array], z: Array, y: Array, phi: Activation) -> tuple
     bends = np.array((0.0,) if phi.name == "elu" else phi.kinks)
     sides = [_sides(z, bends)]
     for W in above:
-        z = phi.textbook(z) @ W
+        rows = phi.textbook(z).reshape(-1, len(W))  # in one product, not one each moved weight
+        z = (rows @ W).reshape(*z.shape[:-1], -1)
         sides.append(_sides(z, bends))
     costs = 0.5 * ((phi.textbook(z) - y) ** 2).sum(axis=(-1, -2)) / len(y)
     return costs, np.concatenate(sides, axis=-1)

@@ -124,7 +124,8 @@ def block_decays(
         for row, (name, depth) in zip(scales, cells, strict=True):
             row[:depth, 0, 0] = branch_scales(BLOCKS[name][1], depth)
         layer = partial(block.layer, draws, scales)
-        norms = pullback(layer, reached, x[:batch], u[:batch]).log10_norms()
+        each = np.repeat(x[None, :batch], len(cells), axis=0)
+        norms = pullback(layer, reached, each, u[:batch]).log10_norms()
         start = 0.5 * math.log10(np.vdot(u[:batch], u[:batch]))  # the norm at the output
         values |= zip(cells, norms - start, strict=True)
     return values

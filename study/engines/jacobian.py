@@ -15,7 +15,7 @@ numbers: the other singular values are exactly 0, their logarithms -inf.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -26,7 +26,9 @@ from study.sampling import gaussian
 from study.tools import Array
 from study.tools.checks import array, bad
 
-GROUP = 4  # layers between QR steps: their product's condition number costs as many digits
+# Between QR steps the condition number of the layers' product costs as many digits: there are at
+# most GROUP layers of an unknown one, or as many as their known ones keep below MOST.
+GROUP, MOST = 4, 1e6
 _VANISHING = np.errstate(under="ignore", divide="ignore")  # beside its row, or with a dimension
 
 
@@ -34,16 +36,20 @@ class Product:
     """The product of the layers so far, M_L ... M_1, as U diag(e^l) T."""
 
     def __init__(self, n: int):
-        self.U, self.log, self.T, self.rank, self.waiting = np.eye(n), np.zeros(n), np.eye(n), n, 0
+        self.U, self.log, self.T, self.rank = np.eye(n), np.zeros(n), np.eye(n), n
+        self.spent = 0.0  # of the digits that may be lost before the next QR step, the share
 
     @_VANISHING
-    def multiply(self, W: Array, slopes: Array) -> None:
-        """Take in the layer r -> phi(r W) with phi' = ``slopes``: M = diag(slopes) W'."""
+    def multiply(self, W: Array, slopes: Array, condition: float = math.inf) -> None:
+        """Take in the layer r -> phi(r W) with phi' = ``slopes``: M = diag(slopes) W'.
+
+        ``condition`` bounds M's condition number, where that is known.
+        """
         self.U = slopes[:, None] * (W.T @ self.U)
         # A unit that is off loses a dimension.
         self.rank = min(self.rank, int(np.count_nonzero(slopes)))
-        self.waiting += 1
-        if self.waiting == GROUP:
+        self.spent += min(1 / GROUP, math.log(condition) / math.log(MOST))
+        if self.spent >= 1:
             self._restore()
 
     @_VANISHING
@@ -57,7 +63,7 @@ class Product:
     def _restore(self) -> None:
         self.U, self.log, T = _sorted_qr(self.U, self.log, self.rank)
         self.log, self.T = _unit_rows(self.log, T @ self.T)
-        self.waiting = 0
+        self.spent = 0.0
 
 
 def _sorted_qr(X: Array, log: Array, rank: int) -> tuple[Array, Array, Array]:
@@ -78,13 +84,14 @@ def _by_rotation(log: Array, T: Array) -> Array:
     """ln of the singular values of diag(e^log) T: rotate pairs of rows until all are orthogonal."""
     for _ in range(2):  # brings the rows near their final directions
         log, T = _unit_rows(*_sorted_qr(T.T, log, len(log))[1:])
-    worst, sweeps = 1.0, 0
-    while worst > 1e-15 * T.shape[1] and sweeps < 60:
-        worst, sweeps = 0.0, sweeps + 1
-        for pairs in _tournament(len(log)):
+    rounds = _tournament(len(log))
+    for _ in range(60):
+        cosines = np.triu(T @ T.T, 1)  # rows have norm 1
+        if np.abs(cosines).max(initial=0.0) <= 1e-15 * T.shape[1]:
+            break
+        for pairs in rounds:
             i, j = pairs[np.arange(len(pairs)), np.argsort(-log[pairs], axis=1).T]
-            cosine = np.vecdot(T[i], T[j])  # rows have norm 1
-            worst = max(worst, np.abs(cosine).max(initial=0.0))
+            cosine = np.vecdot(T[i], T[j])
             p = np.exp(log[j] - log[i])  # row j is p <= 1 times as long
             b = (1 - p) * (1 + p)  # 1 - p^2 to full accuracy
             root = b + np.hypot(b, 2 * cosine * p)  # the smaller angle, without cancellation
@@ -132,23 +139,40 @@ def log10_singular_values(
         x = gaussian.normal(gaussian.key(seed, "inputs"), 0, (1, n))
     else:
         x = array("inputs", inputs, 2, float)
-    activations = [Activations([Block(slice(0, 1), net.row, net.kink)]) for net in nets]
     products = [Product(n) for _ in nets]
-    signals = [settle(x[None], 0) for _ in nets]
+    wanted = np.asarray(depths)
     logs = np.empty((len(nets), len(depths), n))
-    key = gaussian.key(seed, "weights")
-    for k in range(max(depths)):
-        G = gaussian.normal(key, k, (n, n)) / math.sqrt(n)
+    for k, (W, of_nets) in enumerate(_layers(nets, seed, max(depths), x)):
+        for product, (slopes, condition) in zip(products, of_nets, strict=True):
+            product.multiply(W, slopes, condition)
+        for at in np.flatnonzero(wanted == k + 1):
+            logs[:, at] = [product.log_singular_values() for product in products]
+    return logs / math.log(10)
+
+
+def _layers(
+    nets: Sequence[Network], seed: int, depth: int, x: Array
+) -> Iterator[tuple[Array, Iterator[tuple[Array, float]]]]:
+    """Each layer's unit weights, and of each network sigma_w phi' and the condition number."""
+    n, law = nets[0].width, nets[0].weights
+    blocks = [Block(slice(j, j + 1), net.row, net.kink) for j, net in enumerate(nets)]
+    activations = Activations(blocks)
+    sigma_w, sigma_b = np.array([(net.sigma_w, net.sigma_b) for net in nets]).T[..., None, None]
+    key, bias_key = gaussian.key(seed, "weights"), gaussian.key(seed, "biases")
+    biases = gaussian.fill_layers(bias_key[None], range(depth), np.empty((depth, 1, n)))
+    conditions = np.full(len(nets), math.inf)
+    r = settle(np.repeat(x[None], len(nets), axis=0), 0)
+    for k in range(depth):
         if law == "orthogonal":
-            G = gaussian.haar(key, k, n, n)
-        b = gaussian.normal(gaussian.key(seed, "biases"), k, (1, n))
-        for j, net in enumerate(nets):
-            W = net.sigma_w * G
-            z = Scaled(signals[j].mantissa @ W, signals[j].exponent)
-            if net.sigma_b:
-                z = add(z, net.sigma_b * b)
-            products[j].multiply(W, activations[j].derivative(z)[0, 0])
-            signals[j] = activations[j].phi(z)
-            for at in np.flatnonzero(np.equal(depths, k + 1)):
-                logs[j, at] = products[j].log_singular_values() / math.log(10)
-    return logs
+            W = gaussian.haar(key, k, n, n)
+        else:
+            W = gaussian.normal(key, k, (n, n)) / math.sqrt(n)
+        z = Scaled(sigma_w * (r.mantissa @ W), r.exponent)
+        if sigma_b.any():
+            z = add(z, sigma_b * biases[k])
+        slopes = activations.derivative(z)[:, 0]
+        if law == "orthogonal":
+            low, high = slopes.min(axis=1), slopes.max(axis=1)
+            conditions = np.divide(high, low, out=np.full_like(high, math.inf), where=low > 0)
+        yield W, zip(sigma_w[:, 0] * slopes, conditions, strict=True)
+        r = activations.phi(z)

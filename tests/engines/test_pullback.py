@@ -20,7 +20,7 @@ def test_each_network_has_the_gradient_that_it_has_alone():
         W, V = weights[k]
         return Residual([Dense(W, "relu"), Linear(V, scales[:count, k])])
 
-    found = pullback(layer, depths, x, cotangent)
+    found = pullback(layer, depths, x[None], cotangent)
     for j, depth in enumerate(depths):
         alone = [
             Residual([Dense(weights[k, 0], "relu"), Linear(weights[k, 1], scales[j, k])])
@@ -36,9 +36,9 @@ def test_each_network_has_the_gradient_that_it_has_alone():
 
 def test_gradients_go_on_where_floats_end_and_a_true_zero_stays_one():
     W, dr = np.eye(4) * 1e-3, np.ones((1, 4))
-    norms = pullback(lambda k, _: Dense(W, "linear"), [2000, 5], 0 * dr, dr).log10_norms()
+    norms = pullback(lambda k, _: Dense(W, "linear"), [2000, 5], 0 * dr[None], dr).log10_norms()
     np.testing.assert_allclose(norms, np.array([-6000.0, -15.0]) + np.log10(2))
-    zero = pullback(lambda k, _: Dense(0 * W, "relu"), [2], dr, dr)
+    zero = pullback(lambda k, _: Dense(0 * W, "relu"), [2], dr[None], dr)
     assert zero.log10_norms().tolist() == [-math.inf]
 
 
@@ -46,4 +46,4 @@ def test_gradients_go_on_where_floats_end_and_a_true_zero_stays_one():
 def test_depths_out_of_order_are_named(depths):
     x = np.ones((1, 2))
     with pytest.raises(ValueError, match=r"depths = .*allowed"):
-        pullback(lambda k, _: Dense(np.eye(2), "relu"), depths, x, x)
+        pullback(lambda k, _: Dense(np.eye(2), "relu"), depths, x[None], x)

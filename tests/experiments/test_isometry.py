@@ -22,12 +22,12 @@ def layers(kind, depth):
     rng = np.random.default_rng(depth)
     for _ in range(depth):
         W = rng.standard_normal((N, N)) / N**0.5
-        if kind == "orthogonal relu":
+        if "orthogonal" in kind:
             W = np.linalg.qr(W)[0]
         slopes = np.ones(N)
         if "relu" in kind:
             slopes = 1.0 * (rng.permutation(N) < rng.integers(5, N + 1))
-        if kind == "smooth":
+        if "smooth" in kind:
             slopes = rng.uniform(0.2, 1, N)
         yield W, slopes
 
@@ -35,7 +35,8 @@ def layers(kind, depth):
 def product_of(kind, depth):
     product = jacobian.Product(N)
     for W, slopes in layers(kind, depth):
-        product.multiply(W, slopes)
+        known = kind == "orthogonal smooth"
+        product.multiply(W, slopes, slopes.max() / slopes.min() if known else math.inf)
     return product
 
 
@@ -49,7 +50,9 @@ def exact(kind, depth, rank):
         return np.array([float(mpmath.log(values[k])) for k in range(rank)])
 
 
-@pytest.mark.parametrize("kind", ["linear", "smooth", "relu", "orthogonal relu"])
+@pytest.mark.parametrize(
+    "kind", ["linear", "smooth", "relu", "orthogonal relu", "orthogonal smooth"]
+)
 @pytest.mark.parametrize("depth", [1, 3, 4, 60])
 def test_every_singular_value_is_that_of_arbitrary_precision(kind, depth):
     product = product_of(kind, depth)
@@ -67,6 +70,13 @@ def test_a_plain_product_would_have_lost_them():
         J = W.T @ J
     plain = np.log(np.linalg.svd(J, compute_uv=False))
     assert abs(plain - exact("linear", 60, N))[-1] > 10
+
+
+def test_a_condition_number_that_is_too_small_costs_digits():
+    product = jacobian.Product(N)
+    for W, slopes in layers("linear", 60):
+        product.multiply(W, slopes, condition=1.0)
+    assert np.abs(product.log_singular_values() - exact("linear", 60, N)).max() > 1
 
 
 def test_orthogonal_products_are_isometric_and_dead_ones_empty():

@@ -163,15 +163,7 @@ def test_depth_decay_measures_what_it_says(inputs):
     assert len(networks) == len(cell["nets"]) * len(cell["seeds"]) * 2
     assert networks.groupby(["activation", "sigma_w"], sort=False).ngroup().is_monotonic_increasing
     assert sorted(networks.depth.unique()) == [3, 5]
-    if inputs == "digits":
-        assert set(made) == {"networks", "gradient_norms"}
-        return
-    sigma_w = cell["nets"][-1][1]
-    layers = made["layers"].query(f"sigma_w == {sigma_w}").set_index("layer")
-    assert sorted(layers.index) == [0, 1, 2, 3, 4]
-    deepest = median_interval(networks.query(f"sigma_w == {sigma_w} and depth == 5").log10_decay)
-    found = layers.loc[0, ["median", "low", "high"]].tolist()
-    np.testing.assert_allclose(found, [deepest.value, deepest.low, deepest.high], rtol=1e-12)
+    assert set(made) == {"networks", "gradient_norms"}
 
 
 def test_a_dead_network_is_a_true_zero_in_depth_decay(monkeypatch):
