@@ -19,14 +19,14 @@ KIND = ["activation", "weights", "width", "narrow_width", "layers"]
 DEPTHS = {"quick": [128, 512, 2048], "paper": [128, 512, 2048, 8192, 10_000]}
 HE = ("relu", "gaussian")
 PLAN = [  # kind, its own depth, networks a cell, cells of quick and of paper
-    (*HE, 16, 16, None, 25, 1, 4),
-    (*HE, 64, 64, None, 25, 1, 12),
+    (*HE, 16, 16, None, 25, 1, 2),
+    (*HE, 64, 64, None, 25, 1, 6),
     (*HE, 256, 256, None, 25, 1, 8),
     (*HE, 1024, 1024, None, 25, 1, 4),
     (*HE, 4096, 4096, None, 8, 0, 4),
     (*HE, 16_384, 16_384, None, 4, 0, 4),
-    ("relu", "orthogonal", 64, 64, None, 25, 1, 8),
-    ("linear", "gaussian", 64, 64, None, 25, 1, 8),
+    ("relu", "orthogonal", 64, 64, None, 25, 1, 2),
+    ("linear", "gaussian", 64, 64, None, 25, 1, 2),
     (*HE, 128, 8, 100, 50, 1, 10),
     *[(*HE, n, n, 2 ** (n + 1), 250, 1, 4) for n in (3, 4, 5, 6)],  # these will die
     *[(*HE, n, n, 2 ** (n + 1), 100, 0, cells) for n, cells in ((7, 6), (9, 2))],
