@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 import study
+from study.arithmetic.formats import quietly
 from study.arithmetic.rounded import FORMATS, Rounded, is_lost, printed_norm, rounded_layers
-from study.core.backprop import backward, forward, weight_gradient
+from study.core.backprop import Layer, Step, backward, forward, weight_gradient
 from study.core.blocks import Dense
 from study.engines.explicit import unit_cotangent
 from study.records.columns import Column
@@ -21,6 +22,7 @@ from study.sampling import gaussian
 from study.statistics.claims import Claim, Estimate, above, median_interval, within
 from study.statistics.estimators import medians, near, share_near
 from study.theory.gradient_norms import lost_depth
+from study.tools import Array
 
 ACTIVATIONS = ["relu", "sigmoid", "tanh"]
 FOUR = ["float16", "bfloat16", "float32", "float64"]
@@ -63,6 +65,21 @@ def measure(seed: int, sigma_w: float) -> dict[str, pd.DataFrame]:
     return {"depth": depth, "gradient_norms": gradient_norms(true.assign(format=lost_in), 9)}
 
 
+class Known:
+    """A layer on the way down whose slope is known, so that several passes compute it once."""
+
+    def __init__(self, layer: Layer, slope: Array):
+        self.layer = layer
+        self.known = slope
+
+    def slope(self, z: Rounded) -> Array:
+        return self.known
+
+    def down(self, delta: Rounded, r: Rounded, z: Rounded) -> Rounded:
+        return self.layer.down(delta, r, z)
+
+
+@quietly
 def depths_lost(layers: list[Dense], x: Rounded, dr: Rounded) -> tuple[float, float]:
     """The smallest depths, of the first so many layers, at which dC/dW^(0) is lost.
 
@@ -79,10 +96,11 @@ def depths_lost(layers: list[Dense], x: Rounded, dr: Rounded) -> tuple[float, fl
     """
     trace, output = forward(layers, x)
     outputs = [step.r for step in trace[1:]] + [output]
+    known = [Step(Known(layer, layer.slope(z)), r, z) for layer, r, z in trace]
 
     @functools.cache
     def first_gradient(depth: int) -> Rounded:
-        *_, first = backward(trace[:depth], dr)
+        *_, first = backward(known[:depth], dr)
         return weight_gradient(first.r, first.delta)
 
     def lost(depth: int) -> bool:

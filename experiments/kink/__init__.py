@@ -13,6 +13,7 @@ import pandas as pd
 import study
 from experiments.kink import chance
 from experiments.kink.choices import descend, differences, zeros
+from study.arithmetic.formats import quietly
 from study.arithmetic.rounded import FORMATS, Rounded, rounded_layers
 from study.core.backprop import forward
 from study.engines.explicit import unit_cotangent
@@ -80,6 +81,7 @@ def network(situation: str, seed: int, batch: int) -> tuple[list[np.ndarray], np
     return weights, x
 
 
+@quietly
 def initialised(seed: int, batch: int) -> pd.DataFrame:
     """What ReLU'(0) = 0 and 1/2 change against 1."""
     rows = []
@@ -96,6 +98,7 @@ def initialised(seed: int, batch: int) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+@quietly
 def trained(seed: int, steps: int) -> pd.DataFrame:
     """Gradient descent from the same weights on the same digits, for each ReLU'(0)."""
     images, classes = digits.digits()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from study.arithmetic.formats import Format
+from study.arithmetic.formats import Format, quietly
 from study.arithmetic.rounded import Rounded, rounded_layers
 from study.core.activations import Array
 from study.core.backprop import BackStep, Step, backward, forward, weight_gradient
@@ -27,6 +27,7 @@ def with_kink(trace: Sequence[Step], dr: Rounded, kink: float) -> list[BackStep]
     return list(backward(turned, dr))
 
 
+@quietly
 def differences(trace: Sequence[Step], dr: Rounded, kinks: Sequence[float]) -> tuple[float, float]:
     """How far dC/dW, and dC/dz of every example, are from those of the last of ``kinks``.
 
@@ -80,6 +81,7 @@ class Descent:
     parted: float = np.inf
     """The first step after which a weight is not what it is with the last choice."""
 
+    @quietly
     def step(self, x: Rounded, y: Array, activations: Sequence[str], kink: float, rate: float):
         """A step of gradient descent on the batch mean of half the squared error."""
         trace, r = forward(rounded_layers(self.weights, activations, x.number, kink), x)

@@ -29,9 +29,11 @@ __all__ = ["FORMATS", "Rounded", "RoundedActivation", "is_lost", "printed_norm",
 
 
 class Rounded:
-    """Numbers of a format; they are rounded to it when they are made, and after each operation."""
+    """Numbers of a format; they are rounded to it when they are made, and after each operation.
 
-    @quietly
+    Compute with them under `quietly`, entered once: around each operation it would take longer.
+    """
+
     def __init__(self, value: Array, number: Format):
         self.value = number.rounded(value)
         self.number = number
@@ -51,15 +53,12 @@ class Rounded:
     def mT(self) -> Self:  # as NumPy calls it
         return self._held(self.value.mT)
 
-    @quietly
     def __matmul__(self, other: Self) -> Self:
         return self._held(self.number.matmul(self.value, other.value))
 
-    @quietly
     def __mul__(self, other: Self | Array | float) -> Self:
         return self._held(self.number.rounded(self.value * getattr(other, "value", other)))
 
-    @quietly
     def __sub__(self, other: Self | Array | float) -> Self:
         return self._held(self.number.rounded(self.value - getattr(other, "value", other)))
 
@@ -74,11 +73,9 @@ class RoundedActivation:
     def __init__(self, row: Activation):
         self.row = row
 
-    @quietly
     def phi(self, z: Rounded) -> Rounded:
         return Rounded(self.row.phi(z.value), z.number)
 
-    @quietly
     def derivative(self, z: Rounded, kink: float) -> Array:
         if self.row.name == "sigmoid":
             r = self.phi(z).value
