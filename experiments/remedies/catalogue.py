@@ -94,14 +94,13 @@ CAPS = {"initialiser": 2048, "block": 1024, "clipping": 64}  # the deepest netwo
 
 def chain_profiles(draws: Draws, x: Array, depths: Mapping[str, Sequence[int]]) -> pd.DataFrame:
     """The frame of plain networks of each remedy's depths on one seed's weights and one input."""
-    cells = [(name, depth) for name in CHAINS for depth in depths[name]]
-    nets = []
-    for name, depth in cells:
-        activation, law, sigma_w = CHAINS[name]
-        nets.append(Network(activation, depth, WIDTH, sigma_w, weights=law))
-    frame = profile(nets, [draws.seed], inputs=x.astype(float))
-    remedies = np.repeat([name for name, _ in cells], [depth for _, depth in cells])
-    return frame.assign(remedy=remedies)
+    frames = []
+    for name, (activation, law, sigma_w) in CHAINS.items():
+        # Each remedy alone: beside deep networks shallow ones would be walked to their end.
+        nets = [Network(activation, d, WIDTH, sigma_w, weights=law) for d in depths[name]]
+        frame = profile(nets, [draws.seed], inputs=x.astype(float))
+        frames.append(frame.assign(remedy=name))
+    return pd.concat(frames, ignore_index=True)
 
 
 def block_decays(
