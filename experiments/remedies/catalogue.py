@@ -6,7 +6,7 @@ schedule of branch scales. Clipping is of a plain network's gradients.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from typing import NamedTuple
 
@@ -57,9 +57,9 @@ class Block(NamedTuple):
     sigma_w: float = 1.0
     sigma_v: float = 1.0
 
-    def layer(self, draws: Draws, scales: Array, k: int, count: int) -> Layer:
+    def layer(self, weights: Callable[[int], Array], scales: Array, k: int, count: int) -> Layer:
         """The k-th of the first so many networks, with branch scales (networks, depth, 1, 1)."""
-        W = draws.weights(2 * k if self.residual else k)
+        W = weights(2 * k if self.residual else k)
         if self.axis is None:
             hidden = Dense(W, self.activation, scale=self.sigma_w)
         else:
@@ -67,7 +67,7 @@ class Block(NamedTuple):
         if not self.residual:
             return hidden
         alpha = scales[:count, k] * self.sigma_v
-        return Residual([hidden, Linear(draws.weights(2 * k + 1), alpha)])
+        return Residual([hidden, Linear(weights(2 * k + 1), alpha)])
 
 
 BRANCH = Block("relu", residual=True, sigma_w=HE)
@@ -112,6 +112,7 @@ def block_decays(
     more than the first.
     """
     values = {}
+    weights = cache(draws.weights)  # what the residual kinds hold at once serves the others, too
     for block in dict.fromkeys(kind for kind, _ in BLOCKS.values()):
         # Networks of one kind walk through the same weights, the deepest first.
         names = [name for name, (kind, _) in BLOCKS.items() if kind == block]
@@ -122,7 +123,7 @@ def block_decays(
         scales = np.ones((len(cells), reached[0], 1, 1))
         for row, (name, depth) in zip(scales, cells, strict=True):
             row[:depth, 0, 0] = branch_scales(BLOCKS[name][1], depth)
-        layer = partial(block.layer, draws, scales)
+        layer = partial(block.layer, weights, scales)
         each = np.repeat(x[None, :batch], len(cells), axis=0)
         norms = pullback(layer, reached, each, u[:batch]).log10_norms()
         start = 0.5 * math.log10(np.vdot(u[:batch], u[:batch]))  # the norm at the output
