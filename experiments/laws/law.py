@@ -98,8 +98,10 @@ class Law:
 
     def _power(self, estimates: pd.DataFrame) -> float:
         """The control's score, or that of c = 0, if the limit were measured with these errors."""
-        value = estimates["expected"] if self.exact else self.limit
-        row, _ = self._row(estimates.assign(value=value), POWER)
+        if not self.differs:  # else as it is measured: it is to be beyond the control
+            value = estimates["expected"] if self.exact else self.limit
+            estimates = estimates.assign(value=value)
+        row, _ = self._row(estimates, POWER)
         return min(abs(row[name]) for name in ("control_z", "offset_z") if name in row)
 
     def judged(self, estimates: pd.DataFrame, critical: float) -> dict[str, object]:
