@@ -36,10 +36,14 @@ def _matrices(weights: Weights, n: int, law: str) -> np.ndarray:
     G = weights.normal(n, n)
     if law == "gaussian":
         return G / math.sqrt(n)
-    for W in G:  # Haar, as `gaussian.haar` says; NumPy's QR has no float32
-        QR, tau, _, _ = lapack.sgeqrf(W.T)
-        W[:] = lapack.sorgqr(QR, tau)[0] * np.copysign(1, QR.diagonal())
-    return G
+    # Haar as a product of reflections of normals, of which no QR is needed (Stewart 1980): that of
+    # row k takes its part from k on to beta e_k.
+    alpha = G.diagonal(axis1=1, axis2=2)
+    beta = -np.copysign(np.sqrt(np.sum(np.triu(G) ** 2, axis=-1)), alpha)
+    tau = 1 - alpha / beta
+    V = G / (alpha - beta)[..., None]
+    Q = np.stack([lapack.sorgqr(v.T, t)[0] for v, t in zip(V, tau, strict=True)])
+    return Q * np.copysign(1, beta)[:, None]
 
 
 # --- Singular values at the critical line --------------------------------------------------------
