@@ -5,6 +5,7 @@ from bisect import bisect_left
 from collections.abc import Callable
 from functools import partial
 from itertools import product
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ import pandas as pd
 import study
 from study.arithmetic.formats import quietly
 from study.arithmetic.rounded import FORMATS, Rounded, is_lost, printed_norm, rounded_layers
-from study.core.backprop import Layer, Step, backward, forward, weight_gradient
+from study.core.backprop import Step, backward, forward, weight_gradient
 from study.core.blocks import Dense
 from study.engines.explicit import unit_cotangent
 from study.records.columns import Column
@@ -22,7 +23,6 @@ from study.sampling import gaussian
 from study.statistics.claims import Claim, Estimate, above, median_interval, within
 from study.statistics.estimators import medians, near, share_near
 from study.theory.gradient_norms import lost_depth
-from study.tools import Array
 
 ACTIVATIONS = ["relu", "sigmoid", "tanh"]
 FOUR = ["float16", "bfloat16", "float32", "float64"]
@@ -65,18 +65,11 @@ def measure(seed: int, sigma_w: float) -> dict[str, pd.DataFrame]:
     return {"depth": depth, "gradient_norms": gradient_norms(true.assign(format=lost_in), 9)}
 
 
-class Known:
-    """A layer on the way down whose slope is known, so that several passes compute it once."""
-
-    def __init__(self, layer: Layer, slope: Array):
-        self.layer = layer
-        self.known = slope
-
-    def slope(self, z: Rounded) -> Array:
-        return self.known
-
-    def down(self, delta: Rounded, r: Rounded, z: Rounded) -> Rounded:
-        return self.layer.down(delta, r, z)
+def known(step: Step) -> Step:
+    """A step whose slope is known, so that several passes down compute it once."""
+    slope = step.layer.slope(step.z)
+    layer = SimpleNamespace(slope=lambda z: slope, down=step.layer.down)
+    return step._replace(layer=layer)
 
 
 @quietly
@@ -96,11 +89,11 @@ def depths_lost(layers: list[Dense], x: Rounded, dr: Rounded) -> tuple[float, fl
     """
     trace, output = forward(layers, x)
     outputs = [step.r for step in trace[1:]] + [output]
-    known = [Step(Known(layer, layer.slope(z)), r, z) for layer, r, z in trace]
+    steps = [known(step) for step in trace]
 
     @functools.cache
     def first_gradient(depth: int) -> Rounded:
-        *_, first = backward(known[:depth], dr)
+        *_, first = backward(steps[:depth], dr)
         return weight_gradient(first.r, first.delta)
 
     def lost(depth: int) -> bool:

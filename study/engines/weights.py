@@ -6,7 +6,7 @@ import itertools
 import math
 import os
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -31,15 +31,6 @@ AHEAD = 3  # groups that are drawn ahead of the walk: with fewer, it waits for t
 KEPT = AHEAD + 3
 
 
-class Walker:
-    """Where one of those who walk is."""
-
-    def __init__(self):
-        self.groups = 0  # that it has asked for
-        self.at = -1  # the last of them, and its matrices
-        self.matrices: Sequence[Array] = ()
-
-
 class Unit:
     """Unit-variance weights of each layer, drawn by threads of its own ahead of those who walk.
 
@@ -58,43 +49,38 @@ class Unit:
         self.drawn: OrderedDict[int, Future] = OrderedDict()
         self.lock = threading.Lock()
         self.pool = ThreadPoolExecutor(CORES)
-        self.absent = walkers
-        self.walkers: dict[int, Walker] = {}  # by their threads
+        self.latest: dict[int, tuple[int, Sequence[Array]]] = {}  # of each thread, its last group
+        self.walkers = walkers
+        self.steps: Counter[int] = Counter()  # groups that each thread has asked for
         self.moved = threading.Condition()
         self.squares = np.full(depth, np.nan)  # sum of squares of G^(k), once it has been drawn
 
     def __call__(self, k: int, step: int) -> Array:
         """G^(k), shape (fan_in, width), on a walk up (step 1) or down (-1)."""
         at, place = divmod(k, self.group)
-        walker = self.walkers.get(threading.get_ident())
-        if walker is None or walker.at != at:
-            walker = self._together()
-            groups = [self._group(at + i * step) for i in range(AHEAD + 1)]
-            walker.matrices = groups[0].result()
-            walker.at = at
-        return walker.matrices[place]
-
-    def _together(self) -> Walker:
-        """Who goes on to a group, once nobody is far behind: dropped groups are drawn again."""
         thread = threading.get_ident()
-        with self.moved:
-            if thread not in self.walkers:
-                self.walkers[thread] = Walker()
-                self.absent -= 1
-            walker = self.walkers[thread]
-            walker.groups += 1
-            self.moved.notify_all()
-            self.moved.wait_for(lambda: walker.groups <= 1 + self._last())
-            return walker
+        here, matrices = self.latest.get(thread, (-1, ()))
+        if here != at:
+            self._keep_pace(thread)
+            groups = [self._group(at + i * step) for i in range(AHEAD + 1)]
+            matrices = groups[0].result()
+            self.latest[thread] = at, matrices
+        return matrices[place]
 
-    def _last(self) -> int:
-        return 0 if self.absent > 0 else min(other.groups for other in self.walkers.values())
+    def _keep_pace(self, thread: int) -> None:
+        """Hold who is ahead of another: groups that have been dropped are drawn again."""
+        with self.moved:
+            self.steps[thread] += 1
+            self.moved.notify_all()
+            self.moved.wait_for(lambda: self.steps[thread] <= 1 + self._behind())
+
+    def _behind(self) -> float:
+        return min(self.steps.values()) if len(self.steps) >= self.walkers else 0
 
     def leave(self) -> None:
         """Nobody waits any more for who walks on this thread."""
         with self.moved:
-            if self.walkers.pop(threading.get_ident(), None) is None:
-                self.absent -= 1
+            self.steps[threading.get_ident()] = math.inf
             self.moved.notify_all()
 
     def _group(self, at: int) -> Future | None:

@@ -146,7 +146,7 @@ class _Path:
             self.q.append(float(variance_map(row, self.q[-1], sigma_w, sigma_b)))
         new = self.q[len(self.chi) :]
         if new:
-            self.chi.extend(gradient_factor(row, np.array(new), sigma_w).tolist())
+            self.chi.extend(np.asarray(gradient_factor(row, np.array(new), sigma_w)))
 
     def _has_arrived(self) -> bool:
         before, after = [math.nan, *self.q][-2:]
