@@ -9,7 +9,9 @@ weight matrices as PyTorch makes it, after anyinit (the better of its two modes)
 it, mean over the course. A task is ten classes, each a random centre with noise, or a language in
 which nine words in ten follow from the one before. Both arms have the same weights, batches and
 seeds, and each the rate that was best on the seed `TUNING`, which judges nothing: from 1e-3 on,
-until those beside it are worse. Seeds that are there are not computed again.
+until those beside it are worse. There the length of the course is settled, too, for both arms
+alike: the first of `STEPS` at whose end the better arm has learnt something. Rows that are there
+are not computed again.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import copy
 import itertools
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -33,13 +35,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks import insert
+from study.engines.tuning import enclosed, rate_of
 from study.statistics.claims import Estimate, median_interval
 from study.torch import initialise, profile
 
-STEPS = {True: 200, False: 60}
+STEPS = {True: (200, 400, 800), False: (60,)}
 """Of a course: of plain networks, which have to learn from where nothing is learnt, and others."""
+LEARNT = 0.5 * np.log(10)
+"""So low, half of chance's, is the loss over the last fifth of the first course that is enough."""
 TUNING = 100
 SEEDS = range(5)
+ARMS = ("anyinit", "default", "initialise")
 MATTERS = 0.05
 """Nats of the mean loss: less is what waiting at chance for a fiftieth of the course costs."""
 TABLE = Path(__file__).with_suffix(".csv")
@@ -188,40 +194,61 @@ def others(net: nn.Module, batch: Batch, seed: int) -> float:
     return float(np.nanmin(found)) if len(found) > 1 else np.nan
 
 
-def trained(name: str, net: nn.Module, seed: int, rate: float) -> float:
-    """The mean loss over the course; infinite if it is lost on the way."""
+def trained(name: str, net: nn.Module, seed: int, rate: float, steps: int) -> np.ndarray:
+    """The losses of a course; infinite from where it is lost."""
     net = copy.deepcopy(net)
     optimizer = torch.optim.Adam(net.parameters(), rate, fused=True)
     losses = []
-    for inputs, loss in itertools.islice(made(name, seed)[1], 1, 1 + STEPS[name in PLAIN]):
+    for inputs, loss in itertools.islice(made(name, seed)[1], 1, 1 + steps):
         cost = loss(net(inputs))
         optimizer.zero_grad()
         cost.backward()
         optimizer.step()
         losses.append(float(cost.detach()))
-    return float(np.nan_to_num(np.mean(losses), nan=np.inf))
+    return np.nan_to_num(losses, nan=np.inf)
 
 
-def tuned(name: str, net: nn.Module) -> float:
-    """The best rate, between two that are no better, in steps of half a decade."""
-    loss = cache(lambda step: trained(name, net, TUNING, 10 ** (step / 2)))
-    best = -6
-    while (better := min(best - 1, best + 1, key=loss)) and loss(better) < loss(best):
-        best = better
-    return 10 ** (best / 2)
+def best(name: str, net: nn.Module, steps: int) -> tuple[float, float]:
+    """The best rate, between two that are no better, and the loss at the end of its course."""
+    course = cache(lambda place: trained(name, net, TUNING, rate_of(place), steps))
+    place = enclosed({-6: course(-6).mean()}, lambda place: course(place).mean())
+    return rate_of(place), course(place)[-steps // 5 :].mean()
 
 
-def compared(name: str, seed: int, rates: dict[str, float]) -> list[dict[str, object]]:
-    """The rows of one seed; without rates, those are tuned."""
+def tuned(
+    name: str, nets: dict[str, nn.Module], lengths: Sequence[int]
+) -> tuple[int, dict[str, float]]:
+    """The length of the course, one of a few, and the best rate of each arm."""
+    for steps in lengths:
+        found = [best(name, net, steps) for net in nets.values()]
+        if min(end for _, end in found) < LEARNT:
+            break
+    return steps, {arm: rate for arm, (rate, _) in zip(nets, found, strict=True)}
+
+
+def compared(name: str, seed: int, own: pd.DataFrame) -> list[dict[str, object]]:
+    """The rows of a seed that are not among the network's own."""
+    there = set(own.arm[own.seed == seed])
+    courses = own.dropna(subset="steps")
+    rates = courses[courses.seed == TUNING].set_index("arm").rate.to_dict()
+    steps = courses.steps.max()
     default, batches = made(name, seed)
     batch = next(batches)
-    mended = copy.deepcopy(default)
-    initialise(mended, *batch)
-    rows = [{"arm": "anyinit", "spread": others(default, batch, seed)}]
-    for arm, net in {"default": default, "initialise": mended}.items():
-        rate = rates.get(arm) or tuned(name, net)
-        loss = trained(name, net, seed, rate)
-        rows.append({"arm": arm, "spread": spread(net, batch), "rate": rate, "loss": loss})
+    rows: list[dict[str, object]] = []
+    if "anyinit" not in there:
+        rows.append({"arm": "anyinit", "spread": others(default, batch, seed)})
+    nets = {"default": default, "initialise": copy.deepcopy(default)}
+    if "initialise" not in there:
+        initialise(nets["initialise"], *batch)
+    nets = {arm: net for arm, net in nets.items() if arm not in there}
+    if seed == TUNING and nets:
+        lengths = STEPS[name in PLAIN] if courses.empty else (int(steps),)
+        steps, found = tuned(name, nets, lengths)
+        rates |= found
+    for arm, net in nets.items():
+        loss = trained(name, net, seed, rates[arm], int(steps)).mean()
+        course = {"rate": rates[arm], "steps": steps, "loss": loss}
+        rows.append({"arm": arm, "spread": spread(net, batch), **course})
     return [{"network": name, "seed": seed, **row} for row in rows]
 
 
@@ -229,14 +256,13 @@ def main(names: list[str]) -> None:
     """Add the rows that are missing, then write the table."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    columns = ["network", "seed", "arm", "spread", "rate", "loss"]
+    columns = ["network", "seed", "arm", "spread", "rate", "steps", "loss"]
     df = pd.read_csv(TABLE) if TABLE.exists() else pd.DataFrame(columns=columns)
     for seed, name in itertools.product((TUNING, *SEEDS), names or CASES):
         own = df[df.network == name]
-        if (own.seed == seed).any():
+        if (own.seed == seed).sum() == len(ARMS):
             continue
-        tuning = own[(own.seed == TUNING) & (own.arm != "anyinit")]
-        rows = compared(name, seed, dict(zip(tuning.arm, tuning.rate, strict=True)))
+        rows = compared(name, seed, own)
         df = pd.concat([df, pd.DataFrame(rows).round(6)], ignore_index=True)
         df.to_csv(TABLE, index=False)
     insert("initialise.md", "table", lines(df[df.seed != TUNING]))
@@ -244,14 +270,18 @@ def main(names: list[str]) -> None:
 
 def lines(df: pd.DataFrame) -> list[str]:
     """The table of the page."""
-    head = ("network", "default", "anyinit", "initialise", "loss, default", "loss, then", "change")
-    rows = ["| " + " | ".join([*head, "training"]) + " |", "|---" * (len(head) + 1) + "|"]
-    for name in [x for x in CASES if x in set(df.network)]:
+    head = ("network", "default", "anyinit", "initialise", "steps", "loss, default", "loss, then")
+    head = *head, "change", "training"
+    rows = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    judged = set(df.network[df.arm == "initialise"])
+    for name in [x for x in CASES if x in judged]:
+        steps = df[df.network == name].steps.max()
         wide = df[df.network == name].pivot(index="seed", columns="arm", values=["spread", "loss"])
+        wide = wide[wide.loss.initialise.notna()]
         spreads = wide.spread[["default", "anyinit", "initialise"]].median()
         losses = wide.loss[["default", "initialise"]].median()
         at = median_interval((wide.loss.initialise - wide.loss.default).to_numpy())
-        cells = [f"{x:.2f}" for x in spreads] + [f"{x:.3f}" for x in losses]
+        cells = [*(f"{x:.2f}" for x in spreads), f"{steps:.0f}", *(f"{x:.3f}" for x in losses)]
         cells.append(f"{at.value:+.3f} [{at.low:+.3f}, {at.high:+.3f}]")
         cells.append(f"{verdict(at)} ({at.n} seeds)")
         rows.append(f"| {name} | " + " | ".join(cells).replace("nan", "fails") + " |")

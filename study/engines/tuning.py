@@ -57,16 +57,20 @@ def tuned_rate(losses: Callable[[Array, int], Sequence[float]], few: int, many: 
         return dict(zip(places, map(float, losses(rates, steps)), strict=True))
 
     first = tried(HALF_DECADES, few)
-    while (place := _beyond(first)) is not None:
-        first |= tried([place], few)
+    enclosed(first, lambda place: tried([place], few)[place])
     finalists = sorted(first, key=partial(_rank, first))[:FINALISTS]
     last = tried(finalists, many)
-    while (place := _beyond(last)) is not None:
-        last |= tried([place], many)
-    best = min(last, key=partial(_rank, last))
-    enclosed = {best - 1, best + 1} <= set(last) and math.isfinite(last[best])
+    best = enclosed(last, lambda place: tried([place], many)[place])
+    is_between = {best - 1, best + 1} <= set(last) and math.isfinite(last[best])
     rates = {rate_of(place): loss for place, loss in last.items()}
-    return Tuned(rate_of(best), last[best], enclosed, rates)
+    return Tuned(rate_of(best), last[best], is_between, rates)
+
+
+def enclosed(tried: dict[int, float], loss: Callable[[int], float]) -> int:
+    """The half decade with the lowest loss once its neighbours have joined those ``tried``."""
+    while (place := _beyond(tried)) is not None:
+        tried[place] = loss(place)
+    return min(tried, key=partial(_rank, tried))
 
 
 def tuned_over_seeds(
@@ -99,8 +103,8 @@ def tuned_over_seeds(
     rates = near * NEAR
     last = dict(zip(rates.tolist(), medians(rates, many).tolist(), strict=True))
     best = min(last, key=last.__getitem__)
-    enclosed = rates[0] < best < rates[-1] and math.isfinite(last[best])
-    return Tuned(best, last[best], enclosed, last)
+    is_between = rates[0] < best < rates[-1] and math.isfinite(last[best])
+    return Tuned(best, last[best], is_between, last)
 
 
 def _beyond(tried: dict[int, float]) -> int | None:

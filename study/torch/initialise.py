@@ -13,10 +13,10 @@ sum W: a sigmoid's 1/2 is as large for every input and would drown the signal.
 measured by differences, and least squares with a trust region brings the norms together; the output
 keeps its scale, and in chains a decade off for the gradient weighs as ten for the signals.
 
-*Trial.* Gradients that are as large everywhere are no end in themselves. Outside plain chains the
-network that comes of it is tried, for a few steps of Adam on the batch; unless it learns faster by
-far than the one that was found, the norms are brought together only as far as the output, apart
-from its scale, stays what it was.
+*Trial.* Gradients that are as large everywhere are no end in themselves. Outside plain chains only
+those far off the others are drawn in first, at a price for every change of what is computed and of
+every scale; then more, then all. Each time the network is tried, for a few steps of Adam on the
+batch with new noise on it, and the last that learnt no more slowly is kept.
 
 >>> _ = torch.manual_seed(0)
 >>> layers = [m for _ in range(30) for m in (nn.Linear(16, 16), nn.Sigmoid())]
@@ -45,7 +45,7 @@ from study.torch.chains import balance, plain_chain
 from study.torch.hooks import tensors
 from study.torch.norms import ZERO, has_norm, log10_norm, norm, quick_norms
 from study.torch.profiler import check_profiled, forward, profile
-from study.torch.state import preserved
+from study.torch.state import mapped, preserved
 
 INITIALISE_COLUMNS = {
     "name": "the weight matrix (two dimensions or more), as named_parameters() has it [-]",
@@ -67,13 +67,19 @@ SIGNAL_WEIGHT = 0.1
 """A decade of the signal in a chain against one of a gradient."""
 OUTPUT_WEIGHT = 5.0
 """A decade of the output, and of what tells the inputs apart in it."""
-FUNCTION_WEIGHT = 2.0
-"""A turn of the output's direction by one radian, against a decade of every gradient."""
+BANDS = (1.0, 0.5, 0.25)
+"""Careful levels: within so many decades of the mean a gradient hardly counts, beyond it much."""
+FUNCTION_WEIGHT = 8.0
+"""There: a turn of the output's direction by one radian, against a decade of every gradient."""
+SCALE_WEIGHT = 0.25
+"""There: a decade of a scale, which changes how fast Adam learns that matrix."""
 RATES = (1e-3, 3e-3, 1e-2)
-STEPS = 20
+STEPS = 40
 """Of Adam, in a trial: how fast a network learns the batch, at the best of these rates."""
+TOLERANCE = 0.02
+"""By so much the mean losses of trials differ that have other noise."""
 FASTER = 0.1
-"""So much lower has the mean loss of a trial to be, or else what is computed is kept."""
+"""So much lower has the mean loss of a trial to be where all scales are free."""
 ROWS = 64
 """So many sums, signs at random, stand for the direction of an output of any size."""
 ENTRIES = 2**20
@@ -118,7 +124,7 @@ def initialise(
     Where the gradients are within a factor of 2 already, or nothing brings them closer by a
     quarter, nothing is changed: a second call leaves the weights of the first, bit for bit. It
     takes about as many passes forward and backward as there are matrices, times ten, and with a
-    loss a hundred a trial. ``.grad``, buffers, mode, hooks and random states are left as found.
+    loss 120 a trial. ``.grad``, buffers, mode, hooks and random states are left as found.
 
     It is a cure for networks whose gradients vanish or explode. Equal gradients are no promise of
     fast training, and a trial on one batch is no proof: ``docs/initialise.md`` has networks that
@@ -133,7 +139,7 @@ def initialise(
     """
     check_profiled(module, loss or random_cotangent)
     loss = loss or random_cotangent
-    kept = {p: p.detach().clone() for p in module.parameters()}
+    kept = _copies(module)
     before = profile(module, inputs, loss)
     weights = {
         name: p
@@ -167,17 +173,23 @@ class _Scales:
             calls, _, cost = forward(module, inputs, loss)
             self.layers = dict(plain_chain(calls, Graph(cost)))
         self.chain = list(self.layers)
-        self.function_weight = 0.0
+        self.band: float | None = None  # all scales are free
+        self.learnt: float | None = None  # the loss of the last trial that was passed
+        self.slowed = False  # whether the last trial was not
         self.responses = np.zeros((0, len(weights)))
-        """The last Jacobian: of every gradient, every signal of the chain, and the output."""
+        """The last Jacobian: of every gradient, and of the size of the output."""
         self.look()
 
     def look(self) -> None:
         """Measure: gradients, signals of the chain, the output; all of them log10."""
         outputs: dict[nn.Module, Tensor] = {}
+
+        def see(layer: nn.Module, _: tuple, output: Tensor) -> None:
+            outputs[layer] = output.detach()
+
         with contextlib.ExitStack() as hooks:  # removes them, whatever happens
             for layer in self.chain:
-                hooks.enter_context(layer.register_forward_hook(partial(_see, outputs)))
+                hooks.enter_context(layer.register_forward_hook(see))
             with preserved(self.module), torch.inference_mode(False), torch.enable_grad():
                 _, output, cost = forward(self.module, self.inputs, self.loss, only=())
                 with torch.no_grad():
@@ -185,13 +197,12 @@ class _Scales:
         self.alive = np.isfinite(self.gradients)
         signals = [outputs[layer] for layer in self.chain]
         with np.errstate(divide="ignore"):
-            sizes = quick_norms(signals) / np.sqrt([x.numel() for x in signals])
-            self.signals = np.log10(sizes)
+            self.signals = np.log10(quick_norms(signals) / np.sqrt([x.numel() for x in signals]))
         first = next(tensors(output), torch.ones(1)).detach()
         apart = first - first.mean(0)
         apart = apart if apart.any() else first
         sizes = [log10_norm([norm(x)]) for x in (apart, first)]
-        direction = _direction(apart) if self.function_weight else ()
+        direction = () if self.band is None else _direction(apart)
         self.output = np.array([*direction, *sizes])
 
     @property
@@ -201,19 +212,22 @@ class _Scales:
         signals = SIGNAL_WEIGHT * np.ptp(self.signals) if self.chain else 0.0
         return float(max(np.ptp(found), signals)) if len(found) else 0.0
 
-    def misfits(self, output: np.ndarray) -> np.ndarray:
+    def misfits(self, output: np.ndarray, exponents: np.ndarray) -> np.ndarray:
         """What is to become 0: each gradient and signal against the mean, the output's change.
 
         output : the `output` that is to be kept
+        exponents : of the scales, log10
         """
         gradients = np.where(self.alive, self.gradients, 0.0)
         gradients[self.alive] -= self.gradients[self.alive].mean()
         signals = self.signals - (self.signals.mean() if len(self.signals) else 0.0)
         change = self.output - output
-        turn = self.function_weight * math.sqrt(len(gradients)) * change[:-2]
-        # The reasons are read off the first rows and the last.
-        rows = gradients, SIGNAL_WEIGHT * signals, turn, OUTPUT_WEIGHT * change[-2:]
-        return np.concatenate(rows)
+        kept = SIGNAL_WEIGHT * signals, OUTPUT_WEIGHT * change[-2:]
+        if self.band is None:
+            return np.concatenate([gradients, *kept])
+        gradients *= (gradients / self.band) ** 2  # to the sixth in the sum: nearly the range
+        turn = FUNCTION_WEIGHT * math.sqrt(len(gradients)) * change[:-2]
+        return np.concatenate([gradients, SCALE_WEIGHT * exponents, turn, *kept])
 
     def learning(self) -> float:
         """The mean loss over a few steps on the batch, at the best rate; infinite: it diverges."""
@@ -223,11 +237,13 @@ class _Scales:
         parameters = [p for p in self.module.parameters() if p.requires_grad]
         twins = [p.detach() for p in parameters]  # the same numbers, with a .grad of their own
         optimizer = torch.optim.Adam(twins, rate)
+        noisy = partial(_noisy, torch.Generator().manual_seed(0))
         losses = []
         with preserved(self.module), torch.inference_mode(False), torch.enable_grad():
             for _ in range(STEPS):
+                inputs = mapped(noisy, self.inputs)
                 try:
-                    _, _, cost = forward(self.module, self.inputs, self.loss, only=())
+                    _, _, cost = forward(self.module, inputs, self.loss, only=())
                 except ValueError:  # not finite any more
                     return math.inf
                 losses.append(float(cost.detach()))
@@ -264,38 +280,47 @@ def _direction(x: Tensor) -> np.ndarray:
     return (sums / (x.norm() or 1.0)).numpy()
 
 
-def _see(outputs: dict[nn.Module, Tensor], layer: nn.Module, _: tuple, output: Tensor) -> None:
-    outputs[layer] = output.detach()
+def _noisy(generator: torch.Generator, x: Tensor) -> Tensor:
+    """With noise of its own size: one batch then stands for many. Words stay what they are."""
+    if not x.is_floating_point() or x.numel() < 2 or not math.isfinite(size := float(x.std())):
+        return x
+    return x.detach() + size * torch.randn(x.shape, generator=generator).to(x)
 
 
 def _improved(scales: _Scales) -> bool:
     """Bring gradients and signals together; keep it, and say so, if that succeeds.
 
-    Plain chains at any price: brought to their critical scale, they compute something else anyway.
-    What other networks compute is kept, unless they learn faster by far if it is not.
+    Plain chains at any price: brought to their critical scale, they compute something else. Others
+    go from the most careful level towards the boldest, as long as they learn no more slowly.
     """
     before = scales.off
     if before <= FLAT:
         return False
-    kept = {p: p.detach().clone() for p in scales.module.parameters()}
-    plain = len(scales.chain) > 1
-    learning = 0.0 if plain else scales.learning()
-    slowest = learning - FASTER * abs(learning)
-    scales.function_weight = 0.0
-    balance(scales.module, scales.inputs, scales.layers)
-    scales.look()
-    _equalise(scales)
-    improved = scales.off < GAIN * before and (plain or scales.learning() <= slowest)
-    if not improved and not plain:
-        _restore(kept)
-        scales.function_weight = FUNCTION_WEIGHT
+    plain = 2 * len(scales.chain) > len(scales.weights)
+    if scales.learnt is None:
+        scales.learnt = 0.0 if plain else scales.learning()
+    fast = scales.learnt - FASTER * abs(scales.learnt)
+    best = found = _copies(scales.module)
+    for band in (None,) if plain else (*BANDS, None):
+        scales.band = band
+        _restore(found)
+        if plain:
+            balance(scales.module, scales.inputs, scales.layers)
         scales.look()
         _equalise(scales)
-        improved = scales.off < GAIN * before
-    if not improved:
-        _restore(kept)
-        scales.look()
-    return improved and scales.off > FLAT
+        if scales.off >= GAIN * before:
+            continue
+        if not plain:
+            learning = scales.learning()
+            limit = scales.learnt + TOLERANCE * abs(scales.learnt)
+            scales.slowed = learning > (limit if band else min(limit, fast))
+            if scales.slowed:
+                break
+            scales.learnt = min(scales.learnt, learning)
+        best = _copies(scales.module)
+    _restore(best)
+    scales.look()
+    return best is not found and scales.off > FLAT
 
 
 def _equalise(scales: _Scales) -> None:
@@ -303,7 +328,7 @@ def _equalise(scales: _Scales) -> None:
     originals = scales.originals()
     output = scales.output
     here = np.zeros(len(originals))
-    now = scales.misfits(output)
+    now = scales.misfits(output, here)
     if not np.isfinite(now).all():
         return
     jacobian = _jacobian(scales, originals, here, output)
@@ -311,14 +336,14 @@ def _equalise(scales: _Scales) -> None:
     def misfits(exponents: np.ndarray) -> np.ndarray:
         scales.set(originals, exponents)
         scales.look()
-        return scales.misfits(output)
+        return scales.misfits(output, exponents)
 
     def updated(exponents: np.ndarray) -> np.ndarray:
         """It is asked for after steps that are kept, whose misfits are there still."""
         nonlocal here, now, jacobian
         step = exponents - here
         if step.any():
-            there = scales.misfits(output)
+            there = scales.misfits(output, exponents)
             surprise = there - now - jacobian @ step
             jacobian = jacobian + np.outer(surprise, step) / (step @ step)
             here, now = exponents, there
@@ -331,34 +356,32 @@ def _equalise(scales: _Scales) -> None:
         if scales.off <= FLAT or best.cost > GAIN * cost:
             return
         cost = best.cost
-        now = scales.misfits(output)
+        now = scales.misfits(output, here)
         jacobian = _jacobian(scales, originals, here, output)
 
 
 def _jacobian(scales: _Scales, originals: list, here: np.ndarray, output: np.ndarray) -> np.ndarray:
     """How each misfit answers each scale, by differences; 0 where one is not finite."""
-    misfits = scales.misfits(output)
-    columns = []
-    for alive, place in zip(scales.alive.copy(), np.eye(len(here)), strict=True):
-        column = np.zeros(len(misfits))
-        if alive:
-            scales.set(originals, here + DIFFERENCE * place)
-            scales.look()
-            column = (scales.misfits(output) - misfits) / DIFFERENCE
-        columns.append(column)
-    scales.responses = np.nan_to_num(np.array(columns).T, nan=0.0, posinf=0.0, neginf=0.0)
-    return scales.responses
+    misfits = scales.misfits(output, here)
+    readings = np.append(scales.gradients, scales.output[-1])
+    jacobian = np.zeros((len(misfits), len(here)))
+    responses = np.zeros((len(readings), len(here)))
+    for i in np.flatnonzero(scales.alive):
+        exponents = here + DIFFERENCE * (np.arange(len(here)) == i)
+        scales.set(originals, exponents)
+        scales.look()
+        jacobian[:, i] = (scales.misfits(output, exponents) - misfits) / DIFFERENCE
+        with np.errstate(invalid="ignore"):  # those that are 0, on either side
+            moved = np.append(scales.gradients, scales.output[-1])
+            responses[:, i] = (moved - readings) / DIFFERENCE
+    scales.responses = np.nan_to_num(responses, nan=0.0, posinf=0.0, neginf=0.0)
+    return np.nan_to_num(jacobian, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _gradients(cost: Tensor, weights: list[Tensor]) -> np.ndarray:
     """log10 ‖dC/dW‖; -inf where it is zero or the cost does not depend on it."""
     plain = torch.autograd.grad(cost, weights, retain_graph=True, allow_unused=True)
-    norms = quick_norms(
-        [
-            torch.zeros(1, dtype=p.dtype) if g is None else g
-            for p, g in zip(weights, plain, strict=True)
-        ]
-    )
+    norms = quick_norms([torch.zeros(1) if g is None else g for g in plain])
     least = np.array([torch.finfo(p.dtype).tiny for p in weights]) * 2.0**40
     # Far from the ends of its format a plain gradient has lost nothing; else it is taken exactly.
     if (np.isfinite(norms) & (norms > least)).all():
@@ -374,6 +397,10 @@ def random_cotangent(output: object) -> Tensor:
         raise bad("module(...)", output, "a tensor of real numbers in what it returns, or a loss")
     drawn = torch.randn(first.shape, generator=torch.Generator().manual_seed(0))
     return (first * (drawn / drawn.norm()).to(first)).sum()
+
+
+def _copies(module: nn.Module) -> dict[Tensor, Tensor]:
+    return {p: p.detach().clone() for p in module.parameters()}
 
 
 def _restore(kept: dict[Tensor, Tensor]) -> None:
@@ -399,43 +426,36 @@ def _report(
     df["log10_scale"] = [
         log10_norm([norm(p)]) - log10_norm([norm(kept[p])]) for p in weights.values()
     ]
-    reasons = _reasons(scales, after, len(df))
-    df["reason"] = pd.Series([reasons.get(i) for i in range(len(df))], index=names, dtype=object)
+    df["reason"] = pd.Series(_reasons(scales, after), index=names, dtype=object)
     return df.reset_index()[list(INITIALISE_COLUMNS)]
 
 
-def _reasons(scales: _Scales, after: pd.DataFrame, count: int) -> dict[int, str]:
-    """What is left, matrix by matrix, and why scale does not mend it."""
-    reasons = {}
-    found = scales.gradients[scales.alive]
-    mean = found.mean() if len(found) else 0.0
-    measured = len(scales.responses) > count
-    spared = _unreached(scales, after, count) if measured else {}
-    for i in range(count):
-        off = scales.gradients[i] - mean
+def _reasons(scales: _Scales, after: pd.DataFrame) -> list[str | None]:
+    """Of each matrix, why scale does not mend what is left; None where nothing is."""
+    offs = scales.gradients - scales.gradients[scales.alive].mean() if scales.alive.any() else ()
+    spared = _unreached(scales, after)
+    reasons: list[str | None] = [None] * len(after)
+    for i, status in enumerate(after.status):
         if not scales.alive[i]:
-            status = after.status.iloc[i]
             reasons[i] = f"its gradient is {status}: zero times any scale is zero"
         elif i in spared:
             reasons[i] = spared[i]
-        elif scales.off <= FLAT or abs(off) < FLAT / 2 or not measured:
-            continue
-        else:
-            reasons[i] = f"{off:+.2f} decades off the mean: {_obstacle(scales, i, count)}"
+        elif scales.off > FLAT and abs(offs[i]) > FLAT / 2 and len(scales.responses):
+            reasons[i] = f"{offs[i]:+.2f} decades off the mean: {_obstacle(scales, i)}"
     return reasons
 
 
-def _obstacle(scales: _Scales, i: int, count: int) -> str:
+def _obstacle(scales: _Scales, i: int) -> str:
     """Why a gradient is where it is although every scale was free."""
-    moved_by = scales.responses[i]
-    degree = scales.responses[-1, i] / OUTPUT_WEIGHT
-    if np.abs(moved_by).max() < 0.05:
+    degree = scales.responses[-1, i]
+    if np.abs(scales.responses[i]).max() < 0.05:
         return "no scale moves it by more than 5 % of its own change"
+    if scales.slowed:
+        return "with more of that mended the network learnt more slowly in a trial"
     if abs(degree) > 1.5:
         return f"the output goes with power {degree:.1f} of its scale (homogeneous of that degree)"
     if scales.chain:
-        width = np.median([len(layer.weight) for layer in scales.chain])
-        ratio = len(scales.chain) / width
+        ratio = len(scales.chain) / np.median([len(layer.weight) for layer in scales.chain])
         return (
             f"depth / width = {ratio:.2g} in the chain, whose products of random matrices scatter; "
             f"signals there differ by {np.ptp(scales.signals):.1f} decades already, and would more"
@@ -443,19 +463,18 @@ def _obstacle(scales: _Scales, i: int, count: int) -> str:
     return "the scales that move it move others as much"
 
 
-def _unreached(scales: _Scales, after: pd.DataFrame, count: int) -> dict[int, str]:
-    """Where a normalisation undoes every scale: dC/dz grows on, whatever the weights' scales."""
-    gradients = scales.responses[:count]
-    off_own = gradients + np.eye(count) - 1 / count  # centred: each answers its own scale alone
-    alone = (np.abs(off_own).max(axis=0) < 0.1) & (
-        np.abs(scales.responses[-1]) < 0.1 * OUTPUT_WEIGHT
-    )
-    places = np.flatnonzero(alone)
-    deltas = after.log10_delta_norm.to_numpy()[places]
-    if len(places) < 2 or not np.ptp(deltas) > 2 * FLAT:
+def _unreached(scales: _Scales, after: pd.DataFrame) -> dict[int, str]:
+    """Where a normalisation undoes every scale: dC/dr grows on, whatever the weights' scales."""
+    if not len(scales.responses):
+        return {}
+    others = scales.responses + np.eye(*scales.responses.shape)
+    places = np.flatnonzero(np.abs(others).max(axis=0) < 0.1)  # those that move themselves alone
+    arriving = (after.log10_delta_norm + after.log10_weight_factor).iloc[places]
+    apart = arriving.max() - arriving.min()
+    if not apart > 2 * FLAT:
         return {}
     words = (
-        "normalised: its scale moves its own gradient alone; dC/dz, which differs by "
-        f"{np.ptp(deltas):.1f} decades over such layers, it cannot mend"
+        "normalised: its scale moves its own gradient alone; dC/dr, which differs by "
+        f"{apart:.1f} decades over such layers, it cannot mend"
     )
     return dict.fromkeys(places.tolist(), words)

@@ -13,6 +13,8 @@ from tests.torch.nets import DOUBLE, ResNet, squares  # noqa: E402
 
 initialise = study.torch.initialise
 scales = sys.modules["study.torch.initialise"]._Scales
+cotangent = sys.modules["study.torch.initialise"].random_cotangent
+jacobian = sys.modules["study.torch.initialise"]._jacobian
 
 
 def chain(phi, depth, width=12, seed=0, bias=True):
@@ -81,6 +83,9 @@ class Sentences(nn.Module):
 def test_the_output_keeps_its_size_and_tells_inputs_apart_as_before():
     torch.manual_seed(1)
     net = Sentences().to(DOUBLE)
+    with torch.no_grad():
+        net.layers[1].weight.mul_(100)
+        net.layers[3].weight.mul_(0.1)
     tokens = torch.randint(20, (12, 6))
 
     def sizes():
@@ -88,37 +93,77 @@ def test_the_output_keeps_its_size_and_tells_inputs_apart_as_before():
         return torch.stack([output.norm(), (output - output.mean(0)).norm()])
 
     before = sizes()
-    df = initialise(net, tokens, squares)
+    df = initialise(net, tokens)
     assert np.ptp(df.log10_grad_norm) < 0.5 * np.ptp(df.log10_grad_norm_before)
     torch.testing.assert_close(sizes(), before, rtol=0.25, atol=0)
 
 
-@pytest.mark.parametrize(("change", "turns"), [(0.5, True), (1.0, False)])
-def test_what_is_computed_is_kept_unless_its_change_makes_learning_fast(change, turns, monkeypatch):
-    losses = (change**i for i in range(100))
-    monkeypatch.setattr(scales, "learning", lambda _: next(losses))
-    net, inputs = branches()
+@pytest.mark.parametrize(
+    ("losses", "levels", "left"),
+    [
+        ([1, 1.1], [1.0], 1.5),
+        ([1, 1, 1.1], [1.0, 0.5], 0.8),
+        ([1, 0.95, 0.95, 1.1], [1.0, 0.5, 0.25], 0.5),
+        ([1, 0.95, 0.95, 0.95, 0.91], [1.0, 0.5, 0.25, None], 0.3),
+        ([1, 0.95, 0.95, 0.95, 0.89], [1.0, 0.5, 0.25, None], 0.0),
+    ],
+)
+def test_levels_get_bolder_until_one_fails_its_trial(losses, levels, left, monkeypatch):
+    trials = iter(losses)
+    tried = []
+
+    def learning(found):
+        tried.append(found.band)
+        return next(trials, math.inf)
+
+    monkeypatch.setattr(scales, "learning", learning)
+    net, inputs = normalised()
+    with torch.no_grad():
+        net[3].weight.mul_(30)
     before = net(inputs).detach()
     df = initialise(net, inputs, squares)
-    assert np.ptp(df.log10_grad_norm) < 0.5 < np.ptp(df.log10_grad_norm_before)
-    before, after = (y - y.mean(0) for y in (before, net(inputs).detach()))
-    turn = math.acos(float((before * after).sum() / before.norm() / after.norm()))
-    assert (turn > 0.3) == turns
+    assert tried[1 : len(losses)] == levels
+    assert np.ptp(df.log10_grad_norm) == pytest.approx(left, abs=0.06)
+    torch.testing.assert_close(net(inputs), before, rtol=0.01, atol=0)
+    if left > 0.3:
+        assert "learnt more slowly" in df.reason[1]
 
 
-def test_a_trial_is_a_few_steps_of_adam_and_leaves_nothing():
+def normalised():
+    torch.manual_seed(0)
+    blocks = [m for _ in range(3) for m in (nn.Linear(8, 8), nn.LayerNorm(8, eps=0), nn.Tanh())]
+    net = nn.Sequential(*blocks, nn.Linear(8, 2)).to(DOUBLE)
+    for layer in net[::3]:
+        nn.init.zeros_(layer.bias)
+    return net, torch.randn(16, 8, dtype=DOUBLE)
+
+
+def test_a_trial_is_a_few_steps_of_adam_on_noisy_copies_and_leaves_nothing():
     net, inputs = branches()
     weights = matrices(net)
-    found = scales(net, inputs, squares, weights).learning()
+    seen = []
+    inputs = {"src": inputs, "mask": torch.zeros(5, 5, dtype=torch.bool)}
+    hook = net.register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append(kwargs["src"].detach()), with_kwargs=True
+    )
+    tried = scales(net, inputs, squares, weights)
+    seen.clear()
+    found = tried.learning()
+    hook.remove()
     assert all(p.grad is None for p in net.parameters())
+    assert len(seen) == 120
+    noise = torch.stack(seen) - inputs["src"]
+    assert torch.equal(noise[:40], noise[40:80])  # the same at each rate
+    assert float(noise[:40].std() / inputs["src"].std()) == pytest.approx(1, abs=0.05)
+    assert float(torch.corrcoef(noise[:40].flatten(1)).triu(1).abs().max()) < 0.4
     means = []
     for rate in (1e-3, 3e-3, 1e-2):
         net, _ = branches()
         optimizer = torch.optim.Adam(net.parameters(), rate)
         losses = []
-        for _ in range(20):
+        for x in seen[:40]:
             optimizer.zero_grad()
-            cost = squares(net(inputs))
+            cost = squares(net(x))
             cost.backward()
             optimizer.step()
             losses.append(cost.item())
@@ -140,14 +185,14 @@ def test_a_trial_is_a_few_steps_of_adam_and_leaves_nothing():
 )
 def test_gradients_are_brought_together_and_a_second_call_changes_nothing(case, found, left):
     net, inputs = case
-    assert spread(net, inputs, squares) > found
-    df = initialise(net, inputs, squares)
-    after = spread(net, inputs, squares)
+    assert spread(net, inputs, cotangent) > found
+    df = initialise(net, inputs)
+    after = spread(net, inputs, cotangent)
     assert after < left
     assert np.ptp(df.log10_grad_norm) == pytest.approx(after, abs=1e-6)
     assert list(df) == list(study.torch.INITIALISE_COLUMNS)
     kept = [p.clone() for p in net.parameters()]
-    again = initialise(net, inputs, squares)
+    again = initialise(net, inputs)
     assert (again.log10_scale == 0).all()
     assert all(torch.equal(p, q) for p, q in zip(net.parameters(), kept, strict=True))
 
@@ -201,25 +246,26 @@ def test_it_is_said_what_scale_cannot_mend():
     torch.manual_seed(0)
     blocks = [m for _ in range(12) for m in (nn.Linear(16, 16), nn.BatchNorm1d(16), nn.ReLU())]
     normalised = nn.Sequential(*blocks, nn.Linear(16, 16)).to(DOUBLE)
-    df = initialise(normalised, torch.randn(8, 16, dtype=DOUBLE), squares)
+    df = initialise(normalised, torch.randn(8, 16, dtype=DOUBLE))
     assert np.ptp(df.log10_grad_norm) < 0.4
-    assert df.reason[:12].str.contains("dC/dz, which differs by").all()
+    assert all("dC/dr, which differs by" in str(reason) for reason in df.reason[:12])
 
     powers = nn.Sequential(nn.Linear(6, 6), Squared(), nn.Linear(6, 6), Squared(), nn.Linear(6, 6))
     df = initialise(powers.to(DOUBLE), torch.randn(8, 6, dtype=DOUBLE), squares)
     assert np.ptp(df.log10_grad_norm) < 0.3 or df.reason.str.contains("power").any()
 
 
-@pytest.mark.parametrize("weight", [0.0, 2.0])
-def test_reasons_are_read_off_gradients_and_output_whether_or_not_that_is_kept(weight):
-    net, inputs = branches()
+@pytest.mark.parametrize("band", [None, 0.5])
+def test_reasons_are_read_off_responses_of_gradients_at_every_level(band):
+    """Behind a normalisation the gradient goes with the inverse of the scale; the output stays."""
+    net, inputs = normalised()
     found = scales(net, inputs, squares, matrices(net))
-    found.function_weight = weight
+    found.band = band
     found.look()
-    rows = found.misfits(found.output - 1)
-    gradients = found.gradients - found.gradients.mean()
-    np.testing.assert_array_equal(rows[: len(gradients)], gradients)
-    np.testing.assert_allclose(rows[-2:], 5.0, rtol=1e-12)
+    jacobian(found, found.originals(), np.zeros(4), found.output)
+    expected = np.diag([-1.0, -1.0, -1.0])
+    np.testing.assert_allclose(found.responses[:3, :3], expected, atol=1e-6)
+    np.testing.assert_allclose(found.responses[4], [0, 0, 0, 1], atol=1e-6)
 
 
 def test_weights_are_drawn_anew_only_when_asked():
