@@ -4,7 +4,6 @@ Positions are rows that one matrix, of taps x channels by channels, meets. Where
 has a cell's weights drawn anew at each step, no matrix is formed either; tied ones are matrices.
 """
 
-import functools
 import math
 from collections.abc import Callable
 
@@ -122,11 +121,6 @@ def _lstm(matrices: list, inputs: Draw) -> Layer:
 GATES = {_tanh: 1, _minimal: 1, _gru: 3, _lstm: 4}
 
 
-@functools.cache  # tied weights or not
-def _log_factor(factor: Callable, sigma_w: float) -> float:
-    return math.log(factor(sigma_w))
-
-
 def _recurrent(
     cell: Callable,
     factor: Callable,
@@ -157,7 +151,7 @@ def _recurrent(
         measure=measure,
         sizes=Law.sizes if tied else WIDE,
         networks=networks,
-        limit=_log_factor(factor, sigma_w),
+        limit=math.log(factor(sigma_w)),
         differs=differs,
     )
 

@@ -129,7 +129,7 @@ class March:
         self.lost = np.zeros(len(self.trunk), bool)  # whose numbers are not to be used
         if data.targets is None:
             keys = gaussian.keys(seeds, "cotangent")
-            self.cotangent = unit_cotangents(keys, (batch, self.width), self.dtype)
+            self.cotangent = unit_cotangent(keys, (batch, self.width), self.dtype)
         self.outputs: dict[int, Output] = {}
 
     def columns(self, chosen: Callable[[int], Array]) -> list[Recorded]:
@@ -265,14 +265,9 @@ def cost_gradient(r: Scaled, y: Array) -> Scaled:
     return Scaled(difference.mantissa / y.dtype.type(y.shape[-2]), difference.exponent)
 
 
-def unit_cotangents(keys: Array, shape: tuple[int, int], dtype: np.dtype) -> Array:
-    """A random direction of Frobenius norm 1 from the counters of each key, (keys, *shape)."""
-    c = gaussian.fill_normals(keys, 0, np.empty((len(keys), *shape)))
-    flat = c.reshape(len(keys), -1)
-    norms = np.sqrt(np.vecdot(flat, flat))[:, None, None]
-    return (c / norms).astype(dtype)  # rounded last: one direction in both formats
-
-
 def unit_cotangent(key: Array, shape: tuple[int, int], dtype: np.dtype) -> Array:
-    """That of one key."""
-    return unit_cotangents(key[None], shape, dtype)[0]
+    """A random direction of Frobenius norm 1 from the counters of a key, or of each, (keys, 4)."""
+    c = gaussian.fill_normals(np.atleast_2d(key), 0, np.empty((key.size // 4, math.prod(shape))))
+    c /= np.sqrt(np.vecdot(c, c))[:, None]
+    # Rounded last: one direction in both formats.
+    return c.astype(dtype).reshape(*key.shape[:-1], *shape)

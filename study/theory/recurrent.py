@@ -7,6 +7,7 @@ the state that they gate. That is so where W is drawn anew at each step, as mean
 it; tied weights keep a unit's gates alike from step to step. Derivations are in docs/theory.md.
 """
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -45,6 +46,7 @@ def minimal_factor(sigma_w: float, sigma_v: float = 1.0) -> float:
     )
 
 
+@functools.cache  # a law is held against untied weights and against tied ones
 def gru_factor(sigma_w: float, sigma_v: float = 1.0) -> float:
     """Of the gated recurrent unit h -> u h + (1 - u) n, n = tanh(v + r y), y = h W, as in PyTorch.
 
@@ -80,6 +82,7 @@ def gru_factor(sigma_w: float, sigma_v: float = 1.0) -> float:
     return float(opened + sw2 * (by_gate + opened * through))
 
 
+@functools.cache
 def lstm_factor(sigma_w: float, sigma_v: float = 1.0) -> float:
     """Of long short-term memory, c -> f c + i g, h -> o tanh(c), g = tanh: of (h, c) together.
 
