@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from study.core.network import Network
 from study.engines.explicit import backpropagate
@@ -81,7 +81,7 @@ def deaths_at_half_life(gains: pd.DataFrame) -> Estimate:
     depths = (2.0**gains.width * np.log(2)).round().astype(int)  # where half of all have died
     chances = np.array([born_dead([n] * d) for n, d in zip(gains.width, depths, strict=True)])
     ratio = float((gains.layers_alive < depths).sum() / chances.sum())
-    half = stats.norm.ppf((1 + confidence()) / 2) * (chances * (1 - chances)).sum() ** 0.5
+    half = special.ndtri((1 + confidence()) / 2) * (chances * (1 - chances)).sum() ** 0.5
     half /= chances.sum()
     return Estimate(ratio, ratio - half, ratio + half, len(gains))
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 import study
 from experiments.laws.law import FALSE_ALARM, POWER
@@ -43,7 +42,9 @@ def figure(tables: dict[str, pd.DataFrame]):
     labels, colours = zip(*SCORES.values(), strict=True)
     ax.hist(groups, bins, color=colours, label=labels, stacked=True, alpha=0.7)
     at = np.linspace(-reach, reach, 199)
-    ax.plot(at, 0.5 * len(all_scores) * stats.norm.pdf(at), color="black", lw=1.1)
+    ax.plot(
+        at, 0.5 * len(all_scores) * np.exp(-(at**2) / 2) / np.sqrt(2 * np.pi), color="black", lw=1.1
+    )
     ax.set(xlabel="measured less expected (normal score)", ylabel="tests")
     far = all_scores[all_scores["score"].abs() > NAMED].sort_values("score")
     for height, row in enumerate(far.itertuples()):

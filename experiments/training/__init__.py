@@ -11,7 +11,6 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 import study
 from experiments.training import networks
@@ -75,11 +74,13 @@ def arm(
 
 def learning(tables: dict, **which) -> Estimate:
     """Share of an arm's networks that learned, with its exact interval (Clopper & Pearson 1934)."""
+    from scipy.stats import binomtest  # slow to import
+
     has_learned = arm(tables, **which).outcome == "learned"
     count = int(has_learned.sum())
     if not len(has_learned):
         return Estimate(np.nan, np.nan, np.nan, 0, 0.0)
-    ends = stats.binomtest(count, len(has_learned)).proportion_ci(confidence())
+    ends = binomtest(count, len(has_learned)).proportion_ci(confidence())
     return Estimate(count / len(has_learned), ends.low, ends.high, len(has_learned))
 
 

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from study.tools.checks import bad
 
@@ -96,7 +96,7 @@ def extrapolated(
     misfit = 0.0
     if left:
         rest = (values - basis @ coefficients) / errors
-        misfit = _score(stats.f.sf(np.sum(rest**2) / left, left, freedom.min()))
+        misfit = _score(special.fdtrc(left, freedom.min(), np.sum(rest**2) / left))
         misfit = math.copysign(misfit, rest[1])
     return Fit(limit, offset, misfit)
 
