@@ -80,11 +80,12 @@ class Coins(Dense):
 def cells(seeds: int, depths: list[int]) -> list[dict]:
     """A seed of either kind of inputs a cell.
 
-    Of digits, and at depths beyond all that claims are about, a sixth as many.
+    At depths beyond all that claims are about half as many, of digits a sixth.
     """
+    half = max(1, seeds // 2)
     few = max(1, seeds // 6)
     judged = [depth for depth in depths if depth <= JUDGED]
-    of_each = [("orthogonal", seed, depths if seed < few else judged) for seed in range(seeds)]
+    of_each = [("orthogonal", seed, depths if seed < half else judged) for seed in range(seeds)]
     of_each += [("digits", seed, judged) for seed in range(few)]
     return [{"inputs": inputs, "seed": seed, "depths": ds} for inputs, seed, ds in of_each]
 
