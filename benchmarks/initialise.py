@@ -241,16 +241,17 @@ def compared(name: str, seed: int, own: pd.DataFrame) -> list[dict[str, object]]
     if "initialise" not in there:
         initialise(nets["initialise"], *batch)
     pairs = zip(default.parameters(), nets["initialise"].parameters(), strict=True)
-    as_found = all(torch.equal(before, after) for before, after in pairs)
+    is_changed = any(not torch.equal(before, after) for before, after in pairs)
     nets = {arm: net for arm, net in nets.items() if arm not in there}
     if seed == TUNING and nets:
         lengths = STEPS[name in PLAIN] if courses.empty else (int(steps),)
         steps, found = tuned(name, nets, lengths)
         rates |= found
+    if not is_changed:  # it has no rate of its own
+        rates["initialise"] = rates["default"]
     for arm, net in nets.items():
-        rate = rates["default" if as_found else arm]  # a network that stays has no rate of its own
-        loss = trained(name, net, seed, rate, int(steps)).mean()
-        course = {"rate": rate, "steps": steps, "loss": loss}
+        loss = trained(name, net, seed, rates[arm], int(steps)).mean()
+        course = {"rate": rates[arm], "steps": steps, "loss": loss}
         rows.append({"arm": arm, "spread": spread(net, batch), **course})
     return [{"network": name, "seed": seed, **row} for row in rows]
 

@@ -22,7 +22,7 @@ import numpy as np
 from study.arithmetic.scaled import Scaled, settle, sum_of_squares
 from study.core.network import Network
 from study.engines.march import Data, March, MarchedWeights, Recorded
-from study.engines.walk import KEPT_BYTES, walked
+from study.engines.walk import KEPT_BYTES, keys, walked
 from study.engines.weights import CORES, side_by_side
 from study.sampling import gaussian
 from study.tools import Array
@@ -98,14 +98,12 @@ class MatrixFreeWeights(MarchedWeights):
             known = Frames
             for scale, fan_in in zip(self.scales, (n_in, self.units), strict=True):
                 scale *= self.dtype.type(math.sqrt(max(fan_in, self.units)))
-        forward, backward = (
-            gaussian.keys(seeds, "matrix_free", way) for way in ("forward", "backward")
-        )
+        ways = keys(seeds)
         size = len(seeds) * batch * max(n_in, self.units) * self.dtype.itemsize
         keep = size * depth <= self.signal_bytes
         # Q G^(k), which the forward pass reveals: normals, or a uniform frame.
-        self.known = known(forward, self.dtype, depth, up, keep)
-        self.fresh = Draws(backward, self.dtype, depth, down, keep=False)
+        self.known = known(ways["forward"], self.dtype, depth, up, keep)
+        self.fresh = Draws(ways["backward"], self.dtype, depth, down, keep=False)
         keep = batch > 1 and 8 * len(self.sigma_w) * batch**2 * depth <= ROOT_BYTES
         # Of r^(k), from the forward to the backward pass.
         self.roots: dict[int, Root] | None = {} if keep else None

@@ -326,6 +326,11 @@ def _traits(row: Activation, dtype: np.dtype) -> Traits:
     )
 
 
+def keys(seeds: Sequence[int]) -> dict[str, Array]:
+    """Of the draws of the way up and of those of the way down, (seeds, 4) each."""
+    return {way: gaussian.keys(seeds, "matrix_free", way) for way in ("forward", "backward")}
+
+
 class Walk(March):
     """A march of one example, through Gaussian or square orthogonal weights."""
 
@@ -335,9 +340,7 @@ class Walk(March):
             (loops(row, kink, self.dtype), (at.start, at.stop), _traits(row, self.dtype))
             for at, row, kink in self.activations.blocks
         ]
-        ways = "forward", "backward"
-        self.keys = {way: gaussian.keys(seeds, "matrix_free", way) for way in ways}
-        self.keys["biases"] = self.weights.bias_keys
+        self.keys = keys(seeds) | {"biases": self.weights.bias_keys}
         record, weights, rows = self.record, self.weights, len(self.trunk)
         frames = weights.law == "orthogonal"
         fan_in = 1 if frames else np.array([[self.inputs.shape[-1]], [self.width]])
