@@ -68,8 +68,8 @@ def share(zeros: int, total: int) -> Estimate:
     from scipy.stats import chi2  # slow to import
 
     tail = (1 - confidence()) / 2
-    low = chi2.ppf(tail, 2 * zeros) / 2 if zeros else 0.0
-    high = chi2.ppf(1 - tail, 2 * zeros + 2) / 2
+    low = float(chi2.ppf(tail, 2 * zeros)) / 2 if zeros else 0.0
+    high = float(chi2.ppf(1 - tail, 2 * zeros + 2)) / 2
     return Estimate(zeros / total, low / total, high / total, total)
 
 

@@ -167,7 +167,6 @@ class Watch:
         self._layout = Layout(module)
         self._module = module
         self._alarms = Alarms()
-        self._is_skipped = False
         self._recent: deque[Record] = deque(maxlen=keep)
         self._spread: list[Record] = []
         self._stride = 1
@@ -269,10 +268,10 @@ class Watch:
         # A GradScaler leaves it to a fused optimiser to take its scale out, or to do nothing.
         scale = getattr(optimizer, "grad_scale", None)
         scale = 1.0 if scale is None else scale
-        self._is_skipped = bool(getattr(optimizer, "found_inf", False))
+        is_skipped = bool(getattr(optimizer, "found_inf", False))
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
         if closure is None:
-            self._record(0, scale)
+            self._record(0, scale, is_skipped)
         self._copy()
         if closure is None:
             return None
@@ -280,7 +279,8 @@ class Watch:
 
         def recorded() -> object:
             loss = closure()
-            self._record(next(calls), scale)  # only now are there the gradients of the step
+            # Only now are there the gradients of the step.
+            self._record(next(calls), scale, is_skipped)
             return loss
 
         if len(args) > 1:
@@ -316,7 +316,7 @@ class Watch:
             if record and self._log:
                 self._log(record.values(self.quantiles), record.step)
 
-    def _record(self, call: int, scale: float | Tensor) -> None:
+    def _record(self, call: int, scale: float | Tensor, is_skipped: bool = False) -> None:
         reading, self._reading = self._reading, None
         self._missed |= self._follows and reading is None
         with self._guarded():
@@ -324,7 +324,7 @@ class Watch:
             self._keep(record)
             if call == 0:  # before the step
                 self._newest = record
-            if self._is_skipped:  # a scaler's search is no fault
+            if is_skipped:  # a scaler's search is no fault
                 return
             for text in self._alarms.look(record, self._layout.matrices):
                 self._say(text)

@@ -24,7 +24,7 @@ _ALLOWED = (
     r"(?m)//.*$",
     r"#(num|version|quoted)\(\"[^\"]*\"\)",
     r"#claim\(\s*\"[^\"]*\",\s*\"[^\"]*\",\s*\"[^\"]*\"\)",
-    r"#(laws|bench|est|verdicts)\((\s*\"[^\"]*\",?)*\s*\)",
+    r"#(laws|bench|est|verdicts)\((columns: \d, )?(\s*\"[^\"]*\",?)*\s*\)",
     r"@[\w-]+",
     r"<[\w-]+>",
     r"[Ff]loat(16|32|64)\b",
@@ -145,9 +145,10 @@ def test_a_misquoted_verdict_stops_the_press(files):
         ('#cited("Nobody 1999")', 'paper "Nobody 1999" is not in'),
         ("@nobody1999", "nobody1999"),
         ('@fig-kink #text(font: "No Such Font")[x]', "unknown font family"),
+        ("#roll[Tall.][#block(height: 100%)]", "table .* is too tall for its column"),
     ],
 )
-def test_what_is_not_there_stops_the_press(files, words, match):
+def test_what_is_not_there_or_has_no_place_stops_the_press(files, words, match):
     text = files["paper.typ"] + f"\n{words}\n".encode()
     with pytest.raises(ValueError, match=match):
         paper.press(files | {"paper.typ": text})
