@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 
 import study
 from experiments.finite_width import ensembles
@@ -151,6 +152,7 @@ def figure(tables: dict[str, pd.DataFrame]):
         deaths, "depth", "value", hue="width", interval=("low", "high"), legend=True,
         theory=deaths.assign(value=deaths.theory), ax=right, log="x", ylim=(0, 1),
     )  # fmt: skip
+    sns.move_legend(right, "upper left", bbox_to_anchor=(1, 1))
     right.set_ylabel("share with gradient zero")
     return figure
 

@@ -162,18 +162,18 @@ def draw_remedies(rows: pd.DataFrame):
 def figure(tables: dict[str, pd.DataFrame]) -> dict:
     """What gradient descent makes of deep networks, each kind at its own learning rate.
 
-    MNIST digits, width 64, momentum 0.9, float32. Marks: median over seeds with its 95 % interval.
+    MNIST digits, width 64, momentum 0.9, float32.
 
     learning: loss and held-out accuracy against step, each activation at its critical weight scale.
     A network stops when it has learned (0.5 nats) and counts as it was then; curves end where the
-    last one stopped, or with the budget.
+    last one stopped, or with the budget. Marks: median over seeds with its 95 % interval.
 
     scale: held-out accuracy at the end and, below it, steps to the goal, medians over seeds, by
     depth and by weight scale as a share of the critical one. Never: not in 2,000 steps. Chance is
     10 %.
 
     remedies: held-out accuracy at the end of networks at the critical scale, helped in different
-    ways.
+    ways. Marks: median over seeds with its 95 % interval.
     """
     return {
         "learning": draw_learning(tables["course"]),

@@ -79,7 +79,7 @@ def _report(published: Mapping[str, Publication], results: Path, folder: Path) -
     if len(claims) and any(map(len, judged.values())):
         page = writable("docs", docs) / "findings.md"
         pages.write_findings(claims, results, folder, page)
-        print(pages.fill("claims.txt", claims=claims))
+        print(pages.fill("claims.txt", claims=claims[claims["experiment"].isin(judged)]))
         print(f"verdicts  {results / 'claims.csv'}\nfindings  {page}")
     for name, publication in published.items():
         if publication.page:
