@@ -8,42 +8,46 @@ or a bound, is a test and no law, and neither is the square root of another law.
 'Tanh is chaotic above sigma_w = 1: the gradient explodes by chi'
 """
 
+import functools
+import importlib
 import tomllib
 from importlib import resources
 
 import pandas as pd
 
-from experiments.laws import (
-    architectures,
-    attention,
-    blocks,
-    finite_width,
-    jacobians,
-    mean_field,
-    precision,
-)
-from experiments.laws.law import COLUMNS, ESTIMATES, TABLE, critical_score
+from experiments.laws.law import COLUMNS, ESTIMATES, TABLE, Law, critical_score
 from experiments.laws.page import figure, page
 from study.runs.experiment import Experiment
 
-_GROUPS = (finite_width, mean_field, jacobians, architectures, blocks, precision, attention)
-LAWS = {name: law for group in _GROUPS for name, law in group.LAWS.items()}
+_GROUPS = (
+    "finite_width", "mean_field", "jacobians", "architectures", "blocks", "precision", "attention",
+)  # fmt: skip
 
 # What each law says, by its name, in the order of the table.
 TEXTS = tomllib.loads(resources.files(__name__).joinpath("laws.toml").read_text("utf-8"))
 
-TESTS = sum(law.tests for law in LAWS.values())
-CRITICAL = critical_score(TESTS)
+
+@functools.cache
+def laws() -> dict[str, Law]:
+    """The laws by name, imported once one is measured: their theory takes a second."""
+    modules = [importlib.import_module(f"{__name__}.{group}") for group in _GROUPS]
+    return {name: law for module in modules for name, law in module.LAWS.items()}
+
+
+def critical() -> float:
+    """The score that none of all laws' tests passes by chance; see `critical_score`."""
+    return critical_score(sum(law.tests for law in laws().values()))
 
 
 def measure(law: str, more: float) -> dict[str, pd.DataFrame]:
     """Measure and judge a law; ``more`` as in `Law.estimates`."""
     text = {"popular_reading": "", "of": "width"} | TEXTS[law]
-    sizes = f"{text.pop('of')} {', '.join(map(str, LAWS[law].sizes))}"
-    estimates = LAWS[law].estimates(more).assign(law=law)
+    held = laws()[law]
+    sizes = f"{text.pop('of')} {', '.join(map(str, held.sizes))}"
+    estimates = held.estimates(more).assign(law=law)
     networks = int(estimates["freedom"].sum()) + len(estimates)
     row = {"law": law, "sizes": sizes, "networks": networks} | text
-    row |= LAWS[law].judged(estimates, CRITICAL)
+    row |= held.judged(estimates, critical())
     return {
         "laws": pd.DataFrame([row], columns=TABLE),
         "estimates": estimates[ESTIMATES],
@@ -52,7 +56,7 @@ def measure(law: str, more: float) -> dict[str, pd.DataFrame]:
 
 def cells(more: float) -> list[dict[str, str | float]]:
     """A cell a law."""
-    return [{"law": name, "more": more} for name in LAWS]
+    return [{"law": name, "more": more} for name in TEXTS]
 
 
 experiment = Experiment(

@@ -1,6 +1,5 @@
 """What lines, maps and dots share: panels, what is in each of them, and its colours."""
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
@@ -29,10 +28,8 @@ def facets(
         "col_order": in_order(col, df) if col else None,
         "row_order": in_order(row, df) if row else None,
     }
-    with mpl.rc_context({"figure.constrained_layout.use": False}):  # seaborn lays out on its own
-        grid = sns.FacetGrid(df[names].drop_duplicates(), col=col, row=row, despine=False, **orders)
+    grid = _Grid(df[names].drop_duplicates(), col=col, row=row, despine=False, **orders)
     grid.figure.set_size_inches(WIDTH, height * len(grid.axes) + 0.2)
-    grid.figure.set_layout_engine("constrained")  # once seaborn has laid out its own way
     panels = []
     for key, panel in grid.axes_dict.items():
         where = dict(zip(names, key if len(names) == 2 else (key,), strict=True))
@@ -40,6 +37,13 @@ def facets(
         panel.set_title(title, color=COLOURS.get(str(where.get("activation")), "black"))
         panels.append((panel, where))
     return grid, panels
+
+
+class _Grid(sns.FacetGrid):
+    """Laid out once, by the figure, when it is drawn: seaborn's own layout would not stand."""
+
+    def tight_layout(self, *args: object, **kwargs: object) -> "_Grid":
+        return self
 
 
 def rows_of(frame: pd.DataFrame, where: dict) -> pd.DataFrame:

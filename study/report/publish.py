@@ -37,7 +37,7 @@ _METADATA = {
     "pdf": ("CreationDate", "Subject"),
     "png": ("Software", "Description"),
 }
-_STYLE = {"svg.hashsalt": "study", "savefig.dpi": 200}
+_STYLE = {"svg.hashsalt": "study", "savefig.dpi": 200, "figure.constrained_layout.use": False}
 
 
 PAINTERS = 2  # processes that draw: one would be the last to end, where all cells are small
@@ -136,7 +136,7 @@ def rendered(figure: Figure, name: str) -> dict[str, bytes]:
         metadata = {date: None, caption: figure.get_label() or None}
         with matplotlib.rc_context(_STYLE):
             figure.savefig(buffer, format=ending, metadata=metadata)
-        figure.set_layout_engine("none")  # it takes half of the time, and stands
+            figure.set_layout_engine(None)  # it takes half of the time, and stands
         files[f"{name}.{ending}"] = buffer.getvalue()
     with Image.open(buffer) as picture:
         # 256 colours take two fifths of the bytes; dots that mix them would show in plain areas.

@@ -24,6 +24,7 @@ _TAIL = _WEIGHTS[:, None] * _LEGENDRE[:, -3:]
 _LADDER = np.array([-10.0, -6.5, -4.0, -2.0, 0.0, 2.0, 4.0, 6.5, 10.0])
 _BLOCK = 128  # standard deviations at once: a few MB of nodes
 _MOST_PANELS = 2000
+_TINY = np.finfo(float).tiny
 
 
 class BreakPoints(NamedTuple):
@@ -79,8 +80,9 @@ def _refined(row: Activation, cuts: Iterable[float]) -> tuple[Array, list[float]
 
 def panels(cuts: Array) -> tuple[Array, Array]:
     """Nodes and weights of the 20-point rule between each two neighbours along the last axis."""
-    half = np.diff(cuts)[..., None] / 2
-    nodes = (cuts[..., :-1, None] + half) + half * _NODES
+    low = cuts[..., :-1, None]
+    half = (cuts[..., 1:, None] - low) / 2
+    nodes = (low + half) + half * _NODES
     shape = (*cuts.shape[:-1], -1)
     return nodes.reshape(shape), (half * _WEIGHTS).reshape(shape)
 
@@ -90,10 +92,12 @@ def gaussian_nodes(mean: float | Array, std: float | Array, breaks: Array) -> tu
     mean = np.asarray(mean)[..., None]
     std = np.asarray(std)[..., None]
     with np.errstate(over="ignore"):  # a break point infinitely far away is clipped to the end
-        cuts = (breaks - mean) / np.maximum(std, np.finfo(float).tiny)
-    cuts = np.clip(cuts, _LADDER[0], _LADDER[-1])
-    ladder = np.broadcast_to(_LADDER, (*cuts.shape[:-1], _LADDER.size))
-    z, weights = panels(np.sort(np.concatenate([cuts, ladder], axis=-1), axis=-1))
+        places = (breaks - mean) / np.maximum(std, _TINY)
+    cuts = np.empty((*places.shape[:-1], places.shape[-1] + _LADDER.size))
+    cuts[..., : _LADDER.size] = _LADDER
+    cuts[..., _LADDER.size :] = np.minimum(np.maximum(places, _LADDER[0]), _LADDER[-1])
+    cuts.sort()
+    z, weights = panels(cuts)
     return mean + std * z, weights * np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)
 
 
@@ -112,8 +116,8 @@ def expectation(
     breaks = np.asarray(breaks, float)
     means = []
     with np.errstate(under="ignore"):  # tails that are 0 beside the bulk
-        for part in np.array_split(std.ravel(), 1 + std.size // _BLOCK):
-            x, weights = gaussian_nodes(0.0, part, breaks)
+        for start in range(0, max(std.size, 1), _BLOCK):
+            x, weights = gaussian_nodes(0.0, std.ravel()[start : start + _BLOCK], breaks)
             means.append(np.vecdot(f(x), weights))
     means = np.concatenate(means, axis=-1)
     return means.reshape((*means.shape[:-1], *std.shape))
