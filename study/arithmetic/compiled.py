@@ -78,20 +78,6 @@ def _exponentials(real: type, integer: type, terms: int, high_bits: int) -> dict
     return {"exp": exp, "expm1": expm1, "tanh": tanh}
 
 
-@inlined
-def ndtr(x):
-    return 0.5 * math.erfc(-x * math.sqrt(0.5))
-
-
-@inlined
-def erfcx(x):
-    """e^(x^2) erfc(x), x >= 0; beyond 20, where e^(-x^2) < 1e-173, to 1e-9."""
-    if x < 20:  # beyond, erfc underflows before e^(x^2) overflows
-        return math.exp(x * x) * math.erfc(x)
-    y = 0.5 / (x * x)
-    return (1 - y * (1 - 3 * y * (1 - 5 * y))) / (x * math.sqrt(math.pi))
-
-
 EXPONENTIALS = {
     np.dtype(np.float32): _exponentials(np.float32, np.int32, terms=7, high_bits=12),
     np.dtype(np.float64): _exponentials(np.float64, np.int64, terms=14, high_bits=33),
@@ -131,8 +117,6 @@ LINES = {
     # In float64, as the format's own exp(x^2) would overflow.
     "log1p": "real(math.log1p({}))",
     "erf": "real(math.erf({}))",
-    "ndtr": "real(ndtr(float64({})))",
-    "erfcx": "real(erfcx(float64({})))",
 }
 PYTHON = Language(LINES, "real({!r})")
 _CHOICES = {
@@ -146,8 +130,7 @@ _CHOICES = {
     "cast": "{} ? 1 : 0",
 }
 _CALLS = {name: f"Math.{name}({{}})" for name in ("exp", "expm1", "tanh", "log1p")}
-_CALLS |= {name: f"{name}({{}})" for name in ("erf", "ndtr", "erfcx")}
-# The explorer's script has erf, ndtr and erfcx.
+_CALLS["erf"] = "erf({})"  # which the explorer's script has
 JAVASCRIPT = Language({**LINES, **_CHOICES, **_CALLS}, "({!r})")
 
 
@@ -234,10 +217,7 @@ def compiled(source: str, dtype: np.dtype) -> tuple[Callable, str]:
     names = {
         "__name__": __name__,
         "math": math,
-        "ndtr": ndtr,
-        "erfcx": erfcx,
         "real": dtype.type,
-        "float64": np.float64,
     }
     names |= EXPONENTIALS[dtype]
     exec(source, names)  # of operations and numbers that were written here

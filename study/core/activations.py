@@ -246,11 +246,11 @@ def gelu(approximate: str = "none") -> Activation:
         )
     return Activation(
         name="gelu",
-        phi=lambda z: z * scipy.special.ndtr(z),
+        phi=elementary.gelu,
         prefactor=elementary.gelu_prefactor,
         formula=lambda z, f: z * (1 + f.erf(z / math.sqrt(2))) / 2,
         decay=elementary.gelu_decay,
-        tail=lambda z: 0.5 * z * scipy.special.erfcx(-math.sqrt(0.5) * z),
+        tail=elementary.gelu_tail,
         torch="gelu",
         look=Look("#56B4E9", "p", "GELU"),
     )

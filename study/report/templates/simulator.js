@@ -18,7 +18,6 @@ function erfcx(x) {  // e^(x^2) erfc(x), x >= 0; beyond 2 by its continued fract
 }
 const erfc = (x) => (x < 0 ? 2 - erfc(-x) : Math.exp(-x * x) * erfcx(x));
 const erf = (x) => (Math.abs(x) < 2 ? erfSeries(x) : Math.sign(x) * (1 - erfc(Math.abs(x))));
-const ndtr = (x) => erfc(-x * Math.SQRT1_2) / 2;
 
 const rows = { {%- for name, row in activations.items() %}
   {{ name }}: { phi: {{ row.phi }},
