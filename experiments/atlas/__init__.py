@@ -3,6 +3,8 @@
 The tables hold medians over all seeds. ``gradient_norms`` holds the norms themselves of one seed,
 at the critical scale, 1 and 2 (of every depth, width and law), in three layers.
 
+Networks of ReLU, and linear ones, are walked at one scale, from which all others follow.
+
 Matrices of uniform weights have to be drawn, at a hundred times the cost of the other laws. These
 networks are in float32, of whose draws and norms the tables' two decimals see nothing, and have
 `UNIFORM` seeds: the fewest with which half the interval of what tells them from Gaussian ones, of
@@ -16,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 import study
-from experiments.atlas.profiles import expected_norms, middle, told_apart
+from experiments.atlas.profiles import expected_norms, middle, profiled, told_apart
 from study.plot.floats import FLOAT32_DECADES
 from study.records.norms import gradient_norms, thinned
 from study.runs.experiment import Experiment
@@ -104,7 +106,7 @@ def layer_by_layer(
     for start in range(0, len(seeds), TOGETHER):
         block = seeds[start : start + TOGETHER]
         # For one input dense for uniform weights alone.
-        frame = study.profile([*nets.values()], block)
+        frame = profiled([*nets.values()], block)
         numbers = np.repeat([*nets], [len(block) * net.depth for net in nets.values()])
         if SEED in block:
             few = frame[(frame.seed == SEED) & np.isin(numbers, kept)]
@@ -296,5 +298,5 @@ experiment = Experiment(
         "[log10]",
         "log10_first_norm": "‖dC/dW^(0)‖, of the deepest networks, rounded to 0.01 [log10]",
     },
-    version=2,
+    version=3,
 )

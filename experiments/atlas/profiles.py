@@ -7,9 +7,13 @@ there is no bias.
 import functools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 
+import study
+from study.arithmetic import scaled
 from study.core.activations import Array
 from study.core.network import Network
 from study.statistics.claims import Estimate, confidence
@@ -63,6 +67,50 @@ def _mean_product(larger: Array) -> float:
     # All products, less those with a seed in common: counted once for either of the seeds.
     total = both.sum((0, 1)) ** 2 / 4 - (both.sum(0) ** 2).sum(0) + (both**2).sum((0, 1)) / 2
     return float(total.mean() / (n * (n - 1) * (n - 2) * (n - 3)))
+
+
+def profiled(nets: Sequence[Network], seeds: Sequence[int]) -> pd.DataFrame:
+    """What `study.profile` gives; a homogeneous activation's networks are walked at one scale.
+
+    There norms of other scales differ by powers of these alone: phi(a z) = a phi(z), no bias.
+
+    >>> df = profiled([Network("relu", 3, 8, sigma_w) for sigma_w in (1.0, 2.0)], [0])
+    >>> df.log10_grad_norm.diff(3).dropna().round(6).tolist()      # log10 2^2
+    [0.60206, 0.60206, 0.60206]
+    """
+    walked = [replace(net, sigma_w=1.0) if net.row.scale_free else net for net in nets]
+    apart = [*dict.fromkeys(walked)]
+    frame = study.profile(apart, seeds)
+    counts = [len(seeds) * net.depth for net in apart]
+    starts = dict(zip(apart, np.cumsum([0, *counts[:-1]]), strict=True))
+    at = [starts[net] + np.arange(len(seeds) * net.depth) for net in walked]
+    sigma_w = np.repeat([net.sigma_w for net in nets], [len(rows) for rows in at])
+    return _rescaled(frame.iloc[np.concatenate(at)].reset_index(drop=True), sigma_w)
+
+
+def _rescaled(frame: pd.DataFrame, sigma_w: Array) -> pd.DataFrame:
+    """The frame of the same networks with weights of these scales, a row each."""
+    log2_ratio = np.log2(sigma_w / frame.sigma_w)
+    below = frame.layer + 1  # matrices that the signal has passed
+    above = frame.depth - below
+    powers = {
+        "log10_grad_norm": frame.depth - 1,
+        "log10_delta_norm": above,
+        "log10_upstream_norm": above,
+        "log10_signal_norm": below,
+        "log10_weight_norm": 1,
+        "log10_weight_factor": 1,
+    }
+    moved = {
+        name: frame[name] + power * log2_ratio * math.log10(2) for name, power in powers.items()
+    }
+    bits = ((frame.depth - 1) * log2_ratio).to_numpy()
+    whole = np.floor(bits).astype(int)
+    size = frame.grad_norm_mantissa * np.exp2(bits - whole)
+    mantissa, exponent = scaled.norm(size.to_numpy() ** 2, frame.grad_norm_exponent + whole)
+    moved |= {"grad_norm_mantissa": mantissa, "grad_norm_exponent": exponent}
+    status = scaled.status(mantissa, exponent)
+    return frame.assign(sigma_w=sigma_w, status=status, **moved)
 
 
 def expected_norms(net: Network, layers: Sequence[int]) -> Array:

@@ -4,11 +4,12 @@ import dataclasses
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import study
 from experiments import atlas
-from experiments.atlas.profiles import expected_norms, middle, told_apart
+from experiments.atlas.profiles import expected_norms, middle, profiled, told_apart
 from study.records.norms import recorded_layers
 from study.statistics.claims import median_interval
 
@@ -72,6 +73,19 @@ def test_uniform_weights_move_the_median_by_their_kurtosis_and_gaussian_ones_do_
         for law in ("uniform", "gaussian")
     )
     assert abs(found - line) < 0.5 * (line - other) < abs(found - other)
+
+
+@pytest.mark.parametrize("weights", atlas.LAWS)
+def test_networks_walked_at_one_scale_are_those_of_every_scale(weights):
+    """Also out of the float range, and where a gradient is a true zero, as of one ReLU unit."""
+    nets = [
+        study.Network(name, depth, width, sigma_w, weights=weights)
+        for name, width in itertools.product(["relu", "linear", "tanh"], [1, 16])
+        for sigma_w, depth in itertools.product([0.02, 1.0, 2**0.5, 40.0], [3, 400])
+    ]
+    found, expected = profiled(nets, [0, 7]), study.profile(nets, [0, 7])
+    assert {"dead", "float64_underflow", "float32_overflow", "ok"} <= {*expected.status}
+    pd.testing.assert_frame_equal(found, expected, rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.parametrize("weights", atlas.LAWS)
