@@ -1,8 +1,6 @@
-"""Compiled passes over rows of numbers, each of which NumPy would need several for.
+"""Compiled passes over rows of numbers, each of which NumPy would need several for."""
 
-The sum of squares of a row is BLAS's dot product, the same that `numpy.vecdot` takes.
-"""
-
+import math
 import multiprocessing
 import sys
 
@@ -32,14 +30,23 @@ class _Announcement(event.Listener):
 event.register("numba:compile", _Announcement())
 
 
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def sum_of_squares(row):
+    """In float64, and partial sums, one a lane: to call BLAS's dot would take longer."""
+    total = 0.0
+    for i in range(len(row)):  # over an iterator it would not be vectorised
+        x = np.float64(row[i])
+        total += x * x
+    return total
+
+
 @numba.njit(cache=True, nogil=True)
 def squares_within(x, low, high, squares):
     """Sum of squares of each row of x, and whether all lie from low to high (a NaN does not)."""
     rows = x.reshape(-1, x.shape[-1])
     within = True
     for i in range(len(rows)):
-        # BLAS's order of summation, as numpy.vecdot has it.
-        square = np.float64(np.dot(rows[i], rows[i]))
+        square = sum_of_squares(rows[i])
         squares.flat[i] = square
         within &= low <= square <= high
     return within
@@ -50,7 +57,7 @@ def square(W):
     """The sum of all squares of a matrix."""
     total = 0.0
     for i in range(len(W)):
-        total += np.float64(np.dot(W[i], W[i]))
+        total += sum_of_squares(W[i])
     return total
 
 
@@ -73,7 +80,27 @@ def gated(dr, slopes, trunk, thresholds, low, high, delta, squares, active):
                 slope = slopes[network, b, i]
                 row[i] = dr[j, b, i] * slope
                 count += slope > threshold
-            squares[j, b] = np.float64(np.dot(row, row))  # while the row is in the cache
+            squares[j, b] = sum_of_squares(row)  # while the row is in the cache
             within &= low <= squares[j, b] <= high
         active[network] = count / slopes[network].size
     return within
+
+
+@numba.njit(cache=True, nogil=True)
+def beside_largest(x, exponent, size):
+    """x at its true size beside the largest example's, whose own is then about 1, and that scale.
+
+    Example b of network j is x[j, b] 2^exponent[j, b]; what is known of its size, ``size``, is
+    brought to the same scale. What underflows is nothing to the largest.
+    """
+    scaled = np.empty_like(x)
+    top = np.zeros(len(x), np.int64)
+    for j in range(len(x)):
+        alive = [exponent[j, b] + math.frexp(s)[1] for b, s in enumerate(size[j]) if s > 0]
+        top[j] = max(alive) if alive else 0
+        for b in range(x.shape[1]):
+            shift = exponent[j, b] - top[j] if size[j, b] > 0 else 0
+            power = x.dtype.type(math.ldexp(1.0, min(max(shift, -2000), 2000)))
+            scaled[j, b] = x[j, b] * power
+            size[j, b] *= power
+    return scaled, top

@@ -63,7 +63,9 @@ LOG10_2 = math.log10(2)
 
 def sum_of_squares(mantissa: Array) -> Array:
     """Sum of squares over the last axis, float64."""
-    return np.vecdot(mantissa, mantissa).astype(np.float64, copy=False)
+    s = np.empty(mantissa.shape[:-1])
+    squares_within(np.ascontiguousarray(mantissa), 0, math.inf, s)
+    return s
 
 
 def settle(mantissa: Array, exponent: Exponent) -> Scaled:

@@ -1,7 +1,7 @@
 """backpropagate: gradient norms, layer by layer, of a network whose weights are given.
 
 Each example carries a power-of-two exponent, so no norm leaves the range at any depth, while in
-range every number is, bit for bit, what plain backpropagation gives.
+range every r, z, delta and dC/dr is, bit for bit, what plain backpropagation gives.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import pandas as pd
 
 from study.arithmetic import scaled
 from study.arithmetic.activations import EVERY, Activations, Block
+from study.arithmetic.kernels import square
 from study.arithmetic.scaled import Exponent, Scaled
 from study.core.activations import Activation
 from study.core.activations import activation as activation_row
@@ -50,7 +51,9 @@ class GivenWeights:
         return z if bias is None else scaled.add(z, bias)
 
     def down(self, k: int, delta: Scaled, r: Scaled) -> Scaled:
-        dr = self._scaled(k, delta.mantissa @ self.matrices[k].T, delta.exponent)  # (2)
+        W = self.matrices[k]
+        square(W)  # brings W into the cache in order: BLAS would wait for each line of W'
+        dr = self._scaled(k, delta.mantissa @ W.T, delta.exponent)  # (2)
         return scaled.settle(dr.mantissa, dr.exponent)
 
     def _scaled(self, k: int, product: Array, exponent: Exponent) -> Scaled:

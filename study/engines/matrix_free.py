@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from study.arithmetic.scaled import Scaled, settle, sum_of_squares
+from study.arithmetic.scaled import Scaled, settle
 from study.core.network import Network
 from study.engines.march import Data, March, MarchedWeights, Recorded
 from study.engines.walk import KEPT_BYTES, keys, walked
@@ -182,7 +182,7 @@ class Root(NamedTuple):
 
 def gram_root(R: Array) -> Root:
     """Cholesky's root for `factor`, of examples R, (..., batch, units)."""
-    norms = np.sqrt(sum_of_squares(R))[..., None]
+    norms = np.sqrt(np.vecdot(R, R).astype(np.float64))[..., None]
     unit = _unit(R, norms)
     K = unit @ unit.mT  # examples of norm 1, so that no size hides a small one
     L = _cholesky(K.reshape(-1, *K.shape[-2:])).reshape(K.shape)

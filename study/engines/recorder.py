@@ -7,7 +7,7 @@ import numpy as np
 
 from study.arithmetic import scaled
 from study.arithmetic.activations import EVERY, Activations, Slopes
-from study.arithmetic.kernels import square
+from study.arithmetic.kernels import beside_largest, square
 from study.arithmetic.scaled import Exponent, Scaled
 from study.core.backprop import BackStep
 from study.tools import Array
@@ -165,14 +165,7 @@ def gradient_square(r: Scaled, delta: Scaled) -> Squares:
     size = np.sqrt(r.squares * delta.squares)  # of each example's gradient
     top = 0
     if not isinstance(exponent, int):
-        # Each example at its true size beside the largest, whose own is then about 1: what
-        # underflows is nothing to it.
-        alive = size > 0
-        top = scaled.largest(exponent + np.frexp(size)[1], alive)
-        shift = np.where(alive, exponent - top[..., None], 0)
-        w = scaled.ldexp(np.ones(shift.shape, d.dtype), shift)
-        d = d * w[..., None]
-        size = size * w
+        d, top = beside_largest(d, exponent, size)
     if 2 * batch > min(r.mantissa.shape[-1], d.shape[-1]):
         return Squares(_of_products(r.mantissa, d), top)
     s = _over_pairs(r.mantissa, d)

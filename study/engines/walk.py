@@ -374,6 +374,7 @@ class Walk(March):
 
     def _walk(self) -> None:
         r = settle(self._of_each(self.inputs, self.rows), 0)
+        r.squares = np.vecdot(r.mantissa, r.mantissa)  # all that follows has the bits of this sum
         self.record.signal.put(0, r)
         shape = (len(self.seeds), self.width)
         layer = math.prod(shape) * self.dtype.itemsize

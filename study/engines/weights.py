@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from study.arithmetic.scaled import sum_of_squares
+from study.arithmetic.kernels import square
 from study.core.network import Network
 from study.sampling import gaussian
 from study.tools import Array
@@ -99,7 +99,7 @@ class Unit:
         layers = range(at * self.group, min((at + 1) * self.group, self.depth))
         matrices = self._matrices(layers)
         if np.isnan(self.squares[layers.start]):
-            self.squares[layers] = [sum_of_squares(G).sum() for G in matrices]
+            self.squares[layers] = [square(G) for G in matrices]
         return matrices
 
     def _matrices(self, layers: range) -> Sequence[Array]:
