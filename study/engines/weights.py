@@ -47,6 +47,7 @@ class Unit:
         memory = UNIT_BYTES if self.law == "orthogonal" else 0
         self.keep = max(KEPT, memory // (entries * self.dtype.itemsize * self.group))
         self.drawn: OrderedDict[int, Future] = OrderedDict()
+        self.dropped: list[Array] = []  # to draw into: new memory costs a fifth of a draw
         self.lock = threading.Lock()
         self.pool = ThreadPoolExecutor(CORES)
         self.latest: dict[int, tuple[int, Sequence[Array]]] = {}  # of each thread, its last group
@@ -62,6 +63,8 @@ class Unit:
         here, matrices = self.latest.get(thread, (-1, ()))
         if here != at:
             self._keep_pace(thread)
+            with self.lock:
+                self.latest[thread] = at, ()
             groups = [self._group(at + i * step) for i in range(AHEAD + 1)]
             matrices = groups[0].result()
             self.latest[thread] = at, matrices
@@ -92,8 +95,16 @@ class Unit:
                 self.drawn[at] = self.pool.submit(self._draw, at)
             self.drawn.move_to_end(at)
             while len(self.drawn) > self.keep:
-                self.drawn.popitem(last=False)
+                self._drop(*self.drawn.popitem(last=False))
             return self.drawn[at]
+
+    def _drop(self, at: int, group: Future) -> None:
+        """Its memory is drawn into again, unless somebody is still walking through it."""
+        in_use = [here for here, _ in self.latest.values()]
+        if at in in_use or not group.done() or group.exception():
+            return
+        if isinstance(group.result(), np.ndarray):
+            self.dropped.append(group.result())
 
     def _draw(self, at: int) -> Sequence[Array]:
         layers = range(at * self.group, min((at + 1) * self.group, self.depth))
@@ -107,8 +118,14 @@ class Unit:
             # In one call, which leaves Python to the other threads.
             keys = np.tile(self.key, (len(layers), 1))
             shape = (len(layers), self.width, self.width)
-            return gaussian.fill_normals(keys, layers, np.empty(shape, self.dtype))
+            return gaussian.fill_normals(keys, layers, self._room(shape))
         return [self._matrix(k) for k in layers]
+
+    def _room(self, shape: tuple[int, ...]) -> Array:
+        with self.lock:
+            room = self.dropped.pop() if self.dropped else None
+        same = room is not None and room.shape == shape
+        return room if same else np.empty(shape, self.dtype)
 
     def _matrix(self, k: int) -> Array:
         fan_in = self.n_in if k == 0 else self.width

@@ -224,6 +224,17 @@ def test_whoever_draws_it_a_layer_has_its_own_weights(monkeypatch, walkers):
     assert len(unit.drawn) <= unit.keep
 
 
+def test_nothing_is_drawn_over_what_somebody_walks_through(monkeypatch):
+    monkeypatch.setattr(weights, "GROUP_ENTRIES", 8 * 8)
+    unit = weights.Unit(0, study.Network("relu", 40, 8), 8, 40)
+    G = unit(0, 1)
+    unit.leave()  # so that the other is not held
+    with ThreadPoolExecutor(1) as other:
+        held = list(other.map(lambda k: unit(k, 1), range(40)))
+    assert len({W.ctypes.data for W in held}) < 40  # some have been drawn over
+    assert_array_equal(G, gaussian.fill_normal(unit.key, 0, np.empty((8, 8))))
+
+
 def test_two_parts_share_every_draw_also_where_one_is_slower(monkeypatch):
     drawn = []
     monkeypatch.setattr(dense, "PART_ENTRIES", 1)
