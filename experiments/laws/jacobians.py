@@ -42,7 +42,8 @@ def _matrices(weights: Weights, n: int, law: str) -> np.ndarray:
     beta = -np.copysign(np.sqrt(np.sum(np.triu(G) ** 2, axis=-1)), alpha)
     tau = 1 - alpha / beta
     V = G / (alpha - beta)[..., None]
-    Q = np.stack([lapack.sorgqr(v.T, t)[0] for v, t in zip(V, tau, strict=True)])
+    room = 32 * n  # for blocks of 32 reflections: without it they are met by threes
+    Q = np.stack([lapack.sorgqr(v.T, t, lwork=room)[0] for v, t in zip(V, tau, strict=True)])
     return Q * np.copysign(1, beta)[:, None]
 
 
