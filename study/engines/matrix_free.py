@@ -183,8 +183,8 @@ class Root(NamedTuple):
 def gram_root(R: Array) -> Root:
     """Cholesky's root for `factor`, of examples R, (..., batch, units)."""
     norms = np.sqrt(np.vecdot(R, R).astype(np.float64))[..., None]
-    unit = _unit(R, norms)
-    K = unit @ unit.mT  # examples of norm 1, so that no size hides a small one
+    wide, size = R.astype(np.float64, copy=False), _or_one(norms)
+    K = wide @ wide.mT / (size * size.mT)  # examples of norm 1, so that no size hides a small one
     L = _cholesky(K.reshape(-1, *K.shape[-2:])).reshape(K.shape)
     poor = L.diagonal(axis1=-2, axis2=-1).min(axis=-1, initial=1) < PIVOT
     L[poor] = np.eye(L.shape[-1])  # invertible until Householder's takes its place
@@ -225,10 +225,13 @@ def factor(
     norms, L, poor = root or gram_root(R)
     m = min(batch, units)
     T = L[..., :m].copy()
-    unit = _unit(R, norms) if frame or poor.any() else None
-    Q = (np.linalg.inv(L) @ unit)[..., :m, :] if frame else None
+    Q = None
+    if frame:
+        wide = R.astype(np.float64, copy=False)
+        Q = ((np.linalg.inv(L) / _or_one(norms).mT) @ wide)[..., :m, :]
     if poor.any():
-        T[poor], rows = _householder(unit[poor], frame, pivot=rank is not None and rank < m)
+        unit = R[poor] / _or_one(norms[poor])
+        T[poor], rows = _householder(unit, frame, pivot=rank is not None and rank < m)
         if frame:
             Q[poor] = rows
     T = T[..., :rank]
@@ -236,9 +239,9 @@ def factor(
     return T.astype(R.dtype, copy=False), Q.astype(R.dtype, copy=False) if frame else None
 
 
-def _unit(R: Array, norms: Array) -> Array:
-    """The examples scaled to norm 1, in float64; 0 where R is 0."""
-    return R / np.where(norms > 0, norms, 1)
+def _or_one(norms: Array) -> Array:
+    """What examples are divided by to have norm 1, or stay 0."""
+    return np.where(norms > 0, norms, 1)
 
 
 def _cholesky(K: Array) -> Array:
