@@ -4,14 +4,12 @@
     python -m benchmarks.initialise [NAMES]
 
 A row of ``initialise.csv`` is a network, a seed and an arm: the spread of log10 ‖dC/dW‖ over its
-weight matrices as PyTorch makes it, after anyinit (the better of its two modes) and after
-`initialise`; and of the first and the last the loss on new batches, each before Adam learns from
-it, mean over the course. A task is ten classes, each a random centre with noise, or a language in
-which nine words in ten follow from the one before. Both arms have the same weights, batches and
-seeds, and each the rate that was best on the seed `TUNING`, which judges nothing: from 1e-3 on,
-until those beside it are worse. There the length of the course is settled, too, for both arms
-alike: the first of `STEPS` at whose end the better arm has learnt something. Rows that are there
-are not computed again.
+weight matrices, as PyTorch makes it, after anyinit (the better of its two modes) and after
+`initialise`; and the mean loss of a course of Adam, each batch counted before it is learnt from.
+A task is ten classes, each a random centre with noise, or a language in which nine words in ten
+follow from the one before. Arms share weights, batches and seeds; each has the rate that was best
+on the seed `TUNING`, which judges nothing: from 1e-3 on, until those beside it are worse. There the
+first of `STEPS` at whose end the better arm has learnt is chosen. Rows that are there stay.
 """
 
 from __future__ import annotations
@@ -72,33 +70,24 @@ def kernels() -> Case:
 class Encoder(nn.Module):
     def __init__(self, norm_first: bool):
         super().__init__()
-        shape = {"dim_feedforward": 128, "dropout": 0.0, "batch_first": True}
-        block = (
-            nn.TransformerEncoderLayer(32, 4, norm_first=norm_first, **shape) for _ in "x" * 24
-        )
-        self.blocks = nn.Sequential(nn.Linear(32, 32), *block)
+        options = {"dropout": 0.0, "batch_first": True, "norm_first": norm_first}
+        layers = (nn.TransformerEncoderLayer(32, 4, 128, **options) for _ in range(24))
+        self.blocks = nn.Sequential(nn.Linear(32, 32), *layers)  # drawn in this order
         self.head = nn.Linear(32, 10)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.blocks(x).mean(1))
 
 
-def encoder(norm_first: bool) -> Callable[[], Case]:
-    return lambda: (Encoder(norm_first), (16, 8, 32))
-
-
 def vision(make: Callable[..., nn.Module], *args: object, **options: object) -> Callable[[], Case]:
     return lambda: (make(*args, num_classes=10, **options), (16, 3, 32, 32))
 
 
-def language(name: str, **options: object) -> Callable[[], Case]:
+def language(family: str, head: str, **options: object) -> Callable[[], Case]:
     def make() -> Case:
-        config = getattr(
-            transformers, name.partition("For")[0].removesuffix("LMHeadModel") + "Config"
-        )
-        options.setdefault("vocab_size", 100)
-        net = getattr(transformers, name)(config(**options, attn_implementation="eager")).eval()
-        return net, (8, 16)
+        config = getattr(transformers, f"{family}Config")
+        found = config(vocab_size=100, attn_implementation="eager", **options)
+        return getattr(transformers, family + head)(found).eval(), (8, 16)
 
     return make
 
@@ -146,8 +135,8 @@ PLAIN = {
     "tanh, 100 layers": chain(nn.Tanh, 100),
     "GELU, 100 layers": chain(nn.GELU, 100),
     "CNN, ReLU, 40 layers": kernels,
-    "post-LN transformer, 24 blocks": encoder(norm_first=False),
-    "pre-LN transformer, 24 blocks": encoder(norm_first=True),
+    "post-LN transformer, 24 blocks": lambda: (Encoder(norm_first=False), (16, 8, 32)),
+    "pre-LN transformer, 24 blocks": lambda: (Encoder(norm_first=True), (16, 8, 32)),
 }
 PUBLIC = {
     "ResNet-10": vision(models.ResNet, models.resnet.BasicBlock, [1, 1, 1, 1]),
@@ -159,9 +148,9 @@ PUBLIC = {
     "ConvNeXt": vision(models.ConvNeXt, blocks),
 }
 LANGUAGE = {
-    "GPT-2": language("GPT2LMHeadModel", n_embd=64, n_layer=6, n_head=4, n_positions=16),
-    "Llama": language("LlamaForCausalLM", intermediate_size=172, **small),
-    "BERT": language("BertForMaskedLM", intermediate_size=256, **small),
+    "GPT-2": language("GPT2", "LMHeadModel", n_embd=64, n_layer=6, n_head=4, n_positions=16),
+    "Llama": language("Llama", "ForCausalLM", intermediate_size=172, **small),
+    "BERT": language("Bert", "ForMaskedLM", intermediate_size=256, **small),
 }
 CASES = PLAIN | PUBLIC | LANGUAGE
 
@@ -175,10 +164,8 @@ def made(name: str, seed: int) -> tuple[nn.Module, Iterator[Batch]]:
 
 def spread(net: nn.Module, batch: Batch) -> float:
     matrices = [name for name, p in net.named_parameters() if p.dim() > 1]
-    norms = (
-        profile(net, *batch).set_index("name").log10_grad_norm[matrices].replace(-np.inf, np.nan)
-    )
-    return float(norms.max() - norms.min())
+    norms = profile(net, *batch).set_index("name").log10_grad_norm[matrices]
+    return float(np.ptp(norms[norms > -np.inf]))
 
 
 def others(net: nn.Module, batch: Batch, seed: int) -> float:

@@ -1,22 +1,19 @@
 """Weights brought to the scale at which no layer's gradient vanishes or explodes: by measurement.
 
-Every weight matrix has one freedom, its scale; nothing is drawn anew. Two steps use it.
+Every weight matrix has one freedom, its scale; nothing is drawn anew.
 
 *Balance.* In a plain chain (all of the gradient passes through the layer, and its output goes
 straight into an activation) the layers are set one after another, in one forward pass: what the
 signal gains in a layer, times what the gradient gains on its way back, is 1, and the signal does
-not rise above the input's. This is the critical scale of mean-field theory, found for these
-weights and inputs. Biases there take phi(0) of the activation before out of the sum, b = -phi(0)
-sum W: a sigmoid's 1/2 is as large for every input and would drown the signal.
+not rise above the input's: the critical scale of mean-field theory. Biases there take phi(0) of
+the activation before out of the sum, b = -phi(0) sum W, as a sigmoid's 1/2 would drown the signal.
 
 *Equalisation.* The norms ‖dC/dW‖ of all matrices are a function of all scales. Its Jacobian is
 measured by differences, and least squares with a trust region brings the norms together; the output
 keeps its scale, and in chains a decade off for the gradient weighs as ten for the signals.
 
-*Trial.* Gradients that are as large everywhere are no end in themselves. Outside plain chains only
-those far off the others are drawn in first, at a price for every change of what is computed and of
-every scale; then more, then all. Each time the network is tried, for a few steps of Adam on the
-batch with new noise on it, and the last that learnt no more slowly is kept.
+*Trial.* Outside plain chains changes of the output and of scales have their price. A few steps of
+Adam on the batch with new noise on it decide how bold they are.
 
 >>> _ = torch.manual_seed(0)
 >>> layers = [m for _ in range(30) for m in (nn.Linear(16, 16), nn.Sigmoid())]
@@ -32,6 +29,7 @@ import contextlib
 import math
 from collections.abc import Callable
 from functools import partial
+from operator import itemgetter
 
 import numpy as np
 import pandas as pd
@@ -43,7 +41,7 @@ from study.tools.checks import bad
 from study.torch.autograd import Graph
 from study.torch.chains import balance, plain_chain
 from study.torch.hooks import tensors
-from study.torch.norms import ZERO, has_norm, log10_norm, norm, quick_norms
+from study.torch.norms import ZERO, direction, has_norm, log10_norm, norm, quick_norms
 from study.torch.profiler import check_profiled, forward, profile
 from study.torch.state import mapped, preserved
 
@@ -55,8 +53,7 @@ INITIALISE_COLUMNS = {
     "log10_grad_norm": "‖dC/dW‖ afterwards [log10]",
     "log10_output_norm_before": "of its module's output, as it was found [log10]",
     "log10_output_norm": "of its module's output, afterwards [log10]",
-    "reason": "why its gradient is not that of the others, or what scale cannot mend here; else "
-    "missing [-]",
+    "reason": "why it is not that of the others, or what scale cannot mend; else missing [-]",
 }
 """The frame of `initialise`, in order: meaning, unit last in square brackets."""
 FLAT = 0.3
@@ -75,15 +72,15 @@ SCALE_WEIGHT = 0.25
 """There: a decade of a scale, which changes how fast Adam learns that matrix."""
 RATES = (1e-3, 3e-3, 1e-2)
 STEPS = 40
-"""Of Adam, in a trial: how fast a network learns the batch, at the best of these rates."""
+"""Of Adam, in a trial, at the best of these rates."""
 TOLERANCE = 0.02
 """By so much the mean losses of trials differ that have other noise."""
+FAR = 2.0
+"""So many decades are worth patience: bolder levels, and half of the way, if none has passed."""
+WAITING = 0.03
+"""The loss may then be higher by so much of that at the start, as if Adam waited for a step."""
 FASTER = 0.1
 """So much lower has the mean loss of a trial to be where all scales are free."""
-ROWS = 64
-"""So many sums, signs at random, stand for the direction of an output of any size."""
-ENTRIES = 2**20
-"""Of so many of its entries at most."""
 DIFFERENCE = 0.01
 """Step of the differences [log10]: far above rounding, far below where slopes turn."""
 ROUNDS = 20
@@ -121,14 +118,10 @@ def initialise(
 
     Notes
     -----
-    Where the gradients are within a factor of 2 already, or nothing brings them closer by a
-    quarter, nothing is changed: a second call leaves the weights of the first, bit for bit. It
-    takes about as many passes forward and backward as there are matrices, times ten, and with a
-    loss 120 a trial. ``.grad``, buffers, mode, hooks and random states are left as found.
-
-    It is a cure for networks whose gradients vanish or explode. Equal gradients are no promise of
-    fast training, and a trial on one batch is no proof: ``docs/initialise.md`` has networks that
-    learn faster after it, and such as learn more slowly.
+    Where gradients are within a factor of 2, or nothing brings them closer by a quarter, nothing is
+    changed: a second call leaves the weights of the first. It takes about as many passes forward
+    and backward as there are matrices, times ten, and with a loss 120 a trial. ``.grad``, buffers,
+    mode, hooks and random states are left as found. Training: see ``docs/initialise.md``.
 
     Examples
     --------
@@ -149,16 +142,15 @@ def initialise(
     scales = _Scales(module, inputs, loss, list(weights.values()))
     try:
         if redraw is not None:
-            with torch.no_grad():
-                for p in weights.values():
-                    nn.init.orthogonal_(p, generator=redraw)
+            for p in weights.values():
+                nn.init.orthogonal_(p, generator=redraw)
         while _improved(scales):
             pass
         after = profile(module, inputs, loss)
     except BaseException:
         _restore(kept)
         raise
-    return _report(weights, kept, before, after, scales)
+    return _report(weights, before, after, scales)
 
 
 class _Scales:
@@ -172,7 +164,6 @@ class _Scales:
         with preserved(module), torch.inference_mode(False), torch.enable_grad():
             calls, _, cost = forward(module, inputs, loss)
             self.layers = dict(plain_chain(calls, Graph(cost)))
-        self.chain = list(self.layers)
         self.band: float | None = None  # all scales are free
         self.learnt: float | None = None  # the loss of the last trial that was passed
         self.slowed = False  # whether the last trial was not
@@ -188,28 +179,29 @@ class _Scales:
             outputs[layer] = output.detach()
 
         with contextlib.ExitStack() as hooks:  # removes them, whatever happens
-            for layer in self.chain:
+            for layer in self.layers:
                 hooks.enter_context(layer.register_forward_hook(see))
             with preserved(self.module), torch.inference_mode(False), torch.enable_grad():
                 _, output, cost = forward(self.module, self.inputs, self.loss, only=())
                 with torch.no_grad():
                     self.gradients = _gradients(cost, self.weights)
+        self.cost = float(cost.detach())
         self.alive = np.isfinite(self.gradients)
-        signals = [outputs[layer] for layer in self.chain]
+        signals = [outputs[layer] for layer in self.layers]
         with np.errstate(divide="ignore"):
             self.signals = np.log10(quick_norms(signals) / np.sqrt([x.numel() for x in signals]))
         first = next(tensors(output), torch.ones(1)).detach()
         apart = first - first.mean(0)
         apart = apart if apart.any() else first
         sizes = [log10_norm([norm(x)]) for x in (apart, first)]
-        direction = () if self.band is None else _direction(apart)
-        self.output = np.array([*direction, *sizes])
+        sums = () if self.band is None else direction(apart)
+        self.output = np.array([*sums, *sizes])
 
     @property
     def off(self) -> float:
         """Decades between gradients that are not 0, or between a chain's signals, weighted."""
         found = self.gradients[self.alive]
-        signals = SIGNAL_WEIGHT * np.ptp(self.signals) if self.chain else 0.0
+        signals = SIGNAL_WEIGHT * np.ptp(self.signals) if self.layers else 0.0
         return float(max(np.ptp(found), signals)) if len(found) else 0.0
 
     def misfits(self, output: np.ndarray, exponents: np.ndarray) -> np.ndarray:
@@ -255,29 +247,17 @@ class _Scales:
 
     def originals(self) -> list[list[tuple[Tensor, Tensor]]]:
         """What each scale moves, with copies: a weight and, in a chain, the bias beside it."""
-        biases = {layer.weight: layer.bias for layer in self.chain if layer.bias is not None}
+        biases = {layer.weight: layer.bias for layer in self.layers if layer.bias is not None}
         moved = [[p, biases[p]] if p in biases else [p] for p in self.weights]
         return [[(x, x.detach().clone()) for x in together] for together in moved]
 
     def set(self, originals: list[list[tuple[Tensor, Tensor]]], exponents: np.ndarray) -> None:
+        """And look."""
         with torch.no_grad():
             for together, exponent in zip(originals, exponents, strict=True):
                 for x, original in together:
                     x.copy_(original * 10.0**exponent)
-
-
-def _direction(x: Tensor) -> np.ndarray:
-    """A few random sums over a tensor of length 1: as far apart as the tensors, on average.
-
-    What every word, or every class, has in common is taken out: it tells nothing.
-    """
-    for axis, size in enumerate(x.shape):
-        x = x - x.mean(axis, keepdim=True) if size > 1 else x
-    x = x.flatten()[:: math.ceil(x.numel() / ENTRIES) or 1].double().cpu()
-    generator = torch.Generator().manual_seed(0)
-    signs = 2 * torch.randint(2, x.shape, generator=generator, dtype=torch.int8) - 1
-    sums = nn.functional.pad(x * signs, (0, -len(x) % ROWS)).reshape(-1, ROWS).sum(0)
-    return (sums / (x.norm() or 1.0)).numpy()
+        self.look()
 
 
 def _noisy(generator: torch.Generator, x: Tensor) -> Tensor:
@@ -288,54 +268,80 @@ def _noisy(generator: torch.Generator, x: Tensor) -> Tensor:
 
 
 def _improved(scales: _Scales) -> bool:
-    """Bring gradients and signals together; keep it, and say so, if that succeeds.
-
-    Plain chains at any price: brought to their critical scale, they compute something else. Others
-    go from the most careful level towards the boldest, as long as they learn no more slowly.
-    """
-    before = scales.off
-    if before <= FLAT:
+    """Bring gradients and signals together; keep it, and say so, if that succeeds."""
+    if scales.off <= FLAT:
         return False
-    plain = 2 * len(scales.chain) > len(scales.weights)
-    if scales.learnt is None:
-        scales.learnt = 0.0 if plain else scales.learning()
-    fast = scales.learnt - FASTER * abs(scales.learnt)
-    best = found = _copies(scales.module)
-    for band in (None,) if plain else (*BANDS, None):
-        scales.band = band
-        _restore(found)
-        if plain:
-            balance(scales.module, scales.inputs, scales.layers)
-        scales.look()
-        _equalise(scales)
-        if scales.off >= GAIN * before:
-            continue
-        if not plain:
-            learning = scales.learning()
-            limit = scales.learnt + TOLERANCE * abs(scales.learnt)
-            scales.slowed = learning > (limit if band else min(limit, fast))
-            if scales.slowed:
-                break
-            scales.learnt = min(scales.learnt, learning)
-        best = _copies(scales.module)
-    _restore(best)
+    is_plain = 2 * len(scales.layers) > len(scales.weights)
+    is_better = _balanced(scales) if is_plain else _mended(scales)
     scales.look()
-    return best is not found and scales.off > FLAT
+    return is_better and scales.off > FLAT
 
 
-def _equalise(scales: _Scales) -> None:
-    """Least squares by a trust region: Jacobians by differences, between them Broyden's updates."""
+def _balanced(scales: _Scales) -> bool:
+    """Bring chains to their critical scale, at any price: they compute something else then."""
+    found = _copies(scales.module)
+    least = GAIN * scales.off
+    balance(scales.module, scales.inputs, scales.layers)
+    scales.look()
+    _equalise(scales, scales.originals())
+    if scales.off >= least:
+        _restore(found)
+    return scales.off < least
+
+
+def _mended(scales: _Scales) -> bool:
+    """Go to the boldest level before one that fails; if none passes, where it costs least."""
     originals = scales.originals()
+    found = np.zeros(len(originals))
+    before = scales.off
+
+    def learning(exponents: np.ndarray) -> float:
+        """The loss of a trial there, infinite where gradients are hardly closer."""
+        scales.set(originals, exponents)
+        return scales.learning() if scales.off < GAIN * before else math.inf
+
+    if scales.learnt is None:
+        scales.learnt = scales.learning()
+    fast = scales.learnt - FASTER * abs(scales.learnt)
+    waited = scales.learnt + WAITING * abs(scales.cost)
+    best = found
+    tried = []
+    for band in (*BANDS, None):
+        scales.band = band
+        scales.set(originals, found)
+        exponents = _equalise(scales, originals)
+        loss = learning(exponents)
+        if loss == math.inf:
+            continue
+        limit = scales.learnt + TOLERANCE * abs(scales.learnt)
+        scales.slowed = loss > (limit if band else min(limit, fast))
+        if not scales.slowed:
+            scales.learnt = min(scales.learnt, loss)
+            best = exponents
+        elif best is not found or before <= FAR:
+            break
+        elif band:
+            tried += [(loss, exponents), (learning(exponents / 2), exponents / 2)]
+    if best is found and tried:
+        loss, exponents = min(tried, key=itemgetter(0))
+        if loss <= waited:
+            scales.learnt = loss
+            best = exponents
+    scales.set(originals, best)
+    return best is not found
+
+
+def _equalise(scales: _Scales, originals: list) -> np.ndarray:
+    """Exponents of scales, by a trust region: Jacobians by differences, then Broyden's updates."""
     output = scales.output
     here = np.zeros(len(originals))
     now = scales.misfits(output, here)
     if not np.isfinite(now).all():
-        return
+        return here
     jacobian = _jacobian(scales, originals, here, output)
 
     def misfits(exponents: np.ndarray) -> np.ndarray:
         scales.set(originals, exponents)
-        scales.look()
         return scales.misfits(output, exponents)
 
     def updated(exponents: np.ndarray) -> np.ndarray:
@@ -354,7 +360,7 @@ def _equalise(scales: _Scales) -> None:
         best = least_squares(misfits, here, updated, ftol=0.01, xtol=1e-3, max_nfev=ROUNDS)
         misfits(best.x)
         if scales.off <= FLAT or best.cost > GAIN * cost:
-            return
+            return best.x
         cost = best.cost
         now = scales.misfits(output, here)
         jacobian = _jacobian(scales, originals, here, output)
@@ -369,7 +375,6 @@ def _jacobian(scales: _Scales, originals: list, here: np.ndarray, output: np.nda
     for i in np.flatnonzero(scales.alive):
         exponents = here + DIFFERENCE * (np.arange(len(here)) == i)
         scales.set(originals, exponents)
-        scales.look()
         jacobian[:, i] = (scales.misfits(output, exponents) - misfits) / DIFFERENCE
         with np.errstate(invalid="ignore"):  # those that are 0, on either side
             moved = np.append(scales.gradients, scales.output[-1])
@@ -411,11 +416,7 @@ def _restore(kept: dict[Tensor, Tensor]) -> None:
 
 
 def _report(
-    weights: dict[str, Tensor],
-    kept: dict[Tensor, Tensor],
-    before: pd.DataFrame,
-    after: pd.DataFrame,
-    scales: _Scales,
+    weights: dict[str, Tensor], before: pd.DataFrame, after: pd.DataFrame, scales: _Scales
 ) -> pd.DataFrame:
     names = list(weights)
     before = before.set_index("name").loc[names]
@@ -423,9 +424,7 @@ def _report(
     columns = ["log10_grad_norm", "log10_output_norm"]
     df = after[columns].join(before[columns].add_suffix("_before"))
     df["shape"] = [tuple(p.shape) for p in weights.values()]
-    df["log10_scale"] = [
-        log10_norm([norm(p)]) - log10_norm([norm(kept[p])]) for p in weights.values()
-    ]
+    df["log10_scale"] = after.log10_weight_norm - before.log10_weight_norm
     df["reason"] = pd.Series(_reasons(scales, after), index=names, dtype=object)
     return df.reset_index()[list(INITIALISE_COLUMNS)]
 
@@ -454,8 +453,8 @@ def _obstacle(scales: _Scales, i: int) -> str:
         return "with more of that mended the network learnt more slowly in a trial"
     if abs(degree) > 1.5:
         return f"the output goes with power {degree:.1f} of its scale (homogeneous of that degree)"
-    if scales.chain:
-        ratio = len(scales.chain) / np.median([len(layer.weight) for layer in scales.chain])
+    if scales.layers:
+        ratio = len(scales.layers) / np.median([len(layer.weight) for layer in scales.layers])
         return (
             f"depth / width = {ratio:.2g} in the chain, whose products of random matrices scatter; "
             f"signals there differ by {np.ptp(scales.signals):.1f} decades already, and would more"

@@ -29,6 +29,9 @@ PIECE = 2**18
 """So many entries at a time are summed in float32, which is four times faster than in float64."""
 SMALL = 2**14
 """Tensors of so many entries cost less to copy than to call an operation on."""
+ROWS = 64
+ENTRIES = 2**20
+"""So many sums, signs at random, of so many entries at most, stand for an output's direction."""
 
 
 def entries(x: Tensor) -> Tensor:
@@ -162,3 +165,14 @@ def quantiles_of(grads: Sequence[Tensor | None], quantiles: Sequence[float]) -> 
             place = math.ceil(q * grad.numel()) - zeros
             found[row, i] = float(sizes.double().kthvalue(place).values) if place > 0 else 0.0
     return found
+
+
+def direction(x: Tensor) -> np.ndarray:
+    """A few random sums over what tells entries apart: as far apart as tensors of length 1."""
+    for axis, size in enumerate(x.shape):
+        x = x - x.mean(axis, keepdim=True) if size > 1 else x
+    x = x.flatten()[:: math.ceil(x.numel() / ENTRIES) or 1].double().cpu()
+    generator = torch.Generator().manual_seed(0)
+    signs = 2 * torch.randint(2, x.shape, generator=generator, dtype=torch.int8) - 1
+    sums = torch.nn.functional.pad(x * signs, (0, -len(x) % ROWS)).reshape(-1, ROWS).sum(0)
+    return (sums / (x.norm() or 1.0)).numpy()
