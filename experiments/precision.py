@@ -66,9 +66,8 @@ def measure(seed: int, sigma_w: float) -> dict[str, pd.DataFrame]:
 
 
 def known(step: Step) -> Step:
-    """A step whose slope is known, so that several passes down compute it once."""
-    slope = step.layer.slope(step.z)
-    layer = SimpleNamespace(slope=lambda z: slope, down=step.layer.down)
+    """A step whose slope is computed once, by the first of several passes down that get there."""
+    layer = SimpleNamespace(slope=functools.cache(step.layer.slope), down=step.layer.down)
     return step._replace(layer=layer)
 
 
@@ -93,8 +92,10 @@ def depths_lost(layers: list[Dense], x: Rounded, dr: Rounded) -> tuple[float, fl
 
     @functools.cache
     def first_gradient(depth: int) -> Rounded:
-        *_, first = backward(steps[:depth], dr)
-        return weight_gradient(first.r, first.delta)
+        for last in backward(steps[:depth], dr):
+            if not last.delta.value.any():  # no layer below brings back what is all 0
+                break
+        return weight_gradient(last.r, last.delta)
 
     def lost(depth: int) -> bool:
         return not np.isfinite(outputs[depth - 1].value).all() or is_lost(first_gradient(depth))
