@@ -74,7 +74,7 @@ RATES = (1e-3, 3e-3, 1e-2)
 STEPS = 40
 """Of Adam, in a trial, at the best of these rates."""
 TOLERANCE = 0.02
-"""By so much the mean losses of trials differ that have other noise."""
+"""So much higher may the mean loss of a trial be, as other noise moves it by that or more."""
 FAR = 2.0
 """So many decades are worth patience: bolder levels, and half of the way, if none has passed."""
 WAITING = 0.03
