@@ -16,6 +16,7 @@ from experiments.laws.law import NARROW, OFF, WIDE, Law, Measure
 from experiments.laws.walks import (
     BIAS,
     HE,
+    SQUARE,
     Weights,
     alive,
     chains,
@@ -80,9 +81,10 @@ def exact_variance(of: Callable[[int], Network]) -> Law:
 
 def _lengths(n: int, seeds: range) -> np.ndarray:
     """ln of the growth of the squared length through 50 layers."""
-    signals = chains(kind("relu", 51, HE)(n), seeds).signals
+    ends = profile(kind("relu", 51, HE)(n), seeds=seeds, layers=2)
+    first, last = SQUARE * ends["log10_signal_norm"].to_numpy().reshape(-1, 2).T
     with np.errstate(invalid="ignore"):  # of the dead
-        return alive(signals[:, -1] - signals[:, 0])
+        return alive(last - first)
 
 
 def _dead(n: int, seeds: range) -> np.ndarray:

@@ -16,6 +16,7 @@ from study.core.network import Network
 from study.engines.drawn import Drawn
 from study.engines.profile import profile
 from study.sampling import gaussian
+from study.statistics.summaries import gains
 from study.theory.finite_width import NormLaw, backward_law
 from study.theory.fluctuations import KURTOSIS, Gain, fluctuations
 
@@ -54,7 +55,8 @@ def chains(net: Network, seeds: range) -> Chains:
 
 def log_gains(net: Network, seeds: range) -> np.ndarray:
     """ln G of each network alive: its squared gradient at the input over that at the output."""
-    return alive(chains(net, seeds).gains.sum(axis=1))
+    ends = profile(net, seeds=seeds, layers=2)  # the layers between would take longer than to walk
+    return alive(SQUARE * gains(ends).log10_gain.to_numpy())
 
 
 def alive(logs: np.ndarray) -> np.ndarray:
