@@ -73,14 +73,33 @@ class Job(NamedTuple):
         return row | {"ratio": np.median(times[:, 1] / times[:, 0])}
 
 
-def given_weights(job: Job) -> tuple[Work, Work]:
-    """Norms of a He-ReLU network whose weights are given."""
-    # One thread each: what is compared is the work, not who has more cores.
+def he_network(job: Job) -> tuple[list, np.ndarray, np.ndarray]:
+    """Weights of a He-ReLU network, inputs and a cotangent."""
     rng = np.random.default_rng(0)
     scale = (2 / job.width) ** 0.5
     draws = (rng.standard_normal((job.width, job.width), np.float32) for _ in range(job.depth))
     weights = [(scale * draw).astype(job.dtype) for draw in draws]
-    x, cotangent = rng.standard_normal((2, job.batch, job.width)).astype(job.dtype)
+    return weights, *rng.standard_normal((2, job.batch, job.width)).astype(job.dtype)
+
+
+def products(job: Job) -> tuple[Work, Work]:
+    """The three matrix products of each layer, bare."""
+    weights, x, delta = he_network(job)
+
+    def rival() -> None:
+        for W in weights:
+            x @ W
+        for W in reversed(weights):
+            delta @ W.T
+            x.T @ delta
+
+    return partial(study.backpropagate, weights, x, cotangent=delta), rival
+
+
+def given_weights(job: Job) -> tuple[Work, Work]:
+    """Norms of a He-ReLU network whose weights are given."""
+    # One thread each: what is compared is the work, not who has more cores.
+    weights, x, cotangent = he_network(job)
     parameters = [torch.from_numpy(W).requires_grad_(True) for W in weights]
 
     def rival() -> list[float]:
@@ -212,6 +231,10 @@ GROUPS = {
         for dtype in ("float32", "float64")
         for width, depth in ((100, 1000), (256, 1000), (1024, 300))
         for batch in (1, 64)
+    ]
+    + [
+        Job("given weights, the machine's limit", width, 1000, products, 64, 1, dtype, 1, 5)
+        for width, dtype in ((100, "float32"), (256, "float32"), (100, "float64"))
     ],
     "sweep": [
         *(Job("40 networks" + ALONE, n, 300, sweep, 1, 40, share=10) for n in (256, 512, 1024)),
