@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from study.arithmetic import scaled
-from study.arithmetic.kernels import bent, gated
+from study.arithmetic.kernels import gated
 from study.arithmetic.scaled import Exponent, Scaled
 from study.core.activations import Activation
 from study.tools import Array
@@ -49,18 +49,9 @@ class Activations:
         # A unit of a network is active above this slope.
         self.thresholds = ACTIVE_SHARE * np.repeat(largest, counts)
         self.networks = np.arange(len(self.thresholds))
-        # phi'(0-), phi'(0) and phi'(0+) of each network, where there is no more to know.
-        self.sides: Array | None = None
-        if all(block.row.scale_free for block in blocks):
-            self.sides = np.repeat([_sides(block) for block in blocks], counts, axis=0)
 
     def phi(self, z: Scaled) -> Scaled:
         """r = phi(z), in range."""
-        if self.sides is not None:
-            limits = scaled.SETTLED[z.mantissa.dtype]
-            r, squares = np.empty_like(z.mantissa), np.empty(z.mantissa.shape[:-1])
-            within = bent(z.mantissa, self.sides, *limits, r, squares)
-            return Scaled(r, z.exponent, squares) if within else scaled.settle(r, z.exponent)
         values, exponent = self._plain_phi(z)
         r = scaled.settle(values, exponent)
         # Only where something left the range can phi have underflowed.
@@ -116,9 +107,7 @@ class Slopes:
 
     def __init__(self, activations: Activations, z: Scaled, trunk: Array | slice, active: Array):
         self.activations = activations
-        # As plain floats have it; or z, where its side of 0 says all.
-        straight = activations.sides is not None
-        self.values = z.mantissa if straight else activations.derivative(z)
+        self.values = activations.derivative(z)
         self.z = z
         self.trunk = trunk
         self.active = active
@@ -131,7 +120,6 @@ class Slopes:
         if gated(
             dr.mantissa,
             self.values,
-            known.sides,
             known.networks[self.trunk],
             known.thresholds,
             *scaled.SQUARE_RANGE[delta.dtype],
@@ -206,11 +194,6 @@ def _phi(z: Scaled, row: Activation) -> tuple[Array, Exponent]:
     asymptote = np.where(z.mantissa > 0, right, left) * z.mantissa
     grown = np.where(grows, asymptote, scaled.ldexp(r, -z.exponent[..., None]))
     return np.where(above[..., None], grown, r), np.where(above, z.exponent, exponent)
-
-
-def _sides(block: Block) -> Array:
-    left, right = block.row.slopes_at_zero
-    return np.array([left, *block.row.derivative(np.zeros(1), block.kink), right])
 
 
 def _derivative(z: Scaled, block: Block) -> Array:

@@ -62,30 +62,8 @@ def square(W):
 
 
 @numba.njit(cache=True, nogil=True)
-def bent(z, sides, low, high, r, squares):
-    """r = phi(z) of networks whose phi is straight on either side of 0; else as `squares_within`.
-
-    ``sides`` are phi'(0-), phi'(0) and phi'(0+) of each network.
-    """
-    within = True
-    for j in range(len(z)):
-        left, _, right = sides[j].astype(z.dtype)
-        for b in range(z.shape[1]):
-            row = r[j, b]
-            for i in range(len(row)):
-                x = z[j, b, i]
-                # A sum, as the sign of -0 would turn an orthonormal frame.
-                row[i] = x * (right if x > 0 else left) + z.dtype.type(0)
-            squares[j, b] = sum_of_squares(row)
-            within &= low <= squares[j, b] <= high
-    return within
-
-
-@numba.njit(cache=True, nogil=True)
-def gated(dr, slopes, sides, trunk, thresholds, low, high, delta, squares, active):
+def gated(dr, slopes, trunk, thresholds, low, high, delta, squares, active):
     """Equation (1), delta = dr * slopes, and what there is to see of it.
-
-    With ``sides``, as in `bent`, ``slopes`` is z.
 
     Networks lead; row j of dr belongs to network trunk[j] of the slopes. Returns delta, the sums of
     squares of its rows and whether all of them lie from low to high; ``active`` takes the share of
@@ -96,14 +74,10 @@ def gated(dr, slopes, sides, trunk, thresholds, low, high, delta, squares, activ
         network = trunk[j]
         threshold = slopes.dtype.type(thresholds[network])
         count = 0
-        if sides is not None:  # what is not there is known when this is compiled
-            left, middle, right = sides[network].astype(dr.dtype)
         for b in range(dr.shape[1]):
             row = delta[j, b]
             for i in range(len(row)):
                 slope = slopes[network, b, i]
-                if sides is not None:
-                    slope = right if slope > 0 else left if slope < 0 else middle
                 row[i] = dr[j, b, i] * slope
                 count += slope > threshold
             squares[j, b] = sum_of_squares(row)  # while the row is in the cache
