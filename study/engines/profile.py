@@ -219,4 +219,6 @@ def _frame(
             else:
                 recorded = np.concatenate([part.columns[name] for part in of_net])
                 blocks.append(recorded[order].ravel())
-    return pd.DataFrame({name: np.concatenate(blocks) for name, blocks in columns.items()})
+    # Joined one at a time, so that a frame of millions of rows stands in memory once.
+    joined = {name: np.concatenate(columns.pop(name)) for name in PROFILE_COLUMNS}
+    return pd.DataFrame(joined, copy=False)
