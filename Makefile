@@ -2,8 +2,7 @@
 # takes, with Python 3.11 or later.
 PYTHON ?= python3
 PY := .venv/bin/python
-# Python compiles what it imports; to compile every module beforehand is half of the set-up.
-PIP := $(PY) -m pip install --no-compile --quiet --disable-pip-version-check
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 PRESET ?= paper
 # One BLAS thread: the study's own threads do the rest, and sums do not depend on the machine.
 export OMP_NUM_THREADS := 1
