@@ -2,7 +2,7 @@
 # takes, with Python 3.11 or later.
 PYTHON ?= python3
 PY := .venv/bin/python
-PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+PIP := -m pip install --quiet --disable-pip-version-check
 PRESET ?= paper
 # One BLAS thread: the study's own threads do the rest, and sums do not depend on the machine.
 export OMP_NUM_THREADS := 1
@@ -93,16 +93,16 @@ clean: ## Remove the environment and caches; results and figures stay
 .venv/.ready: requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
 	$(PYTHON) -m venv .venv
-	$(PIP) --require-hashes -r requirements.lock
+	$(PY) $(PIP) --require-hashes -r requirements.lock
 	@touch $@
 
 .venv/.docs: requirements-docs.lock .venv/.ready
-	$(PIP) --require-hashes -r requirements-docs.lock
+	$(PY) $(PIP) --require-hashes -r requirements-docs.lock
 	@touch $@
 
 # torch comes in many builds, so it is pinned by version and not in the lock.
 .venv/.torch: .venv/.ready
-	$(PIP) torch==2.13.0
+	$(PY) $(PIP) torch==2.13.0
 	@touch $@
 
 # On top of .venv, whose packages it sees: torch is not installed twice.
@@ -110,6 +110,6 @@ clean: ## Remove the environment and caches; results and figures stay
 	$(PY) -m venv .venv-bridges
 	$(PY) -c 'import site; print(site.getsitepackages()[0])' \
 	  > $$(.venv-bridges/bin/python -c 'import site; print(site.getsitepackages()[0])')/base.pth
-	.venv-bridges/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 \
+	.venv-bridges/bin/python $(PIP) torch==2.13.0 \
 	  lightning==2.6.6 transformers==5.24.0 accelerate==1.15.0 tensorboard==2.21.0 wandb==0.31.0
 	@touch $@

@@ -255,7 +255,7 @@ def main(names: list[str]) -> None:
             continue
         rows = compared(name, seed, own)
         df = pd.concat([df, pd.DataFrame(rows).round(6)], ignore_index=True)
-        df.to_csv(TABLE, index=False)
+        df.astype({"steps": "Int64"}).to_csv(TABLE, index=False)
     insert("initialise.md", "table", lines(df[df.seed != TUNING]))
 
 

@@ -273,7 +273,6 @@ def _improved(scales: _Scales) -> bool:
         return False
     is_plain = 2 * len(scales.layers) > len(scales.weights)
     is_better = _balanced(scales) if is_plain else _mended(scales)
-    scales.look()
     return is_better and scales.off > FLAT
 
 
@@ -284,9 +283,11 @@ def _balanced(scales: _Scales) -> bool:
     balance(scales.module, scales.inputs, scales.layers)
     scales.look()
     _equalise(scales, scales.originals())
-    if scales.off >= least:
+    is_better = scales.off < least
+    if not is_better:
         _restore(found)
-    return scales.off < least
+        scales.look()
+    return is_better
 
 
 def _mended(scales: _Scales) -> bool:
