@@ -93,7 +93,8 @@ clean: ## Remove the environment and caches; results and figures stay
 .venv/.ready: requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
 	$(PYTHON) -m venv .venv
-	$(PY) $(PIP) --require-hashes -r requirements.lock
+	$(PY) $(PIP) --no-compile --require-hashes -r requirements.lock
+	$(PY) -m compileall -q -j 0 -x '/tests?/' .venv/lib # pip would compile on one core, tests too
 	@touch $@
 
 .venv/.docs: requirements-docs.lock .venv/.ready

@@ -51,7 +51,9 @@ def measure(
 ) -> dict[str, pd.DataFrame]:
     """Profile every network at every depth; of few seeds the gradient norms are kept."""
     networks = [
-        study.Network(name, depth, WIDTH, sigma_w) for name, sigma_w in nets for depth in depths
+        study.Network(name, depth, WIDTH, sigma_w, dtype="float32")
+        for name, sigma_w in nets
+        for depth in depths
     ]
     how = {"engine": "matrix_free"}
     if inputs == "digits":
@@ -111,7 +113,7 @@ experiment = Experiment(
     question="How much of the gradient reaches the input, by activation, weight scale and depth?",
     grid={
         "quick": cells(5, [10, 30, 100], 1, [10, 30]),
-        "paper": cells(20, [10, 30, 100, 300, 1000, 10000], 10, [10, 30, 100, 300]),
+        "paper": cells(10, [10, 30, 100, 300, 1000, 10000], 10, [10, 30, 100, 300]),
     },
     measure=measure,
     figure=figure,
@@ -160,5 +162,5 @@ experiment = Experiment(
         "log10_decay": "‖dC/dr^(0)‖ / ‖dC/dr^(depth)‖: the part of the gradient that reaches the "
         "input, the sum of all factors [log10]",
     },
-    version=2,
+    version=3,
 )

@@ -237,5 +237,5 @@ experiment = Experiment(
         "ratio_change": "largest relative change of the ratio of a gradient's norm to the last's "
         "[1]",
     },
-    version=1,
+    version=2,
 )

@@ -7,6 +7,7 @@ schedule of branch scales. Clipping is of a plain network's gradients.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from typing import NamedTuple
 
@@ -97,8 +98,9 @@ def chain_profiles(draws: Draws, x: Array, depths: Mapping[str, Sequence[int]]) 
     frames = []
     for name, (activation, law, sigma_w) in CHAINS.items():
         # Each remedy alone: beside deep networks shallow ones would be walked to their end.
-        nets = [Network(activation, d, WIDTH, sigma_w, weights=law) for d in depths[name]]
-        frame = profile(nets, [draws.seed], inputs=x.astype(float))
+        kind = Network(activation, 1, WIDTH, sigma_w, weights=law, dtype="float32")
+        nets = [replace(kind, depth=depth) for depth in depths[name]]
+        frame = profile(nets, [draws.seed], inputs=x)
         frames.append(frame.assign(remedy=name))
     return pd.concat(frames, ignore_index=True)
 

@@ -59,6 +59,8 @@ MATRIX_RANGE = {
 # Whoever is beyond this is near an end.
 SETTLED = {dtype: (low**0.75, high**0.75) for dtype, (low, high) in SQUARE_RANGE.items()}
 LOG10_2 = math.log10(2)
+# Powers of two in the range of float64, far beyond float32's; their products with it, too.
+POWERS = 850
 
 
 def sum_of_squares(mantissa: Array) -> Array:
@@ -134,7 +136,13 @@ def normalised(rows: Array) -> tuple[Array, Array]:
 
 def ldexp(x: Array, exponent: Array | int) -> Array:
     """x * 2**exponent for exponents of any size (C's takes an int, and float32 loses wide ones)."""
-    return np.ldexp(x, np.clip(exponent, -4000, 4000).astype(np.int32))
+    exponent = np.clip(exponent, -4000, 4000).astype(np.int32)
+    widest = np.abs(exponent).max(initial=0)
+    # A power a row is several times faster, and exact: float64 holds float32's products with it.
+    if exponent.size < x.size and (x.dtype == np.float32 or widest <= POWERS):
+        power = np.ldexp(1.0, np.clip(exponent, -POWERS, POWERS))
+        return (x * power).astype(x.dtype, copy=False)
+    return np.ldexp(x, exponent)
 
 
 def product(x: Array, m: Array, k: Array) -> tuple[Array, Array]:

@@ -22,7 +22,7 @@ import numpy as np
 from study.arithmetic.scaled import Scaled, settle
 from study.core.network import Network
 from study.engines.march import Data, March, MarchedWeights, Recorded
-from study.engines.walk import KEPT_BYTES, keys, walked
+from study.engines.walk import keys, walked
 from study.engines.weights import CORES, side_by_side
 from study.sampling import gaussian
 from study.tools import Array
@@ -34,6 +34,9 @@ LAWS = ("gaussian", "orthogonal")  # the laws of weights that this engine serves
 PIVOT = 2.0**-12
 
 BLOCK_BYTES = 2**18  # signals of one layer that are walked together: what a core's cache holds
+
+# And their draws: more would be new memory each time, whose pages cost a tenth of the draws.
+DRAWN_BYTES = 2**25
 
 THREAD_BYTES = 2**16  # signals of one layer, of all seeds, from which threads pay
 
@@ -348,7 +351,7 @@ def matrix_free(
     draws = max(net.depth for net in nets.values()) * first.width * itemsize
     # Where all seeds are little, two threads would but wait for each other's turn in Python.
     threads = CORES if len(seeds) * row > THREAD_BYTES else 1
-    size = max(1, min(BLOCK_BYTES // row, KEPT_BYTES // draws, -(-len(seeds) // threads)))
+    size = max(1, min(BLOCK_BYTES // row, DRAWN_BYTES // draws, -(-len(seeds) // threads)))
     blocks = [seeds[i : i + size] for i in range(0, len(seeds), size)]
 
     return side_by_side(functools.partial(_columns, nets, data, chosen), blocks, CORES)

@@ -23,7 +23,7 @@ from study.core.activations import Activation
 from study.core.network import Network
 from study.engines.march import Data, March, MarchedWeights, Recorded
 from study.sampling import gaussian
-from study.sampling.kernels import kernel, specialised
+from study.sampling.kernels import inlined, kernel, specialised
 from study.tools.elementary import Array
 
 LANES = 64
@@ -94,7 +94,7 @@ def both(z):
     return z, z
 
 
-@kernel
+@inlined
 def dot(x, y, lanes):
     """The sum of x * y."""
     lanes[:] = 0
@@ -111,7 +111,7 @@ def dot(x, y, lanes):
     return float(lanes[0] + lanes[2]) + float(lanes[1] + lanes[3])
 
 
-@kernel
+@inlined
 def arguments(scale, G, shift, b, z):
     """z = scale G + shift b."""
     scale = z.dtype.type(scale)
@@ -123,14 +123,14 @@ def arguments(scale, G, shift, b, z):
             z[i] += shift * b[i]
 
 
-@kernel
+@inlined
 def by_slopes(z, left, right, r):
     left, right = z.dtype.type(left), z.dtype.type(right)
     for i in range(z.size):
         r[i] = z[i] * (right if z[i] > 0 else left)
 
 
-@kernel
+@inlined
 def chosen_way(e, biased, traits):
     """How phi is taken of a scale m 2^e, and whether the power of two is taken out; -1 if lost."""
     if biased and e < 0:  # the bias is then the larger
@@ -144,7 +144,7 @@ def chosen_way(e, biased, traits):
     return PLAIN, False
 
 
-@kernel
+@inlined
 def set_scale(k, trunk, traits, up):
     """The scale of z^(k+1), of |r^(k)|, and how phi is taken there."""
     # z^(k+1) is normal with deviation c |r|.
@@ -156,13 +156,13 @@ def set_scale(k, trunk, traits, up):
     up.scale[k, trunk], up.exponent[k, trunk], up.way[k, trunk] = scale, e, way
 
 
-@kernel
+@inlined
 def scaled_bias(k, trunk, up):
     """sigma_b, the power of two of the scale taken out."""
     return math.ldexp(up.sigma_b[trunk], max(-up.exponent[k, trunk], -2000))
 
 
-@kernel
+@inlined
 def signals(G, b, k, trunk, traits, up, z, r):
     """z^(k+1), and r^(k+1) where phi is taken by its slopes."""
     arguments(up.scale[k, trunk], G, scaled_bias(k, trunk, up), b, z)
@@ -220,7 +220,7 @@ def descend(G, H, b, trunks, first, traits, up, down):
             )
 
 
-@kernel
+@inlined
 def share_above(threshold, slope):
     count = 0
     for i in range(slope.size):
@@ -228,7 +228,7 @@ def share_above(threshold, slope):
     return count / slope.size
 
 
-@kernel
+@inlined
 def passed_down(H, G, r, slope, k, trunk, traits, up, down, lanes):
     """dC/dr^(k+1), then dC/dz^(k+1), of a trunk's networks; whether one of them is lost."""
     along, norm = dot(H, r, lanes), math.sqrt(up.square[k + 1, trunk])
@@ -242,7 +242,7 @@ def passed_down(H, G, r, slope, k, trunk, traits, up, down, lanes):
     return lost
 
 
-@kernel
+@inlined
 def from_above(H, r, along, norm, j, k, down, dr, lanes):
     """dC/dr^(k) = c [|delta| s (H - a Q) + (delta G') Q], a = H Q', Q = r / |r|, e_1 for r = 0."""
     m, u = down.m[j], down.u[j]
@@ -258,7 +258,7 @@ def from_above(H, r, along, norm, j, k, down, dr, lanes):
     down.square[k, j], down.power[k, j] = dot(dr, dr, lanes), down.exponent[j]
 
 
-@kernel
+@inlined
 def through_slope(slope, G, c, j, k, traits, down, lanes):
     """Equation (1) for network j, in place, and what the layer below needs; whether it is lost."""
     delta = down.dr[j]
@@ -346,7 +346,8 @@ class Walk(March):
         fan_in = 1 if frames else np.array([[self.inputs.shape[-1]], [self.width]])
         shape = (self.depth, self.rows)
         self.up = Up(
-            c=np.broadcast_to(weights.sigma_w / np.sqrt(fan_in), (2, self.rows)),
+            # A copy, as a view of one row would have the loops compiled a second time.
+            c=np.broadcast_to(weights.sigma_w / np.sqrt(fan_in), (2, self.rows)).copy(),
             sigma_b=weights.sigma_b.astype(float),
             scale=np.zeros(shape),
             exponent=np.zeros(shape, np.int64),

@@ -55,10 +55,12 @@ def keys(seeds, *words):
     True
     """
     rest = b"".join(map(_encode, words))
-    digests = [
-        hashlib.blake2b(_encode(seed) + rest, digest_size=16, person=b"study.gaussian 1").digest()
-        for seed in seeds
-    ]
+    start = hashlib.blake2b(digest_size=16, person=b"study.gaussian 1")
+    digests = []
+    for seed in seeds:
+        state = start.copy()
+        state.update(_encode(seed) + rest)
+        digests.append(state.digest())
     return np.frombuffer(b"".join(digests), dtype="<u4").astype(np.uint32).reshape(-1, 4)
 
 
@@ -173,12 +175,13 @@ def _fill(law, keys, layers, out):
 
 
 def _encode(word):
-    if isinstance(word, str):
-        text = b"str" + word.encode()
-    elif isinstance(word, float | np.float32) and not np.isnan(word):
-        text = b"float" + float(word).hex().encode()
-    elif isinstance(word, int | np.integer) and not isinstance(word, bool):
+    # The usual word first: laws name millions of seeds.
+    if isinstance(word, (int, np.integer)) and not isinstance(word, bool):
         text = b"int%d" % word
+    elif isinstance(word, str):
+        text = b"str" + word.encode()
+    elif isinstance(word, (float, np.float32)) and not np.isnan(word):
+        text = b"float" + float(word).hex().encode()
     else:
         raise ValueError(f"words: {word!r} is not allowed, need an int, a float (not NaN) or a str")
     return b"%d:%b" % (len(text), text)  # lengths keep boundaries

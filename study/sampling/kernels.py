@@ -22,7 +22,7 @@ u32, i32 = np.uint32, np.int32
 
 # Ten times faster: the vectoriser takes no loop with calls in it (LLVM finds a cipher too long to
 # inline unasked), nor one that may leave by an exception (Python's check of every divisor for 0).
-_inlined = njit(error_model="numpy", forceinline=True)
+inlined = njit(error_model="numpy", forceinline=True)
 
 
 def kernel(function):
@@ -48,12 +48,12 @@ EVEN_ROTATIONS = (10, 26, 11, 21, 13, 27, 23, 5)
 ODD_ROTATIONS = (6, 20, 17, 11, 25, 10, 18, 20)
 
 
-@_inlined
+@inlined
 def _rotate(x, r):
     return u32((x << u32(r)) | (x >> u32(32 - r)))
 
 
-@_inlined
+@inlined
 def _four_rounds(x0, x1, x2, x3, r, k0, k1, k2, k3):
     # numba widens uint32 sums to 64 bits; each u32() wraps one back.
     x0, x2 = u32(x0 + x1), u32(x2 + x3)
@@ -67,7 +67,7 @@ def _four_rounds(x0, x1, x2, x3, r, k0, k1, k2, k3):
     return u32(x0 + k0), u32(x1 + k1), u32(x2 + k2), u32(x3 + k3)
 
 
-@_inlined
+@inlined
 def threefry(c0, c1, c2, c3, key):
     k0, k1, k2, k3 = key
     k4 = PARITY ^ k0 ^ k1 ^ k2 ^ k3
@@ -83,7 +83,7 @@ def threefry(c0, c1, c2, c3, key):
 NORMAL, NORMAL_TRAILING, UNIFORM, UNIFORM_TRAILING = u32(0), u32(1), u32(2), u32(3)
 
 
-@_inlined
+@inlined
 def _words(key, layer, block, stream):
     return threefry(u32(block), u32(block >> 32), u32(layer), stream, key)
 
@@ -95,13 +95,13 @@ def _words(key, layer, block, stream):
 HALF = np.float32(0.5)
 
 
-@_inlined
+@inlined
 def below_one(trailing):
     """An odd multiple of 2^-32 in (0, 1)."""
     return 0.5 + np.float64(i32(trailing | u32(1))) * 2.0**-32
 
 
-@_inlined
+@inlined
 def _horner(x, coefficients):
     p = coefficients[0]
     for c in coefficients[1:]:
@@ -118,7 +118,7 @@ def _log_of_uniform(real, integer, coefficients):
     fraction_bits = integer(np.finfo(real).nmant)
     root_half = np.sqrt(half).view(integer)
 
-    @_inlined
+    @inlined
     def log_of_uniform(a, d):
         # u = (a + d) / 2^32, but a float holds u finely only near 0. So x = min(u, 1 - u), right to
         # roundoff from the integer (with 1 - d for d in the upper half, alike in law), and there,
@@ -147,7 +147,7 @@ def _box_muller(real, integer, log, sin, cos):
     half, one, two, angle_unit = map(real, (0.5, 1, 2, 2 * math.pi * 2**-32))
     log_of_uniform = _log_of_uniform(real, integer, log)
 
-    @_inlined
+    @inlined
     def transform(a, b, d, e):
         # Radius from a. Thirty bits of b are an angle t within pi/4 of an axis, the other two say
         # which: a reflection and a sign, cheaper than quadrants and as uniform on the circle.
