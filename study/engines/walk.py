@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numba import carray, types
+from numba.np.numpy_support import from_dtype
 
 from study.arithmetic.activations import ACTIVE_SHARE
 from study.arithmetic.compiled import compiled, program
@@ -23,7 +25,7 @@ from study.core.activations import Activation
 from study.core.network import Network
 from study.engines.march import Data, March, MarchedWeights, Recorded
 from study.sampling import gaussian
-from study.sampling.kernels import inlined, kernel, specialised
+from study.sampling.kernels import called, inlined, kernel, specialised
 from study.tools.elementary import Array
 
 LANES = 64
@@ -90,8 +92,22 @@ class Down(NamedTuple):
 
 
 def both(z):
-    """phi and phi' of a number; `loops` puts an activation's in its place."""
+    """phi and phi' of a number; `compiled_functions` puts an activation's in its place."""
     return z, z
+
+
+def only_phi(z, r, count):
+    """r = phi(z)."""
+    z, r = carray(z, count), carray(r, count)
+    for i in range(count):
+        r[i] = both(z[i])[0]
+
+
+def phi_and_slope(z, r, slope, count):
+    """r = phi(z), slope = phi'(z)."""
+    z, r, slope = carray(z, count), carray(r, count), carray(slope, count)
+    for i in range(count):
+        r[i], slope[i] = both(z[i])
 
 
 @inlined
@@ -171,7 +187,8 @@ def signals(G, b, k, trunk, traits, up, z, r):
         by_slopes(z, traits.slopes[2 * way - 2], traits.slopes[2 * way - 1], r)
 
 
-def climb(G, b, trunks, first, traits, up):
+@kernel
+def climb(G, b, trunks, first, phi, traits, up):
     """The norms of r^(k+1), layer by layer, from those of r^(k)."""
     z, lanes = np.empty(G.shape[2], G.dtype), np.empty(LANES, G.dtype)
     r = np.empty(z.size, G.dtype)
@@ -185,8 +202,7 @@ def climb(G, b, trunks, first, traits, up):
             signals(G[layer, seed], b[layer % len(b), seed], k, trunk, traits, up, z, r)
             way = up.way[k, trunk]
             if way == PLAIN:
-                for i in range(z.size):
-                    r[i] = both(z[i])[0]
+                phi(z.ctypes, r.ctypes, z.size)
             square = dot(r, r, lanes)
             up.square[k + 1, trunk], up.power[k + 1, trunk] = square, up.exponent[k, trunk]
             # A sum of squares that has underflowed is no zero, unless every r is.
@@ -195,10 +211,12 @@ def climb(G, b, trunks, first, traits, up):
             up.lost[trunk] = way < 0 or (nothing and (traits.falls or r.any()))
 
 
-def descend(G, H, b, trunks, first, traits, up, down):
+@kernel
+def descend(G, H, b, trunks, first, values, traits, up, down):
     """dC/dr^(k+1) from the layer above's draws H, then dC/dz^(k+1), layer by layer downwards."""
     z, lanes = np.empty(G.shape[2], G.dtype), np.empty(LANES, G.dtype)
     r, slope = np.empty(z.size, G.dtype), np.empty(z.size, G.dtype)
+    unused = np.empty(z.size, G.dtype)
     for trunk in range(trunks[0], trunks[1]):
         seed = trunk % G.shape[1]
         for layer in range(len(G) - 1, -1, -1):
@@ -211,9 +229,9 @@ def descend(G, H, b, trunks, first, traits, up, down):
                 # phi' is then what it is as far out, or as near 0, as plain numbers go.
                 far = math.ldexp(1.0, traits.limit if way == ASYMPTOTE else -traits.limit)
                 arguments(far, G[layer, seed], 0.0, b[0, seed], z)
-            for i in range(z.size):
-                signal, slope[i] = both(z[i])
-                r[i] = signal if way == PLAIN else r[i]
+                values(z.ctypes, unused.ctypes, slope.ctypes, z.size)
+            else:
+                values(z.ctypes, r.ctypes, slope.ctypes, z.size)
             up.active[k, trunk] = share_above(traits.threshold, slope)
             up.lost[trunk] |= passed_down(
                 H[layer, seed], G[layer, seed], r, slope, k, trunk, traits, up, down, lanes
@@ -288,13 +306,21 @@ def land(H, r, up, down):
 
 
 @functools.cache
-def loops(row: Activation, kink: float, dtype: np.dtype) -> tuple[Callable, Callable] | None:
-    """`climb` and `descend` with an activation compiled into them, where it can be."""
+def compiled_functions(
+    row: Activation, kink: float, dtype: np.dtype
+) -> tuple[Callable, Callable] | None:
+    """`only_phi` and `phi_and_slope` of an activation, where they can be compiled."""
     source = program(row, kink, dtype)
     if source is None:
         return None
     function, name = compiled(source, dtype)
-    return specialised(climb, name, both=function), specialised(descend, name, both=function)
+    units = types.CPointer(from_dtype(dtype))
+    phi = specialised(only_phi, name, both=function)
+    values = specialised(phi_and_slope, name, both=function)
+    return (
+        called(phi, types.void(units, units, types.intp)),
+        called(values, types.void(units, units, units, types.intp)),
+    )
 
 
 def walked(
@@ -307,7 +333,7 @@ def walked(
     if data.batch > 1 or not (orthogonal or first.weights == "gaussian"):
         return []
     dtype = np.dtype(first.dtype)
-    served = {j: net for j, net in nets.items() if loops(net.row, net.kink, dtype)}
+    served = {j: net for j, net in nets.items() if compiled_functions(net.row, net.kink, dtype)}
     return Walk(served, seeds, data).columns(chosen) if served else []
 
 
@@ -319,8 +345,8 @@ def _traits(row: Activation, dtype: np.dtype) -> Traits:
         grows=any(row.slopes_at_infinity),
         falls=row.tail is not None,
         decays=row.decay is not None,
-        slopes=(*row.slopes_at_zero, *row.slopes_at_infinity),
-        threshold=ACTIVE_SHARE * row.max_slope,
+        slopes=(*map(float, row.slopes_at_zero), *map(float, row.slopes_at_infinity)),
+        threshold=float(ACTIVE_SHARE * row.max_slope),
         limit=limit,
         least=least,
     )
@@ -336,10 +362,10 @@ class Walk(March):
 
     def __init__(self, nets: Mapping[int, Network], seeds: Sequence[int], data: Data):
         super().__init__(MarchedWeights, nets, seeds, data)
-        self.kinds = [
-            (loops(row, kink, self.dtype), (at.start, at.stop), _traits(row, self.dtype))
-            for at, row, kink in self.activations.blocks
-        ]
+        self.kinds = []
+        for at, row, kink in self.activations.blocks:
+            functions = compiled_functions(row, kink, self.dtype)
+            self.kinds.append((functions, (at.start, at.stop), _traits(row, self.dtype)))
         self.keys = keys(seeds) | {"biases": self.weights.bias_keys}
         record, weights, rows = self.record, self.weights, len(self.trunk)
         frames = weights.law == "orthogonal"
@@ -386,8 +412,8 @@ class Walk(March):
         for layers in groups:
             G = self._draw("forward", layers, kept[layers.start :] if keep else kept)
             b = self._biases(layers)
-            for (upwards, _), trunks, traits in self.kinds:
-                upwards(G, b, trunks, layers.start, traits, self.up)
+            for (phi, _), trunks, traits in self.kinds:
+                climb(G, b, trunks, layers.start, phi, traits, self.up)
             if layers.stop in self.depths:
                 self._end(layers.stop, G[-1], b[-1])
         for layers in reversed(groups):
@@ -399,8 +425,8 @@ class Walk(March):
             # dC/dr is made where r is met, when the layer below is: at the top for nobody.
             H = self._draw("backward", range(layers.start + 1, layers.stop + 1), fresh)
             b = self._biases(layers)
-            for (_, downwards), trunks, traits in self.kinds:
-                downwards(G, H, b, trunks, layers.start, traits, self.up, self.down)
+            for (_, values), trunks, traits in self.kinds:
+                descend(G, H, b, trunks, layers.start, values, traits, self.up, self.down)
         below = np.empty((1, len(self.seeds), r.mantissa.shape[-1]), self.dtype)
         land(self._draw("backward", range(1), below)[0], r.mantissa[:, 0], self.up, self.down)
         self.lost = self.up.lost[self.trunk]

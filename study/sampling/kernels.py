@@ -16,7 +16,7 @@ import math
 import types
 
 import numpy as np
-from numba import njit
+from numba import cfunc, njit
 
 u32, i32 = np.uint32, np.int32
 
@@ -34,10 +34,21 @@ def kernel(function):
 
 
 def specialised(function, name, **names):
-    """Compile a function with globals of its own, under a name by which the cache knows it."""
+    """A function with globals of its own, and a name by which the compiler's cache knows it."""
     copy = types.FunctionType(function.__code__, function.__globals__ | names, function.__name__)
     copy.__qualname__ = f"{function.__name__}_{name}"
-    return kernel(copy)
+    return copy
+
+
+def called(function, signature):
+    """Compile what a kernel is handed and calls, by a signature of numbers and pointers.
+
+    One that is handed functions is compiled once for all of them.
+    """
+    try:
+        return cfunc(signature, error_model="numpy", cache=True)(function)
+    except RuntimeError:
+        return cfunc(signature, error_model="numpy")(function)
 
 
 # --- Threefry-4x32-20 (Salmon et al. 2011): (128-bit counter, 128-bit key) -> 4 random words -----
@@ -252,13 +263,14 @@ def rows(keys, layers, out):
         fill(key, layers[i], 0, out[i, :whole])
         if whole < out.shape[1]:
             fill(key, layers[i], whole >> 2, block)
-            out[i, whole:] = block[: out.shape[1] - whole]
+            for j in range(whole, out.shape[1]):  # a slice would compile errors of shapes, too
+                out[i, j] = block[j - whole]
 
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 KERNELS = {
-    ("normal", FLOAT32): specialised(rows, "normal32", fill=normal32),
-    ("normal", FLOAT64): specialised(rows, "normal64", fill=normal64),
-    ("uniform", FLOAT32): specialised(rows, "uniform32", fill=uniform32),
-    ("uniform", FLOAT64): specialised(rows, "uniform64", fill=uniform64),
+    ("normal", FLOAT32): kernel(specialised(rows, "normal32", fill=normal32)),
+    ("normal", FLOAT64): kernel(specialised(rows, "normal64", fill=normal64)),
+    ("uniform", FLOAT32): kernel(specialised(rows, "uniform32", fill=uniform32)),
+    ("uniform", FLOAT64): kernel(specialised(rows, "uniform64", fill=uniform64)),
 }

@@ -22,7 +22,7 @@ both_formats = pytest.mark.parametrize("dtype", DTYPES)
 def generic(monkeypatch, nets, **how):
     """The frame of the generic walk."""
     with monkeypatch.context() as patch:
-        patch.setattr(walk, "loops", lambda row, kink, dtype: None)
+        patch.setattr(walk, "compiled_functions", lambda row, kink, dtype: None)
         return profile(nets, engine="matrix_free", **how)
 
 
@@ -79,7 +79,7 @@ def test_wide_networks_and_one_not_served(monkeypatch, dtype):
     nets = [Network(name, 30, 1000, 1.2, dtype=dtype, kink=0.5) for name in ("relu", wave, "tanh")]
     df = profile(nets, engine="matrix_free")
     alike(df, generic(monkeypatch, nets), TOLERANCE[dtype])
-    assert walk.loops(wave, 1.0, np.dtype(dtype)) is None
+    assert walk.compiled_functions(wave, 1.0, np.dtype(dtype)) is None
 
 
 @both_formats
@@ -125,10 +125,10 @@ def test_another_activation_would_be_seen(monkeypatch):
     told = generic(monkeypatch, nets)
     alike(profile(nets, engine="matrix_free"), told, 1e-12)
     monkeypatch.setattr(walk, "program", spoilt)
-    walk.loops.cache_clear()
+    walk.compiled_functions.cache_clear()
     with pytest.raises(AssertionError, match="log10"):
         alike(profile(nets, engine="matrix_free"), told, 1e-12)
-    walk.loops.cache_clear()
+    walk.compiled_functions.cache_clear()
 
 
 # --- Functions of one number ---------------------------------------------------------------------
