@@ -1,8 +1,9 @@
 """The depth at which a plain run loses the gradient, by number format, activation and scale."""
 
 import functools
+import itertools
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import product
 from types import SimpleNamespace
@@ -50,8 +51,8 @@ def measure(seed: int, sigma_w: float) -> dict[str, pd.DataFrame]:
     rows, nets = [], []
     for activation, name in product(ACTIVATIONS, FOUR):
         number = FORMATS[name]
-        layers = rounded_layers(weights, activation, number)
-        lost, norm_lost = depths_lost(layers, Rounded(x, number), Rounded(dr, number))
+        layers = (rounded_layers([W], activation, number)[0] for W in weights)
+        lost, norm_lost = depths_lost(layers, Rounded(x, number), Rounded(dr, number), DEEPEST)
         theory = expected_depth(activation, sigma_w, name)
         rows.append((activation, sigma_w, WIDTH, seed, name, lost, norm_lost, theory))
         nets.append(study.Network(activation, int(min(lost, DEEPEST)), WIDTH, sigma_w, kink=0.0))
@@ -72,23 +73,32 @@ def known(step: Step) -> Step:
 
 
 @quietly
-def depths_lost(layers: list[Dense], x: Rounded, dr: Rounded) -> tuple[float, float]:
+def depths_lost(
+    layers: Iterable[Dense], x: Rounded, dr: Rounded, deepest: int
+) -> tuple[float, float]:
     """The smallest depths, of the first so many layers, at which dC/dW^(0) is lost.
 
     At the first depth the gradient `is_lost` or the output is not finite; at the second the
     gradient's `printed_norm` is 0 or not finite, too. Once lost, it is taken to stay lost; inf
-    where no depth loses it. ``dr`` is dC/dr at the output, whatever the depth.
+    where no depth up to ``deepest`` loses it. ``dr`` is dC/dr at the output, whatever the depth.
+    Layers are made as deep as the search gets.
 
     A gradient of 10^-2 (depth - 1) against the smallest number, 2^-149, and its root:
 
     >>> one = Rounded(np.ones((1, 1)), FORMATS["float32"])
     >>> layers = rounded_layers([np.array([[0.01]])] * 40, "linear", one.number)
-    >>> depths_lost(layers, one, one)
+    >>> depths_lost(layers, one, one, 40)
     (24.0, 13.0)
     """
-    trace, output = forward(layers, x)
-    outputs = [step.r for step in trace[1:]] + [output]
-    steps = [known(step) for step in trace]
+    left = iter(layers)
+    steps: list[Step] = []
+    outputs = [x]
+
+    def climb(depth: int) -> None:
+        for layer in itertools.islice(left, max(0, depth - len(steps))):
+            [step], output = forward([layer], outputs[-1])
+            steps.append(known(step))
+            outputs.append(output)
 
     @functools.cache
     def first_gradient(depth: int) -> Rounded:
@@ -98,19 +108,26 @@ def depths_lost(layers: list[Dense], x: Rounded, dr: Rounded) -> tuple[float, fl
         return weight_gradient(last.r, last.delta)
 
     def lost(depth: int) -> bool:
-        return not np.isfinite(outputs[depth - 1].value).all() or is_lost(first_gradient(depth))
+        climb(depth)
+        return not np.isfinite(outputs[depth].value).all() or is_lost(first_gradient(depth))
 
     def norm_lost(depth: int) -> bool:
         return lost(depth) or not 0 < printed_norm(first_gradient(depth)) < np.inf
 
-    return smallest(lost, len(layers)), smallest(norm_lost, len(layers))
+    return smallest(lost, deepest), smallest(norm_lost, deepest)
 
 
 def smallest(holds: Callable[[int], bool], deepest: int) -> float:
     """The smallest depth for which something holds that then goes on to hold; or inf."""
-    if not holds(deepest):
-        return np.inf
-    return 1.0 + bisect_left(range(1, deepest), True, key=holds)  # some ten passes, not a thousand
+    below = 0
+    above = 1
+    while not holds(above):
+        if above == deepest:
+            return np.inf
+        below = above
+        above = min(4 * above, deepest)
+    # Some ten passes, not a thousand; none begins where theory expects the depth.
+    return below + 1.0 + bisect_left(range(below + 1, above), True, key=holds)
 
 
 def expected_depth(activation: str, sigma_w: float, name: str) -> float:
@@ -234,5 +251,5 @@ experiment = Experiment(
         "log10_true_norm": "norm of dC/dW^(0) at depth_lost (where that is inf, at depth "
         f"{DEEPEST}), by the scaled engine in float64 [log10]",
     },
-    version=1,
+    version=2,
 )

@@ -17,12 +17,12 @@ from study.statistics.estimators import near, share_near
 from study.statistics.summaries import gains, lost_at, median_lost_at
 
 
-def cells(seeds: int, deepest: int) -> list[dict]:
-    """A seed of either kind of inputs a cell; of digits half as many."""
+def cells(random: int, digits: int, deepest: int) -> list[dict]:
+    """A seed of either kind of inputs a cell, so many of each."""
     depths = [depth for depth in catalogue.DEPTHS if depth <= deepest]
     return [
         {"inputs": inputs, "seed": seed, "depths": depths}
-        for inputs, count in (("random", seeds), ("digits", seeds // 2))
+        for inputs, count in (("random", random), ("digits", digits))
         for seed in range(count)
     ]
 
@@ -191,7 +191,7 @@ def figure(tables: dict[str, pd.DataFrame]):
 
 experiment = Experiment(
     question="Which remedies keep the gradient within a factor of 1,000, and for how many layers?",
-    grid={"quick": cells(2, 16), "paper": cells(16, 2048)},
+    grid={"quick": cells(2, 1, 16), "paper": cells(16, 10, 2048)},
     measure=measure,
     figure=figure,
     claims=[

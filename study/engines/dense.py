@@ -25,6 +25,9 @@ FEW_ROWS = 128
 # number of cores, so that it changes no bit. Below, Python's lock costs more than that saves.
 PART_ENTRIES = 2**16
 
+# Otherwise two seeds are walked at a time, where a layer takes so many multiplications or more.
+LAYER_PRODUCTS = 2**24
+
 
 class DenseWeights(MarchedWeights):
     """Weights of one seed whose G^(k) is drawn."""
@@ -69,16 +72,38 @@ class DenseWeights(MarchedWeights):
 
 
 def dense(
-    nets: Mapping[int, Network], seed: int, data: Data, chosen: Callable[[int], Array]
+    nets: Mapping[int, Network], seeds: Sequence[int], data: Data, chosen: Callable[[int], Array]
 ) -> list[Recorded]:
-    """The columns of each network of one seed; all share width, weight law and dtype.
+    """The columns of each network of each seed; all share width, weight law and dtype.
 
     ``chosen`` gives the layers that are recorded of a network of some depth, the last one included.
     """
     first = next(iter(nets.values()))
-    n_in = first.width if data.inputs is None else data.inputs.shape[1]
     parts = _parts(nets, first.width * data.batch)
-    unit = Unit(seed, first, n_in, max(net.depth for net in nets.values()), len(parts))
+
+    def walk(seed: int) -> list[Recorded]:
+        return _of_seed(parts, seed, data, chosen)
+
+    threads = seeds_at_a_time(nets, data.batch)
+    return side_by_side(walk, seeds, threads)
+
+
+def seeds_at_a_time(nets: Mapping[int, Network], batch: int) -> int:
+    """How many seeds are walked side by side: two of few networks, whose layers take long."""
+    width = next(iter(nets.values())).width
+    rows = len({trunk_of(net) for net in nets.values()}) * batch
+    walked_in_parts = len(_parts(nets, width * batch)) > 1
+    return 1 if walked_in_parts or rows * width**2 < LAYER_PRODUCTS else 2
+
+
+def _of_seed(
+    parts: list[dict[int, Network]], seed: int, data: Data, chosen: Callable[[int], Array]
+) -> list[Recorded]:
+    """The columns of one seed, whose parts share its weights."""
+    first = next(iter(parts[0].values()))
+    n_in = first.width if data.inputs is None else data.inputs.shape[1]
+    depth = max(net.depth for part in parts for net in part.values())
+    unit = Unit(seed, first, n_in, depth, len(parts))
     weights = functools.partial(DenseWeights, unit=unit)
 
     def walk(part: dict[int, Network]) -> list[Recorded]:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from study.core.columns import PROFILE_COLUMNS
 from study.core.network import Network
-from study.engines.dense import dense
+from study.engines.dense import dense, seeds_at_a_time
 from study.engines.march import Data, MarchedWeights, Recorded
 from study.engines.matrix_free import LAWS, matrix_free
 from study.engines.weights import GROUP_ENTRIES, KEPT
@@ -127,12 +127,11 @@ class Together(NamedTuple):
     engine: str
 
     def columns(self, seeds: Sequence[int], chosen: Callable[[int], np.ndarray]) -> list[Recorded]:
-        if self.engine == "matrix_free":
-            return matrix_free(self.nets, seeds, self.data, chosen)
-        return [part for seed in seeds for part in dense(self.nets, seed, self.data, chosen)]
+        engine = matrix_free if self.engine == "matrix_free" else dense
+        return engine(self.nets, seeds, self.data, chosen)
 
     def check_memory(self, seeds: int, layers: str | int) -> None:
-        """Refuse what does not fit: one march at its peak, and the frame of every seed."""
+        """Refuse what does not fit: marches at their peak, and the frame of every seed."""
         nets = [*self.nets.values()]
         first = nets[0]
         batch = self.data.batch
@@ -151,7 +150,9 @@ class Together(NamedTuple):
         kept = min(layer * depth, MarchedWeights.signal_bytes + layer * round(2 * depth**0.5))
         group = max(first.width * width, GROUP_ENTRIES) * size
         matrices = KEPT * group if self.engine == "dense" else 0
-        needed = frame + squares + kept + 4 * layer + matrices
+        march = squares + kept + 4 * layer + matrices
+        marches = seeds_at_a_time(self.nets, batch) if self.engine == "dense" else 1
+        needed = frame + min(seeds, marches) * march
         check_memory(needed, depth=depth, width=first.width, batch=batch, nets=len(nets))
 
 

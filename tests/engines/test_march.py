@@ -5,6 +5,7 @@ import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -202,6 +203,17 @@ def test_two_parts_on_two_threads_give_what_one_gives(monkeypatch, dtype):
     assert_array_equal(found.active_fraction, whole.active_fraction)
     again = study.profile(nets, [0, 1], 3, engine="dense")
     assert_array_equal(again[NORMS].to_numpy(), found[NORMS].to_numpy())
+
+
+def test_seeds_walked_side_by_side_have_the_bits_of_each_alone(monkeypatch):
+    nets = [study.Network(name, depth, 48) for name in ("relu", "tanh") for depth in (5, 40)]
+    each = [study.profile(nets, [seed], 3, engine="dense") for seed in range(5)]
+    monkeypatch.setattr(dense, "LAYER_PRODUCTS", 1)
+    assert dense.seeds_at_a_time(dict(enumerate(nets)), 3) == 2
+    found = study.profile(nets, range(5), 3, engine="dense")
+    for seed, expected in enumerate(each):
+        rows = found[found.seed == seed].reset_index(drop=True)
+        pd.testing.assert_frame_equal(rows, expected)
 
 
 @pytest.mark.parametrize("walkers", [1, 2])

@@ -30,7 +30,7 @@ FIRST_UNIT = np.array([[1.0, 0.0]])
 def test_the_depth_lost_is_that_of_a_geometric_series(factor, name, lost, norm_lost):
     first = Rounded(FIRST_UNIT, FORMATS[name])
     layers = rounded_layers([factor * np.eye(2)] * 1000, "linear", first.number)
-    assert precision.depths_lost(layers, first, first) == (lost, norm_lost)
+    assert precision.depths_lost(layers, first, first, 1000) == (lost, norm_lost)
 
 
 @pytest.mark.parametrize(("activation", "sigma"), [("sigmoid", 1.0), ("sigmoid", 2.0), ("relu", 1)])
