@@ -17,7 +17,7 @@ from study.theory.finite_width import born_dead
 
 
 def he_profile(widths: Sequence[int], seeds: Iterable[int]) -> pd.DataFrame:
-    """Profile ReLU networks of any widths, without biases, Var W = 2 / fan_in, matrix by matrix.
+    """Profile ReLU networks of any widths, without biases, Var W = 2 / fan_in, in float32.
 
     ``widths`` are the units of r^(0), ..., r^(L), the first as many as the last. Each seed has a
     matrix, an input and a random unit cotangent of its own.
@@ -27,14 +27,14 @@ def he_profile(widths: Sequence[int], seeds: Iterable[int]) -> pd.DataFrame:
     """
     profiles = []
     depth = len(widths) - 1
-    network = Network("relu", depth, widths[0], sigma_w=2**0.5).fields()
+    network = Network("relu", depth, widths[0], sigma_w=2**0.5, dtype="float32").fields()
     for seed in seeds:
         key = gaussian.key(seed, "finite width")
         weights = [
-            gaussian.normal(key, k, shape) * (2 / shape[0]) ** 0.5
+            gaussian.normal(key, k, shape, np.float32) * np.float32((2 / shape[0]) ** 0.5)
             for k, shape in enumerate(itertools.pairwise(widths))
         ]
-        x, dr = gaussian.normal(key, depth, (2, 1, widths[0]))
+        x, dr = gaussian.normal(key, depth, (2, 1, widths[0]), np.float32)
         df = backpropagate(weights, x, "relu", cotangent=dr / np.linalg.norm(dr))
         profiles.append(df.assign(**network, seed=seed, engine="dense"))
     return pd.concat(profiles, ignore_index=True)
