@@ -89,9 +89,9 @@ def test_every_kind_of_network_of_the_results_follows_its_exact_law():
 
 
 def test_an_exception_would_be_found_among_many():
-    """The control: one width whose ln G is off by 4, hidden among thousands that are right."""
-    shift = f"log10_gain = log10_gain + {4 / fw.LN}"
-    shifted = f"gains: {shift} where width == 1024 and layers == depth"
+    """The control: one kind whose ln G is off by 0.5, hidden among thousands that are right."""
+    shift = f"log10_gain = log10_gain + {0.5 / fw.LN}"
+    shifted = f"gains: {shift} where width == 256 and layers == depth == 128"
     assert least_p_value(changed(committed("finite_width"), shifted)) < 1e-3
 
 
@@ -120,7 +120,7 @@ def test_a_network_of_unequal_widths_by_hand():
         dr = dr @ W.T
         norms.append(np.linalg.norm(dr))
     expected = np.log10([norms[1] / norms[0], norms[3] / norms[0]])
-    np.testing.assert_allclose(gains.log10_gain, expected, rtol=1e-12)
+    np.testing.assert_allclose(gains.log10_gain, expected, rtol=0, atol=1e-6)  # in float32
 
 
 def test_deaths_are_counted_beside_those_expected():
