@@ -1,4 +1,4 @@
-"""What width does to the typical gradient: the exact law, 10,000 layers deep, to width 16,384."""
+"""What width does to the typical gradient: the exact law, to 10,000 layers and to width 16,384."""
 
 from functools import partial
 
@@ -25,7 +25,7 @@ PLAN = [  # kind, its own depth, networks a cell, cells of quick and of paper
     (*HE, 256, 256, None, 25, 1, 8),
     (*HE, 1024, 1024, None, 15, 1, 4),
     (*HE, 4096, 4096, None, 8, 0, 4),
-    (*HE, 16_384, 16_384, None, 2, 0, 5),
+    (*HE, 16_384, 16_384, 2048, 2, 0, 5),
     ("relu", "orthogonal", 64, 64, None, 25, 1, 2),
     ("linear", "gaussian", 64, 64, None, 25, 1, 2),
     (*HE, 128, 8, 100, 50, 1, 20),
