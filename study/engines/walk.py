@@ -1,7 +1,8 @@
 """One example through random weights, matrix-free and compiled: a march in loops of numba.
 
 What it computes is the law of `study.engines.matrix_free`, by the same draws. `climb` and `descend`
-walk a group of layers that has been drawn, for the networks of one activation. Only norms go from
+walk a group of layers that has been drawn, for the networks of one activation, whose phi and phi'
+they are handed: they are compiled once for all. Only norms go from
 a layer to the next on the way up, so signals are made again on the way down. A layer's scale is
 one number, and keeps what it multiplies in range by a power of two. Sums are taken in LANES partial
 sums, in the order of the source. A network that leaves the range of its format in a way that no
