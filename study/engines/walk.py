@@ -2,11 +2,11 @@
 
 What it computes is the law of `study.engines.matrix_free`, by the same draws. `climb` and `descend`
 walk a group of layers that has been drawn, for the networks of one activation, whose phi and phi'
-they are handed: they are compiled once for all. Only norms go from
-a layer to the next on the way up, so signals are made again on the way down. A layer's scale is
-one number, and keeps what it multiplies in range by a power of two. Sums are taken in LANES partial
-sums, in the order of the source. A network that leaves the range of its format in a way that no
-such factor mends is lost: its numbers are not to be used.
+they are handed: they are compiled once for all. Only norms go from a layer to the next on the way
+up, so signals are made again on the way down. A layer's scale is one number, and keeps what it
+multiplies in range by a power of two. Sums are taken in LANES partial sums, in the order of the
+source. A network that leaves the range of its format in a way that no such factor mends is lost:
+its numbers are not to be used.
 """
 
 import functools
@@ -97,16 +97,19 @@ def both(z):
     return z, z
 
 
-def only_phi(z, r, count):
-    """r = phi(z)."""
-    z, r = carray(z, count), carray(r, count)
+def only_phi(z_at, r_at, count):
+    """r = phi(z), of so many units, by pointers to them."""
+    z = carray(z_at, count)
+    r = carray(r_at, count)
     for i in range(count):
         r[i] = both(z[i])[0]
 
 
-def phi_and_slope(z, r, slope, count):
-    """r = phi(z), slope = phi'(z)."""
-    z, r, slope = carray(z, count), carray(r, count), carray(slope, count)
+def phi_and_slope(z_at, r_at, slope_at, count):
+    """r = phi(z) and slope = phi'(z), likewise."""
+    z = carray(z_at, count)
+    r = carray(r_at, count)
+    slope = carray(slope_at, count)
     for i in range(count):
         r[i], slope[i] = both(z[i])
 
