@@ -132,28 +132,31 @@ class Together(NamedTuple):
 
     def check_memory(self, seeds: int, layers: str | int) -> None:
         """Refuse what does not fit: marches at their peak, and the frame of every seed."""
-        nets = [*self.nets.values()]
-        first = nets[0]
         batch = self.data.batch
-        n_in = first.width if self.data.inputs is None else self.data.inputs.shape[1]
-        width = max(first.width, n_in)
-        depths = [net.depth for net in nets]
+        depths = [net.depth for net in self.nets.values()]
         depth = max(depths)
-        size = np.dtype(first.dtype).itemsize
-        rows = len(nets) * batch
         most = depth if isinstance(layers, str) else layers
         recorded = sum(min(most, d) for d in depths)
         frame = 8 * len(PROFILE_COLUMNS) * seeds * recorded
+        marches = seeds_at_a_time(self.nets, batch) if self.engine == "dense" else 1
+        needed = frame + min(seeds, marches) * self._march_bytes(depth)
+        width = next(iter(self.nets.values())).width
+        check_memory(needed, depth=depth, width=width, batch=batch, nets=len(self.nets))
+
+    def _march_bytes(self, depth: int) -> int:
+        """What a march takes at its peak."""
+        first = next(iter(self.nets.values()))
+        n_in = first.width if self.data.inputs is None else self.data.inputs.shape[1]
+        width = max(first.width, n_in)
+        size = np.dtype(first.dtype).itemsize
+        rows = len(self.nets) * self.data.batch
         squares = 8 * depth * (8 * rows + (first.width if self.engine == "dense" else 0))
         # r and z of the layers that are kept, and the copies of a layer being walked
         layer = 2 * rows * width * size
         kept = min(layer * depth, MarchedWeights.signal_bytes + layer * round(2 * depth**0.5))
         group = max(first.width * width, GROUP_ENTRIES) * size
         matrices = KEPT * group if self.engine == "dense" else 0
-        march = squares + kept + 4 * layer + matrices
-        marches = seeds_at_a_time(self.nets, batch) if self.engine == "dense" else 1
-        needed = frame + min(seeds, marches) * march
-        check_memory(needed, depth=depth, width=first.width, batch=batch, nets=len(nets))
+        return squares + kept + 4 * layer + matrices
 
 
 def _marches(

@@ -59,6 +59,14 @@ def test_the_answer_comes_first_and_its_numbers_are_those_of_the_rows(ask):
     assert f"chi = 1 at sigma_w = {CRITICAL:.10g} (here 1)" in out
 
 
+def test_the_command_of_the_readme_is_answered(ask):
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    [arguments] = re.findall(r"-m study profile (.*?)`", text)
+    status, out, _ = ask(*arguments.split())
+    assert status == 0
+    assert "vanish" in out
+
+
 def test_the_table_is_that_of_the_rows(ask):
     _, out, path = ask(*SIGMOID, "--seeds", 4)
     frame = records.read_table(path)
