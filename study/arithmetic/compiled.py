@@ -13,13 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-from numba import njit
 
 from study.arithmetic.activations import LN2_HIGH, LN2_LOW
 from study.core.activations import Activation
-
-# The vectoriser takes no loop with calls in it, nor one that may raise.
-inlined = njit(error_model="numpy", forceinline=True)
+from study.tools.compiling import inlined
 
 
 def _reduction(real: type, integer: type, terms: int, high_bits: int) -> Callable:

@@ -78,22 +78,19 @@ def dense(
 
     ``chosen`` gives the layers that are recorded of a network of some depth, the last one included.
     """
-    first = next(iter(nets.values()))
-    parts = _parts(nets, first.width * data.batch)
+    parts = _parts(nets, data.batch)
 
     def walk(seed: int) -> list[Recorded]:
         return _of_seed(parts, seed, data, chosen)
 
-    threads = seeds_at_a_time(nets, data.batch)
-    return side_by_side(walk, seeds, threads)
+    return side_by_side(walk, seeds, seeds_at_a_time(nets, data.batch))
 
 
 def seeds_at_a_time(nets: Mapping[int, Network], batch: int) -> int:
     """How many seeds are walked side by side: two of few networks, whose layers take long."""
     width = next(iter(nets.values())).width
     rows = len({trunk_of(net) for net in nets.values()}) * batch
-    walked_in_parts = len(_parts(nets, width * batch)) > 1
-    return 1 if walked_in_parts or rows * width**2 < LAYER_PRODUCTS else 2
+    return 1 if len(_parts(nets, batch)) > 1 or rows * width**2 < LAYER_PRODUCTS else 2
 
 
 def _of_seed(
@@ -115,12 +112,13 @@ def _of_seed(
     return side_by_side(walk, parts)
 
 
-def _parts(nets: Mapping[int, Network], entries: int) -> list[dict[int, Network]]:
+def _parts(nets: Mapping[int, Network], batch: int) -> list[dict[int, Network]]:
     """The networks that walk together; those that differ only in depth always do."""
     trunks: dict[tuple, list[int]] = {}
     for j in sorted(nets, key=lambda j: in_order(nets[j])):
         trunks.setdefault(trunk_of(nets[j]), []).append(j)
-    large = len(trunks) * entries >= PART_ENTRIES  # whatever the machine: bits stay
+    width = next(iter(nets.values())).width
+    large = len(trunks) * width * batch >= PART_ENTRIES  # whatever the machine: bits stay
     count = 2 if large and len(trunks) > 1 else 1
     parts: list[dict[int, Network]] = [{} for _ in range(count)]
     for place, members in enumerate(trunks.values()):

@@ -26,7 +26,7 @@ from study.core.activations import Activation
 from study.core.network import Network
 from study.engines.march import Data, March, MarchedWeights, Recorded
 from study.sampling import gaussian
-from study.sampling.kernels import called, inlined, kernel, specialised
+from study.tools.compiling import called, inlined, kernel, specialised
 from study.tools.elementary import Array
 
 LANES = 64

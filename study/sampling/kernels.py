@@ -13,43 +13,12 @@ for several processors and compare. Keep it so: no fastmath, no math.log, no sum
 """
 
 import math
-import types
 
 import numpy as np
-from numba import cfunc, njit
+
+from study.tools.compiling import inlined, kernel, specialised
 
 u32, i32 = np.uint32, np.int32
-
-# Ten times faster: the vectoriser takes no loop with calls in it (LLVM finds a cipher too long to
-# inline unasked), nor one that may leave by an exception (Python's check of every divisor for 0).
-inlined = njit(error_model="numpy", forceinline=True)
-
-
-def kernel(function):
-    """Compile without the GIL, and cached wherever numba finds a folder that it can write."""
-    try:
-        return njit(nogil=True, error_model="numpy", cache=True)(function)
-    except RuntimeError:  # neither NUMBA_CACHE_DIR, the package nor the user's cache is writable
-        return njit(nogil=True, error_model="numpy")(function)
-
-
-def specialised(function, name, **names):
-    """A function with globals of its own, and a name by which the compiler's cache knows it."""
-    copy = types.FunctionType(function.__code__, function.__globals__ | names, function.__name__)
-    copy.__qualname__ = f"{function.__name__}_{name}"
-    return copy
-
-
-def called(function, signature):
-    """Compile what a kernel is handed and calls, by a signature of numbers and pointers.
-
-    One that is handed functions is compiled once for all of them.
-    """
-    try:
-        return cfunc(signature, error_model="numpy", cache=True)(function)
-    except RuntimeError:
-        return cfunc(signature, error_model="numpy")(function)
-
 
 # --- Threefry-4x32-20 (Salmon et al. 2011): (128-bit counter, 128-bit key) -> 4 random words -----
 # 12 rounds already pass BigCrush; 20 is Random123's default, kept as the margin costs little here.

@@ -20,6 +20,7 @@ from toyhouse import study
 
 from study.sampling import gaussian, kernels
 from study.sampling.gaussian import fill_normal, fill_uniform, haar, key, normal
+from study.tools import compiling
 
 KEY = key(20, "tests")
 DTYPES = (np.float32, np.float64)
@@ -190,7 +191,11 @@ def test_float32_is_the_float64_draw_rounded():
 
 def test_an_optimiser_let_loose_would_be_seen():
     """Negative control: the same source under fastmath gives other bits."""
-    source = Path(kernels.__file__).read_text().replace(", cache=True", "")
+    # What compiles, in place of its import.
+    imported = "from study.tools.compiling import inlined, kernel, specialised\n"
+    before, after = Path(kernels.__file__).read_text().split(imported)
+    source = before + Path(compiling.__file__).read_text() + after
+    source = source.replace(", cache=True", "")
     loose = {}
     exec(source.replace('error_model="numpy"', 'error_model="numpy", fastmath=True'), loose)
     out = np.empty(40_000, np.float32)
@@ -220,6 +225,10 @@ def test_import_is_lazy_and_an_unwritable_package_falls_back(tmp_path):
     (package / "__pycache__").touch()  # a file where the cache's folder would be
     for module in (gaussian, kernels):
         shutil.copy(module.__file__, package)
+    tools = package.parent / "tools"
+    tools.mkdir()
+    (tools / "__init__.py").touch()
+    shutil.copy(compiling.__file__, tools)
     places = (
         {"XDG_CACHE_HOME": "/dev/null", "HOME": "/dev/null"},
         *[{"XDG_CACHE_HOME": str(tmp_path)}] * 2,
